@@ -1,0 +1,101 @@
+"""First stage: image <-> latent, f = 8 (paper sections 3 and 5.4).
+
+Shape letters: B batch, H and W image height and width, h = H/8, w = W/8, Z latent channels.
+
+The `open` first stage is a small convolutional autoencoder on 4x pixel-unshuffled images. Unshuffling first puts all
+arithmetic at H/4 and below, so that two CPU cores can train it. The paper's VQ-f8 and KL-f8 load behind the same
+three methods: `encode`, `decode`, `config`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class AutoencoderConfig:
+    """Sizes of the open first stage."""
+
+    latent_channels: int = 8
+    unshuffle: int = 4  # pixels folded into channels before the first convolution
+    width: int = 96  # channels at H/4
+    deep_width: int = 192  # channels at H/8
+    encoder_blocks: tuple[int, int] = (2, 3)  # residual blocks at H/4 and H/8
+    decoder_blocks: tuple[int, int] = (3, 4)
+    norm_groups: int = 16
+    latent_scale: float = 1.0  # multiplies latents, so that their standard deviation is about one
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+
+class ResidualBlock(nn.Module):
+    """GroupNorm-SiLU-conv twice, added to the input. (B,C,h,w) -> (B,C,h,w)."""
+
+    def __init__(self, channels: int, groups: int) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(groups, channels)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.norm2 = nn.GroupNorm(groups, channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.zeros_(self.conv2.weight)  # a new block is the identity
+        nn.init.zeros_(self.conv2.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv1(F.silu(self.norm1(x)))
+        return x + self.conv2(F.silu(self.norm2(h)))
+
+
+class Autoencoder(nn.Module):
+    """Convolutional variational autoencoder, f = 8."""
+
+    def __init__(self, config: AutoencoderConfig | None = None) -> None:
+        super().__init__()
+        c = self.config = config or AutoencoderConfig()
+        pixels = 3 * c.unshuffle**2
+        self.encoder = nn.Sequential(
+            nn.PixelUnshuffle(c.unshuffle),
+            nn.Conv2d(pixels, c.width, 3, padding=1),
+            *(ResidualBlock(c.width, c.norm_groups) for _ in range(c.encoder_blocks[0])),
+            nn.Conv2d(c.width, c.deep_width, 2, stride=2),
+            *(ResidualBlock(c.deep_width, c.norm_groups) for _ in range(c.encoder_blocks[1])),
+            nn.GroupNorm(c.norm_groups, c.deep_width),
+            nn.SiLU(),
+            nn.Conv2d(c.deep_width, 2 * c.latent_channels, 3, padding=1),
+        )
+        self.decoder = nn.Sequential(
+            nn.Conv2d(c.latent_channels, c.deep_width, 3, padding=1),
+            *(ResidualBlock(c.deep_width, c.norm_groups) for _ in range(c.decoder_blocks[1])),
+            nn.Conv2d(c.deep_width, 4 * c.width, 1),
+            nn.PixelShuffle(2),
+            *(ResidualBlock(c.width, c.norm_groups) for _ in range(c.decoder_blocks[0])),
+            nn.GroupNorm(c.norm_groups, c.width),
+            nn.SiLU(),
+            nn.Conv2d(c.width, pixels, 3, padding=1),
+            nn.PixelShuffle(c.unshuffle),
+        )
+
+    @property
+    def factor(self) -> int:
+        """Pixels per latent cell along one side."""
+        return 2 * self.config.unshuffle
+
+    def moments(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of the posterior, unscaled. images (B,3,H,W) in 0..1 -> two (B,Z,h,w)."""
+        mean, logvar = self.encoder(images * 2 - 1).chunk(2, dim=1)
+        return mean, logvar.clamp(-20, 10)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """images (B,3,H,W) RGB in 0..1, sides divisible by 8 -> latents (B,Z,h,w), the posterior's mean, scaled."""
+        return self.moments(images)[0] * self.config.latent_scale
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """latents (B,Z,h,w) -> images (B,3,H,W), nominally in 0..1, not clamped."""
+        return self.decoder(latents / self.config.latent_scale) * 0.5 + 0.5
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.decode(self.encode(images))

@@ -1,0 +1,55 @@
+"""What the training stages share: pictures in memory, crops, checkpoints."""
+
+from __future__ import annotations
+
+import os
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+
+def dev_files() -> frozenset[str]:
+    """Names of the portraits that no training may see."""
+    return frozenset(resources.files("difffae.data").joinpath("portraits-dev.txt").read_text().split())
+
+
+def read_pictures(folder: Path, split: str) -> list[Tensor]:
+    """All pictures of a split, each (3,H,W) uint8. split: 'train' or 'dev'."""
+    dev = dev_files()
+    names = sorted(path.name for path in folder.glob("*.webp"))
+    chosen = [name for name in names if (name in dev) == (split == "dev")]
+    return [torch.from_numpy(np.asarray(Image.open(folder / name).convert("RGB")).copy()).permute(2, 0, 1) for name in chosen]
+
+
+def random_crops(pictures: list[Tensor], batch: int, size: int, generator: torch.Generator) -> Tensor:
+    """Random squares, flipped half of the time and scaled by 0.8 to 1.3: (B,3,size,size) in 0..1."""
+    out = torch.empty(batch, 3, size, size)
+    for index in range(batch):
+        picture = pictures[int(torch.randint(len(pictures), (1,), generator=generator))]
+        height, width = picture.shape[-2:]
+        r = torch.rand(4, generator=generator)
+        side = min(height, width, int(size / (0.8 + 0.5 * r[0].item())))
+        top = int(r[1].item() * (height - side + 1))
+        left = int(r[2].item() * (width - side + 1))
+        crop = picture[None, :, top : top + side, left : left + side].float() / 255
+        if side != size:
+            crop = F.interpolate(crop, (size, size), mode="bicubic", antialias=True).clamp(0, 1)
+        out[index] = crop[0].flip(-1) if r[3] < 0.5 else crop[0]
+    return out
+
+
+def save_state(path: Path, state: dict) -> None:
+    """Write a training checkpoint under a temporary name, then rename it."""
+    temporary = path.with_suffix(".tmp")
+    torch.save(state, temporary)
+    os.replace(temporary, path)
+
+
+def load_state(path: Path) -> dict | None:
+    """A training checkpoint of our own, tensors and plain values only, or None if there is none."""
+    return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
