@@ -63,7 +63,14 @@ def autoencoder_loss(model: Autoencoder, images: Tensor, options: AutoencoderTra
     loss = pixel + options.edge_weight * edge + options.sharp_weight * sharp + options.kl_weight * kl
     with torch.no_grad():
         psnr = -10 * torch.log10((output * 0.5 - target * 0.5).square().mean())
-    return loss, {"loss": loss.item(), "pixel": pixel.item(), "edge": edge.item(), "sharp": sharp.item(), "kl": kl.item(), "psnr": psnr.item()}
+    return loss, {
+        "loss": loss.item(),
+        "pixel": pixel.item(),
+        "edge": edge.item(),
+        "sharp": sharp.item(),
+        "kl": kl.item(),
+        "psnr": psnr.item(),
+    }
 
 
 def train_autoencoder(options: AutoencoderTraining, config: AutoencoderConfig | None = None) -> None:
@@ -89,7 +96,9 @@ def train_autoencoder(options: AutoencoderTraining, config: AutoencoderConfig | 
     logs = open(folder / "log.jsonl", "a", buffering=1)  # noqa: SIM115
     while spent < options.minutes:
         fraction = spent / options.minutes
-        rate = options.learning_rate * min(1.0, (step + 1) / options.warmup) * 0.5 * (1 + torch.cos(torch.tensor(fraction * torch.pi)).item())
+        rate = (
+            options.learning_rate * min(1.0, (step + 1) / options.warmup) * 0.5 * (1 + torch.cos(torch.tensor(fraction * torch.pi)).item())
+        )
         for group in optimizer.param_groups:
             group["lr"] = rate
         images = random_crops(pictures, options.batch, options.crop, generator).to(memory_format=torch.channels_last)
@@ -110,5 +119,12 @@ def train_autoencoder(options: AutoencoderTraining, config: AutoencoderConfig | 
             saved = now
             save_state(
                 folder / "last.pt",
-                {"config": config.to_dict(), "model": model.state_dict(), "ema": ema.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "spent": spent},
+                {
+                    "config": config.to_dict(),
+                    "model": model.state_dict(),
+                    "ema": ema.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "step": step,
+                    "spent": spent,
+                },
             )
