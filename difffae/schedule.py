@@ -113,7 +113,7 @@ def make_scheduler(name: str, config: ScheduleConfig) -> DDIMScheduler | DPMSolv
         "steps_offset": 1 if config.spacing == "leading" else 0,
     }
     if name == "ddim":
-        return DDIMScheduler(**common, clip_sample=False, set_alpha_to_one=False)
+        return DDIMScheduler(**common, clip_sample=False, set_alpha_to_one=config.spacing == "trailing")
     if name == "dpmpp_2m":
         return DPMSolverMultistepScheduler(
             **common, algorithm_type="dpmsolver++", solver_order=2, final_sigmas_type="zero", euler_at_final=config.zero_terminal_snr
