@@ -57,13 +57,14 @@ class FaceCrop:
         return torch.tensor([self.left, self.top, 0][: points.shape[-1]], dtype=points.dtype, device=points.device)
 
 
-def crop_square(landmarks: Tensor, height: int, width: int, size: int = 256) -> FaceCrop:
-    """The square around a face. landmarks (478,2 or more) in pixels of a picture of height x width.
+def crop_square(landmarks: Tensor, shape: Sequence[int], size: int = 256) -> FaceCrop:
+    """The square around a face. landmarks (478,2 or more) in pixels of the picture; shape its (height, width).
 
     side = 1.9 s with s = ((h^8 + (1.25 w)^8) / 2)^(1/8), where h and w are the height and width of the face oval in the image
     plane: a smooth maximum, since yaw shortens w and pitch shortens h (the other one then rules, at 92 %). The middle of the
     oval lies at 52 % of the crop's height; the crop is never turned. Raises ConfigError for points that are not finite.
     """
+    height, width = shape
     points = landmarks[[OVAL_TOP, OVAL_BOTTOM, OVAL_LEFT, OVAL_RIGHT], :2].detach().double().cpu()
     if not bool(torch.isfinite(points).all()):
         raise ConfigError("crop: the face's landmarks are not finite numbers; detect the face again")

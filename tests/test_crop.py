@@ -145,33 +145,33 @@ def test_mask_limits_the_edit():
 
 
 def test_framing():
-    crop = crop_square(oval(300, 200, 125, 100), 400, 600)
+    crop = crop_square(oval(300, 200, 125, 100), (400, 600))
     assert crop.side == round(1.9 * 125)
     assert abs(crop.centre[0] - 300) <= 0.5
     assert (200 - crop.top) / crop.side == pytest.approx(0.52, abs=0.01)
-    turned = crop_square(oval(300, 200, 125, 50), 400, 600)  # yaw shortens the width
+    turned = crop_square(oval(300, 200, 125, 50), (400, 600))  # yaw shortens the width
     assert 0.9 <= turned.side / crop.side <= 1
-    nodding = crop_square(oval(300, 200, 70, 100), 400, 600)
+    nodding = crop_square(oval(300, 200, 70, 100), (400, 600))
     assert 0.9 <= nodding.side / crop.side <= 1
-    rolled = crop_square(oval(300, 200, 125, 100, roll=35), 400, 600)
+    rolled = crop_square(oval(300, 200, 125, 100, roll=35), (400, 600))
     assert rolled == crop
     with pytest.raises(ConfigError, match="landmarks"):
-        crop_square(oval(math.nan, 0, 1, 1), 400, 600)
+        crop_square(oval(math.nan, 0, 1, 1), (400, 600))
 
 
 def test_framing_changes_smoothly():
     """No jump of more than the rounding while the face turns and moves, so that crops of a video do not tremble."""
-    sides = [crop_square(oval(300 + t, 200, 125, 100 * math.cos(t / 50)), 400, 600).side for t in range(75)]
+    sides = [crop_square(oval(300 + t, 200, 125, 100 * math.cos(t / 50)), (400, 600)).side for t in range(75)]
     assert max(abs(a - b) for a, b in pairwise(sides)) <= 2
 
 
 def test_flip():
     points = oval(310.3, 190.2, 140, 90, roll=10)
-    crop = crop_square(points, 400, 600)
+    crop = crop_square(points, (400, 600))
     mirrored = points.clone()
     mirrored[:, 0] = 600 - mirrored[:, 0]
     mirrored[[OVAL_LEFT, OVAL_RIGHT]] = mirrored[[OVAL_RIGHT, OVAL_LEFT]]
-    assert crop_square(mirrored, 400, 600) == crop.flipped()
+    assert crop_square(mirrored, (400, 600)) == crop.flipped()
     image = noise(400, 600)
     cut, known = extract(image, crop)
     cut_flipped, known_flipped = extract(image.flip(-1), crop.flipped())

@@ -204,12 +204,12 @@ def damaged(kind: str) -> bytes:
     [
         ("half.png", damaged("PNG"), "damaged"),
         ("half.jpg", damaged("JPEG"), "damaged"),
-        ("half.webp", damaged("WEBP"), ""),
-        ("half.tiff", damaged("TIFF"), ""),
+        ("half.webp", damaged("WEBP"), "damaged|not a picture"),
+        ("half.tiff", damaged("TIFF"), "damaged|not a picture"),
         ("empty.png", b"", "not a picture"),
         ("text.jpg", b"Hello, I am no picture\n" * 40, "not a picture"),
         ("page.png", b"<!doctype html><html></html>", "not a picture"),
-        ("header.png", b"\x89PNG\r\n\x1a\n" + b"\0" * 100, ""),
+        ("header.png", b"\x89PNG\r\n\x1a\n" + b"\0" * 100, "damaged|not a picture"),
     ],
 )
 def test_unreadable_files(tmp_path: Path, name: str, data: bytes, what: str):
