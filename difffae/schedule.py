@@ -91,13 +91,18 @@ def predicted_clean(noisy: Tensor, prediction: Tensor, steps: Tensor, alphas: Te
 
 
 def snr_weights(steps: Tensor, alphas: Tensor, prediction_type: str, gamma: float) -> Tensor:
-    """Min-SNR loss weights (Hang et al. 2023), (B,): min(SNR, gamma)/SNR for epsilon, /(SNR + 1) for v; gamma 0 means all ones."""
+    """Min-SNR loss weights (Hang et al. 2023) for steps (B,) -> (B,); gamma 0 means all ones.
+
+    epsilon: min(SNR, gamma)/SNR. v_prediction: min(SNR + 1, gamma)/(SNR + 1), that is, the error of the clean latents weighs
+    min(SNR + 1, gamma). The paper of min-SNR has SNR instead of SNR + 1 there, which would leave the steps close to pure noise untrained;
+    a strongly conditioned model decides most at just these.
+    """
     if gamma <= 0:
         return torch.ones(steps.shape, device=steps.device)
     a = alphas.to(steps.device)[steps]
     snr = a / (1 - a)
-    weight = snr.clamp_max(gamma) / (snr if prediction_type == "epsilon" else snr + 1)
-    return weight.float()
+    value = snr if prediction_type == "epsilon" else snr + 1
+    return (value.clamp_max(gamma) / value).float()
 
 
 def make_scheduler(name: str, config: ScheduleConfig) -> DDIMScheduler | DPMSolverMultistepScheduler:

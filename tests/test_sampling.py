@@ -88,7 +88,7 @@ def test_zero_terminal_snr_ends_in_pure_noise() -> None:
 def test_snr_weights() -> None:
     alphas = torch.tensor([0.9, 0.5, 0.0], dtype=torch.float64)
     steps = torch.arange(3)
-    torch.testing.assert_close(snr_weights(steps, alphas, "v_prediction", 5.0), torch.tensor([0.5, 0.5, 0.0]))
+    torch.testing.assert_close(snr_weights(steps, alphas, "v_prediction", 5.0), torch.tensor([0.5, 1.0, 1.0]))
     torch.testing.assert_close(snr_weights(steps[:2], alphas, "epsilon", 5.0), torch.tensor([5 / 9, 1.0]))
     assert torch.equal(snr_weights(steps, alphas, "epsilon", 0.0), torch.ones(3))
 
