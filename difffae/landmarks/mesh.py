@@ -1,7 +1,7 @@
 """Face mesh network: 478 three-dimensional landmarks of one upright face crop.
 
-Source: Kartynnik et al. 2019, "Real-time Facial Surface Geometry from Monocular Video on Mobile GPUs", arXiv:1907.06724, and Grishchenko et
-al. 2020 (irises), arXiv:2006.10962; weights and layout are those of Google's MediaPipe Face Landmarker.
+Source: Kartynnik et al. 2019, "Real-time Facial Surface Geometry from Monocular Video on Mobile GPUs", arXiv:1907.06724, and Grishchenko
+et al. 2020 (irises), arXiv:2006.10962; weights and layout are those of Google's MediaPipe Face Landmarker.
 
 Shapes: N crops, L = 478 landmarks.
 """

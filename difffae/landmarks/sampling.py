@@ -1,7 +1,8 @@
 """Square, rotated crops of pictures of any size, without aliasing.
 
-Shapes: N crops, C channels, H, W picture, S side of a crop in its own pixels. A region of interest (ROI) is [centre x, centre y, side, angle]: pixels
-of the picture (pixel centres at +0.5) and radians; a positive angle turns the crop clockwise as seen in the picture (from x towards y).
+Shapes: N crops, C channels, H, W picture, S side of a crop in its own pixels. A region of interest (ROI) is [centre x, centre y, side,
+angle]: pixels of the picture (pixel centres at +0.5) and radians; a positive angle turns the crop clockwise as seen in the picture (from
+x towards y).
 """
 
 from __future__ import annotations
@@ -25,12 +26,15 @@ class Pyramid:
             self.levels.append(F.avg_pool2d(self.levels[-1][None], 2, ceil_mode=True)[0])
         return self.levels[index]
 
-    def crop(self, rois: Tensor, size: int, outside: str) -> Tensor:
-        """ROIs (N,4) -> crops (N,C,size,size), bilinear. outside: "zeros" or "border" (repeat the last pixel)."""
+    def crop(self, rois: Tensor, size: int, outside: str, step: float = 2.0) -> Tensor:
+        """ROIs (N,4) -> crops (N,C,size,size), bilinear, taken from the first level on which two samples lie less than `step` pixels apart.
+
+        outside: "zeros" or "border" (repeat the last pixel).
+        """
         channels = self.levels[0].shape[0]
         crops = self.levels[0].new_empty(len(rois), channels, size, size)
         coarsest = int(math.log2(max(1, min(self.levels[0].shape[1:]))))
-        chosen = (rois[:, 2] / size).clamp_min(1).log2().floor().long().clamp_max(coarsest)
+        chosen = (rois[:, 2] / size / step).clamp_min(0.5).log2().floor().long().add(1).clamp_max(coarsest)
         for index in chosen.unique().tolist():
             image = self.level(index)
             rows = (chosen == index).nonzero()[:, 0]
