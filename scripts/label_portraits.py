@@ -1,0 +1,228 @@
+"""Pseudo labels (face, hair, clothes, background) for real portraits, to train the slot encoder's regions.
+
+python scripts/label_portraits.py PORTRAITS SELFIE_SEGMENTATION.tflite OUTPUT [--split train|dev] [--sheet overlay.png]
+
+PORTRAITS holds pictures and landmarks.npz. The person matte comes from Google's selfie_segmentation.tflite (Apache-2.0, inside the
+pip wheel mediapipe 0.10.21), run by ai-edge-litert (`pip install ai-edge-litert`); both are needed here only, never by the library.
+Face, hair and clothes follow from the landmarks' geometry and from colour models of each picture's own sure pixels.
+Shards: images (N,3,256,256) uint8, labels (N,256,256) uint8 with 0 face (neck and ears too), 1 hair, 2 clothes, 3 background,
+255 unknown.
+
+Shape letters: N pictures, H and W picture height and width, S crop side (256). Face frame: `along` runs from the chin (0) to the top of
+the face oval (1), `across` from its left edge (-1) to its right edge (1), as seen in the picture.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.numpy import save_file
+from scipy import ndimage
+from skimage.color import rgb2lab
+from skimage.draw import polygon2mask
+
+from difffae.crop import crop_square, extract
+
+FACE, HAIR, CLOTHES, BACKGROUND, UNKNOWN = 0, 1, 2, 3, 255
+SIZE, SHARD = 256, 256
+# fmt: off
+OVAL = [10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377,
+        152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109]
+# fmt: on
+CHEEKS = [50, 280, 205, 425, 101, 330, 4, 151, 9]  # small discs of certain skin
+SKIN_WEIGHT = np.array([0.45, 1.0, 1.0])  # of L, a, b: shadow on the neck must stay skin
+PALETTE = np.array([[255, 60, 60], [255, 220, 0], [60, 120, 255], [60, 200, 90], [128, 128, 128]], np.float32)
+log = logging.getLogger("label_portraits")
+
+
+class Matte:
+    """Google's selfie segmentation: share of person per pixel."""
+
+    def __init__(self, path: Path) -> None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        self.net = Interpreter(str(path), num_threads=1)
+        self.net.allocate_tensors()
+        self.input, self.output = self.net.get_input_details()[0]["index"], self.net.get_output_details()[0]["index"]
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """image (H,W,3) uint8 -> (H,W) float 0..1."""
+        h, w = image.shape[:2]
+        small = np.asarray(Image.fromarray(image).resize((256, 256), Image.BICUBIC), np.float32) / 255
+        self.net.set_tensor(self.input, small[None])
+        self.net.invoke()
+        out = self.net.get_tensor(self.output)[0, :, :, 0]
+        return np.asarray(Image.fromarray(out).resize((w, h), Image.BILINEAR))
+
+
+class Colours:
+    """Colour model of a set of pixels: up to `count` Gaussians around k-means centres, in Lab."""
+
+    def __init__(self, pixels: np.ndarray, count: int, weight: np.ndarray | None = None, floor: float = 5.0) -> None:
+        self.weight = np.ones(3) if weight is None else weight
+        x = pixels[:: max(1, len(pixels) // 1500)] * self.weight
+        order = np.argsort(x[:, 0])
+        centres = x[order[((np.arange(count) + 0.5) / count * len(x)).astype(int)]]
+        for _ in range(6):
+            owner = ((x[:, None] - centres) ** 2).sum(-1).argmin(1)
+            centres = np.stack([x[owner == k].mean(0) if (owner == k).any() else centres[k] for k in range(count)])
+        self.centres = centres
+        self.spread = np.stack(
+            [np.sqrt(x[owner == k].var(0) + floor**2) if (owner == k).any() else np.full(3, floor) for k in range(count)]
+        )
+
+    def distance(self, lab: np.ndarray) -> np.ndarray:
+        """(...,3) -> Mahalanobis distance to the nearest centre, with a penalty for wide Gaussians."""
+        d = ((lab[..., None, :] * self.weight - self.centres) / self.spread) ** 2
+        return np.sqrt((d.sum(-1) + 2 * np.log(self.spread / 5).sum(-1)).min(-1).clip(0))
+
+
+def face_frame(landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """landmarks (478,2) in crop pixels -> along and across (S,S), see the head of this file."""
+    chin, top, left, right = (landmarks[i] for i in (152, 10, 234, 454))
+    up = (top - chin) / max(np.linalg.norm(top - chin), 1e-3) ** 2
+    # a turned face: the oval's own width shrinks, the neck's does not
+    half = max(np.linalg.norm(right - left), 0.78 * np.linalg.norm(top - chin)) / 2
+    side = np.array([-up[1], up[0]]) / np.linalg.norm(up) / half
+    ys, xs = np.mgrid[0:SIZE, 0:SIZE] + 0.5
+    p = np.stack([xs, ys], -1)
+    return (p - chin) @ up, (p - (left + right) / 2) @ side
+
+
+def label(image: np.ndarray, matte: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+    """image (S,S,3) 0..1, matte (S,S), landmarks (478,2) crop pixels -> labels (S,S) uint8."""
+    along, across = face_frame(landmarks)
+    lab = ndimage.gaussian_filter(rgb2lab(image), (1.0, 1.0, 0))
+    oval = polygon2mask((SIZE, SIZE), landmarks[OVAL][:, ::-1])
+    ys, xs = np.mgrid[0:SIZE, 0:SIZE] + 0.5
+    discs = np.zeros_like(oval)
+    for x, y in landmarks[CHEEKS]:
+        discs |= (xs - x) ** 2 + (ys - y) ** 2 < 36
+    skin = Colours(lab[discs & oval] if (discs & oval).any() else lab[oval], 2, SKIN_WEIGHT)
+    skin_distance = skin.distance(lab)
+    person = (matte > 0.65) | oval
+    near = ndimage.distance_transform_edt(~oval)  # pixels from the oval
+    unit = np.linalg.norm(landmarks[10] - landmarks[152])
+
+    hair_seed = person & (along > 1.03) & (near > 0.04 * unit) & (skin_distance > 3.5)
+    beside = person & (along > 0.62) & (near > 0.14 * unit) & (skin_distance > 3.0)
+    hair_seed |= beside
+    hair = Colours(lab[hair_seed], 2) if hair_seed.sum() > 150 else None
+    hair_distance = np.full(along.shape, 99.0) if hair is None else hair.distance(lab)
+
+    clothes_seed = person & ((along < -0.48) | ((along < -0.3) & (np.abs(across) > 1.35)))
+    clothes_seed &= ~((np.abs(across) < 0.8) & (skin_distance < 3.0))
+    sure_clothes = clothes_seed & (hair_distance > 2.5)
+    clothes = Colours(lab[sure_clothes], 4) if sure_clothes.sum() > 200 else None
+    clothes_distance = np.full(along.shape, 6.0) if clothes is None else clothes.distance(lab)
+
+    def smooth(x: np.ndarray) -> np.ndarray:
+        return ndimage.gaussian_filter(np.minimum(x, 12.0), 1.2)
+
+    # cost of each region: colour distance plus a prior of the place
+    inf = 50.0
+    cost = np.stack([smooth(skin_distance), smooth(hair_distance), smooth(clothes_distance)])
+    neck_column = np.abs(across) < 0.62 + 0.5 * np.clip(-along - 0.15, 0, 0.35)
+    above, below = along > 0.45, along < 0.0
+    level = ~above & ~below
+    cost[0] += np.where(oval, -6.0, 0)
+    cost[0] += np.where(~oval & (along > 0), 20 * np.clip(near / unit - 0.1, 0, None), 0)  # ears and high foreheads only
+    cost[0] += np.where(below & neck_column, np.where(along > -0.3, -3.0, -1.0), 0) + np.where(below & ~neck_column, 4.0, 0)
+    cost[0] += np.where(along < -0.75, 6.0, 0)
+    cost[1] += np.where(oval & (along < 0.6), inf, 0) + np.where(oval & (along >= 0.6), 3.0, 0)  # a fringe may hang into the oval
+    rise = np.clip(near / unit / 0.14, 0, 1)  # foreheads reach above the oval, ears beside it
+    cost[0] += np.where(~oval & (along > 0.3) & (along < 0.75) & (near < 0.12 * unit), -1.0, 0)
+    cost[1] += np.where(above & ~oval, -4.0 * rise, 0) + np.where(level & ~oval, -1.5 * rise, 0)
+    cost[1] += np.where(below, 2.5 + 10 * np.clip(-along - 0.35, 0, None), 0) + np.where(np.abs(across) > 2.1, inf, 0)
+    cost[2] += np.where(oval | above, inf, 0) + np.where(level, 2.0 + 8 * np.clip(along, 0, None), 0)
+    cost[2] += np.where(below & ~neck_column, -2.0, 0) + np.where(below & neck_column & (along > -0.2), 2.0, 0)
+    cost[2] += np.where(along < -0.5, -2.5, 0)
+    # above the face a person's pixel is hair or skin, whatever its colour: highlights, grey strands, hats
+    cost[1] = np.where(above & ~oval & (hair is not None), np.minimum(cost[1], 5.0 - 2 * rise), cost[1])
+    cost[2] = np.where(along < -0.4, np.minimum(cost[2], 3.5), cost[2])
+
+    order = np.sort(cost, 0)
+    labels = cost.argmin(0).astype(np.uint8)
+    labels[(order[1] - order[0] < 0.8) & ~(oval & (along < 0.6))] = UNKNOWN
+    labels = connected(labels, oval, hair_seed, person)
+    labels[~oval & (matte < 0.65)] = UNKNOWN
+    labels[~oval & (matte < 0.35)] = BACKGROUND
+    return labels
+
+
+def connected(labels: np.ndarray, oval: np.ndarray, hair_seed: np.ndarray, person: np.ndarray) -> np.ndarray:
+    """Keep face joined to the oval and hair joined to the sure hair; small islands and loose parts become unknown."""
+    out = labels.copy()
+    for value, seed in ((FACE, oval), (HAIR, hair_seed)):
+        here = ndimage.binary_opening((labels == value) & person, iterations=2) | ((labels == value) & seed)
+        parts, count = ndimage.label(here)
+        keep = np.zeros(count + 1, bool)
+        keep[np.unique(parts[here & seed])] = True
+        keep[0] = False
+        out[(labels == value) & ~keep[parts]] = UNKNOWN
+    clothes = labels == CLOTHES
+    out[clothes & ~ndimage.binary_opening(clothes, iterations=3)] = UNKNOWN
+    # holes: an unknown island wholly inside one region takes its label
+    for value in (HAIR, CLOTHES, FACE):
+        filled = ndimage.binary_fill_holes(out == value)
+        out[filled & (out == UNKNOWN)] = value
+    return out
+
+
+def overlay(images: np.ndarray, labels: np.ndarray, columns: int = 8) -> Image.Image:
+    """Contact sheet: every picture above its labels."""
+    tint = PALETTE[np.where(labels == UNKNOWN, 4, labels)]
+    rgb = images.transpose(0, 2, 3, 1).astype(np.float32)
+    mixed = 0.5 * rgb + 0.5 * tint
+    cells = np.concatenate([rgb, mixed], 1)[:, ::2, ::2]
+    pad = -len(cells) % columns
+    cells = np.concatenate([cells, np.zeros((pad, *cells.shape[1:]), np.float32)])
+    rows = [np.concatenate(list(cells[i : i + columns]), 1) for i in range(0, len(cells), columns)]
+    return Image.fromarray(np.concatenate(rows).astype(np.uint8))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("portraits", type=Path)
+    parser.add_argument("matte", type=Path, help="selfie_segmentation.tflite")
+    parser.add_argument("output", type=Path, help="folder for the shards")
+    parser.add_argument("--split", choices=("train", "dev"), default="train")
+    parser.add_argument("--every", type=int, default=1, help="take every n-th picture")
+    parser.add_argument("--sheet", type=Path, help="write an overlay sheet of the first 48 pictures here")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    torch.set_num_threads(1)
+    dev = set((Path(__file__).parents[1] / "difffae/data/portraits-dev.txt").read_text().split())
+    table = np.load(arguments.portraits / "landmarks.npz")
+    rows = [i for i, name in enumerate(table["files"]) if (str(name) in dev) == (arguments.split == "dev")][:: arguments.every]
+    order = np.random.default_rng(0).permutation(len(rows))  # every shard mixes the sources
+    matte, landmarks = Matte(arguments.matte), table["landmarks"].astype(np.float32)
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    images, labels, shards = [], [], 0
+    for step, position in enumerate(order):
+        row = rows[position]
+        picture = np.asarray(Image.open(arguments.portraits / str(table["files"][row])).convert("RGB"))
+        points = torch.from_numpy(landmarks[row])
+        crop = crop_square(points, picture.shape[:2], SIZE)
+        share = torch.from_numpy(matte(picture).copy())[None]
+        both = torch.cat([torch.from_numpy(picture.copy()).permute(2, 0, 1) / 255, share.expand(3, -1, -1)])
+        square = torch.cat([extract(both[:3], crop)[0], extract(both[3:], crop)[0]], 1)[0].numpy()
+        rgb = square[:3].transpose(1, 2, 0)
+        labels.append(label(rgb, square[3], crop.to_crop(points)[:, :2].numpy()))
+        images.append((square[:3] * 255 + 0.5).astype(np.uint8))
+        if arguments.sheet and step == min(47, len(rows) - 1):
+            overlay(np.stack(images), np.stack(labels)).save(arguments.sheet)
+        if len(images) == SHARD or step == len(rows) - 1:
+            name = arguments.output / (f"real_train_{shards:03d}.safetensors" if arguments.split == "train" else "real_dev.safetensors")
+            save_file({"images": np.stack(images), "labels": np.stack(labels)}, name)
+            log.info("%s: %d pictures", name, len(images))
+            images, labels, shards = [], [], shards + 1
+
+
+if __name__ == "__main__":
+    main()
