@@ -72,9 +72,7 @@ class Colours:
             owner = ((x[:, None] - centres) ** 2).sum(-1).argmin(1)
             centres = np.stack([x[owner == k].mean(0) if (owner == k).any() else centres[k] for k in range(count)])
         self.centres = centres
-        self.spread = np.stack(
-            [np.sqrt(x[owner == k].var(0) + floor**2) if (owner == k).any() else np.full(3, floor) for k in range(count)]
-        )
+        self.spread = np.sqrt(np.stack([x[owner == k].var(0) if (owner == k).any() else np.zeros(3) for k in range(count)]) + floor**2)
 
     def distance(self, lab: np.ndarray) -> np.ndarray:
         """(...,3) -> Mahalanobis distance to the nearest centre, with a penalty for wide Gaussians."""
@@ -112,6 +110,8 @@ def label(image: np.ndarray, matte: np.ndarray, landmarks: np.ndarray) -> np.nda
     hair_seed = person & (along > 1.03) & (near > 0.04 * unit) & (skin_distance > 3.5)
     beside = person & (along > 0.62) & (near > 0.14 * unit) & (skin_distance > 3.0)
     hair_seed |= beside
+    if hair_seed.sum() <= 150:
+        hair_seed = faint_hair(lab, discs & oval, person & ~oval & (along > 0.45) & ((along > 1.1) | (near > 0.2 * unit)))
     hair = Colours(lab[hair_seed], 2) if hair_seed.sum() > 150 else None
     hair_distance = np.full(along.shape, 99.0) if hair is None else hair.distance(lab)
 
@@ -138,13 +138,17 @@ def label(image: np.ndarray, matte: np.ndarray, landmarks: np.ndarray) -> np.nda
     rise = np.clip(near / unit / 0.14, 0, 1)  # foreheads reach above the oval, ears beside it
     cost[0] += np.where(~oval & (along > 0.3) & (along < 0.75) & (near < 0.12 * unit), -1.0, 0)
     cost[1] += np.where(above & ~oval, -4.0 * rise, 0) + np.where(level & ~oval, -1.5 * rise, 0)
-    cost[1] += np.where(below, 2.5 + 10 * np.clip(-along - 0.35, 0, None), 0) + np.where(np.abs(across) > 2.1, inf, 0)
+    cost[1] += (
+        np.where(below & neck_column, 3.0, 0)
+        + np.where(below, 1.0 + 8 * np.clip(-along - 0.4, 0, None), 0)
+        + np.where(np.abs(across) > 2.1, inf, 0)
+    )
     cost[2] += np.where(oval | above, inf, 0) + np.where(level, 2.0 + 8 * np.clip(along, 0, None), 0)
     cost[2] += np.where(below & ~neck_column, -2.0, 0) + np.where(below & neck_column & (along > -0.2), 2.0, 0)
     cost[2] += np.where(along < -0.5, -2.5, 0)
     # above the face a person's pixel is hair or skin, whatever its colour: highlights, grey strands, hats
     cost[1] = np.where(above & ~oval & (hair is not None), np.minimum(cost[1], 5.0 - 2 * rise), cost[1])
-    cost[2] = np.where(along < -0.4, np.minimum(cost[2], 3.5), cost[2])
+    cost[2] = np.where(along < -0.55, np.minimum(cost[2], 3.5), cost[2])
 
     order = np.sort(cost, 0)
     labels = cost.argmin(0).astype(np.uint8)
@@ -153,6 +157,14 @@ def label(image: np.ndarray, matte: np.ndarray, landmarks: np.ndarray) -> np.nda
     labels[~oval & (matte < 0.65)] = UNKNOWN
     labels[~oval & (matte < 0.35)] = BACKGROUND
     return labels
+
+
+def faint_hair(lab: np.ndarray, skin: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+    """Hair of nearly the skin's colour (grey pictures, red hair): candidates (S,S) that differ from the skin as a whole, else none."""
+    middle = np.median(lab[skin if skin.any() else ~candidates], axis=0)
+    if candidates.sum() < 400 or np.linalg.norm(np.median(lab[candidates], axis=0) - middle) < 12:
+        return np.zeros_like(candidates)
+    return candidates & (np.linalg.norm(lab - middle, axis=-1) > 9)
 
 
 def connected(labels: np.ndarray, oval: np.ndarray, hair_seed: np.ndarray, person: np.ndarray) -> np.ndarray:
