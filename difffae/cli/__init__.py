@@ -1,0 +1,61 @@
+"""The command line: `python -m difffae COMMAND`.
+
+Exit status 0 only when the output was written; 2 with one line on stderr that names the input, what is wrong and what to do;
+130 when interrupted. Each command is one module with `add(subparsers)` and `run(arguments)`; heavy imports happen in `run`
+only, so that help is instant.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import NoReturn
+
+from ..errors import ConfigError, DiffFAEError
+from . import edit, render, report, swap, train
+from .options import OneLineParser
+
+COMMANDS = (edit, swap, render, report, train)
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # as PyTorch says it, per device
+DESCRIPTION = "One-shot facial appearance editing: pose, expression and light of a portrait, from references or by numbers."
+
+
+def build_parser() -> OneLineParser:
+    parser = OneLineParser(prog="python -m difffae", description=DESCRIPTION, allow_abbrev=False)
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=OneLineParser)
+    for command in COMMANDS:
+        command.add(subparsers)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    try:
+        arguments = build_parser().parse_args(argv)
+        level = logging.INFO if arguments.command == "train" else logging.WARNING
+        logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
+        # other people's libraries have much to say that is no concern of the user; our own warnings go through logging
+        warnings.simplefilter("ignore")
+        arguments.run(arguments)
+    except DiffFAEError as error:
+        return _complain(error)
+    except KeyboardInterrupt:
+        sys.stderr.write("\ninterrupted\n")
+        return 130
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not any(words in str(error) for words in OUT_OF_MEMORY):
+            raise
+        return _complain(ConfigError("out of memory; close other programs, use smaller pictures or --device cpu"))
+    return 0
+
+
+def _complain(error: Exception) -> int:
+    sys.stderr.write(f"difffae: {' '.join(str(error).split())}\n")
+    return 2
+
+
+def entry() -> NoReturn:
+    """Entry point of the installed `difffae` command."""
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""Options that several commands share. Imports nothing heavy: the parser is built for every `--help`."""
+
+from __future__ import annotations
+
+import argparse
+from typing import NoReturn
+
+from ..errors import ConfigError
+
+TAKEABLE = ("pose", "expression", "light")
+SAMPLERS = ("dpmpp_2m", "ddim")
+FRAMINGS = ("source", "query")
+# option name, placeholder, help; the names are fields of difffae.adjust.Adjustments
+NUMBERS = (
+    ("yaw", "DEG", "turn the head, positive to image right"),
+    ("pitch", "DEG", "tilt the head, positive chin up"),
+    ("roll", "DEG", "tilt the head sideways, positive clockwise"),
+    ("smile", "X", "-1 (frown) to 1 (smile)"),
+    ("jaw-open", "X", "-1 to 1"),
+    ("blink", "X", "-1 (wide open) to 1 (closed eyes)"),
+    ("brow-up", "X", "-1 (knitted) to 1 (raised)"),
+    ("gaze-x", "X", "-1 to 1, positive to image right"),
+    ("gaze-y", "X", "-1 to 1, positive up"),
+    ("light-azimuth", "DEG", "where the light comes from: 0 the viewer, positive image right"),
+    ("light-elevation", "DEG", "positive from above"),
+    ("light-strength", "X", "0 (flat) to 1 (one lamp)"),
+)
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """Reports every usage problem as a ConfigError of one line instead of printing the whole usage."""
+
+    def __init__(self, *args, **kwargs) -> None:
+        kwargs.setdefault("allow_abbrev", False)
+        super().__init__(*args, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; see `{self.prog} --help`")
+
+
+def positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not positive")
+    return value
+
+
+def fraction(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{value:g} is outside 0..1")
+    return value
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("model")
+    group.add_argument("--model", default="open-256", metavar="NAME", help="bundled name or path of a checkpoint (default: %(default)s)")
+    group.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda if there is one, else cpu")
+
+
+def add_query(parser: argparse.ArgumentParser) -> None:
+    """The query pictures and the numbers: everything that says what to change."""
+    group = parser.add_argument_group("what to change")
+    group.add_argument("--query", metavar="PICTURE", help="portrait to take attributes from")
+    group.add_argument("--take", nargs="+", choices=TAKEABLE, metavar="WHAT", help="pose, expression, light (default: all three)")
+    for name in TAKEABLE:
+        group.add_argument(f"--{name}-from", metavar="PICTURE", help=f"take the {name} from this portrait")
+    group.add_argument("--strength", type=fraction, default=1.0, metavar="X", help="0 to 1, how far to go towards the query (default: 1)")
+    group.add_argument("--framing", choices=FRAMINGS, default="source", help="whose place and size in the frame (default: %(default)s)")
+    numbers = parser.add_argument_group("numbers, added to what the portrait has (light numbers replace)")
+    for name, placeholder, text in NUMBERS:
+        numbers.add_argument(f"--{name}", type=float, metavar=placeholder, help=text)
+    numbers.add_argument("--absolute", action="store_true", help="turns and expression numbers replace instead of being added")
+
+
+def add_faces(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--face", type=int, metavar="N", help="which face of the source, 0 is the largest (default: the largest)")
+    parser.add_argument("--query-face", type=int, metavar="N", help="which face of the query or reference")
+
+
+def add_sampling(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("sampling")
+    group.add_argument("--steps", type=positive, default=20, metavar="N", help="denoising steps (default: %(default)s)")
+    group.add_argument("--sampler", choices=SAMPLERS, default="dpmpp_2m", help="default: %(default)s")
+    group.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
