@@ -81,9 +81,9 @@ class IdentityNetwork(nn.Module):
         """Weights from `path`, or the bundled ones; raises CheckpointError for another network's file."""
         path = asset_path("identity.safetensors") if path is None else path
         checkpoint = load_checkpoint(path, "identity")
-        if checkpoint.config.get("network") != cls.name:
-            raise CheckpointError(f"{path}: identity network '{checkpoint.config.get('network')}', but only '{cls.name}' is known; choose
-            another file")
+        found = checkpoint.config.get("network")
+        if found != cls.name:
+            raise CheckpointError(f"{path}: identity network '{found}', but only '{cls.name}' is known; choose another file")
         network = cls()
         load_weights(network, checkpoint.tensors, path)
         return network.requires_grad_(False).eval()
@@ -101,7 +101,10 @@ class IdentityNetwork(nn.Module):
         return sample_chips(image, turn, offset, CHIP)
 
     def embed(self, image: Tensor, landmarks: Tensor) -> Tensor:
-        """Pictures (B,3,H,W), RGB 0..1, and landmarks (B,478,2 or 3) in their pixels -> identity tokens (B,128), differentiable in the picture."""
+        """Identity tokens (B,128), differentiable in the picture.
+
+        image (B,3,H,W), RGB 0..1; landmarks (B,478,2 or 3) in its pixels.
+        """
         return self(self.align(image, landmarks))
 
     @staticmethod
