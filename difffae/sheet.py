@@ -52,7 +52,7 @@ def _text(draw: ImageDraw.ImageDraw, place: tuple[float, float], text: str, size
     draw.text(place, text, fill=fill, font=ImageFont.load_default(size), stroke_width=1, stroke_fill=(0, 0, 0))
 
 
-def describe(attributes: FaceAttributes, expression_names: Sequence[str], most: int = 4) -> list[str]:
+def describe(attributes: FaceAttributes, expression_names: Sequence[str], most: int = 3) -> list[str]:
     """A face in words: angles, the strongest expressions, where the light comes from."""
     pose = axis_angle_to_matrix(attributes.pose[0].detach().float().cpu())
     yaw, pitch, roll = to_yaw_pitch_roll(matrix_to_axis_angle(pose[0] @ pose[1])).tolist()
