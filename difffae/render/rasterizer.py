@@ -1,0 +1,158 @@
+"""Z-buffer rasterizer in plain torch: any batch, CPU and CUDA, no loop over faces.
+
+Shape letters: B batch, V vertices, F faces, H and W image height and width, C channels, P candidate pixels of all faces.
+
+Conventions (those of pytorch3d's rasterize_meshes as DECA calls it): pixel (r,c) has its centre at
+x = -1 + (2c+1)/W, y = -1 + (2r+1)/H; it is inside a triangle if all three barycentrics are strictly positive; both sides of a
+triangle are drawn; the smallest z wins, and of equal z the lower face index.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+EPSILON = 1e-8
+CHUNK = 4_000_000  # candidate pixels handled at a time: bounds memory at large sizes
+
+
+@dataclass(frozen=True)
+class Raster:
+    """face (B,H,W) int64 index of the nearest face, -1 where none; bary (B,H,W,3), zero where none; depth (B,H,W) z, zero where none."""
+
+    face: Tensor
+    bary: Tensor
+    depth: Tensor
+
+    @property
+    def mask(self) -> Tensor:
+        """(B,H,W) bool."""
+        return self.face >= 0
+
+
+def rasterize(points: Tensor, faces: Tensor, height: int, width: int) -> Raster:
+    """points (B,V,3): x right, y down in -1..1, z smaller = nearer; faces (F,3).
+
+    Barycentrics and depth are differentiable with respect to the points; which face is seen is not.
+    """
+    face = _nearest_faces(points.detach().float(), faces, height, width)
+    b = points.shape[0]
+    inside = face >= 0
+    batch, row, column = inside.nonzero(as_tuple=True)
+    corners = points[batch[:, None], faces[face[inside]]]  # (P,3,3)
+    x = (column.to(points.dtype) * 2 + 1) / width - 1
+    y = (row.to(points.dtype) * 2 + 1) / height - 1
+    w = _barycentric(corners[..., 0], corners[..., 1], x, y)
+    bary = points.new_zeros(b, height, width, 3)
+    bary = bary.index_put((batch, row, column), w)
+    depth = points.new_zeros(b, height, width).index_put((batch, row, column), (w * corners[..., 2]).sum(-1))
+    return Raster(face, bary, depth)
+
+
+def _barycentric(cx: Tensor, cy: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Barycentrics (P,3) of points (P,) in triangles with corners cx, cy (P,3)."""
+    x0, x1, x2 = cx.unbind(-1)
+    y0, y1, y2 = cy.unbind(-1)
+    area = (x1 - x0) * (y2 - y0) - (y1 - y0) * (x2 - x0)
+    area = area + torch.where(area < 0, -EPSILON, EPSILON)
+    w0 = ((x1 - x) * (y2 - y) - (y1 - y) * (x2 - x)) / area
+    w1 = ((x2 - x) * (y0 - y) - (y2 - y) * (x0 - x)) / area
+    return torch.stack([w0, w1, 1 - w0 - w1], -1)
+
+
+@torch.no_grad()
+def _nearest_faces(points: Tensor, faces: Tensor, height: int, width: int) -> Tensor:
+    """Index of the nearest face per pixel (B,H,W), -1 where none."""
+    b, f = points.shape[0], faces.shape[0]
+    device = points.device
+    scale = torch.tensor([width / 2, height / 2], device=device)
+    pixels = (points[..., :2] + 1) * scale - 0.5  # pixel centres at whole numbers
+    corner_xy = pixels[:, faces].view(b * f, 3, 2)
+    corner_z = points[..., 2][:, faces].view(b * f, 3)
+    low = corner_xy.amin(1).ceil().clamp_min(0)
+    high = torch.minimum(corner_xy.amax(1).floor(), torch.tensor([width - 1.0, height - 1.0], device=device))
+    e1, e2 = corner_xy[:, 1] - corner_xy[:, 0], corner_xy[:, 2] - corner_xy[:, 0]
+    area = e1[:, 0] * e2[:, 1] - e1[:, 1] * e2[:, 0]
+    spans = (high - low + 1).clamp_min(0)
+    counts = spans[:, 0] * spans[:, 1] * (area != 0) * corner_xy.flatten(1).isfinite().all(1)
+    counts = counts.nan_to_num(0).long()
+    chosen = counts.nonzero()[:, 0]
+    buffer = torch.full((b * height * width,), torch.iinfo(torch.int64).max, device=device)
+    if chosen.numel():
+        counts = counts[chosen]
+        # z over the pixel plane, relative to the box's first pixel: w_k = c_k + gx_k dx + gy_k dy
+        first, span_x = low[chosen], spans[chosen, 0].long()
+        planes = _edge_planes(corner_xy[chosen], area[chosen], first)
+        z = corner_z[chosen]
+        ends = counts.cumsum(0)
+        start = 0
+        while start < len(chosen):
+            done = int(ends[start - 1]) if start else 0
+            stop = max(start + 1, int(torch.searchsorted(ends, done + CHUNK)))
+            part = slice(start, stop)
+            _splat(buffer, chosen[part], counts[part], first[part].long(), span_x[part], planes[part], z[part], f, height, width)
+            start = stop
+    empty = buffer == torch.iinfo(torch.int64).max
+    face = torch.where(empty, -1, buffer & 0xFFFFFFFF)
+    return face.view(b, height, width)
+
+
+def _edge_planes(corners: Tensor, area: Tensor, first: Tensor) -> Tensor:
+    """Barycentrics as planes over pixels: (P,3,3) with w_k = [k,0] + [k,1] dx + [k,2] dy from pixel `first` (P,2)."""
+    local = corners - first[:, None]
+    x, y = local[..., 0], local[..., 1]
+    nx, ny = x.roll(-1, 1), y.roll(-1, 1)  # corner k+1
+    px, py = x.roll(-2, 1), y.roll(-2, 1)  # corner k+2
+    inverse = 1 / area[:, None]
+    constant = (nx * py - ny * px) * inverse
+    return torch.stack([constant, (ny - py) * inverse, (px - nx) * inverse], -1)
+
+
+def _splat(
+    buffer: Tensor, face: Tensor, counts: Tensor, first: Tensor, span_x: Tensor, planes: Tensor, z: Tensor, f: int, height: int, width: int
+) -> None:
+    """Write packed depth and face index of all candidate pixels of some faces into the buffer (B*H*W,)."""
+    total = int(counts.sum())
+    owner = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts, output_size=total)
+    local = torch.arange(total, device=counts.device) - (counts.cumsum(0) - counts)[owner]
+    # 32-bit division is several times faster than 64-bit, and a box never has 2^31 pixels
+    span = span_x.int()[owner]
+    dy = torch.div(local.int(), span, rounding_mode="floor")
+    dx = local.int() - dy * span
+    p = planes[owner]
+    fx, fy = dx.float()[:, None], dy.float()[:, None]
+    w = p[..., 0] + p[..., 1] * fx + p[..., 2] * fy
+    inside = ((w > 0).all(-1)).nonzero()[:, 0]
+    owner, w = owner[inside], w[inside]
+    depth = (w * z[owner]).sum(-1)
+    # order-preserving integers of floats: negative numbers have their bits reversed
+    bits = depth.view(torch.int32)
+    key = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits).long()
+    number = face[owner]
+    origin = first[owner]
+    pixel = (number // f * height + origin[:, 1] + dy[inside]) * width + origin[:, 0] + dx[inside]
+    packed = (key << 32) | (number % f)
+    buffer.scatter_reduce_(0, pixel, packed, "amin", include_self=True)
+
+
+def interpolate(raster: Raster, faces: Tensor, attributes: Tensor) -> Tensor:
+    """Vertex attributes (B,V,C) at every pixel: (B,C,H,W), zero where no face is. Differentiable in attributes and barycentrics."""
+    batch, row, column = raster.mask.nonzero(as_tuple=True)
+    corners = attributes[batch[:, None], faces[raster.face[batch, row, column]]]  # (P,3,C)
+    values = (corners * raster.bary[batch, row, column][..., None]).sum(1)
+    return _place(raster, values, batch, row, column)
+
+
+def interpolate_corners(raster: Raster, corners: Tensor) -> Tensor:
+    """Attributes (F,3,C) per face corner, shared by the batch, at every pixel: (B,C,H,W), zero where no face is."""
+    batch, row, column = raster.mask.nonzero(as_tuple=True)
+    values = (corners[raster.face[batch, row, column]] * raster.bary[batch, row, column][..., None]).sum(1)
+    return _place(raster, values, batch, row, column)
+
+
+def _place(raster: Raster, values: Tensor, batch: Tensor, row: Tensor, column: Tensor) -> Tensor:
+    b, h, w = raster.face.shape
+    out = values.new_zeros(b, h, w, values.shape[-1])
+    return out.index_put((batch, row, column), values).permute(0, 3, 1, 2)

