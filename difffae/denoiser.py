@@ -94,8 +94,9 @@ class AdaIN(nn.Module):
     def __init__(self, identity_size: int, channels: int, blend: bool) -> None:
         super().__init__()
         self.project = nn.Linear(identity_size, 2 * channels)
-        # A new layer ignores the identity: scale 1, shift 0
-        nn.init.zeros_(self.project.weight)
+        # A new layer ignores the identity (scale 1, shift 0) or, in a blend, is shut by its gate; small weights behind a shut gate let the
+        # identity through as soon as it opens
+        nn.init.normal_(self.project.weight, std=0.02 if blend else 0.0)
         with torch.no_grad():
             self.project.bias.copy_(torch.cat([torch.ones(channels), torch.zeros(channels)]))
         self.gate = nn.Parameter(torch.zeros(channels)) if blend else None
