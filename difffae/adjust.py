@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -107,7 +108,7 @@ def adjust(attributes: FaceAttributes, change: Adjustments, expression_names: Se
 
     expression_names names the E coefficients of the head model; raises ConfigError if it lacks one that is asked for.
     """
-    changed: dict[str, Tensor] = {}
+    changed: dict[str, Any] = {}
     if any(value is not None for value in (change.yaw, change.pitch, change.roll)):
         changed["pose"] = _turn(attributes.pose, change)
     if any(getattr(change, name) is not None for name in EXPRESSION_AXES):

@@ -7,6 +7,8 @@ import argparse
 # stage -> module of difffae.training, its function and its options, and the module and class of the model's configuration
 STAGES = {
     "autoencoder": ("autoencoder", "train_autoencoder", "AutoencoderTraining", "autoencoder", "AutoencoderConfig"),
+    "slots": ("slots", "train_slots", "SlotsTraining", "slots", "SlotsConfig"),
+    "denoiser": ("denoiser", "train_denoiser", "DenoiserTraining", "denoiser", "DenoiserConfig"),
 }
 
 
