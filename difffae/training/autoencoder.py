@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..autoencoder import Autoencoder, AutoencoderConfig
-from .common import load_state, random_crops, read_pictures, save_state
+from .common import autocast, load_state, random_crops, read_pictures, save_state
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ def train_autoencoder(options: AutoencoderTraining, config: AutoencoderConfig | 
         for group in optimizer.param_groups:
             group["lr"] = rate
         images = random_crops(pictures, options.batch, options.crop, generator).to(memory_format=torch.channels_last)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with autocast():
             loss, parts = autoencoder_loss(model, images, options)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -1,0 +1,213 @@
+"""Carry: the source photograph moved and relit to the target attributes through the two meshes (design section 4a).
+
+Shape letters: B batch, V vertices, F faces, H and W image height and width.
+
+The two posed meshes say where every visible point of the source's skin goes, so the photograph itself can be moved there.
+What the meshes cannot know (disocclusions, the inside of a newly opened mouth) is marked by the validity map and left
+to the diffusion model. Carrying to equal attributes is the identity, bit for bit: displacements are interpolated as
+differences, and light as the logarithm of a ratio, so both are exactly zero where nothing changes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .attributes import FaceAttributes
+from .head import HeadModel
+from .render import interpolate, project, rasterize, sh_shading, vertex_normals
+
+
+@dataclass(frozen=True)
+class CarryOptions:
+    """Lengths are fractions of the crop's side."""
+
+    reach: float = 0.18  # outside the mesh the displacement fades as exp(-(distance / reach)^2)
+    light_reach: float = 0.07  # same for the light ratio
+    matte_light_reach: float = 0.25  # same, where a matte keeps the light off the background
+    motion_blur: float = 0.03  # standard deviation of the blur of the extrapolated displacement
+    light_blur: float = 0.02
+    ratio_limit: float = 3.0  # light ratios approach limit and 1/limit softly
+    shading_floor: float = 0.2  # of the mean shading: SH fitted to a visible face says little about directions it hides
+    depth_tolerance: float = 0.03  # in units of the projected mesh (the crop is 2 wide)
+    grazing: float = 0.4  # texture seen at less than this share of the target's foreshortening fades out: it is stretched
+    stretch: float = 0.8  # validity falls as exp(-(|gradient of displacement| / stretch)^2)
+
+
+@dataclass(frozen=True)
+class Carried:
+    """image (B,3,H,W) RGB 0..1; validity (B,1,H,W) 0..1; flow (B,2,H,W) source minus target position in pixels (x, y);
+    ratio (B,3,H,W) light ratio; mask (B,1,H,W) 1 where the target mesh covers the pixel."""
+
+    image: Tensor
+    validity: Tensor
+    flow: Tensor
+    ratio: Tensor
+    mask: Tensor
+
+
+def pixel_grid(height: int, width: int, like: Tensor) -> Tensor:
+    """Pixel centres (H,W,2) as (x right, y down) in -1..1."""
+    ys = (torch.arange(height, device=like.device, dtype=like.dtype) * 2 + 1) / height - 1
+    xs = (torch.arange(width, device=like.device, dtype=like.dtype) * 2 + 1) / width - 1
+    return torch.stack(torch.meshgrid(xs, ys, indexing="xy"), dim=-1)
+
+
+def nearest_inside(mask: Tensor) -> tuple[Tensor, Tensor]:
+    """For every pixel the nearest pixel where mask is set, by jump flooding.
+
+    mask (B,H,W) bool -> index (B,H,W) into H*W (its own index where the mask is empty), distance (B,H,W) in pixels.
+    """
+    b, h, w = mask.shape
+    ys, xs = torch.meshgrid(torch.arange(h, device=mask.device), torch.arange(w, device=mask.device), indexing="ij")
+    far = 4 * max(h, w)
+    seed_y = torch.where(mask, ys, -far)
+    seed_x = torch.where(mask, xs, -far)
+    best = (seed_y - ys).square() + (seed_x - xs).square()
+    step = 1 << (max(h, w) - 1).bit_length() - 1
+    steps = []
+    while step >= 1:
+        steps.append(step)
+        step //= 2
+    for step in [*steps, 1]:
+        padded_y = F.pad(seed_y, (step,) * 4, value=-far)
+        padded_x = F.pad(seed_x, (step,) * 4, value=-far)
+        for dy in (0, step, 2 * step):
+            for dx in (0, step, 2 * step):
+                if dy == dx == step:
+                    continue
+                other_y = padded_y[:, dy : dy + h, dx : dx + w]
+                other_x = padded_x[:, dy : dy + h, dx : dx + w]
+                distance = (other_y - ys).square() + (other_x - xs).square()
+                closer = distance < best
+                best = torch.where(closer, distance, best)
+                seed_y = torch.where(closer, other_y, seed_y)
+                seed_x = torch.where(closer, other_x, seed_x)
+    known = (seed_y >= 0) & (seed_x >= 0)
+    index = torch.where(known, seed_y * w + seed_x, ys * w + xs)
+    distance = torch.where(known, best.float().sqrt(), torch.full_like(best, far).float())
+    return index, distance
+
+
+def gaussian_blur(x: Tensor, sigma: float) -> Tensor:
+    """(B,C,H,W) blurred by a Gaussian of `sigma` pixels, edges replicated; zero in, zero out."""
+    radius = max(1, int(2.5 * sigma + 0.5))
+    taps = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, device=x.device, dtype=x.dtype) / sigma) ** 2)
+    taps = (taps / taps.sum()).repeat(x.shape[1], 1)
+    x = F.conv2d(F.pad(x, (radius, radius, 0, 0), mode="replicate"), taps[:, None, None, :], groups=x.shape[1])
+    return F.conv2d(F.pad(x, (0, 0, radius, radius), mode="replicate"), taps[:, None, :, None], groups=x.shape[1])
+
+
+def _gather(x: Tensor, index: Tensor) -> Tensor:
+    """x (B,C,H,W) at flat pixel indices (B,H,W) -> (B,C,H,W)."""
+    b, c, h, w = x.shape
+    return x.flatten(2).gather(2, index.reshape(b, 1, h * w).expand(b, c, h * w)).reshape(b, c, h, w)
+
+
+def _gradient_norm(flow: Tensor) -> Tensor:
+    """Frobenius norm of the gradient of a displacement (B,2,H,W) in pixels per pixel -> (B,1,H,W)."""
+    dx = F.pad(flow[..., :, 1:] - flow[..., :, :-1], (0, 1, 0, 0), mode="replicate")
+    dy = F.pad(flow[..., 1:, :] - flow[..., :-1, :], (0, 0, 0, 1), mode="replicate")
+    return (dx.square() + dy.square()).sum(1, keepdim=True).sqrt()
+
+
+def carry(
+    image: Tensor,
+    source: FaceAttributes,
+    target: FaceAttributes,
+    head: HeadModel,
+    validity: Tensor | None = None,
+    matte: Tensor | None = None,
+    options: CarryOptions | None = None,
+) -> Carried:
+    """Move and relight a photograph from the source's to the target's attributes.
+
+    image (B,3,H,W) RGB 0..1, the crop that the source attributes describe; validity (B,1,H,W) of that image itself
+    (0 at padding and at holes of an earlier carry) or None for all valid; matte (B,1,H,W) 1 where the picture shows the person, 0 at
+    the background, or None if that is unknown; source and target have B or 1 faces.
+    Differentiable with respect to the image.
+    """
+    o = options or CarryOptions()
+    b, _, h, w = image.shape
+    side = max(h, w)
+    source, target = source.expand(b), target.expand(b)
+    vertices_s = head(source.shape, source.expression, source.pose)
+    vertices_t = head(target.shape, target.expression, target.pose)
+    points_s, points_t = project(vertices_s, source.camera), project(vertices_t, target.camera)
+    normals_s, normals_t = vertex_normals(vertices_s, head.faces), vertex_normals(vertices_t, head.faces)
+    raster_t = rasterize(points_t, head.faces, h, w)
+    raster_s = rasterize(points_s, head.faces, h, w)
+    inside = raster_t.face >= 0
+    mask = inside[:, None].to(image.dtype)
+
+    # per-vertex quantities are differences, so that they are exactly zero where nothing changes
+    half = torch.tensor([w / 2, h / 2], device=image.device, dtype=image.dtype)
+    motion_v = (points_s - points_t)[..., :2] * half
+    light_v = _log_ratio(normals_s, normals_t, source.light, target.light, o)
+    per_vertex = torch.cat([motion_v, light_v, points_s[..., 2:3], normals_s[..., 2:3], normals_t[..., 2:3]], -1)
+    motion, log_ratio, depth_s, facing_s, facing_t = interpolate(raster_t, head.faces, per_vertex).split([2, 3, 1, 1, 1], dim=1)
+
+    index, distance = nearest_inside(inside)
+    fade = torch.exp(-((distance / (o.reach * side)) ** 2))[:, None]
+    light_reach = o.light_reach if matte is None else o.matte_light_reach
+    light_fade = torch.exp(-((distance / (light_reach * side)) ** 2))[:, None]
+    # far from the mesh the field is smooth, near it it meets the mesh's own
+    extended = _gather(motion, index)
+    near = torch.exp(-((distance / (1.5 * o.motion_blur * side)) ** 2))[:, None]
+    spread = torch.lerp(gaussian_blur(extended, o.motion_blur * side), gaussian_blur(extended, o.motion_blur * side / 4), near) * fade
+    flow = torch.where(inside[:, None], motion, spread)
+    # light near the silhouette comes from the skin that faces the camera: normals there were hardly seen by any fit
+    trust = mask * (facing_t.clamp(0, 1) ** 2 + 1e-3)
+    weight = gaussian_blur(_gather(trust, index), o.light_blur * side)
+    log_ratio = gaussian_blur(_gather(log_ratio * trust, index), o.light_blur * side) / weight * light_fade
+
+    grid = pixel_grid(h, w, image) + flow.permute(0, 2, 3, 1) / half
+    moved = F.grid_sample(image, grid, mode="bicubic", padding_mode="border", align_corners=False)
+    still = (flow.flatten(1).abs().amax(1) == 0)[:, None, None, None]
+    moved = torch.where(still, image, moved)
+    if matte is not None:
+        # light goes as far as hair and clothes do, and not onto the background
+        person = F.grid_sample(matte, grid, padding_mode="border", align_corners=False)
+        log_ratio = torch.where(inside[:, None], log_ratio, log_ratio * person)
+    ratio = log_ratio.exp()
+    unlit = (log_ratio.flatten(1).abs().amax(1) == 0)[:, None, None, None]
+    carried = torch.where(unlit & still, moved, (moved * ratio).clamp(0, 1))
+
+    shown = (facing_s / facing_t.clamp_min(0.05) / o.grazing).clamp(0, 1)  # source texels per target pixel
+    seen = _seen(raster_s, depth_s, grid, inside, o) * shown
+    stretched = torch.exp(-((_gradient_norm(flow) / o.stretch) ** 2))
+    covered = F.grid_sample((raster_s.face >= 0)[:, None].to(image.dtype), grid, padding_mode="border", align_corners=False)
+    outside = stretched * (1 - covered * (1 - fade * 0.5))  # a background pixel that samples the source's head is a smear
+    valid = torch.where(inside[:, None], seen * stretched.sqrt(), outside)
+    valid = torch.where(still, torch.ones_like(valid), valid)
+    if validity is not None:
+        sampled = F.grid_sample(validity, grid, padding_mode="zeros", align_corners=False)
+        valid = torch.where(still, validity, valid * sampled)
+    return Carried(carried, valid.clamp(0, 1), flow, ratio, mask)
+
+
+def _log_ratio(normals_s: Tensor, normals_t: Tensor, light_s: Tensor, light_t: Tensor, o: CarryOptions) -> Tensor:
+    """log of SH(target) / SH(source) per vertex: (B,V,3), exactly zero for equal normals and lights."""
+    shading_s, shading_t = sh_shading(normals_s, light_s), sh_shading(normals_t, light_t)
+    shading_s = shading_s.maximum(o.shading_floor * shading_s.mean(1, keepdim=True).clamp_min(0.05))
+    shading_t = shading_t.maximum(o.shading_floor * shading_t.mean(1, keepdim=True).clamp_min(0.05))
+    limit = math.log(o.ratio_limit)
+    return limit * torch.tanh((shading_t.log() - shading_s.log()) / limit)
+
+
+def _seen(raster_s, depth_s: Tensor, grid: Tensor, inside: Tensor, o: CarryOptions) -> Tensor:
+    """1 where the source camera saw the surface point that the target shows: (B,1,H,W)."""
+    h, w = inside.shape[-2:]
+    far = torch.full_like(raster_s.depth, 1e3)
+    buffer = torch.where(raster_s.face >= 0, raster_s.depth, far)[:, None]
+    # the farthest depth of the 3x3 neighbourhood: silhouettes must not hide their own surface
+    buffer = torch.where(buffer > 1e2, -torch.full_like(buffer, 1e3), buffer)
+    buffer = F.max_pool2d(buffer, 3, 1, 1)
+    sampled = F.grid_sample(buffer, grid, mode="nearest", padding_mode="border", align_corners=False)
+    on_mesh = sampled > -1e2
+    in_frame = (grid.abs() <= 1).all(-1)[:, None]
+    return ((depth_s <= sampled + o.depth_tolerance) & on_mesh & in_frame & inside[:, None]).to(grid.dtype)

@@ -1,0 +1,94 @@
+"""The trained parts of one profile in one file: first stage, slot encoder, denoiser.
+
+Shape letters: B batch, S slots, D token size, I identity size, Z latent channels, H and W image sides, h = H/8, w = W/8.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .autoencoder import Autoencoder, AutoencoderConfig
+from .checkpoint import load_checkpoint, load_weights, save_checkpoint
+from .conditions import Conditions
+from .denoiser import Denoiser, DenoiserConfig
+from .errors import CheckpointError
+from .schedule import ScheduleConfig
+from .slots import SlotEncoder, SlotsConfig
+
+KIND = "edit"
+PARTS = ("autoencoder", "slots", "denoiser")
+
+
+class EditModel(nn.Module):
+    """autoencoder, slots and denoiser, whose sizes agree."""
+
+    def __init__(self, autoencoder: Autoencoder, slots: SlotEncoder, denoiser: Denoiser, name: str = "unnamed") -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+        self.slots = slots
+        self.denoiser = denoiser
+        self.name = name
+        have, need = autoencoder.config.latent_channels, denoiser.config.latent_channels
+        if have != need:
+            raise CheckpointError(
+                f"model '{name}': the first stage has {have} latent channels, the denoiser {need}; combine parts that agree"
+            )
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square crops in pixels."""
+        return self.denoiser.config.sample_size * self.autoencoder.factor
+
+    @property
+    def schedule(self) -> ScheduleConfig:
+        return self.denoiser.config.schedule
+
+    def conditions(self, tokens: Tensor, identity: Tensor, render: Tensor, carried: Tensor, validity: Tensor) -> Conditions:
+        """Pictures -> what the denoiser is told.
+
+        tokens (B,S,D), identity (B,I), render and carried (B,3,H,W) RGB 0..1, validity (B,1,H,W). Without carry in the profile the
+        last two are left out.
+        """
+        render_latents = self.autoencoder.encode(render.clamp(0, 1))
+        if not self.denoiser.config.carry:
+            return Conditions(tokens, identity, render_latents)
+        return Conditions(tokens, identity, render_latents, *carry_latents(self.autoencoder, carried, validity))
+
+    def save(self, path: str | Path, *, license: str, source: str, eight_bit: bool = True) -> None:
+        """One safetensors file with the configuration in its metadata."""
+        config = {
+            "name": self.name,
+            "autoencoder": self.autoencoder.config.to_dict(),
+            "slots": self.slots.config.to_dict(),
+            "denoiser": self.denoiser.config.to_dict(),
+        }
+        tensors = {f"{part}.{key}": value for part in PARTS for key, value in getattr(self, part).state_dict().items()}
+        save_checkpoint(path, tensors, kind=KIND, config=config, license=license, source=source, eight_bit=eight_bit, half=True)
+
+    @classmethod
+    def load(cls, path: str | Path) -> EditModel:
+        """Read what `save` wrote; frozen, in evaluation mode. Raises CheckpointError."""
+        checkpoint = load_checkpoint(path, KIND)
+        try:
+            c = checkpoint.config
+            autoencoder = Autoencoder(AutoencoderConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in c["autoencoder"].items()}))
+            slots = SlotEncoder(SlotsConfig(**c["slots"]))
+            denoiser = Denoiser(DenoiserConfig(**c["denoiser"]))
+        except (KeyError, TypeError) as error:
+            raise CheckpointError(f"{path}: its configuration does not fit this version ({error}); convert or download it again") from error
+        model = cls(autoencoder, slots, denoiser, c.get("name", Path(path).stem))
+        for part in PARTS:
+            load_weights(getattr(model, part), checkpoint.part(part), path)
+        return model.eval().requires_grad_(False)
+
+
+def carry_latents(autoencoder: Autoencoder, carried: Tensor, validity: Tensor) -> tuple[Tensor, Tensor]:
+    """The carried photograph (B,3,H,W) and its validity (B,1,H,W) as the denoiser sees them: (B,Z,h,w) and (B,1,h,w).
+
+    Pixels that are not valid are painted mid-grey before encoding, so that nothing of a smear reaches the denoiser.
+    """
+    latents = autoencoder.encode(0.5 + (carried - 0.5) * validity)
+    return latents, F.avg_pool2d(validity, autoencoder.factor)

@@ -1,0 +1,277 @@
+"""DiffFAE: the whole edit, from pictures to a picture (paper Fig. 2; design sections 2 and 5).
+
+Shape letters: B batch, H and W picture height and width, Z latent channels, h and w latent height and width.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .adjust import Adjustments, adjust
+from .attributes import FaceAttributes, compose
+from .carry import Carried, carry, gaussian_blur
+from .checkpoint import asset_path
+from .conditions import Conditions
+from .crop import FaceCrop, crop_square, extract, paste
+from .errors import ConfigError, FaceChoiceError, NoFaceError
+from .estimate import LandmarkFit
+from .head import HeadModel
+from .identity import IdentityNetwork
+from .landmarks import FaceLandmarker
+from .model import EditModel
+from .render import Render, render
+from .sampling import sample
+from .slots import swap
+
+log = logging.getLogger(__name__)
+
+TAKEABLE = ("pose", "expression", "light")
+SWAPPABLE = ("hair", "clothes", "background")
+FRAMINGS = ("source", "query")
+BUILT_IN = {"open-256": "open-256.safetensors"}
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Portrait:
+    """A picture with one chosen face, analysed.
+
+    image (3,H,W) the whole picture; picture (1,3,S,S) the square crop; known (1,1,S,S) 0 where the crop left the picture;
+    landmarks (1,478,3) in crop pixels; blendshapes (1,52) scores; attributes the fitted numbers.
+    """
+
+    name: str
+    image: Tensor
+    crop: FaceCrop
+    picture: Tensor
+    known: Tensor
+    landmarks: Tensor
+    blendshapes: Tensor
+    attributes: FaceAttributes
+
+
+@dataclass(frozen=True, eq=False)
+class EditResult:
+    """image (3,H,W) in the source's framing; crop (1,3,S,S) the edited square; render (1,3,S,S) the target's 3DMM render;
+    masks (1,4,S,S) the source's slot masks; carried (1,3,S,S) the carried photograph; validity (1,1,S,S)."""
+
+    image: Tensor
+    crop: Tensor
+    render: Tensor
+    masks: Tensor
+    attributes: FaceAttributes
+    carried: Tensor
+    validity: Tensor
+
+
+class DiffFAE:
+    """All the networks of one profile, ready to edit pictures. Build it with `from_pretrained`."""
+
+    def __init__(
+        self, model: EditModel, head: HeadModel, landmarker: FaceLandmarker, identity: IdentityNetwork, device: str | torch.device = "cpu"
+    ) -> None:
+        self.device = torch.device(device)
+        self.model = model.to(self.device).eval()
+        self.head = head.to(self.device).eval()
+        self.landmarker = landmarker.to(self.device).eval()
+        self.identity = identity.to(self.device).eval()
+        self.estimator = LandmarkFit(self.head).to(self.device).eval()
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path = "open-256", device: str | torch.device = "cpu") -> DiffFAE:
+        """Load a built-in model by name, or a checkpoint by path. Raises CheckpointError, or ConfigError for a missing device."""
+        if str(device).startswith("cuda") and not torch.cuda.is_available():
+            raise ConfigError(f"device: '{device}' was asked for, but this PyTorch sees no CUDA device; use cpu")
+        path = asset_path(BUILT_IN[str(name)]) if str(name) in BUILT_IN else Path(name)
+        return cls(EditModel.load(path), HeadModel.load(), FaceLandmarker.load(), IdentityNetwork.load(), device)
+
+    @torch.no_grad()
+    def analyse(self, image: Tensor, face: int | None = None, name: str = "image") -> Portrait:
+        """Find a face, crop around it and estimate its attributes.
+
+        image (3,H,W) RGB 0..1; face is an index into the faces, largest first; None takes the largest and says so.
+        Raises NoFaceError, FaceChoiceError.
+        """
+        faces = self.landmarker.detect(image.to(self.device))[0]
+        if not faces:
+            raise NoFaceError(f"{name}: no face found; use a picture in which a face is at least about 40 pixels high and not in profile")
+        if face is None:
+            if len(faces) > 1:
+                log.warning("%d faces in %s; using the largest (choose with --face)", len(faces), name)
+            face = 0
+        if not 0 <= face < len(faces):
+            raise FaceChoiceError(
+                f"{name}: face {face} was asked for, but it shows {len(faces)}; choose 0 to {len(faces) - 1}, largest first"
+            )
+        return self.analyse_face(image, faces[face].landmarks, faces[face].blendshapes, name)
+
+    @torch.no_grad()
+    def analyse_face(self, image: Tensor, landmarks: Tensor, blendshapes: Tensor, name: str = "image") -> Portrait:
+        """As `analyse`, for known landmarks (478,3) in picture pixels and scores (52,)."""
+        image = image.to(self.device)
+        crop = crop_square(landmarks.to(self.device), image.shape[-2:])
+        picture, known = extract(image[None], crop)
+        inside = crop.to_crop(landmarks.to(self.device))[None]
+        attributes = self.estimator(picture, inside, blendshapes[None].to(self.device), known)
+        return Portrait(name, image, crop, picture, known, inside, blendshapes[None].to(self.device), attributes)
+
+    def target(
+        self,
+        source: Portrait,
+        *,
+        pose: Portrait | None = None,
+        expression: Portrait | None = None,
+        light: Portrait | None = None,
+        change: Adjustments | None = None,
+        strength: float = 1.0,
+        framing: str = "source",
+    ) -> FaceAttributes:
+        """The attributes an edit asks for. framing "source" keeps the camera, so that the shoulders stay where they are and only
+        the head turns; "query" takes the pose giver's camera too, as the paper does."""
+        if framing not in FRAMINGS:
+            raise ConfigError(f"framing: '{framing}' is unknown; choose from {', '.join(FRAMINGS)}")
+        own = source.attributes
+        wanted = compose(
+            own,
+            pose=pose.attributes if pose else None,
+            expression=expression.attributes if expression else None,
+            light=light.attributes if light else None,
+            strength=strength,
+        )
+        if framing == "source" and wanted is not own:
+            wanted = replace(wanted, camera=own.camera.expand(len(wanted), -1))
+        return adjust(wanted, change, self.head.expression_names) if change is not None else wanted
+
+    @torch.no_grad()
+    def edit(
+        self,
+        source: Portrait | Tensor,
+        query: Portrait | Tensor | None = None,
+        take: Iterable[str] = TAKEABLE,
+        pose_from: Portrait | Tensor | None = None,
+        expression_from: Portrait | Tensor | None = None,
+        light_from: Portrait | Tensor | None = None,
+        adjust: Adjustments | None = None,
+        strength: float = 1.0,
+        framing: str = "source",
+        steps: int = 20,
+        sampler: str = "dpmpp_2m",
+        seed: int = 0,
+        preview: bool = False,
+        progress: Progress | None = None,
+    ) -> EditResult:
+        """Give the source the attributes named in `take` of the query, or each of another picture, or by numbers.
+
+        Taking nothing returns the source bit for bit. preview stops after the carried photograph, without diffusion.
+        """
+        take = tuple(take)
+        for name in take:
+            if name not in TAKEABLE:
+                raise ConfigError(f"take: '{name}' cannot be taken; choose from {', '.join(TAKEABLE)}")
+        portrait = self._portrait(source, "source")
+        common = self._portrait(query, "query") if query is not None else None
+        givers = {}
+        for name, own in (("pose", pose_from), ("expression", expression_from), ("light", light_from)):
+            givers[name] = self._portrait(own, f"{name} picture") if own is not None else (common if name in take else None)
+        wanted = self.target(portrait, **givers, change=adjust, strength=strength, framing=framing)
+        carried = carry(portrait.picture, portrait.attributes, wanted, self.head, portrait.known)
+        shown = render(self.head, wanted, portrait.picture.shape[-1])
+        tokens, masks = self.model.slots(portrait.picture)
+        if wanted is portrait.attributes:
+            edited = portrait.picture
+        elif preview:
+            edited = carried.image
+        else:
+            conditions = self._conditions(portrait, tokens, shown, carried.image, carried.validity)
+            drawn = self._draw(conditions, steps, sampler, seed, progress)
+            edited = composite(drawn, carried.image, carried.validity)
+        return self._result(portrait, edited, shown, masks, wanted, carried)
+
+    @torch.no_grad()
+    def swap(
+        self,
+        source: Portrait | Tensor,
+        reference: Portrait | Tensor,
+        regions: Iterable[str] = SWAPPABLE,
+        strength: float = 1.0,
+        steps: int = 20,
+        sampler: str = "dpmpp_2m",
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> EditResult:
+        """Take hair, clothes or background from a reference by exchanging slot tokens (paper appendix G)."""
+        regions = tuple(regions)
+        for name in regions:
+            if name not in SWAPPABLE:
+                raise ConfigError(f"regions: '{name}' cannot be swapped; choose from {', '.join(SWAPPABLE)}")
+        portrait, giver = self._portrait(source, "source"), self._portrait(reference, "reference")
+        tokens, masks = self.model.slots(portrait.picture)
+        other, other_masks = self.model.slots(giver.picture)
+        order = self.model.slots.config.order
+        mixed = swap(tokens, other, regions, strength, order)
+        size = portrait.picture.shape[-1]
+        chosen = torch.tensor([name in regions for name in order], device=self.device)[None, :, None, None]
+        # what is swapped must be redrawn; so must what the reference's region would newly cover
+        redraw = ((masks * chosen).sum(1, keepdim=True) + 0.5 * (other_masks * chosen).sum(1, keepdim=True)).clamp(0, 1)
+        redraw = F.interpolate(redraw, (size, size), mode="bilinear", align_corners=False)
+        shown = render(self.head, portrait.attributes, size)
+        keep = 1 - ((redraw - 0.2) / 0.4).clamp(0, 1)
+        keep = torch.where(self._face_mask(shown), torch.ones_like(keep), keep) * portrait.known
+        if not regions or strength == 0:
+            keep = torch.ones_like(keep)
+        conditions = self._conditions(portrait, mixed, shown, portrait.picture, keep)
+        edited = portrait.picture
+        if regions and strength > 0:
+            edited = composite(self._draw(conditions, steps, sampler, seed, progress), portrait.picture, keep)
+        same = Carried(portrait.picture, keep, torch.zeros_like(portrait.picture[:, :2]), torch.ones_like(portrait.picture), shown.mask)
+        return self._result(portrait, edited, shown, masks, portrait.attributes, same)
+
+    def render(self, attributes: FaceAttributes, size: int | None = None) -> Render:
+        """The 3DMM render alone, on a black background."""
+        return render(self.head, attributes.to(self.device), size or self.model.image_size)
+
+    def _portrait(self, picture: Portrait | Tensor, name: str) -> Portrait:
+        return picture if isinstance(picture, Portrait) else self.analyse(picture, name=name)
+
+    def _face_mask(self, shown: Render) -> Tensor:
+        return self.head.skin_mask(shown.raster)[:, None]
+
+    def _conditions(self, portrait: Portrait, tokens: Tensor, shown: Render, carried: Tensor, validity: Tensor) -> Conditions:
+        identity = self.identity.embed(portrait.picture, portrait.landmarks[..., :2])
+        return self.model.conditions(tokens, identity, shown.image, carried, validity)
+
+    def _draw(self, conditions: Conditions, steps: int, sampler: str, seed: int, progress: Progress | None) -> Tensor:
+        callback = None if progress is None else (lambda done, total, _: progress(done, total))
+        latents = sample(self.model.denoiser, conditions, steps, sampler, seed, callback=callback)
+        return self.model.autoencoder.decode(latents).clamp(0, 1)
+
+    def _result(
+        self, portrait: Portrait, edited: Tensor, shown: Render, masks: Tensor, wanted: FaceAttributes, carried: Carried
+    ) -> EditResult:
+        size = portrait.picture.shape[-1]
+        image = portrait.image if edited is portrait.picture else paste(portrait.image[None], edited, portrait.picture, portrait.crop)[0]
+        masks = F.interpolate(masks, (size, size), mode="bilinear", align_corners=False)
+        return EditResult(image, edited, shown.image, masks, wanted, carried.image, carried.validity)
+
+
+def composite(drawn: Tensor, carried: Tensor, validity: Tensor, low: float = 0.016, tolerance: float = 0.12) -> Tensor:
+    """The carried photograph's sharp pixels where it is valid and agrees with the sample at low frequencies, else the sample's.
+
+    drawn, carried (B,3,H,W) RGB 0..1; validity (B,1,H,W). low: standard deviation of the low-pass as a fraction of the side;
+    tolerance: difference of the low-passed pictures at which the weight has fallen to 1/e. (Design decision 11.)
+    """
+    sigma = low * drawn.shape[-1]
+    trusted = (validity - 0.15).clamp_min(0) / 0.85
+    # low-pass the carried picture over its valid pixels only: a hole must not spoil its neighbourhood's agreement
+    weight = gaussian_blur(trusted, sigma).clamp_min(1e-4)
+    difference = gaussian_blur((drawn - carried) * trusted, sigma) / weight
+    agreement = torch.exp(-((difference.abs().amax(1, keepdim=True) / tolerance) ** 2))
+    soft = gaussian_blur(trusted, 1.0).minimum(trusted) * agreement
+    return drawn + soft * (carried - drawn)

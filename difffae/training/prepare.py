@@ -1,0 +1,184 @@
+"""Cache what the denoiser's training reads: fitted portraits, round-trip pairs, latents.
+
+Shape letters: B batch, N landmarks (478), H and W picture sides, S crop side, Z latent channels.
+
+Three steps, each resumable by its files: `fit_portraits` -> one file of crops and attributes; `write_round_trips` -> shards of
+pictures (target, render, carried, validity); `encode_shards` -> the shards of latents that `train denoiser` reads. The first
+two do not need the first stage, so they can run while it trains.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor
+from tqdm import tqdm
+
+from ..attributes import FaceAttributes
+from ..autoencoder import Autoencoder
+from ..carry import carry
+from ..crop import crop_square, extract
+from ..data.roundtrip import TargetOptions, random_targets, round_trip
+from ..estimate import LandmarkFit, inter_ocular
+from ..head import HeadModel
+from ..identity import IdentityNetwork
+from ..landmarks import BLENDSHAPE_NAMES
+from ..render import project, render
+from ..slots import SlotEncoder
+from .common import dev_files
+from .shards import write_shard
+
+log = logging.getLogger(__name__)
+FIELDS = ("shape", "albedo", "pose", "camera", "expression", "light")
+
+
+def to_bytes(image: Tensor) -> Tensor:
+    """0..1 -> uint8."""
+    return (image.clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def attributes_of(tensors: dict[str, Tensor], head: HeadModel, prefix: str = "") -> FaceAttributes:
+    """FaceAttributes from tensors of a shard."""
+    return FaceAttributes(head.name, *(tensors[prefix + name].float() for name in FIELDS))
+
+
+def fit_portraits(folder: Path, output: Path, split: str, head: HeadModel, worst: float = 0.06) -> None:
+    """Crop and fit every portrait of a split; those whose landmark error exceeds `worst` of the inter-ocular distance are left out.
+
+    Reads `landmarks.npz` (files, landmarks, blendshapes, blendshape_names) beside the pictures.
+    Writes pictures (M,3,S,S) uint8, known (M,1,S,S) uint8, landmarks (M,N,3) in crop pixels, blendshapes (M,52), error (M,), the attributes.
+    """
+    table = np.load(folder / "landmarks.npz")
+    order = [list(table["blendshape_names"]).index(name) for name in BLENDSHAPE_NAMES]
+    fit = LandmarkFit(head)
+    dev = dev_files()
+    rows: dict[str, list[Tensor]] = {}
+    for index, name in enumerate(tqdm(table["files"], desc=f"fitting {split}")):
+        if (str(name) in dev) != (split == "dev"):
+            continue
+        image = torch.from_numpy(np.asarray(Image.open(folder / str(name)).convert("RGB")).copy()).permute(2, 0, 1).float() / 255
+        points = torch.from_numpy(table["landmarks"][index].astype(np.float32))
+        crop = crop_square(points, image.shape[-2:])
+        picture, known = extract(image[None], crop)
+        inside = crop.to_crop(points)[None]
+        scores = torch.from_numpy(table["blendshapes"][index].astype(np.float32))[None, order]
+        face = fit(picture, inside, scores, known)
+        error = landmark_error(head, face, inside, picture.shape[-1])
+        if error.item() > worst:
+            log.info("%s left out: landmark error %.1f %%", name, 100 * error.item())
+            continue
+        row = {"pictures": to_bytes(picture), "known": to_bytes(known), "landmarks": inside, "blendshapes": scores, "error": error}
+        row |= {field: getattr(face, field) for field in FIELDS}
+        for key, value in row.items():
+            rows.setdefault(key, []).append(value)
+    write_shard(output, {key: torch.cat(values) for key, values in rows.items()})
+
+
+def landmark_error(head: HeadModel, face: FaceAttributes, landmarks: Tensor, size: int) -> Tensor:
+    """Mean distance of fitted and given landmarks (B,N,>=2) in crop pixels, in units of the inter-ocular distance: (B,)."""
+    points = head.landmarks(project(head(face.shape, face.expression, face.pose), face.camera))
+    pixels = (points[..., :2] + 1) * size / 2
+    return (pixels - landmarks[..., :2]).norm(dim=-1).mean(-1) / inter_ocular(landmarks)
+
+
+def write_round_trips(
+    fitted: Path,
+    output: Path,
+    head: HeadModel,
+    shards: int,
+    size: int = 100,
+    seed: int = 0,
+    options: TargetOptions | None = None,
+    first: int = 0,
+) -> None:
+    """Shards of round trips of random portraits; shard i depends on seed and i alone, and existing ones are kept."""
+    data = load_file(str(fitted))
+    pool = attributes_of(data, head)
+    output.mkdir(parents=True, exist_ok=True)
+    for index in range(first, first + shards):
+        path = output / f"roundtrip_{index:04d}.safetensors"
+        if path.exists():
+            continue
+        generator = torch.Generator().manual_seed(seed * 100_003 + index)
+        chosen = torch.randint(len(pool), (size,), generator=generator)
+        rows: dict[str, list[Tensor]] = {}
+        for part in tqdm(chosen.split(4), desc=path.name, leave=False):
+            picture, known = data["pictures"][part].float() / 255, data["known"][part].float() / 255
+            source = pool[part]
+            target = random_targets(source, pool, generator, options)
+            carried, validity = round_trip(picture, known, source, target, head)
+            _append(
+                rows, picture, render(head, source, picture.shape[-1]).image, carried, validity, picture, data["landmarks"][part, :, :2]
+            )
+        write_shard(path, {key: torch.cat(values) for key, values in rows.items()})
+
+
+def write_synthetic(folder: Path, output: Path, head: HeadModel) -> None:
+    """Shards of carried synthetic pairs: every pair serves both ways. Reads shards with images (N,2,3,S,S) and attributes (N,2,...)."""
+    output.mkdir(parents=True, exist_ok=True)
+    for path in sorted(folder.glob("*.safetensors")):
+        goal = output / path.name
+        if goal.exists():
+            continue
+        data = load_file(str(path))
+        rows: dict[str, list[Tensor]] = {}
+        for part in tqdm(torch.arange(len(data["images"])).split(4), desc=path.name, leave=False):
+            pair = data["images"][part].float() / 255
+            faces = [FaceAttributes(head.name, *(data[name][part, side].float() for name in FIELDS)) for side in (0, 1)]
+            for a, b in ((0, 1), (1, 0)):
+                moved = carry(pair[:, a], faces[a], faces[b], head)
+                points = head.landmarks(project(head(faces[a].shape, faces[a].expression, faces[a].pose), faces[a].camera))
+                pixels = (points[..., :2] + 1) * pair.shape[-1] / 2
+                _append(rows, pair[:, b], render(head, faces[b], pair.shape[-1]).image, moved.image, moved.validity, pair[:, a], pixels)
+        write_shard(goal, {key: torch.cat(values) for key, values in rows.items()})
+
+
+def _append(
+    rows: dict[str, list[Tensor]], target: Tensor, drawn: Tensor, carried: Tensor, validity: Tensor, source: Tensor, landmarks: Tensor
+) -> None:
+    new = {"target": to_bytes(target), "render": to_bytes(drawn), "carried": to_bytes(carried), "validity": to_bytes(validity)}
+    for key, value in (new | {"source": to_bytes(source), "landmarks": landmarks.float()}).items():
+        rows.setdefault(key, []).append(value)
+
+
+@torch.no_grad()
+def encode_shards(
+    pictures: Iterable[Path], output: Path, autoencoder: Autoencoder, slots: SlotEncoder, identity: IdentityNetwork, batch: int = 4
+) -> None:
+    """Shards of pictures -> shards of latents, tokens, masks and identities; existing ones are kept."""
+    from ..model import carry_latents
+
+    output.mkdir(parents=True, exist_ok=True)
+    for path in pictures:
+        goal = output / path.name
+        if goal.exists():
+            continue
+        data = load_file(str(path))
+        rows: dict[str, list[Tensor]] = {}
+        for part in tqdm(_parts(len(data["target"]), batch), desc=path.name, leave=False):
+            target, drawn, carried, validity, source = (
+                data[name][part].float() / 255 for name in ("target", "render", "carried", "validity", "source")
+            )
+            latents, valid = carry_latents(autoencoder, carried, validity)
+            row = {
+                "target": autoencoder.encode(target),
+                "render": autoencoder.encode(drawn),
+                "carried": latents,
+                "validity": valid,
+                "identity": identity.embed(source, data["landmarks"][part]),
+                "tokens": slots(source)[0],
+                "masks": slots(target)[1],
+            }
+            for key, value in row.items():
+                rows.setdefault(key, []).append(value.half())
+        write_shard(goal, {key: torch.cat(values) for key, values in rows.items()})
+
+
+def _parts(count: int, size: int) -> Iterator[slice]:
+    return (slice(start, start + size) for start in range(0, count, size))
