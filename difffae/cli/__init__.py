@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NoReturn
 
 from ..errors import ConfigError, DiffFAEError
@@ -35,10 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments = build_parser().parse_args(argv)
         level = logging.INFO if arguments.command == "train" else logging.WARNING
-        logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
-        # other people's libraries have much to say that is no concern of the user; our own warnings go through logging
-        warnings.simplefilter("ignore")
-        arguments.run(arguments)
+        with _messages(level), warnings.catch_warnings():
+            # other people's libraries have much to say that is no concern of the user; our own warnings go through logging
+            warnings.simplefilter("ignore")
+            arguments.run(arguments)
     except DiffFAEError as error:
         return _complain(error)
     except KeyboardInterrupt:
@@ -49,6 +50,21 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         return _complain(ConfigError("out of memory; close other programs, use smaller pictures or --device cpu"))
     return 0
+
+
+@contextmanager
+def _messages(level: int) -> Iterator[None]:
+    """The library's log lines go to stderr as they are, for the time of one command."""
+    logger, handler = logging.getLogger("difffae"), logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(level)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
 
 
 def _complain(error: Exception) -> int:
