@@ -38,17 +38,30 @@ def rasterize(points: Tensor, faces: Tensor, height: int, width: int) -> Raster:
     Barycentrics and depth are differentiable with respect to the points; which face is seen is not.
     """
     face = _nearest_faces(points.detach().float(), faces, height, width)
-    b = points.shape[0]
-    inside = face >= 0
-    batch, row, column = inside.nonzero(as_tuple=True)
-    corners = points[batch[:, None], faces[face[inside]]]  # (P,3,3)
-    x = (column.to(points.dtype) * 2 + 1) / width - 1
-    y = (row.to(points.dtype) * 2 + 1) / height - 1
+    flat, batch = _covered(face)
+    number = face.view(-1)[flat]
+    corners = _gather_corners(points, faces, batch, number)  # (P,3,3)
+    inner = flat - batch * (height * width)
+    x = (inner % width).to(points.dtype) * (2 / width) + (1 / width - 1)
+    y = torch.div(inner, width, rounding_mode="floor").to(points.dtype) * (2 / height) + (1 / height - 1)
     w = _barycentric(corners[..., 0], corners[..., 1], x, y)
-    bary = points.new_zeros(b, height, width, 3)
-    bary = bary.index_put((batch, row, column), w)
-    depth = points.new_zeros(b, height, width).index_put((batch, row, column), (w * corners[..., 2]).sum(-1))
+    z = (w * corners[..., 2]).sum(-1)
+    bary = points.new_zeros(face.numel(), 3).index_copy(0, flat, w).view(*face.shape, 3)
+    depth = points.new_zeros(face.numel()).index_copy(0, flat, z).view(face.shape)
     return Raster(face, bary, depth)
+
+
+def _covered(face: Tensor) -> tuple[Tensor, Tensor]:
+    """Flat indices (P,) of covered pixels in a (B,H,W) map, and their batch row (P,)."""
+    flat = (face.reshape(-1) >= 0).nonzero()[:, 0]
+    return flat, torch.div(flat, face[0].numel(), rounding_mode="floor")
+
+
+def _gather_corners(attributes: Tensor, faces: Tensor, batch: Tensor, number: Tensor) -> Tensor:
+    """Attributes (B,V,C) of the corners of faces `number` (P,) in rows `batch` (P,): (P,3,C)."""
+    v, c = attributes.shape[1:]
+    vertex = faces.index_select(0, number) + (batch * v)[:, None]
+    return attributes.reshape(-1, c).index_select(0, vertex.view(-1)).view(-1, 3, c)
 
 
 def _barycentric(cx: Tensor, cy: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -116,43 +129,47 @@ def _splat(
     """Write packed depth and face index of all candidate pixels of some faces into the buffer (B*H*W,)."""
     total = int(counts.sum())
     owner = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts, output_size=total)
-    local = torch.arange(total, device=counts.device) - (counts.cumsum(0) - counts)[owner]
-    # 32-bit division is several times faster than 64-bit, and a box never has 2^31 pixels
-    span = span_x.int()[owner]
-    dy = torch.div(local.int(), span, rounding_mode="floor")
-    dx = local.int() - dy * span
-    p = planes[owner]
-    fx, fy = dx.float()[:, None], dy.float()[:, None]
-    w = p[..., 0] + p[..., 1] * fx + p[..., 2] * fy
-    inside = ((w > 0).all(-1)).nonzero()[:, 0]
-    owner, w = owner[inside], w[inside]
-    depth = (w * z[owner]).sum(-1)
+    # 32-bit arithmetic is several times faster than 64-bit; one part has fewer than 2^31 candidates
+    starts = (counts.cumsum(0) - counts).int()
+    small = torch.stack([starts, span_x.int()], -1).index_select(0, owner)
+    local = torch.arange(total, device=counts.device, dtype=torch.int32) - small[:, 0]
+    if height * width <= 1 << 20:
+        dy = ((local.float() + 0.5) / small[:, 1]).floor()  # exact in float32 up to this size, and fast
+    else:
+        dy = torch.div(local, small[:, 1], rounding_mode="floor").float()
+    dx = local - dy.int() * small[:, 1]
+    offset = torch.stack([torch.ones_like(dy), dx.float(), dy], -1)[..., None]  # (N,3,1)
+    w = torch.bmm(planes.index_select(0, owner), offset)[..., 0]
+    inside = (w.amin(-1) > 0).nonzero()[:, 0]
+    owner, w = owner.index_select(0, inside), w.index_select(0, inside)
+    depth = (w * z.index_select(0, owner)).sum(-1)
     # order-preserving integers of floats: negative numbers have their bits reversed
     bits = depth.view(torch.int32)
     key = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits).long()
-    number = face[owner]
-    origin = first[owner]
-    pixel = (number // f * height + origin[:, 1] + dy[inside]) * width + origin[:, 0] + dx[inside]
+    number, origin = face.index_select(0, owner), first.index_select(0, owner)
+    row = torch.div(number, f, rounding_mode="floor") * height + origin[:, 1] + dy.index_select(0, inside).long()
+    pixel = row * width + origin[:, 0] + dx.index_select(0, inside).long()
     packed = (key << 32) | (number % f)
     buffer.scatter_reduce_(0, pixel, packed, "amin", include_self=True)
 
 
 def interpolate(raster: Raster, faces: Tensor, attributes: Tensor) -> Tensor:
     """Vertex attributes (B,V,C) at every pixel: (B,C,H,W), zero where no face is. Differentiable in attributes and barycentrics."""
-    batch, row, column = raster.mask.nonzero(as_tuple=True)
-    corners = attributes[batch[:, None], faces[raster.face[batch, row, column]]]  # (P,3,C)
-    values = (corners * raster.bary[batch, row, column][..., None]).sum(1)
-    return _place(raster, values, batch, row, column)
+    flat, batch = _covered(raster.face)
+    corners = _gather_corners(attributes, faces, batch, raster.face.view(-1)[flat])
+    return _place(raster, corners, flat)
 
 
 def interpolate_corners(raster: Raster, corners: Tensor) -> Tensor:
     """Attributes (F,3,C) per face corner, shared by the batch, at every pixel: (B,C,H,W), zero where no face is."""
-    batch, row, column = raster.mask.nonzero(as_tuple=True)
-    values = (corners[raster.face[batch, row, column]] * raster.bary[batch, row, column][..., None]).sum(1)
-    return _place(raster, values, batch, row, column)
+    flat, _ = _covered(raster.face)
+    return _place(raster, corners.index_select(0, raster.face.view(-1)[flat]), flat)
 
 
-def _place(raster: Raster, values: Tensor, batch: Tensor, row: Tensor, column: Tensor) -> Tensor:
+def _place(raster: Raster, corners: Tensor, flat: Tensor) -> Tensor:
+    """Corner attributes (P,3,C) of the covered pixels, weighted and put in their places: (B,C,H,W)."""
     b, h, w = raster.face.shape
-    out = values.new_zeros(b, h, w, values.shape[-1])
-    return out.index_put((batch, row, column), values).permute(0, 3, 1, 2)
+    bary = raster.bary.reshape(-1, 3).index_select(0, flat).to(corners.dtype)
+    values = (bary[:, None] @ corners)[:, 0]
+    out = values.new_zeros(b * h * w, values.shape[-1]).index_copy(0, flat, values)
+    return out.view(b, h, w, -1).permute(0, 3, 1, 2)
