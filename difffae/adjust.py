@@ -27,7 +27,9 @@ SH_CONSTANTS = (
     (math.pi / 4) * 0.5 * math.sqrt(5 / (4 * math.pi)),
 )
 COSINE = (math.pi, 2 * math.pi / 3, math.pi / 4)  # transfer of the clamped cosine by band (Ramamoorthi and Hanrahan 2001)
-DEFAULT_STRENGTH = 0.75  # of a light whose direction is given and whose strength is not
+DEFAULT_STRENGTH = 0.5  # of a light whose direction is given and whose strength is not
+LUMINANCE = (0.2126, 0.7152, 0.0722)  # Rec. 709
+WIDEST = 70.0  # degrees from the viewer within which the source's own light is looked for
 LEAST_MEAN = 0.15  # a light from behind is not made brighter than this mean asks for
 
 
@@ -202,17 +204,30 @@ def visible_normals(like: Tensor, rings: int = 16, spokes: int = 32) -> Tensor:
 
 
 def light_direction(light: Tensor) -> Tensor:
-    """Main direction of SH light: (B,9,3) -> (B,2) azimuth and elevation in degrees; from the viewer for a flat light."""
-    weights = light.new_tensor([0.2126, 0.7152, 0.0722])
-    x, y, z = (light[:, 1:4] * weights).sum(-1).unbind(-1)
-    return torch.rad2deg(torch.stack([torch.atan2(x, z), torch.atan2(y, torch.hypot(x, z))], dim=-1))
+    """Where SH light comes from: (B,9,3) -> (B,2) azimuth and elevation in degrees, to about one degree.
+
+    That is the normal with the most luminance within WIDEST degrees of the viewer, from the viewer for a flat light. The linear
+    band alone will not do: what a photograph does not show (the back of the head) is free in a fit and can turn it around.
+    """
+    reach = math.sin(math.radians(WIDEST))
+    line = torch.linspace(-reach, reach, 161, dtype=torch.float64, device=light.device)
+    y, x = torch.meshgrid(line, line, indexing="ij")
+    inside = x.square() + y.square() <= reach**2
+    x, y = x[inside], y[inside]
+    normals = torch.stack([x, y, (1 - x.square() - y.square()).sqrt()], dim=-1)
+    shading = (light.double() * light.new_tensor(LUMINANCE).double()).sum(-1) @ sh_basis(normals).T  # (B,N)
+    shading = shading + 1e-3 * shading.abs().mean(-1, keepdim=True) * normals[:, 2]  # decides for the front where all is equal
+    best = normals[shading.argmax(-1)]
+    angles = [torch.atan2(best[:, 0], best[:, 2]), torch.atan2(best[:, 1], torch.hypot(best[:, 0], best[:, 2]))]
+    return torch.rad2deg(torch.stack(angles, dim=-1)).to(light)
 
 
 def direct_light(light: Tensor, azimuth: float | None, elevation: float | None, strength: float | None) -> Tensor:
     """Light (B,9,3) of a new direction (degrees) and strength (0..1), of the same colour and mean brightness on a frontal face.
 
-    The result is a flat part and one directed light, mixed by `strength`; their colour is the source's mean over the visible
-    normals. With only a strength, the direction is the source's main one.
+    The luminance becomes a flat part and one directed light, mixed by `strength`, in the source's mean colour over the visible
+    normals. The source's deviations from that colour stay: they tell of coloured surroundings, and taking them away would tint
+    the photograph with their complements. With only a strength, the direction is the source's own.
     """
     own = light_direction(light).double()
     if azimuth is not None:
@@ -222,10 +237,14 @@ def direct_light(light: Tensor, azimuth: float | None, elevation: float | None, 
     a, e = torch.deg2rad(own).unbind(-1)
     direction = torch.stack([a.sin() * e.cos(), e.sin(), a.cos() * e.cos()], dim=-1)
     seen = sh_basis(visible_normals(direction)).mean(0)  # (9,) mean shading of each coefficient
-    colour = (light.double() * seen[:, None]).sum(1).clamp_min(0)  # (B,3)
+    weights = seen.new_tensor(LUMINANCE)
+    source = light.double()
+    brightness = ((source * seen[:, None]).sum(1) * weights).sum(-1).clamp_min(1e-6)  # (B,)
+    colour = (source * seen[:, None]).sum(1).clamp_min(0) / brightness[:, None]  # (B,3)
+    deviation = source - (source * weights).sum(-1, keepdim=True) * colour[:, None]
     directed = directed_light(direction)  # (B,9)
     directed = directed / (directed * seen).sum(-1, keepdim=True).clamp_min(LEAST_MEAN)
     flat = torch.zeros_like(directed)
     flat[:, 0] = 1 / SH_CONSTANTS[0]
-    mixed = torch.lerp(flat, directed, DEFAULT_STRENGTH if strength is None else float(strength))
-    return (mixed[..., None] * colour[:, None]).to(light)
+    mixed = torch.lerp(flat, directed, DEFAULT_STRENGTH if strength is None else float(strength)) * brightness[:, None]
+    return (mixed[..., None] * colour[:, None] + deviation).to(light)
