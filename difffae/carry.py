@@ -30,9 +30,9 @@ class CarryOptions:
     light_reach: float = 0.07  # same for the light ratio
     matte_light_reach: float = 0.25  # same, where a matte keeps the light off the background
     motion_blur: float = 0.03  # standard deviation of the blur of the extrapolated displacement
-    light_blur: float = 0.02
-    ratio_limit: float = 3.0  # light ratios approach limit and 1/limit softly
-    shading_floor: float = 0.2  # of the mean shading: SH fitted to a visible face says little about directions it hides
+    light_blur: float = 0.01
+    ratio_limit: float = 4.0  # light ratios approach limit and 1/limit softly
+    shading_floor: float = 0.1  # of the mean shading: SH fitted to a visible face says little about directions it hides
     depth_tolerance: float = 0.03  # in units of the projected mesh (the crop is 2 wide)
     grazing: float = 0.4  # texture seen at less than this share of the target's foreshortening fades out: it is stretched
     stretch: float = 0.8  # validity falls as exp(-(|gradient of displacement| / stretch)^2)
@@ -58,39 +58,47 @@ def pixel_grid(height: int, width: int, like: Tensor) -> Tensor:
 
 
 def nearest_inside(mask: Tensor) -> tuple[Tensor, Tensor]:
-    """For every pixel the nearest pixel where mask is set, by jump flooding.
+    """For every pixel a nearest pixel where mask is set, by jump flooding over 2x2 blocks (so up to a pixel from the nearest).
 
-    mask (B,H,W) bool -> index (B,H,W) into H*W (its own index where the mask is empty), distance (B,H,W) in pixels.
+    mask (B,H,W) bool with even sides -> index (B,H,W) into H*W, distance (B,H,W) in pixels. A pixel inside is its own nearest; where
+    the whole mask is empty every pixel is its own too, and infinitely far.
     """
     b, h, w = mask.shape
-    ys, xs = torch.meshgrid(torch.arange(h, device=mask.device), torch.arange(w, device=mask.device), indexing="ij")
-    far = 4 * max(h, w)
-    seed_y = torch.where(mask, ys, -far)
-    seed_x = torch.where(mask, xs, -far)
+    far = 4.0 * max(h, w)
+    blocks = mask.unflatten(1, (h // 2, 2)).unflatten(3, (w // 2, 2)).permute(0, 1, 3, 2, 4).flatten(3)  # (B,H/2,W/2,4)
+    corner = blocks.to(torch.uint8).argmax(-1)
+    ys, xs = torch.meshgrid(
+        torch.arange(h // 2, device=mask.device, dtype=torch.float32) * 2,
+        torch.arange(w // 2, device=mask.device, dtype=torch.float32) * 2,
+        indexing="ij",
+    )
+    some = blocks.any(-1)
+    seed_y = torch.where(some, ys + corner.div(2, rounding_mode="floor"), -far)
+    seed_x = torch.where(some, xs + corner % 2, -far)
+    ys, xs = ys + 0.5, xs + 0.5
     best = (seed_y - ys).square() + (seed_x - xs).square()
-    step = 1 << (max(h, w) - 1).bit_length() - 1
-    steps = []
+    step = 1 << ((max(h, w) // 2 - 1).bit_length() - 1)
     while step >= 1:
-        steps.append(step)
-        step //= 2
-    for step in [*steps, 1]:
-        padded_y = F.pad(seed_y, (step,) * 4, value=-far)
-        padded_x = F.pad(seed_x, (step,) * 4, value=-far)
+        padded_y, padded_x = F.pad(seed_y, (step,) * 4, value=-far), F.pad(seed_x, (step,) * 4, value=-far)
         for dy in (0, step, 2 * step):
             for dx in (0, step, 2 * step):
                 if dy == dx == step:
                     continue
-                other_y = padded_y[:, dy : dy + h, dx : dx + w]
-                other_x = padded_x[:, dy : dy + h, dx : dx + w]
+                other_y, other_x = padded_y[:, dy : dy + h // 2, dx : dx + w // 2], padded_x[:, dy : dy + h // 2, dx : dx + w // 2]
                 distance = (other_y - ys).square() + (other_x - xs).square()
                 closer = distance < best
                 best = torch.where(closer, distance, best)
-                seed_y = torch.where(closer, other_y, seed_y)
-                seed_x = torch.where(closer, other_x, seed_x)
-    known = (seed_y >= 0) & (seed_x >= 0)
-    index = torch.where(known, seed_y * w + seed_x, ys * w + xs)
-    distance = torch.where(known, best.float().sqrt(), torch.full_like(best, far).float())
-    return index, distance
+                seed_y, seed_x = torch.where(closer, other_y, seed_y), torch.where(closer, other_x, seed_x)
+        step //= 2
+    seed_y, seed_x = (seed.repeat_interleave(2, 1).repeat_interleave(2, 2) for seed in (seed_y, seed_x))
+    ys, xs = torch.meshgrid(
+        torch.arange(h, device=mask.device, dtype=torch.float32), torch.arange(w, device=mask.device, dtype=torch.float32), indexing="ij"
+    )
+    found = (seed_y >= 0) & ~mask
+    seed_y, seed_x = torch.where(found, seed_y, ys), torch.where(found, seed_x, xs)
+    distance = ((seed_y - ys).square() + (seed_x - xs).square()).sqrt()
+    empty = ~mask.flatten(1).any(1)[:, None, None]
+    return (seed_y * w + seed_x).long(), torch.where(empty, torch.inf, distance)
 
 
 def gaussian_blur(x: Tensor, sigma: float) -> Tensor:

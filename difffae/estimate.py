@@ -42,6 +42,7 @@ class FitOptions:
     band_sigma: float = 0.45  # of the other eight coefficients, in units of shading
     albedo_sigma: float = 1.0
     pixel_sigma: float = 0.05
+    outlier_sigma: float = 0.15  # errors of the pixels' mean colour beyond this lose weight
     pixel_count: float = 400.0  # effective number of independent skin pixels
 
 
@@ -216,7 +217,7 @@ class LandmarkFit(nn.Module):
                 columns.append(torch.linalg.solve(normal, right)[..., 0])
             light = torch.stack(columns, -1)
             error = (albedo * (sh @ light) - y).mean(-1, keepdim=True).abs()
-            robust = 1 / (1 + (error / (1.5 * o.pixel_sigma)) ** 2)
+            robust = 1 / (1 + (error / o.outlier_sigma) ** 2)
         return replace(face, albedo=alpha, light=light)
 
 

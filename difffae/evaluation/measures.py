@@ -24,11 +24,12 @@ EXPRESSION_SCORES = (
     "eyeLookInRight", "eyeLookOutLeft", "eyeLookOutRight", "eyeLookUpLeft", "eyeLookUpRight",
 )  # fmt: skip
 
-# Skin points of the cheeks, in mirrored pairs (image left, image right of a face that looks at the camera), and of brow and jaw.
+# Skin points of the cheeks, in mirrored pairs (image left, image right of a face that looks at the camera); of the forehead; and of
+# lower cheeks and chin.
 LEFT_SKIN = (50, 101, 118, 205, 187, 147, 123, 36, 203, 111)
 RIGHT_SKIN = (280, 330, 347, 425, 411, 376, 352, 266, 423, 340)
 UPPER_SKIN = (151, 9, 108, 337, 69, 299, 107, 336)
-LOWER_SKIN = (199, 175, 208, 428, 171, 396, 201, 421)
+LOWER_SKIN = (205, 425, 207, 427, 187, 411, 199, 175, 208, 428)
 
 
 def expression_distance(a: Tensor, b: Tensor) -> Tensor:

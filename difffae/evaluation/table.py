@@ -16,7 +16,6 @@ from statistics import mean, median
 import torch
 
 from ..errors import NoFaceError
-from ..identity import distance
 from ..images import read_image
 from ..pipeline import DiffFAE, EditResult, Portrait
 from ..rotations import to_yaw_pitch_roll
@@ -122,7 +121,7 @@ def measure(model: DiffFAE, table: Table, source: Portrait, query: Portrait, res
         table.light.append(((lights[2] - lights[1]).norm().item(), before))
     own = model.identity.embed(source.picture, source.landmarks[..., :2])
     new = model.identity.embed(result.crop, points[..., :2])
-    table.identity.append(distance(own, new).item())
+    table.identity.append(model.identity.distance(own, new).item())
     away = away_from_head(source.landmarks, size, size) * away_from_head(points, size, size) * (source.known > 0.99)
     if away.sum() > 0.02 * size * size:
         table.still.append(psnr(result.crop, source.picture, away).item())
