@@ -34,14 +34,37 @@ class HeadModel(nn.Module):
       pose_basis* (36,V,3)  correctives for the rotation matrices of joints 1..4 minus identity (FLAME's posedirs)
       uvs* (T,2) with v up, uv_faces* (F,3); albedo_mean* (3,R,R), albedo_basis* (A,3,r,r), sRGB values 0..1, row 0 at the top (v = 1)
       labels* (V,) and face_labels* (F,): index into LABELS
-      landmark_faces* (N,), landmark_bary* (N,3): MediaPipe's 478 landmarks on the mesh
+      landmark_faces* (N,), landmark_bary* (N,3): MediaPipe's 478 landmarks on the mesh; landmark_mirror* (N,): left-right partner
       mirror* (V,): vertex permutation of the left-right reflection; shape_parity* (S,), albedo_parity* (A,): +1 or -1,
       the sign of a coefficient under reflection; expression_mirror* (E,): permutation of the expressions
+    All are buffers that are not saved with a module's state: a head is data, not a trained part of another model.
     Config: name, expression_names, albedo_space ("srgb"), albedo_range (lowest and highest albedo) or None.
     """
 
-    def __init__(self, config: dict, tensors: dict[str, Tensor]) -> None:
+    template: Tensor
+    shape_basis: Tensor
+    expression_basis: Tensor
+    joint_regressor: Tensor
+    skin_weights: Tensor
+    faces: Tensor
+    pose_basis: Tensor
+    uvs: Tensor
+    uv_faces: Tensor
+    albedo_mean: Tensor
+    albedo_basis: Tensor
+    labels: Tensor
+    face_labels: Tensor
+    landmark_faces: Tensor
+    landmark_bary: Tensor
+    landmark_mirror: Tensor
+    mirror: Tensor
+    shape_parity: Tensor
+    albedo_parity: Tensor
+    expression_mirror: Tensor
+
+    def __init__(self, config: dict, tensors: dict[str, Tensor], license: str = "") -> None:
         super().__init__()
+        self.license = license
         missing = [name for name in REQUIRED if name not in tensors]
         if missing:
             raise CheckpointError(f"head model '{config.get('name')}': lacks {', '.join(missing)}; convert it again")
@@ -62,6 +85,7 @@ class HeadModel(nn.Module):
         t.setdefault("albedo_basis", torch.zeros(0, 3, 2, 2))
         t.setdefault("landmark_faces", torch.zeros(0, dtype=torch.long))
         t.setdefault("landmark_bary", torch.zeros(0, 3))
+        t.setdefault("landmark_mirror", torch.arange(t["landmark_faces"].shape[0]))
         t.setdefault("mirror", torch.zeros(0, dtype=torch.long))
         t.setdefault("shape_parity", torch.ones(t["shape_basis"].shape[0]))
         t.setdefault("albedo_parity", torch.ones(t["albedo_basis"].shape[0]))
@@ -96,11 +120,7 @@ class HeadModel(nn.Module):
         tensors = dict(checkpoint.tensors)
         if "expression_pairs" in tensors:
             tensors = expand_pairs(tensors)
-        head = HeadModel(checkpoint.config, tensors)
-        head.license = checkpoint.license
-        return head
-
-    license: str = ""
+        return HeadModel(checkpoint.config, tensors, checkpoint.license)
 
     @property
     def shape_count(self) -> int:

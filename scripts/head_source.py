@@ -45,7 +45,8 @@ def read_obj(path: Path) -> Obj:
 
 def read_target(path: Path, count: int) -> np.ndarray:
     """Morph target (.target or .target.gz): lines `index dx dy dz` -> dense offsets (N,3)."""
-    text = gzip.open(path, "rt").read() if path.suffix == ".gz" else path.read_text()
+    data = path.read_bytes()
+    text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
     rows = [line.split() for line in text.splitlines() if line.strip() and line[0] != "#"]
     offsets = np.zeros((count, 3), np.float32)
     if rows:

@@ -30,8 +30,10 @@ RECTS = {
     "lower-teeth": (130, 244, 192, 255),
     "tongue": (195, 226, 205, 255),
 }
-FACE_ZOOM = 1.5  # horizontal texels at the face's middle are (1 + zoom) times those of a linear layout
+EYE_SEEN = np.radians(60)  # the eyeball's part that the lids can uncover; what lies behind takes the rim's texels
+BROW_GAIN = 1.7  # the mean of several brows is thinner than each of them
 IRIS_SHRINK = 0.8
+LOCAL_STRENGTH = 0.7  # the local components come from 12 uneven skins and must not compete with light
 # the Monk skin tone scale's ten swatches: the range of colours the tone axes must span
 MONK = ("f6ede4", "f3e7db", "f7ead0", "eadaba", "d7bd96", "a07e56", "825c43", "604134", "3a312a", "292420")
 
@@ -73,10 +75,10 @@ def layout(geometry: Geometry, names: np.ndarray) -> tuple[np.ndarray, np.ndarra
         if name == "head":
             # hm08 stores the face lying on its side: turn it upright and give its middle more texels
             t = raw[:, 1] - (raw[:, 1].min() + raw[:, 1].max()) / 2
-            t = t / np.abs(t).max()
-            x = np.sign(t) * np.abs(t) * (1 + FACE_ZOOM) / (1 + FACE_ZOOM * np.abs(t))
-            y = raw[:, 0]
-            unit = np.stack([(x + 1) / 2, (y - y.min()) / (y.max() - y.min())], -1)  # y down
+            x = stretch(t / np.abs(t).max(), -1.0, [(0.0, 0.35, 3.0)])
+            y = (raw[:, 0] - raw[:, 0].min()) / np.ptp(raw[:, 0])
+            y = stretch(y, 0.0, [(0.56, 0.09, 3.0), (0.70, 0.14, 2.0)])  # eyes; nose and mouth
+            unit = np.stack([x, y], -1)  # y down
         elif name == "socket":
             x = np.where(raw[:, 0] > 0.0815, 0.163 - raw[:, 0], raw[:, 0])  # both sockets share the rectangle
             unit = np.stack([(x - x.min()) / (x.max() - x.min()), (raw[:, 1].max() - raw[:, 1]) / np.ptp(raw[:, 1])], -1)
@@ -87,13 +89,21 @@ def layout(geometry: Geometry, names: np.ndarray) -> tuple[np.ndarray, np.ndarra
         uv_faces[chosen] = inverse.reshape(-1, 3) + offset
         offset += len(ids)
     phi = np.arange(EYE_SEGMENTS) * 2 * np.pi / EYE_SEGMENTS
-    rings = [np.stack([np.cos(phi), -np.sin(phi)], -1) * angle / EYE_RINGS[-1] for angle in EYE_RINGS]
+    rings = [np.stack([np.cos(phi), -np.sin(phi)], -1) * min(angle / EYE_SEEN, 1.0) for angle in EYE_RINGS]
     eye = (np.concatenate([[[0.0, 0.0]], *rings]) + 1) / 2
     uvs.append(_place(eye, RECTS["eyes"]))
     n = len(eye)
     chosen = np.flatnonzero(names == "eyes")
     uv_faces[chosen] = (geometry.faces[chosen] - geometry.eye_start) % n + offset
     return np.concatenate(uvs), uv_faces
+
+
+def stretch(t: np.ndarray, low: float, bumps: list[tuple[float, float, float]]) -> np.ndarray:
+    """Monotone map of low..1 onto 0..1 whose slope is larger by `zoom` around each (centre, width, zoom)."""
+    grid = np.linspace(low, 1, 2001)
+    density = 1 + sum(zoom * np.exp(-(((grid - centre) / width) ** 2)) for centre, width, zoom in bumps)
+    total = np.concatenate([[0], np.cumsum((density[1:] + density[:-1]) / 2)])
+    return np.interp(t, grid, total / total[-1])
 
 
 def _place(unit: np.ndarray, rect: tuple[int, int, int, int]) -> np.ndarray:
@@ -166,7 +176,7 @@ def surface_samples(obj_path: Path, mhclo_path: Path, vertices: np.ndarray, coun
 
 
 def eyeball_texture(makehuman: Path, material: str, size: int) -> np.ndarray:
-    """Front view of an eyeball (size,size,3): radius 1 is 90 degrees, equidistant in the polar angle."""
+    """Front view of an eyeball (size,size,3): radius 1 is EYE_SEEN, equidistant in the polar angle."""
     obj = read_obj(makehuman / "eyes" / "high-poly" / "high-poly.obj")
     image = load_image(makehuman / "eyes" / "materials" / f"{material}_eye.png", 1024)
     # the disc of one eyeball lies around uv (0.29, 0.29); its vertices tell how the polar angle maps to uv
@@ -186,7 +196,7 @@ def eyeball_texture(makehuman: Path, material: str, size: int) -> np.ndarray:
     y, x = np.mgrid[:size, :size]
     dx, dy = (x + 0.5) / size * 2 - 1, 1 - (y + 0.5) / size * 2
     r = np.hypot(dx, dy)
-    s = np.interp(np.clip(r, 0, 1) * np.pi / 2, grid, curve) / np.maximum(r, 1e-6)
+    s = np.interp(np.clip(r, 0, 1) * EYE_SEEN, grid, curve) / np.maximum(r, 1e-6)
     return sample(image, np.stack([pole[0] + dx * s, pole[1] + dy * s], -1))
 
 
@@ -198,13 +208,14 @@ def brow_cover(makehuman: Path, vertices: np.ndarray, points: np.ndarray, styles
         at, uv = surface_samples(next(folder.glob("*.obj")), next(folder.glob("*.mhclo")), vertices, 60000, 1)
         texture = load_image(next(folder.glob("*.png")), 512, "RGBA")
         rgba = sample(texture, uv)
-        near, index = cKDTree(at).query(points, k=12, distance_upper_bound=0.035)
-        valid = np.isfinite(near)
-        rgba = np.concatenate([rgba, np.zeros((1, 4))])[index] * valid[..., None]
-        a = rgba[..., 3].sum(1) / 12
-        alpha += a / len(styles)
-        colour += (rgba[..., :3] * rgba[..., 3:]).sum(1) / 12 / len(styles)
-    return alpha, colour / np.maximum(alpha, 1e-6)[:, None]
+        # the strips lie on the skin; folds of the lid behind them must stay clean
+        near, index = cKDTree(at).query(points, k=12, distance_upper_bound=0.03)
+        weight = np.where(np.isfinite(near), np.exp(-((near / 0.016) ** 2)), 0.0) / 12
+        rgba = np.concatenate([rgba, np.zeros((1, 4))])[index]
+        opacity = rgba[..., 3] * weight
+        alpha += opacity.sum(1) / len(styles)
+        colour += (rgba[..., :3] * opacity[..., None]).sum(1) / len(styles)
+    return (alpha * BROW_GAIN).clip(0, 0.9), colour / np.maximum(alpha, 1e-6)[:, None]
 
 
 def tone_axes(skin_colours: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -222,7 +233,8 @@ def tone_axes(skin_colours: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def albedo_model(
     skins: np.ndarray, face: np.ndarray, skin_weight: np.ndarray, painted: np.ndarray, brow: np.ndarray, brow_colour: np.ndarray, local: int
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """skins (K,R,R,3) baked; face (R,R) bool, bare skin of the face; skin_weight (R,R) 1 on skin; painted (R,R,3) the other parts; brow opacity (R,R) and colour.
+    """skins (K,R,R,3) baked; face (R,R) bool, bare skin of the face; skin_weight (R,R) 1 on skin; painted (R,R,3) the other
+    parts; brow opacity (R,R) and colour (R,R,3).
 
     Returns mean (R,R,3), basis (2 + local,R,R,3), variance of the texture detail that the local components keep.
     """
@@ -232,7 +244,7 @@ def albedo_model(
     mean_detail = detail.mean(0)
     tone = axes[:, None, None] * mean_detail
     # stubble and painted shading of the scalp differ wildly between the skins, but say little about a face
-    importance = np.where(face, 1.0, 0.15) * skin_weight
+    importance = gaussian_filter(np.where(face | (brow > 0.05), LOCAL_STRENGTH, 0.1), 5.0) * skin_weight
     residual = (detail - mean_detail) * mean_colour * importance[..., None]
     # what looks like another skin tone belongs to the tone axes
     share = tone[:, face].reshape(2, -1)
