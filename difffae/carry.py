@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .attributes import FaceAttributes
 from .head import HeadModel
-from .render import interpolate, project, rasterize, sh_shading, vertex_normals
+from .render import Raster, interpolate, project, rasterize, sh_shading, vertex_normals
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,14 @@ def pixel_grid(height: int, width: int, like: Tensor) -> Tensor:
 
 
 def nearest_inside(mask: Tensor) -> tuple[Tensor, Tensor]:
-    """For every pixel a nearest pixel where mask is set, by jump flooding over 2x2 blocks (so up to a pixel from the nearest).
+    """For every pixel a nearest pixel where mask is set, by jump flooding over 2x2 blocks.
+
+    That costs up to two pixels against the true nearest for outlines of heads (0.6 on average), three for scattered dots.
 
     mask (B,H,W) bool with even sides -> index (B,H,W) into H*W, distance (B,H,W) in pixels. A pixel inside is its own nearest; where
     the whole mask is empty every pixel is its own too, and infinitely far.
     """
-    b, h, w = mask.shape
+    h, w = mask.shape[-2:]
     far = 4.0 * max(h, w)
     blocks = mask.unflatten(1, (h // 2, 2)).unflatten(3, (w // 2, 2)).permute(0, 1, 3, 2, 4).flatten(3)  # (B,H/2,W/2,4)
     corner = blocks.to(torch.uint8).argmax(-1)
@@ -207,9 +209,8 @@ def _log_ratio(normals_s: Tensor, normals_t: Tensor, light_s: Tensor, light_t: T
     return limit * torch.tanh((shading_t.log() - shading_s.log()) / limit)
 
 
-def _seen(raster_s, depth_s: Tensor, grid: Tensor, inside: Tensor, o: CarryOptions) -> Tensor:
+def _seen(raster_s: Raster, depth_s: Tensor, grid: Tensor, inside: Tensor, o: CarryOptions) -> Tensor:
     """1 where the source camera saw the surface point that the target shows: (B,1,H,W)."""
-    h, w = inside.shape[-2:]
     far = torch.full_like(raster_s.depth, 1e3)
     buffer = torch.where(raster_s.face >= 0, raster_s.depth, far)[:, None]
     # the farthest depth of the 3x3 neighbourhood: silhouettes must not hide their own surface
