@@ -76,7 +76,7 @@ def blend(found: Fragments, colour: Tensor, alpha: Tensor, count: int, layers: i
     """Front to back: colour (N,C), alpha (N,) -> premultiplied colour (count,C) and coverage (count,) of every pixel.
 
     At most `layers` fragments of a pixel count."""
-    order = torch.argsort(found.depth)
+    order = torch.argsort(found.depth, stable=True)
     order = order[torch.argsort(found.pixel[order], stable=True)]
     pixel = found.pixel[order]
     first = torch.ones_like(pixel, dtype=torch.bool)

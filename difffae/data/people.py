@@ -28,7 +28,7 @@ HAIR_COLOURS = (
     ((0.66, 0.65, 0.63), 2), ((0.85, 0.84, 0.81), 1),
 )  # fmt: skip
 STYLES = (*HAIR, "", None)  # cropped hair and none at all as well
-STYLE_WEIGHTS = (3, 4, 3, 2, 3, 4, 2, 2, 3, 1.5)
+STYLE_WEIGHTS = (4, 4, 1.5, 4, 2, 4, 4, 1.5, 3, 1.5)  # less of those whose fringe hides an eye
 MAX_TURN = (45.0, 22.0, 18.0)  # degrees of yaw, pitch, roll
 TURN_SPREAD = (19.0, 8.0, 6.0)
 
@@ -59,11 +59,13 @@ def generator(*seed: int) -> np.random.Generator:
     return np.random.default_rng([abs(int(s)) for s in seed])
 
 
-def hair_colour(rng: np.random.Generator) -> np.ndarray:
-    """(3,) sRGB: a natural colour with some spread, one in twenty-five dyed."""
+def hair_colour(rng: np.random.Generator, skin: float) -> np.ndarray:
+    """(3,) sRGB: a natural colour with some spread, mostly dark beside dark skin (skin: its mean sRGB value), one in 25 dyed."""
     if rng.random() < 0.04:
         return np.array(_hsv(rng.random(), rng.uniform(0.4, 0.8), rng.uniform(0.3, 0.8)))
     weights = np.array([w for _, w in HAIR_COLOURS], float)
+    if skin < 0.42:
+        weights[4:9] *= 0.05
     base = np.array(HAIR_COLOURS[rng.choice(len(HAIR_COLOURS), p=weights / weights.sum())][0])
     return np.clip(base * rng.uniform(0.8, 1.25) * (1 + rng.normal(0, 0.05, 3)), 0.03, 0.95)
 
@@ -181,7 +183,7 @@ def random_person(seed: int, head, wardrobe) -> Person:
         tone=tone,
         iris=wardrobe.irises[rng.integers(len(wardrobe.irises))],
         style=style,
-        hair_colour=torch.from_numpy(hair_colour(rng)).float(),
+        hair_colour=torch.from_numpy(hair_colour(rng, float(skin_colour(head, albedo).mean()))).float(),
         brows=BROWS[rng.integers(len(BROWS))],
         lashes=LASHES[rng.integers(len(LASHES))],
         top=TOPS[rng.integers(len(TOPS))],
@@ -225,8 +227,8 @@ def background(seed: int, size: int, folder: Path | None = None) -> Tensor:
         x, y = (int(rng.integers(0, full - side + 1)) for full in picture.size)
         cut = picture.resize((size, size), Image.Resampling.LANCZOS, (x, y, x + side, y + side))
         return torch.from_numpy(np.array(cut)).permute(2, 0, 1).float() / 255
-    base = np.array(_hsv(rng.random(), rng.uniform(0, 0.5), rng.uniform(0.15, 0.95)))
-    other = np.clip(base + rng.normal(0, 0.18, 3), 0, 1)
+    base = np.array(_hsv(rng.random(), 0.55 * rng.random() ** 2, rng.uniform(0.15, 0.95)))
+    other = np.clip(base + rng.normal(0, 0.15) + rng.normal(0, 0.06, 3), 0, 1)
     angle = rng.uniform(0, 2 * np.pi)
     ys, xs = np.mgrid[0:size, 0:size] / size - 0.5
     t = np.clip(0.5 + xs * np.cos(angle) + ys * np.sin(angle), 0, 1) if rng.random() < 0.6 else np.clip(1.3 * np.hypot(xs, ys), 0, 1)
@@ -235,14 +237,14 @@ def background(seed: int, size: int, folder: Path | None = None) -> Tensor:
     if kind > 0.3:  # shapes out of focus
         for cells, strength in ((3, 0.25), (7, 0.18), (17, 0.08)):
             noise = torch.from_numpy(rng.normal(0, strength * rng.uniform(0.2, 1), (1, 3, cells, cells))).float()
-            noise = 0.6 * noise.mean(1, keepdim=True) + 0.4 * noise
+            noise = 1.4 * noise.mean(1, keepdim=True) + 0.25 * noise
             picture = picture + F.interpolate(noise, (size, size), mode="bicubic", align_corners=False)[0]
     if kind > 0.55:  # walls, windows, shelves
         for _ in range(int(rng.integers(2, 9))):
             x0, y0, w, h = rng.uniform(-0.6, 0.5), rng.uniform(-0.6, 0.5), rng.uniform(0.05, 0.5), rng.uniform(0.05, 0.8)
             soft = rng.uniform(60, 250)
             mask = _step((xs - x0) * soft) * _step((x0 + w - xs) * soft) * _step((ys - y0) * soft) * _step((y0 + h - ys) * soft)
-            colour = torch.from_numpy(np.clip(base + rng.normal(0, 0.25, 3), 0, 1)).float()[:, None, None]
+            colour = torch.from_numpy(np.clip(base + rng.normal(0, 0.2) + rng.normal(0, 0.08, 3), 0, 1)).float()[:, None, None]
             mask = torch.from_numpy(mask).float() * float(rng.uniform(0.4, 1))
             picture = picture * (1 - mask) + colour * mask
     if kind > 0.85:  # lights

@@ -182,7 +182,9 @@ class SyntheticPeople:
         if eyes.any():
             rect = head.uvs[head.uv_faces[head.face_labels == LABELS.index("eyes")]].flatten(0, 1)
             low, high = rect.amin(0), rect.amax(0)
-            out[eyes] = sample(self.wardrobe.iris(person.iris), ((own[eyes] - low) / (high - low)).clamp(0.002, 0.998))
+            out[eyes] = (
+                sample(self.wardrobe.iris(person.iris), ((own[eyes] - low) / (high - low)).clamp(0.002, 0.998)) * 0.85
+            )  # lids shade the white
         return out.T
 
     def _cloth(self, person: Person, uv: Tensor) -> Tensor:
@@ -212,7 +214,8 @@ class SyntheticPeople:
             strand = (grey / (grey * alpha[:, None]).sum().div(alpha.sum().clamp_min(1e-6)).clamp_min(0.02)).clamp(0.3, 2.2)
             colour = person.hair_colour * strand
         else:
-            colour = (person.hair_colour * 0.6 if kind == "eyebrows" else torch.tensor([0.05, 0.04, 0.04])).expand(len(grey), 3)
+            alpha = (alpha * (1.2 if kind == "eyebrows" else 0.55)).clamp_max(1)
+            colour = (person.hair_colour * 0.45 if kind == "eyebrows" else torch.tensor([0.05, 0.04, 0.04])).expand(len(grey), 3)
         out, cover = blend(found, (colour * light).clamp(0, 1), alpha, side * side)
         near = torch.ones(side * side).scatter_reduce(0, found.pixel[alpha > 0.5], found.depth[alpha > 0.5], "amin")
         return out.T.reshape(3, side, side), cover.view(side, side), near.view(side, side)

@@ -27,7 +27,9 @@ HAIR = ("short01", "short02", "short03", "short04", "bob02", "long01", "ponytail
 TOPS = ("male_casualsuit04", "male_casualsuit06", "male_elegantsuit01", "female_casualsuit01", "female_elegantsuit01", "female_sportsuit01")
 BROWS = tuple(f"eyebrow{k:03d}" for k in range(1, 13))
 LASHES = ("eyelashes01", "eyelashes02", "eyelashes03", "eyelashes04")
-EYE_CENTRE, EYE_RADIUS = (0.29, 0.29), 0.215  # of the eyeball's disc in MakeHuman's eye textures: 90 degrees from the pupil
+EYE_CENTRE = (0.29, 0.29)  # of one eyeball's disc in MakeHuman's eye textures
+# polar angle from the pupil in degrees, and its radius in the texture: measured on eyes/high-poly/high-poly.obj
+EYE_ANGLES, EYE_RADII = (0, 12, 20, 28, 36, 44, 52, 68, 90), (0, 0.04, 0.064, 0.093, 0.133, 0.159, 0.19, 0.232, 0.247)
 WIDTHS = {"hair": 0.12, "clothes": 0.1, "eyebrows": 0.03, "eyelashes": 0.025}  # decimetres, see `bind`
 
 
@@ -55,7 +57,7 @@ class Wardrobe:
         self.uv = data.tensors["uv"].float() * data.config["uv_unit"]  # (F,3,2)
         if len(self.source) != head.vertex_count or len(self.uv) != len(head.faces):
             raise ConfigError(
-                f"head '{head.name}': {head.vertex_count} vertices, but synthetic people need the open head with {len(self.source)}; load that"
+                f"head '{head.name}': {head.vertex_count} vertices, but synthetic people need the open head's {len(self.source)}; load that"
             )
         self.skins = tuple(sorted(str(p) for p in folder.glob("skins/*/*.jpg") if "suit" not in p.parent.name))
         self.irises = tuple(sorted(str(p) for p in folder.glob("eyes/materials/*.png")))
@@ -114,13 +116,14 @@ class Wardrobe:
     def _iris(self, path: str) -> Tensor:
         """Front view of an eyeball (3,256,256): radius 1 is 90 degrees from the pupil, as in the head's own eye texture."""
         texture = read_picture(Path(path), TEXTURE)
-        ys, xs = torch.meshgrid(torch.linspace(1, -1, 256), torch.linspace(-1, 1, 256), indexing="ij")
-        # the texture shows the ball flattened: equidistant near the pupil
-        u, v = EYE_CENTRE[0] + xs * EYE_RADIUS, EYE_CENTRE[1] + ys * EYE_RADIUS
-        return F.grid_sample(texture[None], torch.stack([u * 2 - 1, 1 - v * 2], -1)[None], align_corners=False)[0]
+        ys, xs = np.meshgrid(np.linspace(1, -1, 256), np.linspace(-1, 1, 256), indexing="ij")
+        radius = np.hypot(xs, ys)
+        stretch = np.interp(radius.clip(0, 1) * 90, EYE_ANGLES, EYE_RADII) / radius.clip(1e-3)
+        grid = np.stack([(EYE_CENTRE[0] + xs * stretch) * 2 - 1, 1 - (EYE_CENTRE[1] + ys * stretch) * 2], -1)
+        return F.grid_sample(texture[None], torch.from_numpy(grid).float()[None], align_corners=False)[0]
 
     def _scalp_cover(self, name: str) -> Tensor:
-        """(V,) 0..1: how far hair `name` ("" = cropped hair, the whole scalp) hides the head's skin, so that gaps between strands are not bald."""
+        """(V,) 0..1: where hair `name` ("" = cropped: the whole scalp) hides the skin, so that gaps between strands are not bald."""
         scalp = self.vertices_of("scalp")
         if name == "":
             return self._soften(scalp.float())
