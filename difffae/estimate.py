@@ -23,8 +23,8 @@ from .landmarks import BLENDSHAPE_NAMES
 from .render import interpolate, project, rasterize, sh_basis, vertex_normals
 from .rotations import axis_angle_to_matrix, matrix_to_axis_angle
 
-FACE_OVAL = (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152) + (
-    148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109)  # fmt: skip
+FACE_OVAL = (
+    10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109)  # fmt: skip
 EYE_CORNERS = ((33, 133), (263, 362))  # outer and inner corner of the eye at image left, at image right
 
 
@@ -39,11 +39,14 @@ class FitOptions:
     light_size: int = 96  # light is fitted at this resolution
     light_rounds: int = 5
     ambient_sigma: float = 0.12  # of the light's mean, per channel
-    band_sigma: float = 0.45  # of the other eight coefficients, in units of shading
-    albedo_sigma: float = 1.0
+    band_sigma: float = 0.3  # of the other eight coefficients, in units of shading
+    chroma_sigma: float = 0.1  # of every channel's bands around the grey light's: colour casts are weaker than shadows
+    albedo_sigma: float = 1.0  # of the tone components
+    tone_count: int = 2  # how many there are; the others describe beards, freckles, make-up ...
+    detail_sigma: float = 0.3  # ... and must not explain light away
     pixel_sigma: float = 0.05
     outlier_sigma: float = 0.15  # errors of the pixels' mean colour beyond this lose weight
-    pixel_count: float = 400.0  # effective number of independent skin pixels
+    pixel_count: float = 100.0  # effective number of independent skin pixels
 
 
 def inter_ocular(landmarks: Tensor) -> Tensor:
@@ -55,6 +58,15 @@ def inter_ocular(landmarks: Tensor) -> Tensor:
 
 class LandmarkFit(nn.Module):
     """Fits a head model to photographs. Holds only constants that derive from the head model."""
+
+    base: Tensor
+    shape_basis: Tensor
+    expression_basis: Tensor
+    neck0: Tensor
+    neck_basis: Tensor
+    neck_weight: Tensor
+    sigma: Tensor
+    score_order: Tensor
 
     def __init__(self, head: HeadModel, options: FitOptions | None = None) -> None:
         super().__init__()
@@ -196,29 +208,36 @@ class LandmarkFit(nn.Module):
         norms = sh.square().mean((0, 1)).sqrt().clamp_min(0.05)
         sigma = o.band_sigma / norms
         sigma[0] = o.ambient_sigma / k0
-        light_prior = torch.diag(1 / sigma**2)
+        grey_prior = torch.diag(1 / sigma**2)
+        tint = o.chroma_sigma / norms
+        tint[0] = o.ambient_sigma / k0
+        tint_prior = torch.diag(1 / tint**2)
         alpha = torch.zeros(b, basis.shape[-1], device=images.device)
         robust = torch.ones_like(weight)
-        eye = torch.eye(basis.shape[-1], device=images.device) / o.albedo_sigma**2
+        spread = torch.full((basis.shape[-1],), o.detail_sigma, device=images.device)
+        spread[: o.tone_count] = o.albedo_sigma
+        albedo_prior = torch.diag(1 / spread**2)
         for _ in range(o.light_rounds):
             wgt = base_weight * robust
             shading = sh @ light  # (B,P,3)
             j = (basis * shading[..., None]).flatten(1, 2)  # (B,3P,A)
             r = (y - mean * shading).flatten(1)[..., None]
             wj = j * wgt.expand(-1, -1, 3).reshape(b, -1, 1)
-            alpha = torch.linalg.solve(wj.transpose(1, 2) @ j + eye, wj.transpose(1, 2) @ r)[..., 0]
+            alpha = torch.linalg.solve(wj.transpose(1, 2) @ j + albedo_prior, wj.transpose(1, 2) @ r)[..., 0]
             albedo = (mean + (basis @ alpha[:, None, :, None])[..., 0]).clamp(0.02, 1.0)
-            columns = []
-            for channel in range(3):
-                jc = sh * albedo[..., channel : channel + 1]
-                wjc = jc * wgt
-                normal = wjc.transpose(1, 2) @ jc + light_prior
-                right = wjc.transpose(1, 2) @ y[..., channel : channel + 1] + (light_prior @ light0)[None, :, None]
-                columns.append(torch.linalg.solve(normal, right)[..., 0])
+            grey = _ridge(sh, albedo.mean(-1, keepdim=True), y.mean(-1, keepdim=True), wgt, light0.expand(b, 9), grey_prior)
+            columns = [_ridge(sh, albedo[..., c : c + 1], y[..., c : c + 1], wgt, grey, tint_prior) for c in range(3)]
             light = torch.stack(columns, -1)
             error = (albedo * (sh @ light) - y).mean(-1, keepdim=True).abs()
             robust = 1 / (1 + (error / o.outlier_sigma) ** 2)
         return replace(face, albedo=alpha, light=light)
+
+
+def _ridge(sh: Tensor, albedo: Tensor, colour: Tensor, weight: Tensor, centre: Tensor, prior: Tensor) -> Tensor:
+    """Light (B,9) of one channel that explains colour = albedo * sh @ light, (B,P,1) each with sh (B,P,9), pulled towards centre (B,9)."""
+    columns = sh * albedo
+    weighted = (columns * weight).transpose(1, 2)
+    return torch.linalg.solve(weighted @ columns + prior, weighted @ colour + (prior @ centre[..., None]))[..., 0]
 
 
 def _procrustes(points: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

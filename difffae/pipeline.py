@@ -181,9 +181,9 @@ class DiffFAE:
         for name, own in (("pose", pose_from), ("expression", expression_from), ("light", light_from)):
             givers[name] = self._portrait(own, f"{name} picture") if own is not None else (common if name in take else None)
         wanted = self.target(portrait, **givers, change=adjust, strength=strength, framing=framing)
-        carried = carry(portrait.picture, portrait.attributes, wanted, self.head, portrait.known)
-        shown = render(self.head, wanted, portrait.picture.shape[-1])
         tokens, masks = self.model.slots(portrait.picture)
+        carried = carry(portrait.picture, portrait.attributes, wanted, self.head, portrait.known, self._matte(masks, portrait))
+        shown = render(self.head, wanted, portrait.picture.shape[-1])
         if wanted is portrait.attributes:
             edited = portrait.picture
         elif preview:
@@ -239,6 +239,13 @@ class DiffFAE:
 
     def _portrait(self, picture: Portrait | Tensor, name: str) -> Portrait:
         return picture if isinstance(picture, Portrait) else self.analyse(picture, name=name)
+
+    def _matte(self, masks: Tensor, portrait: Portrait) -> Tensor:
+        """Where the picture shows the person (1,1,S,S): everything but the background slot, sharpened."""
+        background = [name == "background" for name in self.model.slots.config.order]
+        person = 1 - masks[:, background].sum(1, keepdim=True)
+        person = F.interpolate(person, portrait.picture.shape[-2:], mode="bicubic", align_corners=False)
+        return ((person - 0.35) / 0.3).clamp(0, 1)
 
     def _face_mask(self, shown: Render) -> Tensor:
         return self.head.skin_mask(shown.raster)[:, None]

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..carry import gaussian_blur, pixel_grid
 from ..landmarks import BLENDSHAPE_NAMES
+from .skin_points import LEFT, LOWER, RIGHT, UPPER
 
 # Scores that hardly depend on the person: jaw, smile, blink, mouth, gaze; brows, shrugs and presses say as much of who it is.
 EXPRESSION_SCORES = (
@@ -23,13 +24,6 @@ EXPRESSION_SCORES = (
     "mouthLowerDownLeft", "mouthLowerDownRight", "eyeBlinkLeft", "eyeBlinkRight", "eyeLookDownLeft", "eyeLookDownRight", "eyeLookInLeft",
     "eyeLookInRight", "eyeLookOutLeft", "eyeLookOutRight", "eyeLookUpLeft", "eyeLookUpRight",
 )  # fmt: skip
-
-# Skin points of the cheeks, in mirrored pairs (image left, image right of a face that looks at the camera); of the forehead; and of
-# lower cheeks and chin.
-LEFT_SKIN = (50, 101, 118, 205, 187, 147, 123, 36, 203, 111)
-RIGHT_SKIN = (280, 330, 347, 425, 411, 376, 352, 266, 423, 340)
-UPPER_SKIN = (151, 9, 108, 337, 69, 299, 107, 336)
-LOWER_SKIN = (205, 425, 207, 427, 187, 411, 199, 175, 208, 428)
 
 
 def expression_distance(a: Tensor, b: Tensor) -> Tensor:
@@ -45,20 +39,17 @@ def luminance(image: Tensor) -> Tensor:
 
 
 def light_direction(image: Tensor, landmarks: Tensor) -> Tensor:
-    """Log-ratios of the skin's linear luminance, (left / right, upper / lower): (B,2).
+    """Log-ratios of the skin's mean linear luminance, (left / right, upper / lower) half of the face: (B,2).
 
-    image (B,3,H,W) in 0..1, landmarks (B,N,>=2) in its pixels. Small discs around fixed skin points are averaged.
+    image (B,3,H,W) in 0..1, landmarks (B,N,>=2) in its pixels. The skin is sampled at the landmarks that lie on it, after a blur of
+    2 % of the face's height.
     """
     height, width = image.shape[-2:]
     face = (landmarks[:, 10, :2] - landmarks[:, 152, :2]).norm(dim=-1).mean().item()
     smooth = gaussian_blur(luminance(image), max(0.5, 0.02 * face))
-    size = landmarks.new_tensor([width, height])
-    sides = []
-    for points in (LEFT_SKIN, RIGHT_SKIN, UPPER_SKIN, LOWER_SKIN):
-        grid = landmarks[:, list(points), :2] / size * 2 - 1
-        values = F.grid_sample(smooth, grid[:, None].to(smooth.dtype), padding_mode="border", align_corners=False)[:, 0, 0]
-        sides.append(values.median(dim=-1).values.clamp_min(1e-3).log())
-    left, right, upper, lower = sides
+    grid = landmarks[:, :, :2] / landmarks.new_tensor([width, height]) * 2 - 1
+    values = F.grid_sample(smooth, grid[:, None].to(smooth.dtype), padding_mode="border", align_corners=False)[:, 0, 0]
+    left, right, upper, lower = (values[:, list(points)].mean(-1).clamp_min(1e-3).log() for points in (LEFT, RIGHT, UPPER, LOWER))
     return torch.stack([left - right, upper - lower], -1)
 
 
