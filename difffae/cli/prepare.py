@@ -1,0 +1,54 @@
+"""`prepare`: cache what the denoiser's training reads (docs/training.md)."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from .options import positive
+
+STEPS = ("fit", "roundtrips", "synthetic", "encode")
+
+
+def add(subparsers) -> None:
+    text = (
+        "Cache training data, step by step: fit (portraits -> crops and attributes), roundtrips (-> pairs), synthetic (rendered pairs -> "
+        "carried pairs), encode (pairs -> latents). Finished shards are kept, so any step can be run again."
+    )
+    parser = subparsers.add_parser("prepare", help="cache training data", description=text)
+    parser.add_argument("step", choices=STEPS)
+    parser.add_argument("--input", type=Path, required=True, help="portraits folder, fitted file, or folder of shards")
+    parser.add_argument("--output", type=Path, required=True, help="fitted file, or folder of shards")
+    parser.add_argument("--split", choices=("train", "dev"), default="train", help="fit: which portraits (default: %(default)s)")
+    parser.add_argument("--shards", type=positive, default=30, help="roundtrips: how many shards of 100 (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--model", help="encode: a DiffFAE model; its first stage and slots are used")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    import torch
+
+    from ..errors import ConfigError
+    from ..head import HeadModel
+    from ..training import prepare
+
+    if not arguments.input.exists():
+        raise ConfigError(f"--input {arguments.input}: no such file or folder; run the step before it, or correct the path")
+    with torch.no_grad():
+        if arguments.step == "encode":
+            from ..checkpoint import asset_path
+            from ..identity import IdentityNetwork
+            from ..model import EditModel
+
+            model = EditModel.load(arguments.model or asset_path("open-256.safetensors"))
+            shards = sorted(arguments.input.glob("*.safetensors"))
+            prepare.encode_shards(shards, arguments.output, model.autoencoder, model.slots, IdentityNetwork.load())
+            return
+        head = HeadModel.load().requires_grad_(False)
+        if arguments.step == "fit":
+            prepare.fit_portraits(arguments.input, arguments.output, arguments.split, head)
+        elif arguments.step == "roundtrips":
+            prepare.write_round_trips(arguments.input, arguments.output, head, arguments.shards, seed=arguments.seed)
+        else:
+            prepare.write_synthetic(arguments.input, arguments.output, head)
