@@ -150,6 +150,9 @@ def label(image: np.ndarray, matte: np.ndarray, landmarks: np.ndarray) -> np.nda
     cost[1] = np.where(above & ~oval & (hair is not None), np.minimum(cost[1], 5.0 - 2 * rise), cost[1])
     cost[2] = np.where(along < -0.55, np.minimum(cost[2], 3.5), cost[2])
 
+    # below the chin what is neither skin nor hair is worn: collars, ties
+    cost[2] = np.where((along < -0.05) & ~oval, np.minimum(cost[2], np.where(along < -0.12, 2.0, 4.0)), cost[2])
+
     order = np.sort(cost, 0)
     labels = cost.argmin(0).astype(np.uint8)
     labels[(order[1] - order[0] < 0.8) & ~(oval & (along < 0.6))] = UNKNOWN
