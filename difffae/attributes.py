@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -93,8 +94,8 @@ class FaceAttributes:
         items = list(items)
         for item in items[1:]:
             _same_head(items[0], item)
-        names = items[0].tensors()
-        return replace(items[0], **{name: torch.cat([getattr(item, name) for item in items]) for name in names})
+        joined: dict[str, Any] = {name: torch.cat([getattr(item, name) for item in items]) for name in items[0].tensors()}
+        return replace(items[0], **joined)
 
     def to_json(self) -> str:
         """JSON text that `from_json` reads back bit for bit (float32)."""
@@ -152,7 +153,7 @@ def compose(
     def turn(a: Tensor, b: Tensor) -> Tensor:
         return b if strength == 1.0 else slerp(a, b, strength)
 
-    changed: dict[str, Tensor | None] = {}
+    changed: dict[str, Any] = {}
     rows = list(source.pose.unbind(1))
     if pose is not None:
         rows[:2] = [turn(rows[i], pose.pose[:, i]) for i in range(2)]

@@ -10,7 +10,9 @@ three methods: `encode`, `decode`, `config`.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -31,6 +33,12 @@ class AutoencoderConfig:
     def to_dict(self) -> dict:
         return asdict(self)
 
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> AutoencoderConfig:
+        """What `to_dict` gave, also after JSON made lists of its tuples. Raises TypeError for unknown names."""
+        plain: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+        return cls(**plain)
+
 
 class ResidualBlock(nn.Module):
     """GroupNorm-SiLU-conv twice, added to the input. (B,C,h,w) -> (B,C,h,w)."""
@@ -41,8 +49,8 @@ class ResidualBlock(nn.Module):
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
         self.norm2 = nn.GroupNorm(groups, channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
-        nn.init.zeros_(self.conv2.weight)  # a new block is the identity
-        nn.init.zeros_(self.conv2.bias)
+        for parameter in self.conv2.parameters():
+            nn.init.zeros_(parameter)  # a new block is the identity
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.conv1(F.silu(self.norm1(x)))
@@ -62,7 +70,7 @@ class Autoencoder(nn.Module):
             *(ResidualBlock(c.width, c.norm_groups) for _ in range(c.encoder_blocks[0])),
             nn.Conv2d(c.width, c.deep_width, 2, stride=2),
             *(ResidualBlock(c.deep_width, c.norm_groups) for _ in range(c.encoder_blocks[1])),
-            nn.Conv2d(c.deep_width, 2 * c.latent_channels, 3, padding=1),
+            moments := nn.Conv2d(c.deep_width, 2 * c.latent_channels, 3, padding=1),
         )
         self.decoder = nn.Sequential(
             nn.Conv2d(c.latent_channels, c.deep_width, 3, padding=1),
@@ -75,8 +83,10 @@ class Autoencoder(nn.Module):
         )
         # No normalisation before the two output convolutions: a linear way from pixels to latents and back exists from the
         # start, and the residual blocks learn what it misses. With one, training took several times as long to pass 24 dB.
-        nn.init.zeros_(self.encoder[-1].weight[c.latent_channels :])
-        nn.init.constant_(self.encoder[-1].bias[c.latent_channels :], -6.0)  # start almost without noise
+        with torch.no_grad():
+            moments.weight[c.latent_channels :] = 0
+            assert moments.bias is not None
+            moments.bias[c.latent_channels :] = -6.0  # start almost without noise
 
     @property
     def factor(self) -> int:

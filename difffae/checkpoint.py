@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from .errors import CheckpointError
 
@@ -135,10 +135,17 @@ def load_checkpoint(path: str | Path, kind: str | None = None) -> Checkpoint:
     return Checkpoint(tensors, metadata["kind"], config, metadata.get("license", ""), metadata.get("source", ""))
 
 
-def load_weights(module: torch.nn.Module, tensors: dict[str, Tensor], path: str | Path) -> None:
+def load_weights(module: nn.Module, tensors: dict[str, Tensor], path: str | Path) -> None:
     """Strict load_state_dict with one clear error."""
     try:
         module.load_state_dict(tensors, strict=True)
     except RuntimeError as error:
         first = str(error).splitlines()[-1].strip()
         raise CheckpointError(f"{path}: the weights do not fit their configuration ({first}); convert or download it again") from error
+
+
+def channels_last(module: nn.Module) -> None:
+    """Lay out the weights of convolutions as their fast kernels want them, in place."""
+    for parameter in module.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)

@@ -179,7 +179,8 @@ class Denoiser(nn.Module):
     def record_attention(self) -> Iterator[dict[str, Tensor]]:
         """Within this context every forward fills the yielded dictionary: layer name -> map (B,S,h',w') at the layer's own resolution,
         averaged over the heads, summing to 1 over the tokens. In order of execution; the maps carry gradients."""
-        self.tap.maps = maps = {}
+        maps: dict[str, Tensor] = {}
+        self.tap.maps = maps
         try:
             yield maps
         finally:

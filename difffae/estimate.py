@@ -24,7 +24,9 @@ from .render import interpolate, project, rasterize, sh_basis, vertex_normals
 from .rotations import axis_angle_to_matrix, matrix_to_axis_angle
 
 FACE_OVAL = (
-    10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109)  # fmt: skip
+    10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377,
+    152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109,
+)  # fmt: skip
 EYE_CORNERS = ((33, 133), (263, 362))  # outer and inner corner of the eye at image left, at image right
 
 

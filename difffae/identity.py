@@ -65,6 +65,8 @@ class IdentityNetwork(nn.Module):
 
     name = "dlib-resnet-v1"
     dimensions = 128
+    mean: Tensor
+    template: Tensor
 
     def __init__(self) -> None:
         super().__init__()

@@ -74,7 +74,7 @@ class EditModel(nn.Module):
         checkpoint = load_checkpoint(path, KIND)
         try:
             c = checkpoint.config
-            autoencoder = Autoencoder(AutoencoderConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in c["autoencoder"].items()}))
+            autoencoder = Autoencoder(AutoencoderConfig.from_dict(c["autoencoder"]))
             slots = SlotEncoder(SlotsConfig(**c["slots"]))
             denoiser = Denoiser(DenoiserConfig(**c["denoiser"]))
         except (KeyError, TypeError) as error:

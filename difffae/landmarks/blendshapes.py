@@ -86,6 +86,8 @@ class MixerBlock(nn.Module):
 class BlendshapeNetwork(nn.Module):
     """Landmarks (N,478,2 or 3), any unit with square pixels -> scores (N,52) in 0..1, in the order of BLENDSHAPE_NAMES."""
 
+    subset: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.points = nn.Linear(POINTS, TOKENS - 1)

@@ -57,6 +57,8 @@ class FaceDetector(nn.Module):
     )
     COARSE = ((88, 96, 2), (96, 96, 1), (96, 96, 1), (96, 96, 1), (96, 96, 1))
 
+    anchors: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3, 24, 5, 2)

@@ -8,6 +8,7 @@ for blur where texture cannot be predicted.
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import time
@@ -19,7 +20,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..autoencoder import Autoencoder, AutoencoderConfig
+from ..checkpoint import channels_last
 from .common import autocast, load_state, random_crops, read_pictures, save_state
+from .loop import update_average
 
 log = logging.getLogger(__name__)
 
@@ -80,13 +83,15 @@ def train_autoencoder(options: AutoencoderTraining, config: AutoencoderConfig | 
     folder.mkdir(parents=True, exist_ok=True)
     state = load_state(folder / "last.pt")
     config = AutoencoderConfig(**state["config"]) if state else (config or AutoencoderConfig())
-    model = Autoencoder(replace(config, latent_scale=1.0)).to(memory_format=torch.channels_last)
-    ema = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(options.ema))
+    model = Autoencoder(replace(config, latent_scale=1.0))
+    channels_last(model)
+    average = copy.deepcopy(model).eval().requires_grad_(False)
     optimizer = torch.optim.AdamW(model.parameters(), lr=options.learning_rate, betas=(0.9, 0.99), weight_decay=1e-3)
     step, spent = 0, 0.0
     if state:
         model.load_state_dict(state["model"])
-        ema.load_state_dict(state["ema"])
+        # checkpoints of the first version kept the average as torch's AveragedModel names it
+        average.load_state_dict({key.removeprefix("module."): value for key, value in state["ema"].items() if key != "n_averaged"})
         optimizer.load_state_dict(state["optimizer"])
         step, spent = state["step"], state["spent"]
         log.info("resumed at step %d, %.1f minutes", step, spent)
@@ -108,7 +113,7 @@ def train_autoencoder(options: AutoencoderTraining, config: AutoencoderConfig | 
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        ema.update_parameters(model)
+        update_average(average, model, step, options.ema)
         step += 1
         now = time.monotonic()
         spent += (now - last) / 60
@@ -122,7 +127,7 @@ def train_autoencoder(options: AutoencoderTraining, config: AutoencoderConfig | 
                 {
                     "config": config.to_dict(),
                     "model": model.state_dict(),
-                    "ema": ema.state_dict(),
+                    "ema": average.state_dict(),
                     "optimizer": optimizer.state_dict(),
                     "step": step,
                     "spent": spent,

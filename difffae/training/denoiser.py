@@ -19,7 +19,7 @@ from ..errors import CheckpointError, ConfigError
 from ..losses import attention_consistency, diffusion_loss, hole_weights, total_loss
 from ..schedule import add_noise, alphas_cumprod, prediction_target, snr_weights
 from ..slots import SlotEncoder
-from .common import load_state
+from .common import autocast, load_state
 from .loop import LoopOptions, run_loop
 from .shards import Shards, stacked
 
@@ -159,7 +159,7 @@ def train_denoiser(options: DenoiserTraining, config: DenoiserConfig | None = No
         conditions = drop_conditions(batch, options, generator)
         steps = torch.randint(config.schedule.train_steps, (options.batch,), generator=generator).to(options.device)
         noise = torch.randn(batch.target.shape, generator=generator).to(options.device)
-        return denoiser_loss(module["denoiser"], batch, conditions, steps, noise, alphas, options)
+        return denoiser_loss(_denoiser(module), batch, conditions, steps, noise, alphas, options)
 
     evaluate = None
     if options.dev_shards:
@@ -174,6 +174,12 @@ def train_denoiser(options: DenoiserTraining, config: DenoiserConfig | None = No
     return average
 
 
+def _denoiser(model: nn.ModuleDict) -> Denoiser:
+    denoiser = model["denoiser"]
+    assert isinstance(denoiser, Denoiser)
+    return denoiser
+
+
 @torch.no_grad()
 def dev_loss(model: nn.ModuleDict, shards: Shards, alphas: Tensor, options: DenoiserTraining, samples: int = 64) -> dict[str, float]:
     """Losses on the first samples of a folder at evenly spaced steps, always with the same noise and nothing dropped."""
@@ -186,8 +192,8 @@ def dev_loss(model: nn.ModuleDict, shards: Shards, alphas: Tensor, options: Deno
         batch = read_batch([shards.sample(index) for index in chunk], model, options)
         steps = torch.tensor([(index * 2 + 1) * len(alphas) // (2 * count) for index in chunk], device=options.device)
         noise = torch.randn(batch.target.shape, generator=generator).to(options.device)
-        with torch.autocast(torch.device(options.device).type, dtype=torch.bfloat16, enabled=options.autocast):
-            _, parts = denoiser_loss(model["denoiser"], batch, batch.conditions, steps, noise, alphas, options)
+        with autocast(options.device, options.autocast):
+            _, parts = denoiser_loss(_denoiser(model), batch, batch.conditions, steps, noise, alphas, options)
         for name, value in parts.items():
             total["dev_" + name] = total.get("dev_" + name, 0.0) + float(value) * len(chunk) / count
     return {name: round(value, 5) for name, value in total.items()}

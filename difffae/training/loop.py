@@ -14,8 +14,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ..checkpoint import channels_last
 from ..errors import DiffFAEError
-from .common import load_state, save_state
+from .common import autocast, load_state, save_state
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ class LoopOptions:
     log_every: int = 50
     seed: int = 0
     device: str = "cpu"
-    autocast: bool = True  # bfloat16
+    autocast: bool | None = None  # bfloat16; None: where it is faster
 
 
 def learning_rate(options: LoopOptions, step: int, spent: float) -> float:
@@ -81,7 +82,7 @@ def run_loop(
     """
     folder = Path(options.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    model.to(options.device, memory_format=torch.channels_last)
+    channels_last(model.to(options.device))
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=options.learning_rate, betas=(0.9, 0.99), weight_decay=options.weight_decay)
     average = copy.deepcopy(model).eval().requires_grad_(False)
@@ -106,13 +107,12 @@ def run_loop(
     sums: dict[str, Tensor] = {}
     window = 0
     saved = last = time.monotonic()
-    device_type = torch.device(options.device).type
     with open(folder / "log.jsonl", "a", buffering=1) as logs:
         while not finished() and (stop_step is None or step < stop_step):
             rate = learning_rate(options, step, spent)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            with torch.autocast(device_type, dtype=torch.bfloat16, enabled=options.autocast):
+            with autocast(options.device, options.autocast):
                 loss, parts = loss_function(model, generator)
             if not torch.isfinite(loss):
                 raise DiffFAEError(f"{folder}: the loss is not finite at step {step}; lower the learning rate and resume")

@@ -52,7 +52,8 @@ def fit_portraits(folder: Path, output: Path, split: str, head: HeadModel, worst
     """Crop and fit every portrait of a split; those whose landmark error exceeds `worst` of the inter-ocular distance are left out.
 
     Reads `landmarks.npz` (files, landmarks, blendshapes, blendshape_names) beside the pictures.
-    Writes pictures (M,3,S,S) uint8, known (M,1,S,S) uint8, landmarks (M,N,3) in crop pixels, blendshapes (M,52), error (M,), the attributes.
+    Writes pictures (M,3,S,S) uint8, known (M,1,S,S) uint8, landmarks (M,N,3) in crop pixels, blendshapes (M,52), error (M,),
+    and the attributes.
     """
     table = np.load(folder / "landmarks.npz")
     order = [list(table["blendshape_names"]).index(name) for name in BLENDSHAPE_NAMES]

@@ -110,10 +110,14 @@ def train_slots(
     shards = Shards(options.shards, ("images",))
 
     def loss(model: nn.Module, generator: torch.Generator) -> tuple[Tensor, dict]:
+        assert isinstance(model, nn.ModuleDict)
         images, labels = collate(shards.batch(options.batch, generator), options.device)
         if options.augment:
             images, labels = augment(images, labels, generator)
-        return slots_loss(model["slots"], model["decoder"], images, labels, options)
+        encoder, mixture = model["slots"], model["decoder"]
+        assert isinstance(encoder, SlotEncoder)
+        assert isinstance(mixture, MixtureDecoder)
+        return slots_loss(encoder, mixture, images, labels, options)
 
     settings = {"slots": config.to_dict(), "decoder": decoder.to_dict()}
     average = run_loop(options, build(config, decoder), settings, loss, refresh=shards.refresh, stop_step=stop_step)
