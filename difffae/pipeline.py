@@ -165,11 +165,14 @@ class DiffFAE:
         sampler: str = "dpmpp_2m",
         seed: int = 0,
         preview: bool = False,
+        start_strength: float = 1.0,
         progress: Progress | None = None,
     ) -> EditResult:
         """Give the source the attributes named in `take` of the query, or each of another picture, or by numbers.
 
-        Taking nothing returns the source bit for bit. preview stops after the carried photograph, without diffusion.
+        Taking nothing returns the source bit for bit. preview stops after the carried photograph, without diffusion. With a
+        start_strength below 1 the sampler starts from the carried photograph under that share of the noise schedule, and does only
+        that share of the steps.
         """
         take = tuple(take)
         for name in take:
@@ -190,7 +193,7 @@ class DiffFAE:
             edited = carried.image
         else:
             conditions = self._conditions(portrait, tokens, shown, carried.image, carried.validity)
-            drawn = self._draw(conditions, steps, sampler, seed, progress)
+            drawn = self._draw(conditions, steps, sampler, seed, progress, carried.image, start_strength)
             edited = composite(drawn, carried.image, carried.validity)
         return self._result(portrait, edited, shown, masks, wanted, carried)
 
@@ -254,10 +257,28 @@ class DiffFAE:
         identity = self.identity.embed(portrait.picture, portrait.landmarks[..., :2])
         return self.model.conditions(tokens, identity, shown.image, carried, validity)
 
-    def _draw(self, conditions: Conditions, steps: int, sampler: str, seed: int, progress: Progress | None) -> Tensor:
-        callback = None if progress is None else (lambda done, total, _: progress(done, total))
-        latents = sample(self.model.denoiser, conditions, steps, sampler, seed, callback=callback)
-        return self.model.autoencoder.decode(latents).clamp(0, 1)
+    def _draw(
+        self,
+        conditions: Conditions,
+        steps: int,
+        sampler: str,
+        seed: int,
+        progress: Progress | None,
+        start: Tensor | None = None,
+        start_strength: float = 1.0,
+    ) -> Tensor:
+        latents = None if start is None or start_strength == 1 else self.model.autoencoder.encode(start)
+        drawn = sample(
+            self.model.denoiser,
+            conditions,
+            steps,
+            sampler,
+            seed,
+            start=latents,
+            start_strength=1.0 if latents is None else start_strength,
+            callback=None if progress is None else (lambda done, total, _: progress(done, total)),
+        )
+        return self.model.autoencoder.decode(drawn).clamp(0, 1)
 
     def _result(
         self, portrait: Portrait, edited: Tensor, shown: Render, masks: Tensor, wanted: FaceAttributes, carried: Carried
