@@ -39,3 +39,15 @@ def test_public_names_are_those_of_their_modules():
     assert dir(difffae) == sorted(difffae.__all__)
     with pytest.raises(AttributeError, match="nothing_such"):
         difffae.nothing_such  # noqa: B018
+
+
+def test_notice_is_what_the_parts_say_and_names_every_asset():
+    root = Path(difffae.__file__).parents[1]
+    if not (root / "NOTICE").is_file():
+        pytest.skip("an installed package has no NOTICE beside it")
+    result = subprocess.run([sys.executable, "scripts/build_notice.py", "--check"], cwd=root, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stderr
+    text = (root / "NOTICE").read_text(encoding="utf-8")
+    assets = [path.name for path in (root / "difffae" / "assets").iterdir() if path.is_file() and not path.name.startswith(("__", "."))]
+    assert len(assets) >= 6
+    assert not [name for name in assets if f"difffae/assets/{name}" not in text]
