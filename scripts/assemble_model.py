@@ -28,6 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for part in ("autoencoder", "slots", "denoiser"):
         parser.add_argument(f"--{part}", type=Path, required=True)
+    parser.add_argument("--decoder", type=Path, help="a later first-stage checkpoint whose decoder replaces the first one's")
     parser.add_argument("--autoencoder-weights", choices=("model", "ema"), default="model")
     parser.add_argument("--latent-scale", type=float, required=True, help="one over the standard deviation of the training latents")
     parser.add_argument("--name", default="open-256")
@@ -36,6 +37,9 @@ def main() -> None:
     states = {part: torch.load(getattr(a, part), map_location="cpu", weights_only=True) for part in ("autoencoder", "slots", "denoiser")}
     first = Autoencoder(AutoencoderConfig(**(tuples(states["autoencoder"]["config"]) | {"latent_scale": a.latent_scale})))
     first.load_state_dict(states["autoencoder"][a.autoencoder_weights])
+    if a.decoder:
+        later = torch.load(a.decoder, map_location="cpu", weights_only=True)[a.autoencoder_weights]
+        first.decoder.load_state_dict({key.removeprefix("decoder."): value for key, value in later.items() if key.startswith("decoder.")})
     slots = SlotEncoder(SlotsConfig(**states["slots"]["config"]["slots"]))
     denoiser = Denoiser(DenoiserConfig(**states["denoiser"]["config"]["denoiser"]))
     for part, module in (("slots", slots), ("denoiser", denoiser)):

@@ -1,7 +1,7 @@
 """Stage 1: train the first stage on portraits (paper 5.4: a first stage trained on faces beats a generic one).
 
 Loss on images x in -1..1, with x' the reconstruction and L a Laplacian:
-    |x - x'|_1 + w_edge * |L x - L x'|_1 + w_sharp * | mean|Lx| - mean|Lx'| | per patch + w_kl * KL
+    |x - x'|_1 + w_edge * |L x - L x'|_1 + w_sharp * | rms(Lx) - rms(Lx') | per patch of 7x7 + w_kl * KL
 The third term asks for as much high-frequency energy as the photograph has, wherever it is: an L1 loss alone settles
 for blur where texture cannot be predicted.
 """
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ..autoencoder import Autoencoder, AutoencoderConfig
 from ..checkpoint import channels_last
+from ..errors import CheckpointError
 from .common import autocast, load_state, random_crops, read_pictures, save_state
 from .loop import update_average
 
@@ -31,6 +32,8 @@ log = logging.getLogger(__name__)
 class AutoencoderTraining:
     portraits: str = "portraits"
     folder: str = "runs/autoencoder"
+    start: str = ""  # a training checkpoint whose weights a new run starts from
+    freeze_encoder: bool = False  # train the decoder alone: cached latents stay valid, and the posterior's mean is decoded
     crop: int = 128
     batch: int = 16
     learning_rate: float = 8e-4
@@ -52,14 +55,13 @@ def laplacian(x: Tensor) -> Tensor:
 def autoencoder_loss(model: Autoencoder, images: Tensor, options: AutoencoderTraining) -> tuple[Tensor, dict]:
     """images (B,3,H,W) in 0..1 -> scalar loss and its parts."""
     mean, logvar = model.moments(images)
-    latent = mean + torch.randn_like(mean) * torch.exp(0.5 * logvar)
+    latent = mean if options.freeze_encoder else mean + torch.randn_like(mean) * torch.exp(0.5 * logvar)
     target = images * 2 - 1
     output = model.decoder(latent).float()
     pixel = (output - target).abs().mean()
     edges_out, edges_in = laplacian(output), laplacian(target)
     edge = (edges_out - edges_in).abs().mean()
-    energy_out = F.avg_pool2d(edges_out.abs(), 9, 4)
-    energy_in = F.avg_pool2d(edges_in.abs(), 9, 4)
+    energy_out, energy_in = (F.avg_pool2d(edges.square(), 7, 3).add(1e-4).sqrt() for edges in (edges_out, edges_in))
     sharp = (energy_out - energy_in).abs().mean()
     mean, logvar = mean.float(), logvar.float()
     kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum(dim=(1, 2, 3)).mean()
@@ -82,11 +84,19 @@ def train_autoencoder(options: AutoencoderTraining, config: AutoencoderConfig | 
     folder = Path(options.folder)
     folder.mkdir(parents=True, exist_ok=True)
     state = load_state(folder / "last.pt")
+    first = load_state(Path(options.start)) if options.start and not state else None
+    if options.start and not state and first is None:
+        raise CheckpointError(f"{options.start}: no such training checkpoint to start from; correct the path")
+    if first:
+        config = AutoencoderConfig(**first["config"])
     config = AutoencoderConfig(**state["config"]) if state else (config or AutoencoderConfig())
     model = Autoencoder(replace(config, latent_scale=1.0))
     channels_last(model)
+    if first:
+        model.load_state_dict(first["model"])
+    model.encoder.requires_grad_(not options.freeze_encoder)
     average = copy.deepcopy(model).eval().requires_grad_(False)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=options.learning_rate, betas=(0.9, 0.99), weight_decay=1e-3)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=options.learning_rate, betas=(0.9, 0.99), weight_decay=1e-3)
     step, spent = 0, 0.0
     if state:
         model.load_state_dict(state["model"])
