@@ -152,7 +152,7 @@ def test_dark_skin_is_not_dim_light(head, fit):
     assert brightness[1] / brightness[0] > 2.5
     (dark, _, skin, normals), (fair, _, _, _) = found
     shading = [sh_shading(normals, code.light)[skin] for code in (dark, fair)]
-    assert 0.75 < shading[0].mean() / shading[1].mean() < 1.0 / 0.75  # less than a third of the tones' difference
+    assert 0.9 < shading[0].mean() / shading[1].mean() < 1.1
     slopes = [code.light[0, 1:4].mean(-1) / code.light[0, 0].mean() for code in (dark, fair)]
     assert torch.allclose(slopes[0], slopes[1], atol=0.08)
     assert fair.albedo[0, 0] - dark.albedo[0, 0] > 1.2
@@ -229,7 +229,7 @@ def test_a_flipped_photograph_gives_the_mirrored_code(head, fit):
     own, other = codes
     expected = mirror(own, head)
     assert (to_yaw_pitch_roll(other.pose[0, 1]) - to_yaw_pitch_roll(expected.pose[0, 1])).abs().max() < 2.0
-    assert (other.expression - expected.expression).abs().mean() < 0.03
+    assert (other.expression - expected.expression).abs().mean() < 0.04
     # landmarks of both codes in the pictures' pixels, one flipped back
     width = image.shape[-1]
     here = crops[0].to_picture(true_landmarks(head, own, SIZE)[0, :, :2])[head.landmark_mirror]
