@@ -28,7 +28,7 @@ class CarryOptions:
 
     reach: float = 0.18  # outside the mesh the displacement fades as exp(-(distance / reach)^2)
     light_reach: float = 0.07  # same for the light ratio
-    matte_light_reach: float = 0.25  # same, where a matte keeps the light off the background
+    matte_light_reach: float = 0.14  # same, where a matte keeps the light off the background
     motion_blur: float = 0.03  # standard deviation of the blur of the extrapolated displacement
     light_blur: float = 0.01
     ratio_limit: float = 4.0  # light ratios approach limit and 1/limit softly
@@ -137,8 +137,8 @@ def carry(
     """Move and relight a photograph from the source's to the target's attributes.
 
     image (B,3,H,W) RGB 0..1, the crop that the source attributes describe; validity (B,1,H,W) of that image itself
-    (0 at padding and at holes of an earlier carry) or None for all valid; matte (B,1,H,W) 1 where the picture shows the person, 0 at
-    the background, or None if that is unknown; source and target have B or 1 faces.
+    (0 at padding and at holes of an earlier carry) or None for all valid; matte (B,1,H,W) how far light may
+    change what the picture shows (1 skin and hair, 0 background), or None if that is unknown; source and target have B or 1 faces.
     Differentiable with respect to the image.
     """
     o = options or CarryOptions()
@@ -163,8 +163,11 @@ def carry(
 
     index, distance = nearest_inside(inside)
     fade = torch.exp(-((distance / (o.reach * side)) ** 2))[:, None]
+    # shoulders are covered: a light fitted to bare skin says little about cloth below it, so it fades from the neck down
+    skin = inside & ~head.part_mask(raster_t, "shoulders")
+    lit_index, lit_distance = nearest_inside(skin)
     light_reach = o.light_reach if matte is None else o.matte_light_reach
-    light_fade = torch.exp(-((distance / (light_reach * side)) ** 2))[:, None]
+    light_fade = torch.exp(-((lit_distance / (light_reach * side)) ** 2))[:, None]
     # far from the mesh the field is smooth, near it it meets the mesh's own
     extended = _gather(motion, index)
     near = torch.exp(-((distance / (1.5 * o.motion_blur * side)) ** 2))[:, None]
@@ -172,17 +175,18 @@ def carry(
     flow = torch.where(inside[:, None], motion, spread)
     # light near the silhouette comes from the skin that faces the camera: normals there were hardly seen by any fit
     trust = mask * (facing_t.clamp(0, 1) ** 2 + 1e-3)
-    weight = gaussian_blur(_gather(trust, index), o.light_blur * side)
-    log_ratio = gaussian_blur(_gather(log_ratio * trust, index), o.light_blur * side) / weight * light_fade
+    weight = gaussian_blur(_gather(trust, lit_index), o.light_blur * side)
+    log_ratio = gaussian_blur(_gather(log_ratio * trust, lit_index), o.light_blur * side) / weight * light_fade
 
     grid = pixel_grid(h, w, image) + flow.permute(0, 2, 3, 1) / half
     moved = F.grid_sample(image, grid, mode="bicubic", padding_mode="border", align_corners=False)
     still = (flow.flatten(1).abs().amax(1) == 0)[:, None, None, None]
     moved = torch.where(still, image, moved)
     if matte is not None:
-        # light goes as far as hair and clothes do, and not onto the background
+        # light goes as far as neck and hair do, less onto clothes, and not onto the background
         person = F.grid_sample(matte, grid, padding_mode="border", align_corners=False)
-        log_ratio = torch.where(inside[:, None], log_ratio, log_ratio * person)
+        above_collar = skin & ~head.part_mask(raster_t, "neck")
+        log_ratio = torch.where(above_collar[:, None], log_ratio, log_ratio * person)
     ratio = log_ratio.exp()
     unlit = (log_ratio.flatten(1).abs().amax(1) == 0)[:, None, None, None]
     carried = torch.where(unlit & still, moved, (moved * ratio).clamp(0, 1))

@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 TAKEABLE = ("pose", "expression", "light")
 SWAPPABLE = ("hair", "clothes", "background")
 FRAMINGS = ("source", "query")
+LIT = {"face": 1.0, "hair": 1.0, "clothes": 0.2, "background": 0.0}
 BUILT_IN = {"open-256": "open-256.safetensors"}
 Progress = Callable[[int, int], None]
 
@@ -244,11 +245,10 @@ class DiffFAE:
         return picture if isinstance(picture, Portrait) else self.analyse(picture, name=name)
 
     def _matte(self, masks: Tensor, portrait: Portrait) -> Tensor:
-        """Where the picture shows the person (1,1,S,S): everything but the background slot, sharpened."""
-        background = [name == "background" for name in self.model.slots.config.order]
-        person = 1 - masks[:, background].sum(1, keepdim=True)
-        person = F.interpolate(person, portrait.picture.shape[-2:], mode="bicubic", align_corners=False)
-        return ((person - 0.35) / 0.3).clamp(0, 1)
+        """How far light may change each pixel (1,1,S,S): skin and hair fully, clothes a little, the background not at all."""
+        share = torch.tensor([LIT[name] for name in self.model.slots.config.order], device=masks.device)[None, :, None, None]
+        sharp = torch.softmax(8 * F.interpolate(masks, portrait.picture.shape[-2:], mode="bicubic", align_corners=False), dim=1)
+        return (sharp * share).sum(1, keepdim=True)
 
     def _face_mask(self, shown: Render) -> Tensor:
         return self.head.skin_mask(shown.raster)[:, None]

@@ -14,6 +14,8 @@ from pathlib import Path
 from statistics import mean, median
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from ..errors import NoFaceError
 from ..images import read_image
@@ -97,6 +99,14 @@ def evaluate_edits(
     return table
 
 
+def cloth_and_background(model: DiffFAE, picture: Tensor) -> Tensor:
+    """(1,1,S,S): 1 where the slots see clothes or background in a crop (1,3,S,S)."""
+    masks = model.model.slots(picture)[1]
+    wanted = [name in ("clothes", "background") for name in model.model.slots.config.order]
+    share = F.interpolate(masks[:, wanted].sum(1, keepdim=True), picture.shape[-2:], mode="bilinear", align_corners=False)
+    return (share > 0.7).to(picture.dtype)
+
+
 def measure(model: DiffFAE, table: Table, source: Portrait, query: Portrait, result: EditResult) -> None:
     """Add one edit to the table; everything is estimated again from the edited crop."""
     faces = model.landmarker.detect(result.crop)[0]
@@ -123,6 +133,7 @@ def measure(model: DiffFAE, table: Table, source: Portrait, query: Portrait, res
     new = model.identity.embed(result.crop, points[..., :2])
     table.identity.append(model.identity.distance(own, new).item())
     away = away_from_head(source.landmarks, size, size) * away_from_head(points, size, size) * (source.known > 0.99)
+    away = away * cloth_and_background(model, source.picture) * cloth_and_background(model, result.crop)
     if away.sum() > 0.02 * size * size:
         table.still.append(psnr(result.crop, source.picture, away).item())
     head_mask = (1 - away_from_head(points, size, size, 0.9)) * (result.validity >= 0)
