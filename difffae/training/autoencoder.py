@@ -96,7 +96,9 @@ def train_autoencoder(options: AutoencoderTraining, config: AutoencoderConfig | 
         model.load_state_dict(first["model"])
     model.encoder.requires_grad_(not options.freeze_encoder)
     average = copy.deepcopy(model).eval().requires_grad_(False)
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=options.learning_rate, betas=(0.9, 0.99), weight_decay=1e-3)
+    optimizer = torch.optim.AdamW(
+        [p for p in model.parameters() if p.requires_grad], lr=options.learning_rate, betas=(0.9, 0.99), weight_decay=1e-3
+    )
     step, spent = 0, 0.0
     if state:
         model.load_state_dict(state["model"])
