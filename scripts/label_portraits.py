@@ -131,13 +131,13 @@ def label(image: np.ndarray, matte: np.ndarray, landmarks: np.ndarray) -> np.nda
     above, below = along > 0.45, along < 0.0
     level = ~above & ~below
     cost[0] += np.where(oval, -6.0, 0)
-    cost[0] += np.where(~oval & (along > 0), 20 * np.clip(near / unit - 0.1, 0, None), 0)  # ears and high foreheads only
+    cost[0] += np.where(~oval & (along > 0), 12 * np.clip(near / unit - 0.15, 0, None), 0)  # ears and high foreheads only
     cost[0] += np.where(below & neck_column, np.where(along > -0.3, -3.0, -1.0), 0) + np.where(below & ~neck_column, 4.0, 0)
     cost[0] += np.where(along < -0.75, 6.0, 0)
     cost[1] += np.where(oval & (along < 0.6), inf, 0) + np.where(oval & (along >= 0.6), 3.0, 0)  # a fringe may hang into the oval
-    rise = np.clip(near / unit / 0.14, 0, 1)  # foreheads reach above the oval, ears beside it
+    rise = np.clip(near / unit / 0.25, 0, 1)  # foreheads reach above the oval, ears beside it
     cost[0] += np.where(~oval & (along > 0.3) & (along < 0.75) & (near < 0.12 * unit), -1.0, 0)
-    cost[1] += np.where(above & ~oval, -4.0 * rise, 0) + np.where(level & ~oval, -1.5 * rise, 0)
+    cost[1] += np.where(above & ~oval, -2.0 * rise, 0) + np.where(level & ~oval, -1.5 * rise, 0)
     cost[1] += (
         np.where(below & neck_column, 3.0, 0)
         + np.where(below, 1.0 + 8 * np.clip(-along - 0.4, 0, None), 0)
