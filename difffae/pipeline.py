@@ -296,7 +296,7 @@ def composite(drawn: Tensor, carried: Tensor, validity: Tensor, low: float = 0.0
     tolerance: difference of the low-passed pictures at which the weight has fallen to 1/e. (Design decision 11.)
     """
     sigma = low * drawn.shape[-1]
-    trusted = (validity - 0.15).clamp_min(0) / 0.85
+    trusted = ((validity - 0.05) / 0.45).clamp(0, 1)
     # low-pass the carried picture over its valid pixels only: a hole must not spoil its neighbourhood's agreement
     weight = gaussian_blur(trusted, sigma).clamp_min(1e-4)
     difference = gaussian_blur((drawn - carried) * trusted, sigma) / weight

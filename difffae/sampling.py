@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from .conditions import Conditions
 from .errors import ConfigError
-from .schedule import SAMPLERS, ScheduleConfig, alphas_cumprod, make_scheduler
+from .schedule import SAMPLERS, ScheduleConfig, alphas_cumprod, make_scheduler, predicted_clean
 
 __all__ = ["SAMPLERS", "Conditions", "make_scheduler", "sample", "sampling_steps", "starting_noise"]
 
@@ -49,6 +49,7 @@ def sample(
     noise: Tensor | None = None,
     start: Tensor | None = None,
     start_strength: float = 1.0,
+    finish: float | None = None,
     schedule: ScheduleConfig | None = None,
     callback: Callable[[int, int, Tensor], None] | None = None,
     progress: bool = False,
@@ -62,6 +63,8 @@ def sample(
     start           latents to start from instead of pure noise, such as the carried picture
     start_strength  0..1, how much of the noise schedule to go through: 1 forgets the start wherever the schedule ends in pure noise;
                     0 returns it unchanged
+    finish          0..1, share of the noise schedule that is done in one step: the predicted clean latents at that level are the result.
+                    A briefly trained model knows the mean better than the detail; 0 runs the schedule to its end; default: its config's
     schedule        needed only if the denoiser has no `config.schedule`
     callback        called as (done, total, latents) after every step; whatever it raises ends the sampling
     progress        show a progress bar on stderr
@@ -76,6 +79,9 @@ def sample(
         schedule = getattr(getattr(denoiser, "config", None), "schedule", None)
     if not isinstance(schedule, ScheduleConfig):
         raise ConfigError("sampling: this denoiser has no schedule in its config; give one")
+    finish = schedule.finish if finish is None else finish
+    if not 0 <= finish <= 1:
+        raise ConfigError(f"sampling: finish {finish} is outside 0..1")
     if start is not None and start_strength == 0:
         return start.float().clone()
     render = conditions.render
@@ -96,9 +102,17 @@ def sample(
         latents = (alpha.sqrt() * start.float() + (1 - alpha).sqrt() * noise).float()
     else:
         latents = noise * scheduler.init_noise_sigma
-    for done, level in enumerate(tqdm(levels, disable=not progress, desc="sampling", leave=False), start=1):
+    kind = schedule.prediction_type
+    total = min(len(levels), 1 + sum(1 for level in levels if int(level) >= finish * schedule.train_steps)) if finish > 0 else len(levels)
+    for done, level in enumerate(tqdm(levels[:total], disable=not progress, desc="sampling", leave=False), start=1):
         prediction = denoiser(latents, level.expand(len(conditions)), conditions).float()
-        latents = scheduler.step(prediction, level, latents).prev_sample
+        last = done == total
+        if last and finish > 0:
+            latents = predicted_clean(latents, prediction, level.expand(len(latents)), alphas_cumprod(schedule).to(latents), kind)
+        else:
+            latents = scheduler.step(prediction, level, latents).prev_sample
         if callback is not None:
-            callback(done, len(levels), latents)
+            callback(done, total, latents)
+        if last:
+            break
     return latents

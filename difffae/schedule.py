@@ -32,9 +32,12 @@ class ScheduleConfig:
     train_steps: int = 1000
     prediction_type: str = "epsilon"
     zero_terminal_snr: bool = False
+    finish: float = 0.0  # share of the schedule that a sampler does in one last step; see sampling.sample
     spacing: str = "leading"  # LDM's steps 1, 51, ..., 951 for 20 steps; "trailing" ends at 999
 
     def __post_init__(self) -> None:
+        if not 0 <= self.finish <= 1:
+            raise ConfigError(f"schedule: finish {self.finish} is outside 0..1")
         if self.prediction_type not in PREDICTIONS:
             raise ConfigError(f"schedule: unknown prediction type '{self.prediction_type}'; choose from {', '.join(PREDICTIONS)}")
         if self.zero_terminal_snr and self.prediction_type == "epsilon":
@@ -44,7 +47,7 @@ class ScheduleConfig:
 
     @classmethod
     def open_256(cls) -> ScheduleConfig:
-        return cls(0.00085, 0.012, prediction_type="v_prediction", zero_terminal_snr=True, spacing="trailing")
+        return cls(0.00085, 0.012, prediction_type="v_prediction", zero_terminal_snr=True, spacing="trailing", finish=0.6)
 
     def to_dict(self) -> dict:
         return asdict(self)

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -31,6 +32,7 @@ def main() -> None:
     parser.add_argument("--decoder", type=Path, help="a later first-stage checkpoint whose decoder replaces the first one's")
     parser.add_argument("--autoencoder-weights", choices=("model", "ema"), default="model")
     parser.add_argument("--latent-scale", type=float, required=True, help="one over the standard deviation of the training latents")
+    parser.add_argument("--finish", type=float, default=0.6, help="schedule.finish of the samplers")
     parser.add_argument("--name", default="open-256")
     parser.add_argument("--output", type=Path, required=True)
     a = parser.parse_args()
@@ -41,7 +43,8 @@ def main() -> None:
         later = torch.load(a.decoder, map_location="cpu", weights_only=True)[a.autoencoder_weights]
         first.decoder.load_state_dict({key.removeprefix("decoder."): value for key, value in later.items() if key.startswith("decoder.")})
     slots = SlotEncoder(SlotsConfig(**states["slots"]["config"]["slots"]))
-    denoiser = Denoiser(DenoiserConfig(**states["denoiser"]["config"]["denoiser"]))
+    config = DenoiserConfig(**states["denoiser"]["config"]["denoiser"])
+    denoiser = Denoiser(replace(config, schedule=replace(config.schedule, finish=a.finish)))
     for part, module in (("slots", slots), ("denoiser", denoiser)):
         weights = {key[len(part) + 1 :]: value for key, value in states[part]["ema"].items() if key.startswith(part + ".")}
         module.load_state_dict(weights)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from difffae.schedule import (
 
 GOLDEN = Path(__file__).parents[2] / "shared" / "golden" / "schedule.npz"
 needs_golden = pytest.mark.skipif(not GOLDEN.is_file(), reason="golden numbers are not here")
-V = ScheduleConfig.open_256()
+V = replace(ScheduleConfig.open_256(), finish=0.0)
 
 
 def conditions(batch: int = 1) -> Conditions:
@@ -148,3 +149,24 @@ def test_errors() -> None:
         sample(half, conditions(), 2, schedule=V, start_strength=2.0)
     with pytest.raises(ConfigError, match="shape of the render"):
         sample(half, conditions(), 2, schedule=V, noise=torch.zeros(1, 4, 4, 4))
+
+
+def test_finish_takes_the_predicted_clean_latents() -> None:
+    """A denoiser that knows the answer: wherever the schedule is cut, the answer comes out, and fewer steps are done."""
+    schedule = ScheduleConfig(0.00085, 0.012, prediction_type="v_prediction", zero_terminal_snr=True, spacing="trailing")
+    answer = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(3))
+    alphas = alphas_cumprod(schedule)
+    calls = []
+
+    def oracle(noisy, steps, conditions):
+        calls.append(int(steps[0]))
+        alpha, sigma = alphas[calls[-1]].sqrt().float(), (1 - alphas[calls[-1]]).sqrt().float()
+        noise = (noisy - alpha * answer) / sigma
+        return alpha * noise - sigma * answer
+
+    conditions = Conditions(torch.zeros(1, 4, 192), torch.zeros(1, 8), torch.zeros(1, 4, 8, 8))
+    for finish, count in ((0.0, 20), (0.5, 11), (1.0, 1)):
+        calls.clear()
+        result = sample(oracle, conditions, 20, "ddim", 0, schedule=schedule, finish=finish)
+        assert len(calls) == count
+        assert torch.allclose(result, answer, atol=2e-3)
