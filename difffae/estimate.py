@@ -41,14 +41,14 @@ class FitOptions:
     light_size: int = 96  # light is fitted at this resolution
     light_rounds: int = 5
     ambient_sigma: float = 0.12  # of the light's mean, per channel
-    band_sigma: float = 0.3  # of the other eight coefficients, in units of shading
-    chroma_sigma: float = 0.1  # of every channel's bands around the grey light's: colour casts are weaker than shadows
+    band_sigma: float = 0.15  # of the other eight coefficients, in units of shading
+    chroma_sigma: float = 0.02  # of every channel's bands around the grey light's: colour casts are weaker than shadows
     albedo_sigma: float = 1.0  # of the tone components
     tone_count: int = 2  # how many there are; the others describe beards, freckles, make-up ...
     detail_sigma: float = 0.3  # ... and must not explain light away
     pixel_sigma: float = 0.05
     outlier_sigma: float = 0.15  # errors of the pixels' mean colour beyond this lose weight
-    pixel_count: float = 100.0  # effective number of independent skin pixels
+    pixel_count: float = 20.0  # effective number of independent skin pixels
 
 
 def inter_ocular(landmarks: Tensor) -> Tensor:
