@@ -221,7 +221,6 @@ def test_a_source_with_nothing_to_change(cli: Callable[..., Run]):
 
 # ------------------------------------------------------------------------------------------ with the networks
 
-needs_networks = pytest.mark.skipif(not (ASSETS / "open-256.safetensors").exists(), reason="the bundled weights are missing")
 
 
 @pytest.fixture(scope="module")
@@ -240,7 +239,6 @@ def edit(cli: Callable[..., Run], model, monkeypatch: pytest.MonkeyPatch) -> Cal
     return cli
 
 
-@needs_networks
 def test_edit_without_arguments(tmp_path: Path):
     run = subprocess.run(
         [sys.executable, "-m", "difffae", "edit"], capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}
@@ -259,7 +257,6 @@ def test_edit_without_arguments(tmp_path: Path):
     assert sheet.shape[0] >= 2 * 256
 
 
-@needs_networks
 def test_missing_and_truncated_weights(cli: Callable[..., Run], tmp_path: Path):
     assert "none.safetensors" in cli("edit", "--model", "none.safetensors").complaint()
     whole = (ASSETS / "open-256.safetensors").read_bytes()
@@ -270,13 +267,11 @@ def test_missing_and_truncated_weights(cli: Callable[..., Run], tmp_path: Path):
     assert not (tmp_path / "out.png").exists()
 
 
-@needs_networks
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_missing_device(cli: Callable[..., Run]):
     assert "cuda" in cli("edit", "--device", "cuda").complaint()
 
 
-@needs_networks
 def test_numbers_change_the_face_only(edit: Callable[..., Run], tmp_path: Path):
     run = edit("edit", "--source", SOURCE, "--yaw", "15", "--smile", "-0.6", "--light-azimuth", "-45", "--preview")
     assert run == Run(0, ["out.png"], [])
@@ -287,13 +282,11 @@ def test_numbers_change_the_face_only(edit: Callable[..., Run], tmp_path: Path):
     assert np.array_equal(after[:, :40], before[:, :40])
 
 
-@needs_networks
 def test_strength_zero_returns_the_source_bit_for_bit(edit: Callable[..., Run], tmp_path: Path):
     assert edit("edit", "--source", SOURCE, "--query", QUERY, "--strength", "0").status == 0
     assert np.array_equal(pixels(tmp_path / "out.png"), pixels(SOURCE))
 
 
-@needs_networks
 def test_groups_come_from_different_pictures(edit: Callable[..., Run], tmp_path: Path):
     line = ["edit", "--source", SOURCE, "--preview", "--output"]
     assert edit(*line, "all.png", "--query", QUERY).status == 0
@@ -303,7 +296,6 @@ def test_groups_come_from_different_pictures(edit: Callable[..., Run], tmp_path:
     assert not np.array_equal(pixels(tmp_path / "light.png"), pixels(tmp_path / "all.png"))
 
 
-@needs_networks
 def test_sampling_repeats_with_its_seed(edit: Callable[..., Run], tmp_path: Path):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         run = edit("edit", "--source", SOURCE, "--query", QUERY, "--steps", "2", "--seed", str(seed), "--output", f"{name}.png")
@@ -313,7 +305,6 @@ def test_sampling_repeats_with_its_seed(edit: Callable[..., Run], tmp_path: Path
     assert not np.array_equal(pixels(tmp_path / "a.png"), pixels(tmp_path / "c.png"))
 
 
-@needs_networks
 def test_swap_render_and_report(edit: Callable[..., Run], tmp_path: Path):
     line = ["--source", SOURCE, "--reference", QUERY]
     assert edit("swap", *line, "--regions", "background", "--steps", "2", "--sheet", "s.png").status == 0
@@ -356,7 +347,6 @@ def variants(folder: Path) -> dict[str, Path]:
     return {name: folder / name for name in saved}
 
 
-@needs_networks
 @pytest.mark.parametrize("name", ["greyscale.png", "rgba.png", "sixteen.png", "cmyk.jpg", "palette.gif", "exif.png"])
 def test_odd_files_give_a_correct_result(edit: Callable[..., Run], tmp_path: Path, name: str):
     inputs = tmp_path / "inputs"
@@ -379,7 +369,6 @@ def test_odd_files_give_a_correct_result(edit: Callable[..., Run], tmp_path: Pat
         assert np.median(grey) < 10
 
 
-@needs_networks
 def test_no_face(edit: Callable[..., Run], tmp_path: Path):
     Image.linear_gradient("L").convert("RGB").save(tmp_path / "plain.png")
     for line in (["--source", "plain.png", "--yaw", "5"], ["--query", "plain.png"]):
@@ -387,7 +376,6 @@ def test_no_face(edit: Callable[..., Run], tmp_path: Path):
     assert files(tmp_path) == ["plain.png"]
 
 
-@needs_networks
 def test_several_faces(edit: Callable[..., Run], tmp_path: Path):
     both = Image.new("RGB", (896, 512), (90, 90, 90))
     both.paste(Image.open(SOURCE), (0, 64))
@@ -407,7 +395,6 @@ def test_several_faces(edit: Callable[..., Run], tmp_path: Path):
         assert f"face {face}" in edit(*line, "--face", face).complaint()
 
 
-@needs_networks
 def test_tiny_and_cut_pictures(edit: Callable[..., Run], tmp_path: Path):
     source = Image.open(SOURCE).convert("RGB")
     source.crop((110, 30, 280, 200)).resize((40, 40), Image.Resampling.LANCZOS).save(tmp_path / "tiny.png")
@@ -424,7 +411,6 @@ def test_tiny_and_cut_pictures(edit: Callable[..., Run], tmp_path: Path):
     assert (tmp_path / "cut_below_out.png").exists()  # a chin outside the frame is no reason to give up
 
 
-@needs_networks
 @pytest.mark.slow
 def test_huge_picture_within_memory(tmp_path: Path):
     Image.open(SOURCE).convert("RGB").resize((4000, 4000)).crop((-1000, 0, 5000, 4000)).save(tmp_path / "huge.jpg")
@@ -442,7 +428,6 @@ def test_huge_picture_within_memory(tmp_path: Path):
     assert pixels(tmp_path / "out.jpg").shape == (4000, 6000, 3)
 
 
-@needs_networks
 def test_nothing_is_left_when_the_edit_fails(edit: Callable[..., Run], model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     for error, status in (
         (ConfigError("a: b; c"), 2),
