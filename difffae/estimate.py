@@ -18,10 +18,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .attributes import FaceAttributes
+from .errors import HeadModelMismatchError
 from .head import HeadModel
+from .landmark_offsets import LandmarkOffsets
 from .landmarks import BLENDSHAPE_NAMES
 from .render import interpolate, project, rasterize, sh_basis, vertex_normals
-from .rotations import axis_angle_to_matrix, matrix_to_axis_angle
+from .rotations import axis_angle_to_matrix, matrix_to_axis_angle, to_yaw_pitch_roll
 
 FACE_OVAL = (
     10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377,
@@ -70,10 +72,14 @@ class LandmarkFit(nn.Module):
     sigma: Tensor
     score_order: Tensor
 
-    def __init__(self, head: HeadModel, options: FitOptions | None = None) -> None:
+    def __init__(self, head: HeadModel, options: FitOptions | None = None, offsets: LandmarkOffsets | None = None) -> None:
+        """offsets correct the landmark network's points by yaw; None takes landmarks for exact points of the mesh."""
         super().__init__()
+        if offsets is not None and offsets.head != head.name:
+            raise HeadModelMismatchError(f"landmark offsets: made for head '{offsets.head}', not '{head.name}'; load the ones of that head")
         self.options = options or FitOptions()
         self.head = head
+        self.offsets = offsets
         base, shape_basis, expression_basis, neck0, neck_basis, neck_weight = _landmark_bases(head)
         for name, value in (
             ("base", base), ("shape_basis", shape_basis), ("expression_basis", expression_basis),
@@ -107,6 +113,7 @@ class LandmarkFit(nn.Module):
 
         rotation, camera = _procrustes(self.base - self.neck0, target)
         camera[:, 1:] -= self.neck0[:2]  # the turn is about the neck joint, not the origin
+        seen = target
         shape = torch.zeros(b, s_count, device=device)
         expression = scores.clone()
         weight = 1 / (o.landmark_sigma * self.sigma[None] * scale[:, None])  # (B,N)
@@ -124,6 +131,7 @@ class LandmarkFit(nn.Module):
         depth_shift = torch.zeros(b, device=device)
         clamped = torch.zeros(b, e_count, dtype=torch.bool, device=device)
         for _ in range(o.iterations):
+            target = self._without_offsets(seen, rotation, scale)
             model, jacobian = self._linearise(rotation, camera, depth_shift, shape, expression)
             residual = ((target - model) * weights).flatten(1)
             j = (jacobian * weights[..., None]).flatten(1, 2)  # (B,3N,7+S+E)
@@ -148,6 +156,23 @@ class LandmarkFit(nn.Module):
         light[:, 0] = 1 / sh_basis(torch.zeros(1, 3, device=device))[0, 0]
         albedo = torch.zeros(b, self.head.albedo_count, device=device)
         return FaceAttributes(self.head.name, shape, albedo, pose, camera, expression.clamp(0, 1), light)
+
+    def _without_offsets(self, points: Tensor, rotation: Tensor, scale: Tensor) -> Tensor:
+        """Landmarks (B,N,3) in -1..1, y up, moved to where the mesh's own points should lie, given the head's turn."""
+        if self.offsets is None:
+            return points
+        yaw, _, roll = to_yaw_pitch_roll(matrix_to_axis_angle(rotation)).unbind(-1)
+        x, y = (self.offsets(yaw, roll) * scale[:, None, None]).unbind(-1)
+        return points - torch.stack([x, -y, torch.zeros_like(x)], -1)
+
+    def landmarks(self, face: FaceAttributes, size: int) -> Tensor:
+        """Where the landmark network would see a face's landmarks, in pixels of a square of that size: (B,N,2)."""
+        points = self.head.landmarks(project(self.head(face.shape, face.expression, face.pose), face.camera))
+        pixels = (points[..., :2] + 1) * size / 2
+        if self.offsets is None:
+            return pixels
+        yaw, _, roll = to_yaw_pitch_roll(face.pose[:, 1]).unbind(-1)
+        return pixels + self.offsets(yaw, roll) * inter_ocular(pixels)[:, None, None]
 
     def _linearise(self, rotation: Tensor, camera: Tensor, shift: Tensor, shape: Tensor, expression: Tensor) -> tuple[Tensor, Tensor]:
         """Projected landmarks (B,N,3) and their Jacobian (B,N,3,7+S+E); unknowns: rotation 3, camera 3, depth shift, S, E."""

@@ -24,6 +24,7 @@ from .errors import ConfigError, FaceChoiceError, NoFaceError
 from .estimate import LandmarkFit
 from .head import HeadModel
 from .identity import IdentityNetwork
+from .landmark_offsets import LandmarkOffsets
 from .landmarks import FaceLandmarker
 from .model import EditModel
 from .render import Render, render
@@ -83,7 +84,7 @@ class DiffFAE:
         self.head = head.to(self.device).eval()
         self.landmarker = landmarker.to(self.device).eval()
         self.identity = identity.to(self.device).eval()
-        self.estimator = LandmarkFit(self.head).to(self.device).eval()
+        self.estimator = LandmarkFit(self.head, offsets=LandmarkOffsets.load()).to(self.device).eval()
 
     @classmethod
     def from_pretrained(cls, name: str | Path = "open-256", device: str | torch.device = "cpu") -> DiffFAE:

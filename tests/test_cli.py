@@ -222,7 +222,6 @@ def test_a_source_with_nothing_to_change(cli: Callable[..., Run]):
 # ------------------------------------------------------------------------------------------ with the networks
 
 
-
 @pytest.fixture(scope="module")
 def model():
     from difffae.pipeline import DiffFAE

@@ -20,6 +20,7 @@ def add(subparsers) -> None:
     parser.add_argument("--input", type=Path, required=True, help="portraits folder, fitted file, or folder of shards")
     parser.add_argument("--output", type=Path, required=True, help="fitted file, or folder of shards")
     parser.add_argument("--split", choices=("train", "dev"), default="train", help="fit: which portraits (default: %(default)s)")
+    parser.add_argument("--static", action="store_true", help="fit: without landmark offsets, in order to make them")
     parser.add_argument("--shards", type=positive, default=30, help="roundtrips: how many shards of 100 (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--model", help="encode: a DiffFAE model; its first stage and slots are used")
@@ -30,7 +31,9 @@ def run(arguments: argparse.Namespace) -> None:
     import torch
 
     from ..errors import ConfigError
+    from ..estimate import LandmarkFit
     from ..head import HeadModel
+    from ..landmark_offsets import LandmarkOffsets
     from ..training import prepare
 
     if not arguments.input.exists():
@@ -47,7 +50,8 @@ def run(arguments: argparse.Namespace) -> None:
             return
         head = HeadModel.load().requires_grad_(False)
         if arguments.step == "fit":
-            prepare.fit_portraits(arguments.input, arguments.output, arguments.split, head)
+            fit = LandmarkFit(head, offsets=None if arguments.static else LandmarkOffsets.load())
+            prepare.fit_portraits(arguments.input, arguments.output, arguments.split, fit)
         elif arguments.step == "roundtrips":
             prepare.write_round_trips(arguments.input, arguments.output, head, arguments.shards, seed=arguments.seed)
         else:

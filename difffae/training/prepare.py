@@ -48,7 +48,7 @@ def attributes_of(tensors: dict[str, Tensor], head: HeadModel, prefix: str = "")
     return FaceAttributes(head.name, *(tensors[prefix + name].float() for name in FIELDS))
 
 
-def fit_portraits(folder: Path, output: Path, split: str, head: HeadModel, worst: float = 0.06) -> None:
+def fit_portraits(folder: Path, output: Path, split: str, fit: LandmarkFit, worst: float = 0.06) -> None:
     """Crop and fit every portrait of a split; those whose landmark error exceeds `worst` of the inter-ocular distance are left out.
 
     Reads `landmarks.npz` (files, landmarks, blendshapes, blendshape_names) beside the pictures.
@@ -57,7 +57,6 @@ def fit_portraits(folder: Path, output: Path, split: str, head: HeadModel, worst
     """
     table = np.load(folder / "landmarks.npz")
     order = [list(table["blendshape_names"]).index(name) for name in BLENDSHAPE_NAMES]
-    fit = LandmarkFit(head)
     dev = dev_files()
     rows: dict[str, list[Tensor]] = {}
     for index, name in enumerate(tqdm(table["files"], desc=f"fitting {split}")):
@@ -70,7 +69,7 @@ def fit_portraits(folder: Path, output: Path, split: str, head: HeadModel, worst
         inside = crop.to_crop(points)[None]
         scores = torch.from_numpy(table["blendshapes"][index].astype(np.float32))[None, order]
         face = fit(picture, inside, scores, known)
-        error = landmark_error(head, face, inside, picture.shape[-1])
+        error = landmark_error(fit, face, inside, picture.shape[-1])
         if error.item() > worst:
             log.info("%s left out: landmark error %.1f %%", name, 100 * error.item())
             continue
@@ -81,11 +80,9 @@ def fit_portraits(folder: Path, output: Path, split: str, head: HeadModel, worst
     write_shard(output, {key: torch.cat(values) for key, values in rows.items()})
 
 
-def landmark_error(head: HeadModel, face: FaceAttributes, landmarks: Tensor, size: int) -> Tensor:
+def landmark_error(fit: LandmarkFit, face: FaceAttributes, landmarks: Tensor, size: int) -> Tensor:
     """Mean distance of fitted and given landmarks (B,N,>=2) in crop pixels, in units of the inter-ocular distance: (B,)."""
-    points = head.landmarks(project(head(face.shape, face.expression, face.pose), face.camera))
-    pixels = (points[..., :2] + 1) * size / 2
-    return (pixels - landmarks[..., :2]).norm(dim=-1).mean(-1) / inter_ocular(landmarks)
+    return (fit.landmarks(face, size) - landmarks[..., :2]).norm(dim=-1).mean(-1) / inter_ocular(landmarks)
 
 
 def write_round_trips(
