@@ -33,6 +33,9 @@ def run(arguments: argparse.Namespace) -> None:
 
     if not (arguments.portraits / "manifest.csv").is_file():
         raise ConfigError(f"--portraits {arguments.portraits}: no manifest.csv there; give the folder of the portraits")
+    output = Path(arguments.output) if arguments.output else None
+    if output and not output.parent.is_dir():
+        raise ConfigError(f"--output {output}: its folder does not exist; make it first")
     model = load_model(arguments)
     pairs = pair_names(arguments.portraits, sorted(dev_files()), arguments.pairs)
     with tqdm(total=len(pairs), desc="pairs") as bar:
@@ -54,5 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
     rows = table.rows()
     for name, value in rows.items():
         print(f"{name:52s} {value:9.3f}" if isinstance(value, float) else f"{name:52s} {value:9d}")
-    if arguments.output:
-        Path(arguments.output).write_text(json.dumps(rows, indent=2) + "\n")
+    if output:
+        temporary = output.with_name(output.name + ".tmp")
+        temporary.write_text(json.dumps(rows, indent=2) + "\n")
+        temporary.replace(output)

@@ -73,7 +73,7 @@ def psnr(a: Tensor, b: Tensor, mask: Tensor | None = None) -> Tensor:
 
 
 def ssim(a: Tensor, b: Tensor) -> Tensor:
-    """Structural similarity (Wang et al. 2004): 11x11 Gaussian window of sigma 1.5 on grey pictures, (B,3,H,W) -> (B,)."""
+    """Structural similarity (Wang et al. 2004): Gaussian window of sigma 1.5 (9x9) on grey pictures, (B,3,H,W) -> (B,)."""
     x, y = a.mean(1, keepdim=True), b.mean(1, keepdim=True)
 
     def blur(value: Tensor) -> Tensor:
