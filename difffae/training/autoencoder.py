@@ -35,6 +35,8 @@ class AutoencoderTraining:
     start: str = ""  # a training checkpoint whose weights a new run starts from
     freeze_encoder: bool = False  # train the decoder alone: cached latents stay valid, and the posterior's mean is decoded
     crop: int = 128
+    smallest_scale: float = 0.8  # of the pictures before cropping: below 1 they are shrunk, which makes them sharper
+    largest_scale: float = 1.3
     batch: int = 16
     learning_rate: float = 8e-4
     warmup: int = 200
@@ -111,6 +113,7 @@ def train_autoencoder(options: AutoencoderTraining, config: AutoencoderConfig | 
     generator = torch.Generator().manual_seed(options.seed + step)
     saved = last = time.monotonic()
     logs = open(folder / "log.jsonl", "a", buffering=1)  # noqa: SIM115
+    scale = (options.smallest_scale, options.largest_scale)
     while spent < options.minutes:
         fraction = spent / options.minutes
         rate = (
@@ -118,7 +121,7 @@ def train_autoencoder(options: AutoencoderTraining, config: AutoencoderConfig | 
         )
         for group in optimizer.param_groups:
             group["lr"] = rate
-        images = random_crops(pictures, options.batch, options.crop, generator).to(memory_format=torch.channels_last)
+        images = random_crops(pictures, options.batch, options.crop, generator, scale).to(memory_format=torch.channels_last)
         with autocast():
             loss, parts = autoencoder_loss(model, images, options)
         optimizer.zero_grad(set_to_none=True)

@@ -37,14 +37,16 @@ def read_pictures(folder: Path, split: str) -> list[Tensor]:
     return [torch.from_numpy(np.asarray(Image.open(folder / name).convert("RGB")).copy()).permute(2, 0, 1) for name in chosen]
 
 
-def random_crops(pictures: list[Tensor], batch: int, size: int, generator: torch.Generator) -> Tensor:
-    """Random squares, flipped half of the time and scaled by 0.8 to 1.3: (B,3,size,size) in 0..1."""
+def random_crops(
+    pictures: list[Tensor], batch: int, size: int, generator: torch.Generator, scale: tuple[float, float] = (0.8, 1.3)
+) -> Tensor:
+    """Random squares, flipped half of the time and scaled by a factor of that range: (B,3,size,size) in 0..1."""
     out = torch.empty(batch, 3, size, size)
     for index in range(batch):
         picture = pictures[int(torch.randint(len(pictures), (1,), generator=generator))]
         height, width = picture.shape[-2:]
         r = torch.rand(4, generator=generator)
-        side = min(height, width, int(size / (0.8 + 0.5 * r[0].item())))
+        side = min(height, width, int(size / (scale[0] + (scale[1] - scale[0]) * r[0].item())))
         top = int(r[1].item() * (height - side + 1))
         left = int(r[2].item() * (width - side + 1))
         crop = picture[None, :, top : top + side, left : left + side].float() / 255
