@@ -1,6 +1,6 @@
 """Draw docs/edit.jpg: edits of the two bundled public-domain portraits, as `python -m difffae` makes them.
 
-    python scripts/readme_picture.py docs/edit.jpg
+python scripts/readme_picture.py docs/edit.jpg
 """
 
 from __future__ import annotations
@@ -19,7 +19,13 @@ def main(output: str) -> None:
     model = DiffFAE.from_pretrained("open-256")
     a, b = (model.analyse(read_image(asset_path(name))[0], name=name) for name in ("source.png", "query.png"))
     taken = model.edit(a, b)
-    cells = [("source", a.picture), ("query", b.picture), ("render", taken.render), ("carried (preview)", taken.carried), ("edit", taken.crop)]
+    cells = [
+        ("source", a.picture),
+        ("query", b.picture),
+        ("render", taken.render),
+        ("carried (preview)", taken.carried),
+        ("edit", taken.crop),
+    ]
     numbers = {
         "--yaw 18": Adjustments(yaw=18),
         "--yaw -18 --pitch -8": Adjustments(yaw=-18, pitch=-8),
