@@ -16,16 +16,9 @@ from torch import Tensor
 
 from .attributes import FaceAttributes
 from .errors import ConfigError
+from .render import SH_CONSTANTS, sh_basis
 from .rotations import axis_angle_to_matrix, matrix_to_axis_angle
 
-# DECA's constants of second-order spherical harmonics, which fold the clamped cosine's transfer in (see `sh_basis`)
-SH_CONSTANTS = (
-    1 / math.sqrt(4 * math.pi),
-    *[(2 * math.pi / 3) * math.sqrt(3 / (4 * math.pi))] * 3,
-    *[(math.pi / 4) * 3 * math.sqrt(5 / (12 * math.pi))] * 3,
-    (math.pi / 4) * 1.5 * math.sqrt(5 / (12 * math.pi)),
-    (math.pi / 4) * 0.5 * math.sqrt(5 / (4 * math.pi)),
-)
 COSINE = (math.pi, 2 * math.pi / 3, math.pi / 4)  # transfer of the clamped cosine by band (Ramamoorthi and Hanrahan 2001)
 DEFAULT_STRENGTH = 0.5  # of a light whose direction is given and whose strength is not
 LUMINANCE = (0.2126, 0.7152, 0.0722)  # Rec. 709
@@ -177,13 +170,6 @@ def _express(expression: Tensor, change: Adjustments, names: list[str], head: st
             old = expression[:, near_columns]
             expression[:, near_columns] = torch.minimum(old + left * expression.new_tensor(list(near.values())), old.clamp_min(1))
     return expression
-
-
-def sh_basis(normals: Tensor) -> Tensor:
-    """Unit vectors (...,3) -> (...,9): 1, x, y, z, xy, xz, yz, x^2 - y^2, 3 z^2 - 1, times DECA's constants."""
-    x, y, z = normals.unbind(-1)
-    basis = torch.stack([torch.ones_like(x), x, y, z, x * y, x * z, y * z, x * x - y * y, 3 * z * z - 1], dim=-1)
-    return basis * normals.new_tensor(SH_CONSTANTS)
 
 
 def directed_light(direction: Tensor) -> Tensor:

@@ -6,9 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from difffae.adjust import LUMINANCE, NUMBERS, Adjustments, adjust, direct_light, directed_light, light_direction, sh_basis, visible_normals
+from difffae.adjust import LUMINANCE, NUMBERS, Adjustments, adjust, direct_light, directed_light, light_direction, visible_normals
 from difffae.attributes import FaceAttributes
 from difffae.errors import ConfigError
+from difffae.render import sh_basis
 from difffae.rotations import axis_angle_to_matrix, from_yaw_pitch_roll, matrix_to_axis_angle, to_yaw_pitch_roll
 
 NAMES = [
