@@ -16,7 +16,6 @@ import json
 import os
 import tempfile
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 import torch
@@ -48,7 +47,7 @@ class Checkpoint:
 
 def asset_path(name: str) -> Path:
     """Path of a file that ships in difffae/assets; raises CheckpointError if the installation lacks it."""
-    path = Path(str(resources.files("difffae"))) / "assets" / name
+    path = Path(__file__).parent / "assets" / name  # not by the package's name: ComfyUI loads it under another
     if not path.is_file():
         raise CheckpointError(f"{path}: the bundled file is missing; install the package again")
     return path

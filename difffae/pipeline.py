@@ -27,6 +27,7 @@ from .identity import IdentityNetwork
 from .landmark_offsets import LandmarkOffsets
 from .landmarks import FaceLandmarker
 from .model import EditModel
+from .regions import kept_pixels, light_matte, swapped_region
 from .render import Render, render
 from .sampling import sample
 from .slots import swap
@@ -36,7 +37,6 @@ log = logging.getLogger(__name__)
 TAKEABLE = ("pose", "expression", "light")
 SWAPPABLE = ("hair", "clothes", "background")
 FRAMINGS = ("source", "query")
-LIT = {"face": 1.0, "hair": 1.0, "clothes": 0.2, "background": 0.0}
 BUILT_IN = {"open-256": "open-256.safetensors"}
 Progress = Callable[[int, int], None]
 
@@ -222,13 +222,9 @@ class DiffFAE:
         order = self.model.slots.config.order
         mixed = swap(tokens, other, regions, strength, order)
         size = portrait.picture.shape[-1]
-        chosen = torch.tensor([name in regions for name in order], device=self.device)[None, :, None, None]
-        # what is swapped must be redrawn; so must what the reference's region would newly cover
-        redraw = ((masks * chosen).sum(1, keepdim=True) + 0.5 * (other_masks * chosen).sum(1, keepdim=True)).clamp(0, 1)
-        redraw = F.interpolate(redraw, (size, size), mode="bilinear", align_corners=False)
+        region = swapped_region(masks, other_masks, regions, order)
         shown = render(self.head, portrait.attributes, size)
-        keep = 1 - ((redraw - 0.2) / 0.4).clamp(0, 1)
-        keep = torch.where(self._face_mask(shown), torch.ones_like(keep), keep) * portrait.known
+        keep = kept_pixels(region, self._face_mask(shown), (size, size)) * portrait.known
         if not regions or strength == 0:
             keep = torch.ones_like(keep)
         conditions = self._conditions(portrait, mixed, shown, portrait.picture, keep)
@@ -246,10 +242,7 @@ class DiffFAE:
         return picture if isinstance(picture, Portrait) else self.analyse(picture, name=name)
 
     def _matte(self, masks: Tensor, portrait: Portrait) -> Tensor:
-        """How far light may change each pixel (1,1,S,S): skin and hair fully, clothes a little, the background not at all."""
-        share = torch.tensor([LIT[name] for name in self.model.slots.config.order], device=masks.device)[None, :, None, None]
-        sharp = torch.softmax(8 * F.interpolate(masks, portrait.picture.shape[-2:], mode="bicubic", align_corners=False), dim=1)
-        return (sharp * share).sum(1, keepdim=True)
+        return light_matte(masks, self.model.slots.config.order, (portrait.picture.shape[-2], portrait.picture.shape[-1]))
 
     def _face_mask(self, shown: Render) -> Tensor:
         return self.head.skin_mask(shown.raster)[:, None]
