@@ -109,3 +109,16 @@ class Autoencoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.decode(self.encode(images))
+
+    @torch.no_grad()
+    def rgb_factors(self) -> tuple[Tensor, Tensor]:
+        """The linear map from latents to colours that comes closest: matrix (Z,3) and offset (3,), RGB 0..1, for previews of latents.
+
+        Found by decoding latents around zero, one channel raised and lowered at a time, so it needs no pictures.
+        """
+        count = self.config.latent_channels
+        like = next(self.decoder.parameters())
+        raised = torch.eye(count, device=like.device, dtype=like.dtype)
+        latents = torch.cat([raised, -raised, torch.zeros_like(raised[:1])])
+        colours = self.decode(latents[:, :, None, None].expand(-1, -1, 8, 8)).mean(dim=(2, 3))
+        return (colours[:count] - colours[count:-1]) / 2, colours[-1]
