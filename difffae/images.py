@@ -10,16 +10,22 @@ import os
 import secrets
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from PIL import Image, ImageCms, ImageOps, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from .errors import ImageError
+from .errors import DiffFAEError, ImageError
+from .xmp import save_options
+
+if TYPE_CHECKING:
+    from .recipe import Recipe
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 MAX_PIXELS = 89_000_000  # float RGB of this size is 1 GiB; far above the 24 megapixels of a usual camera
@@ -32,6 +38,15 @@ def read_image(path: str | Path) -> tuple[Tensor, Tensor | None]:
     and floating-point pictures become RGB; of an animation the first frame is read. Colours under transparency stay as stored.
     Raises ImageError if the file is missing, is no picture, is damaged or has more than MAX_PIXELS pixels.
     """
+    with opened(path) as picture:
+        picture.seek(0)
+        picture.load()
+        return _to_tensors(_upright(picture))
+
+
+@contextmanager
+def opened(path: str | Path) -> Iterator[Image.Image]:
+    """A picture file while it is read; whatever goes wrong with it meanwhile is an ImageError."""
     path = Path(path)
     if path.is_dir():
         raise ImageError(f"{path}: is a folder; give the path of a picture file")
@@ -45,10 +60,8 @@ def read_image(path: str | Path) -> tuple[Tensor, Tensor | None]:
                     raise ImageError(
                         f"{path}: {picture.width}x{picture.height} pixels are too many; scale it below {MAX_PIXELS // 1_000_000} megapixels"
                     )
-                picture.seek(0)
-                picture.load()
-                return _to_tensors(_upright(picture))
-    except ImageError:
+                yield picture
+    except DiffFAEError:
         raise
     except UnidentifiedImageError as error:
         raise ImageError(f"{path}: not a picture that can be read; use a PNG, JPEG or WebP file") from error
@@ -125,10 +138,13 @@ def check_writable(path: str | Path) -> Path:
     return path
 
 
-def write_image(path: str | Path, image: Tensor, alpha: Tensor | None = None, text: Mapping[str, str] | None = None) -> None:
+def write_image(
+    path: str | Path, image: Tensor, alpha: Tensor | None = None, text: Mapping[str, str] | None = None, recipe: Recipe | None = None
+) -> None:
     """Write a picture (3,H,W) or (1,3,H,W), 0..1, as PNG, JPEG or WebP by the ending of its name; 8 bits per channel.
 
-    alpha (1,H,W) is kept in PNG and WebP; a JPEG, which has none, is laid over white. text is stored in PNG only (tEXt).
+    alpha (1,H,W) is kept in PNG and WebP; a JPEG, which has none, is laid over white. text is stored in PNG only (tEXt),
+    a recipe in all of them (see recipe.read_recipe).
     The file appears whole or not at all: it is written under a temporary name and renamed. Raises ImageError.
     """
     path = check_writable(path)
@@ -143,11 +159,11 @@ def write_image(path: str | Path, image: Tensor, alpha: Tensor | None = None, te
         options = {"quality": 95, "subsampling": 0}
     elif kind == "WEBP":
         options = {"quality": 95, "method": 4, "exact": True}
-    elif text:
-        info = PngImagePlugin.PngInfo()
-        for key, value in text.items():
-            info.add_text(key, value)
-        options = {"pnginfo": info}
+    chunks = {**(text or {}), **(recipe.chunks() if recipe is not None else {})}
+    try:
+        options |= save_options(kind, chunks, recipe.packet() if recipe is not None else None)
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from error
     temporary = path.with_name(f".{path.name[:64]}.{secrets.token_hex(4)}.tmp")
     try:
         with open(temporary, "xb") as handle:

@@ -27,6 +27,7 @@ from .identity import IdentityNetwork
 from .landmark_offsets import LandmarkOffsets
 from .landmarks import FaceLandmarker
 from .model import EditModel
+from .recipe import CheckpointInfo
 from .regions import kept_pixels, light_matte, swapped_region
 from .render import Render, render
 from .sampling import sample
@@ -77,8 +78,15 @@ class DiffFAE:
     """All the networks of one profile, ready to edit pictures. Build it with `from_pretrained`."""
 
     def __init__(
-        self, model: EditModel, head: HeadModel, landmarker: FaceLandmarker, identity: IdentityNetwork, device: str | torch.device = "cpu"
+        self,
+        model: EditModel,
+        head: HeadModel,
+        landmarker: FaceLandmarker,
+        identity: IdentityNetwork,
+        device: str | torch.device = "cpu",
+        checkpoint: CheckpointInfo | None = None,
     ) -> None:
+        self.checkpoint = checkpoint  # the file of `model`, for recipes
         self.device = torch.device(device)
         self.model = model.to(self.device).eval()
         self.head = head.to(self.device).eval()
@@ -92,7 +100,8 @@ class DiffFAE:
         if str(device).startswith("cuda") and not torch.cuda.is_available():
             raise ConfigError(f"device: '{device}' was asked for, but this PyTorch sees no CUDA device; use cpu")
         path = asset_path(BUILT_IN[str(name)]) if str(name) in BUILT_IN else Path(name)
-        return cls(EditModel.load(path), HeadModel.load(), FaceLandmarker.load(), IdentityNetwork.load(), device)
+        model = EditModel.load(path)
+        return cls(model, HeadModel.load(), FaceLandmarker.load(), IdentityNetwork.load(), device, CheckpointInfo.read(path))
 
     @torch.no_grad()
     def analyse(self, image: Tensor, face: int | None = None, name: str = "image") -> Portrait:
