@@ -1,6 +1,22 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class RootIsNoTestPackage:
+    """The pack's __init__.py is for ComfyUI to load; pytest would import it as a package around the tests, by the folder's name."""
+
+    def pytest_collect_directory(self, path: Path, parent: pytest.Collector) -> pytest.Dir | None:
+        return pytest.Dir.from_parent(parent, path=path) if path == ROOT else None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # a plugin and not a hook of this file, because those are asked about folders below it only
+    config.pluginmanager.register(RootIsNoTestPackage())
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -1,0 +1,87 @@
+"""ComfyUI's page in Chromium.
+
+    app = open_app(node_types=["DiffFAELoader"])     # vue=True: Nodes 2.0 (DOM nodes), otherwise nodes drawn on a canvas
+    app.load("example_workflows/edit.json")          # a path or the workflow itself (the page's format, not the API's)
+    app.to_api()                                     # the same as an API prompt, as the page would queue it
+    result = app.queue()                             # queues as the button does and waits; client.Result without progress and previews
+    app.screenshot(tmp_path / "edit.png")            # the nodes are brought into view first (fit=False: leave the view alone)
+    assert not app.foreign_requests and not app.errors
+
+page              the playwright page
+errors            messages of console.error and uncaught exceptions
+failed_requests   ["404 GET url" or "net::ERR... GET url"] of this server
+foreign_requests  [url] asked of any other host: must stay empty
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from client import Comfy, Result
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Request, Response
+
+FLAGS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+]
+READY = """types => window.app?.extensionManager && window.app.canvas && window.LiteGraph
+    && types.every(type => type in window.LiteGraph.registered_node_types)"""
+
+
+class App:
+    def __init__(self, server: Comfy, browser: Browser, vue: bool, node_types: list[str], size: tuple[int, int]):
+        self.server = server
+        self.errors: list[str] = []
+        self.failed_requests: list[str] = []
+        self.foreign_requests: list[str] = []
+        server.post("/api/settings", {"Comfy.TutorialCompleted": True, "Comfy.VueNodes.Enabled": vue})
+        self.page = browser.new_page(viewport={"width": size[0], "height": size[1]})
+        self.page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("request", self._on_request)
+        self.page.on("requestfailed", lambda request: self._on_failure(request.failure or "failed", request))
+        self.page.on("response", self._on_response)
+        self.page.goto(server.url, wait_until="domcontentloaded")
+        self.page.wait_for_function(READY, arg=list(node_types), timeout=120_000)
+
+    def _is_own(self, url: str) -> bool:
+        return not url.startswith(("http:", "https:", "ws:", "wss:")) or urlsplit(url).netloc == urlsplit(self.server.url).netloc
+
+    def _on_request(self, request: Request) -> None:
+        if not self._is_own(request.url):
+            self.foreign_requests.append(request.url)
+
+    def _on_failure(self, why: str, request: Request) -> None:
+        if self._is_own(request.url):
+            self.failed_requests.append(f"{why} {request.method} {request.url}")
+
+    def _on_response(self, response: Response) -> None:
+        if response.status >= 400:
+            self._on_failure(str(response.status), response.request)
+
+    def load(self, workflow: str | Path | dict[str, Any]) -> None:
+        if not isinstance(workflow, dict):
+            workflow = json.loads(Path(workflow).read_text(encoding="utf-8"))
+        self.page.evaluate("async workflow => { await window.app.loadGraphData(workflow) }", workflow)
+
+    def to_api(self) -> dict[str, Any]:
+        return self.page.evaluate("async () => (await window.app.graphToPrompt()).output")
+
+    def queue(self, *, expect_error: bool = False, timeout: float = 300) -> Result:
+        with self.page.expect_response(lambda response: urlsplit(response.url).path.endswith("/prompt")) as answer:
+            self.page.evaluate("async () => { await window.app.queuePrompt(0) }")
+        body = answer.value.json()
+        if "prompt_id" not in body:
+            raise AssertionError(f"the server rejected the page's prompt: {json.dumps(body)[:2000]}")
+        return self.server.wait(body["prompt_id"], expect_error=expect_error, timeout=timeout)
+
+    def screenshot(self, path: str | Path, fit: bool = True) -> None:
+        if fit:
+            self.page.evaluate("async () => { await window.app.extensionManager.command.execute('Comfy.Canvas.FitView') }")
+            self.page.wait_for_timeout(700)  # the view glides there
+        self.page.screenshot(path=str(path))
