@@ -1,5 +1,6 @@
 """How a picture was made, stored inside the picture and readable back.
 
+Shape letters: B frames, S side of a square crop in pixels.
 A PNG carries the recipe as JSON in the text chunk "difffae"; every format carries an XMP packet with the IPTC digital source type,
 the creator tool and the same JSON. Nothing in a recipe depends on the clock or on folders: equal edits give equal files.
 """
@@ -17,11 +18,14 @@ from typing import Any
 import torch
 from PIL import PngImagePlugin
 from safetensors import safe_open
+from torch import Tensor
 
 from . import __version__, xmp
 from .attributes import FaceAttributes
-from .errors import ConfigError, ImageError
+from .errors import AttributeShapeError, ConfigError, ImageError
+from .identity import IdentityNetwork
 from .images import opened
+from .landmarks import FaceLandmarker
 
 FORMAT = "difffae-recipe/1"
 CHUNK = "difffae"
@@ -139,7 +143,12 @@ class Recipe:
 
     def face_attributes(self) -> FaceAttributes | None:
         """The target attributes as tensors, to use them again. Raises ConfigError if they are damaged."""
-        return None if self.attributes is None else FaceAttributes.from_json(json.dumps(self.attributes))
+        if self.attributes is None:
+            return None
+        try:
+            return FaceAttributes.from_json(json.dumps(self.attributes))
+        except (IndexError, AttributeShapeError) as error:
+            raise ConfigError(f"recipe: its attributes are damaged ({error}); use text that DiffFAE wrote") from error
 
     def to_json(self) -> str:
         """One line of ASCII that `from_json` reads back exactly."""
@@ -188,6 +197,27 @@ def _numbers(value: object) -> bool:
 def pnginfo(recipe: Recipe, extra: Mapping[str, str] | None = None) -> PngImagePlugin.PngInfo:
     """Chunks for Pillow's `save(..., pnginfo=)`; extra texts, such as ComfyUI's "prompt" and "workflow", stand beside the recipe."""
     return xmp.pnginfo({**(extra or {}), **recipe.chunks()}, recipe.packet())
+
+
+@torch.no_grad()
+def identity_distances(landmarker: FaceLandmarker, identity: IdentityNetwork, before: Tensor, after: Tensor) -> list[float | None]:
+    """How far each edited crop is from the person of its source crop; None where either shows no face.
+
+    before (B or 1,3,S,S), after (B,3,S,S), RGB 0..1. Both are measured alike, so that an unchanged crop has the distance 0. With
+    several faces in a crop the one in its middle counts.
+    """
+
+    def token(crop: Tensor) -> Tensor | None:
+        faces = landmarker.detect(crop)[0]
+        if not faces:
+            return None
+        points = min((face.landmarks for face in faces), key=lambda p: float((p[:, :2].mean(0) - crop.shape[-1] / 2).norm()))
+        return identity.embed(crop[None], points[None])[0]
+
+    tokens = [[token(crop) for crop in crops] for crops in (before, after)]
+    pairs = zip(tokens[0] * (len(after) if len(before) == 1 else 1), tokens[1], strict=True)
+    # four digits: more would only tell one processor's rounding from another's
+    return [None if a is None or b is None else round(float(identity.distance(a, b)), 4) for a, b in pairs]
 
 
 def read_recipe(path: str | Path) -> Recipe:

@@ -23,7 +23,7 @@ def add(subparsers) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     from ..sheet import contact_sheet
-    from .work import Wishes, load_model, outputs, progress, write
+    from .work import Wishes, load_model, outputs, progress, recipe_of, sampling, write
 
     sheet = arguments.sheet or (None if arguments.source else "sheet.png")
     givers = [arguments.pose_from, arguments.expression_from, arguments.light_from]
@@ -48,8 +48,11 @@ def run(arguments: argparse.Namespace) -> None:
             preview=arguments.preview,
             progress=advance,
         )
-    write(arguments.output, result.image, wishes.source.alpha)
+    step = {"command": "edit", "take": wishes.taken, "strength": arguments.strength, "framing": arguments.framing, "numbers": wishes.asked}
+    step |= {"preview": True} if arguments.preview else sampling(arguments)
+    recipe = recipe_of(model, source, result, step)
+    write(arguments.output, result.image, wishes.source.alpha, recipe)
     if sheet:
         shown = ({"query": query} if query is not None else {}) | {f"{name} from": portrait for name, portrait in portraits.items()}
         picture = contact_sheet(source, result, shown, model.head.expression_names, model.model.slots.config.order)
-        write(sheet, picture)
+        write(sheet, picture, recipe=recipe)

@@ -28,7 +28,7 @@ def add(subparsers) -> None:
 def run(arguments: argparse.Namespace) -> None:
     from ..checkpoint import asset_path
     from ..sheet import contact_sheet
-    from .work import Picture, load_model, outputs, progress, write
+    from .work import Picture, load_model, outputs, progress, recipe_of, sampling, write
 
     outputs([arguments.source, arguments.reference], arguments.output, arguments.sheet)
     picture = Picture.read(arguments.source or asset_path("source.png"), arguments.face)
@@ -46,7 +46,9 @@ def run(arguments: argparse.Namespace) -> None:
             seed=arguments.seed,
             progress=advance,
         )
-    write(arguments.output, result.image, picture.alpha)
+    step = {"command": "swap", "regions": arguments.regions, "strength": arguments.strength, **sampling(arguments)}
+    recipe = recipe_of(model, source, result, step)
+    write(arguments.output, result.image, picture.alpha, recipe)
     if arguments.sheet:
         sheet = contact_sheet(source, result, {"reference": reference}, model.head.expression_names, model.model.slots.config.order)
-        write(arguments.sheet, sheet)
+        write(arguments.sheet, sheet, recipe=recipe)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -17,10 +18,11 @@ from ..adjust import NUMBERS, Adjustments
 from ..checkpoint import asset_path
 from ..errors import ConfigError
 from ..images import check_writable, read_image, write_image
+from ..recipe import Recipe, identity_distances
 from .options import TAKEABLE
 
 if TYPE_CHECKING:
-    from ..pipeline import DiffFAE, Portrait
+    from ..pipeline import DiffFAE, EditResult, Portrait
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,17 @@ class Wishes:
             numbers=numbers,
         )
 
+    @property
+    def taken(self) -> list[str]:
+        """The groups that come from some picture."""
+        return [name for name in TAKEABLE if name in self.givers or (self.query is not None and name in self.take)]
+
+    @property
+    def asked(self) -> dict[str, float | bool]:
+        """The numbers that were given, by name."""
+        given = {name: value for name in NUMBERS if (value := getattr(self.numbers, name, None)) is not None}
+        return given | ({"absolute": True} if self.numbers is not None and self.numbers.absolute else {})
+
     def analyse(self, model: DiffFAE) -> tuple[Portrait, Portrait | None, dict[str, Portrait]]:
         """Source, query and the givers of single groups; a picture that serves several groups is analysed once."""
         source = self.source.analyse(model)
@@ -122,7 +135,22 @@ def progress() -> Iterator[Callable[[int, int], None]]:
             bar.close()
 
 
-def write(path: str, image: Tensor, alpha: Tensor | None = None, text: dict[str, str] | None = None) -> None:
+def sampling(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The options of the sampler, for a recipe."""
+    return {"seed": arguments.seed, "steps": arguments.steps, "sampler": arguments.sampler}
+
+
+def recipe_of(model: DiffFAE, source: Portrait, result: EditResult, step: dict[str, Any]) -> Recipe:
+    """The recipe of a result that one command made."""
+    return Recipe(
+        checkpoint=model.checkpoint.record() if model.checkpoint else None,
+        steps=[step],
+        attributes=json.loads(result.attributes.to_json()),
+        identity_distance=identity_distances(model.landmarker, model.identity, source.picture, result.crop),
+    )
+
+
+def write(path: str, image: Tensor, alpha: Tensor | None = None, recipe: Recipe | None = None) -> None:
     """Write a result and say where, on stdout."""
-    write_image(path, image, alpha, text)
+    write_image(path, image, alpha, recipe=recipe)
     print(path)
