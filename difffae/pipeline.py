@@ -16,8 +16,9 @@ from torch import Tensor
 
 from .adjust import Adjustments, adjust
 from .attributes import FaceAttributes, compose
-from .carry import Carried, carry, gaussian_blur
+from .carry import Carried, carry
 from .checkpoint import asset_path
+from .compositing import composite
 from .conditions import Conditions
 from .crop import FaceCrop, crop_square, extract, paste
 from .errors import ConfigError, FaceChoiceError, NoFaceError
@@ -290,19 +291,3 @@ class DiffFAE:
         image = portrait.image if edited is portrait.picture else paste(portrait.image[None], edited, portrait.picture, portrait.crop)[0]
         masks = F.interpolate(masks, (size, size), mode="bilinear", align_corners=False)
         return EditResult(image, edited, shown.image, masks, wanted, carried.image, carried.validity)
-
-
-def composite(drawn: Tensor, carried: Tensor, validity: Tensor, low: float = 0.016, tolerance: float = 0.12) -> Tensor:
-    """The carried photograph's sharp pixels where it is valid and agrees with the sample at low frequencies, else the sample's.
-
-    drawn, carried (B,3,H,W) RGB 0..1; validity (B,1,H,W). low: standard deviation of the low-pass as a fraction of the side;
-    tolerance: difference of the low-passed pictures at which the weight has fallen to 1/e. (Design decision 11.)
-    """
-    sigma = low * drawn.shape[-1]
-    trusted = ((validity - 0.05) / 0.45).clamp(0, 1)
-    # low-pass the carried picture over its valid pixels only: a hole must not spoil its neighbourhood's agreement
-    weight = gaussian_blur(trusted, sigma).clamp_min(1e-4)
-    difference = gaussian_blur((drawn - carried) * trusted, sigma) / weight
-    agreement = torch.exp(-((difference.abs().amax(1, keepdim=True) / tolerance) ** 2))
-    soft = gaussian_blur(trusted, 1.0).minimum(trusted) * agreement
-    return drawn + soft * (carried - drawn)

@@ -1,0 +1,96 @@
+"""From pictures to crops and attributes: what several nodes share.
+
+Shape letters: B frames, H and W picture height and width, C crop side in pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..difffae.attributes import FaceAttributes
+from ..difffae.crop import FaceCrop, crop_square, extract
+from ..difffae.errors import ImageError
+from ..difffae.tracking import Track, faces_from_mediapipe, faces_in_boxes, follow_face, join_track, smooth_crops
+from .bundle import Bundle, each_chunk
+from .sockets import Crop
+
+CHUNK = 16  # frames at a time, which bounds the memory
+
+
+def crop_faces(
+    bundle: Bundle,
+    pictures: Tensor,
+    index: int = 0,
+    interpolate: bool = False,
+    smoothing: float = 0.0,
+    face_landmarks: Mapping[str, Any] | None = None,
+    bboxes: Any = None,
+    name: str = "image",
+) -> Crop:
+    """pictures (B,3,H,W) -> the squares around one face. Landmarks come from face_landmarks or bboxes if given, else from the detector."""
+    track = _track(bundle, pictures, index, interpolate, face_landmarks, bboxes, name)
+    shape = (pictures.shape[-2], pictures.shape[-1])
+    squares = smooth_crops([crop_square(points, shape, bundle.image_size) for points in track.landmarks], smoothing)
+    picture, known = extract(pictures, squares)
+    inside = torch.stack([square.to_crop(points) for square, points in zip(squares, track.landmarks, strict=True)])
+    return Crop(squares, picture, known, inside, track.blendshapes)
+
+
+def _track(
+    bundle: Bundle, pictures: Tensor, index: int, interpolate: bool, face_landmarks: Mapping[str, Any] | None, bboxes: Any, name: str
+) -> Track:
+    if face_landmarks is not None:
+        faces = faces_from_mediapipe(_per_frame(face_landmarks["frames"], len(pictures), "face_landmarks"), pictures.device)
+        size = tuple(face_landmarks.get("image_size", pictures.shape[-2:]))
+        if size != tuple(pictures.shape[-2:]):
+            raise ImageError(
+                f"face_landmarks: found in a {size[1]}x{size[0]} picture, but {name} is {pictures.shape[-1]}x{pictures.shape[-2]}"
+            )
+    elif bboxes is not None:
+        boxes = _per_frame(_box_lists(bboxes), len(pictures), "bboxes")
+        faces = [faces_in_boxes(bundle.landmarker, picture, some) for picture, some in zip(pictures, boxes, strict=True)]
+    else:
+        landmarker = bundle.landmarker
+        faces = [found for part in each_chunk(len(pictures), CHUNK) for found in landmarker.detect(pictures[part])]
+    return join_track(follow_face(faces, index), interpolate, name)
+
+
+def _box_lists(bboxes: Any) -> list[list[dict]]:
+    """BOUNDING_BOX as one list per frame; core gives a box, a list of boxes, or lists of lists."""
+    if isinstance(bboxes, Mapping):
+        return [[dict(bboxes)]]
+    if bboxes and isinstance(bboxes[0], Mapping):
+        return [list(bboxes)]
+    return [list(some) for some in bboxes]
+
+
+def _per_frame(items: Sequence, batch: int, name: str) -> list:
+    items = list(items) * (batch if len(items) == 1 else 1)
+    if len(items) != batch:
+        raise ImageError(f"{name}: has {len(items)} frames, but image has {batch}; give 1, or as many")
+    return items
+
+
+def as_crop(bundle: Bundle, pictures: Tensor, name: str = "image") -> Crop:
+    """Pictures that are crops already: squares of the model's size are taken as they are, anything else is cropped around its largest face."""
+    side = bundle.image_size
+    if tuple(pictures.shape[-2:]) != (side, side):
+        return crop_faces(bundle, pictures, name=name)
+    track = _track(bundle, pictures, 0, False, None, None, name)
+    squares = [FaceCrop(0, 0, side, side, side, side)] * len(pictures)
+    return Crop(squares, pictures, torch.ones_like(pictures[:, :1]), track.landmarks, track.blendshapes)
+
+
+def estimate(bundle: Bundle, crop: Crop) -> FaceAttributes:
+    """The numbers of the faces in their crops."""
+    estimator = bundle.estimator
+    device = crop.picture.device
+    parts = []
+    for part in each_chunk(len(crop.picture), CHUNK):
+        scores, known = crop.blendshapes[part].to(device), crop.known[part]
+        parts.append(estimator(crop.picture[part], crop.landmarks[part].to(device), scores, known))
+    return FaceAttributes.cat(parts)

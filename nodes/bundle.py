@@ -1,0 +1,90 @@
+"""DIFFFAE: the small networks of one profile, each in its own patcher, so that ComfyUI loads and offloads them.
+
+Denoiser and first stage are not here: they are a MODEL and a VAE.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management as mm
+import comfy.model_patcher
+import comfy.utils
+from torch import nn
+
+from ..difffae.estimate import LandmarkFit
+from ..difffae.head import HeadModel
+from ..difffae.identity import IdentityNetwork
+from ..difffae.landmarks import FaceLandmarker
+from ..difffae.recipe import file_sha256
+from ..difffae.slots import SlotEncoder
+
+
+class Part(nn.Module):
+    """A network under ComfyUI's model management, which writes attributes of its own on what it holds."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+
+def patcher(network: nn.Module) -> Any:
+    """A ModelPatcher for any module."""
+    return comfy.model_patcher.CoreModelPatcher(
+        Part(network.eval().requires_grad_(False)), load_device=mm.get_torch_device(), offload_device=mm.unet_offload_device()
+    )
+
+
+def loaded(part: Any, memory: float = 0) -> Any:
+    """The module of a patcher, on the compute device; memory: bytes that its work will need."""
+    mm.load_models_gpu([part], memory_required=memory)
+    return part.model.network
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """What the loader found. Each property gives a network that is ready on the compute device."""
+
+    name: str
+    path: Path
+    licenses: dict[str, str]
+    image_size: int
+    parts: dict[str, Any]
+
+    @property
+    def landmarker(self) -> FaceLandmarker:
+        return loaded(self.parts["landmarker"])
+
+    @property
+    def identity(self) -> IdentityNetwork:
+        return loaded(self.parts["identity"])
+
+    @property
+    def slots(self) -> SlotEncoder:
+        return loaded(self.parts["slots"])
+
+    @property
+    def estimator(self) -> LandmarkFit:
+        return loaded(self.parts["estimator"])
+
+    @property
+    def head(self) -> HeadModel:
+        return self.estimator.head
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the checkpoint's file."""
+        return file_sha256(self.path)
+
+
+def each_chunk(count: int, size: int) -> Iterator[slice]:
+    """Slices of at most `size` frames, with a progress bar, each of which can be interrupted."""
+    bar = comfy.utils.ProgressBar(count)
+    for first in range(0, count, size):
+        mm.throw_exception_if_processing_interrupted()
+        yield slice(first, min(first + size, count))
+        bar.update_absolute(min(first + size, count), count)

@@ -1,0 +1,49 @@
+"""Move and relight the photograph itself: the instant preview, and what the model starts from."""
+
+from __future__ import annotations
+
+from comfy_api.v0_0_2 import io
+
+from .sockets import AttributesSocket, BundleSocket, CarrySocket, CropSocket, TokensSocket
+
+
+class DiffFAECarryPhoto(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DiffFAECarryPhoto",
+            display_name="Carry Photo (DiffFAE)",
+            category="DiffFAE",
+            description="Moves and relights the photograph's own pixels from the source's to the target's attributes, without diffusion: an instant "
+            "preview, and the sharp part of the final picture. What the photograph never showed is marked in the mask and left to the model.",
+            search_aliases=["warp face", "relight", "reenact", "liveportrait", "preview edit", "head pose"],
+            inputs=[
+                BundleSocket.Input("difffae", tooltip="From Load DiffFAE."),
+                io.Image.Input("image", tooltip="Crops of Crop Face."),
+                AttributesSocket.Input("source", tooltip="Attributes of these crops."),
+                AttributesSocket.Input("target", tooltip="Attributes they shall have. The same as source: nothing moves, bit for bit."),
+                CropSocket.Input(
+                    "crop", optional=True, tooltip="From Crop Face: parts of a square beyond the picture's edge are then repainted."
+                ),
+                TokensSocket.Input(
+                    "slots",
+                    optional=True,
+                    tooltip="Keeps changes of light on skin and hair. After Swap Slots also frees the swapped regions for repainting.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output("carried_image", display_name="image", tooltip="The photograph, moved and relit."),
+                io.Mask.Output(
+                    "validity", display_name="valid", tooltip="1 where the pixels can be trusted, 0 where the model must invent."
+                ),
+                CarrySocket.Output("carry", display_name="carry", tooltip="For Conditioning and Paste Back."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, difffae, image, source, target, crop=None, slots=None) -> io.NodeOutput:
+        from .carrying import carry_frames
+        from .frames import to_image, to_mask, to_pictures
+
+        result = carry_frames(difffae, to_pictures(image), source, target, crop, slots)
+        return io.NodeOutput(to_image(result.image), to_mask(result.validity), result)

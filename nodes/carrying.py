@@ -1,0 +1,64 @@
+"""Carrying photographs of many frames.
+
+Shape letters: B frames, C crop side in pixels.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..difffae.attributes import FaceAttributes
+from ..difffae.carry import carry
+from ..difffae.errors import ImageError
+from ..difffae.regions import kept_pixels, light_matte
+from ..difffae.render import render
+from .bundle import Bundle, each_chunk
+from .frames import common_batch, frames, on_device
+from .sockets import Carry, Crop, Tokens
+
+CHUNK = 4
+
+
+def carry_frames(
+    bundle: Bundle, pictures: Tensor, source: FaceAttributes, target: FaceAttributes, crop: Crop | None = None, slots: Tokens | None = None
+) -> Carry:
+    """pictures (B,3,C,C) crops with attributes `source` -> those pictures with attributes `target`.
+
+    A frame is unchanged where target equals source and nothing was swapped. Raises ImageError for unequal batches or another size.
+    """
+    side = bundle.image_size
+    if tuple(pictures.shape[-2:]) != (side, side):
+        got = f"{pictures.shape[-1]}x{pictures.shape[-2]}"
+        raise ImageError(f"image: is {got}; crops of {side}x{side} are needed, from DiffFAE Crop Face")
+    sizes = {"image": len(pictures), "source": len(source), "target": len(target)}
+    sizes |= {} if crop is None else {"crop": len(crop.picture)}
+    batch = common_batch(sizes if slots is None else sizes | {"slots": len(slots.tokens)})
+    pictures, source, target = frames(pictures, batch), on_device(source).expand(batch), on_device(target).expand(batch)
+    known = torch.ones_like(pictures[:, :1]) if crop is None else frames(crop.known.to(pictures), batch)
+    matte = keep = None
+    head = bundle.head
+    images, validity = [], []
+    for part in each_chunk(batch, CHUNK):
+        valid = known[part]
+        if slots is not None:
+            matte = light_matte(frames(slots.masks, batch)[part].to(pictures), slots.order, (side, side))
+            if slots.redraw is not None:
+                face = head.skin_mask(render(head, source[part], side).raster)[:, None]
+                keep = kept_pixels(frames(slots.redraw, batch)[part].to(pictures), face, (side, side))
+                valid = valid * keep
+        carried = carry(pictures[part], source[part], target[part], head, valid, matte)
+        images.append(carried.image)
+        validity.append(carried.validity)
+    return Carry(torch.cat(images), torch.cat(validity), pictures, unchanged_frames(source, target, slots, batch))
+
+
+def unchanged_frames(source: FaceAttributes, target: FaceAttributes, slots: Tokens | None, batch: int) -> Tensor:
+    """(B,) bool: all numbers equal, and no region swapped."""
+    same = torch.ones(batch, dtype=torch.bool, device=source.shape.device)
+    others = target.tensors()
+    for name, values in source.tensors().items():
+        same &= (values == others[name]).flatten(1).all(1) if name in others else False
+    if slots is not None and slots.redraw is not None:
+        same &= False
+    return same

@@ -1,0 +1,64 @@
+"""Cut the square around a face out of every frame."""
+
+from __future__ import annotations
+
+from comfy_api.v0_0_2 import io
+
+from .sockets import BundleSocket, CropSocket, LandmarksSocket
+
+
+class DiffFAECropFace(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DiffFAECropFace",
+            display_name="Crop Face (DiffFAE)",
+            category="DiffFAE",
+            description="Finds a face and cuts out the square that the model edits: hair and shoulders come along. A batch is a video: the "
+            "same face is followed from frame to frame. DiffFAE Paste Back is its inverse.",
+            search_aliases=["crop face", "face detect", "align face", "face crop", "extract face"],
+            inputs=[
+                BundleSocket.Input("difffae", tooltip="From Load DiffFAE."),
+                io.Image.Input("image", tooltip="Picture, or frames of a video. Transparency is ignored here and kept by Paste Back."),
+                io.Int.Input(
+                    "face", default=0, min=0, max=63, tooltip="Which face, if there are several: 0 is the largest, 1 the next ..."
+                ),
+                io.Combo.Input(
+                    "missing_face",
+                    options=["error", "interpolate"],
+                    default="error",
+                    advanced=True,
+                    tooltip="Frames in which no face is found: stop with an error that names the frame, or fill in from the frames around.",
+                ),
+                io.Float.Input(
+                    "smoothing",
+                    default=0.0,
+                    min=0.0,
+                    max=30.0,
+                    step=0.5,
+                    advanced=True,
+                    tooltip="Frames over which the square's place and size are averaged in a video; 0 follows the face exactly and may jitter.",
+                ),
+                LandmarksSocket.Input(
+                    "face_landmarks", optional=True, tooltip="Faces of ComfyUI's MediaPipe node; then our detector is not run."
+                ),
+                io.BoundingBox.Input(
+                    "bboxes", optional=True, force_input=True, tooltip="Boxes around faces; then only they are looked at, in their order."
+                ),
+            ],
+            outputs=[
+                io.Image.Output("crop_image", display_name="crop", tooltip="The squares, at the model's size."),
+                io.Mask.Output("known", display_name="known", tooltip="1 where the square shows the picture, 0 where it left it."),
+                CropSocket.Output(
+                    "crop", display_name="crop_info", tooltip="Where the squares were, for Estimate Attributes, Carry and Paste Back."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, difffae, image, face, missing_face, smoothing, face_landmarks=None, bboxes=None) -> io.NodeOutput:
+        from .analysis import crop_faces
+        from .frames import to_image, to_mask, to_pictures
+
+        crop = crop_faces(difffae, to_pictures(image), face, missing_face == "interpolate", smoothing, face_landmarks, bboxes)
+        return io.NodeOutput(to_image(crop.picture), to_mask(crop.known), crop)

@@ -1,0 +1,37 @@
+"""Sum up face, hair, clothes and background of a portrait in one token each."""
+
+from __future__ import annotations
+
+from comfy_api.v0_0_2 import io
+
+from .sockets import BundleSocket, TokensSocket
+
+REGIONS = ("face", "hair", "clothes", "background")
+
+
+class DiffFAEEncodeSlots(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        masks = [io.Mask.Output(name, display_name=name, tooltip=f"Where the {name} is, soft, at the picture's size.") for name in REGIONS]
+        return io.Schema(
+            node_id="DiffFAEEncodeSlots",
+            display_name="Encode Slots (DiffFAE)",
+            category="DiffFAE",
+            description="Sums up face, hair, clothes and background of a portrait in one token each, and shows where they are. The tokens tell the "
+            "model what to paint; the masks work with any other node.",
+            search_aliases=["hair mask", "clothes mask", "face parsing", "segment portrait", "background mask", "slot attention"],
+            inputs=[
+                BundleSocket.Input("difffae", tooltip="From Load DiffFAE."),
+                io.Image.Input("image", tooltip="Crops of Crop Face. Other pictures are stretched to the model's square."),
+            ],
+            outputs=[TokensSocket.Output("slots", display_name="slots", tooltip="For Swap Slots, Carry Photo and Conditioning."), *masks],
+        )
+
+    @classmethod
+    def execute(cls, difffae, image) -> io.NodeOutput:
+        from .frames import to_mask, to_pictures
+        from .tokens import encode, region_masks
+
+        slots = encode(difffae, to_pictures(image))
+        masks = region_masks(slots, REGIONS, (image.shape[1], image.shape[2]))
+        return io.NodeOutput(slots, *(to_mask(mask) for mask in masks))

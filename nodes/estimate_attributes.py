@@ -1,0 +1,37 @@
+"""Estimate pose, expression, light, shape and skin colour of a face as numbers of the 3D head."""
+
+from __future__ import annotations
+
+from comfy_api.v0_0_2 import io
+
+from .sockets import AttributesSocket, BundleSocket, CropSocket
+
+
+class DiffFAEEstimateAttributes(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DiffFAEEstimateAttributes",
+            display_name="Estimate Face Attributes (DiffFAE)",
+            category="DiffFAE/attributes",
+            description="Reads head pose, expression, light, shape and skin colour off a face, as numbers of a 3D head. Wire the source through "
+            "Crop Face; a reference picture can be wired directly.",
+            search_aliases=["head pose", "expression", "lighting estimation", "face 3D", "DECA", "FLAME", "3DMM"],
+            inputs=[
+                BundleSocket.Input("difffae", tooltip="From Load DiffFAE."),
+                io.Image.Input("image", tooltip="Crops of Crop Face, or any pictures: those are cropped around their largest face first."),
+                CropSocket.Input(
+                    "crop",
+                    optional=True,
+                    tooltip="From the same Crop Face as the image: its landmarks are used and no face is searched again.",
+                ),
+            ],
+            outputs=[AttributesSocket.Output("attributes", display_name="attributes", tooltip="One set of numbers per frame.")],
+        )
+
+    @classmethod
+    def execute(cls, difffae, image, crop=None) -> io.NodeOutput:
+        from .analysis import as_crop, estimate
+        from .frames import to_pictures
+
+        return io.NodeOutput(estimate(difffae, as_crop(difffae, to_pictures(image)) if crop is None else crop))
