@@ -7,15 +7,16 @@
     app.screenshot(tmp_path / "edit.png")            # the nodes are brought into view first (fit=False: leave the view alone)
     assert not app.foreign_requests and not app.errors
 
-page              the playwright page
+page              the playwright page; it opens with an empty graph
 errors            messages of console.error and uncaught exceptions
 failed_requests   ["404 GET url" or "net::ERR... GET url"] of this server
-foreign_requests  [url] asked of any other host: must stay empty
+foreign_requests  [url] asked of any other host, also if the server's content security policy stopped it: must stay empty
 """
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -23,7 +24,7 @@ from urllib.parse import urlsplit
 from client import Comfy, Result
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Request, Response
+    from playwright.sync_api import Browser, ConsoleMessage, Request, Response
 
 FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
@@ -31,6 +32,12 @@ FLAGS = [
 ]
 READY = """types => window.app?.extensionManager && window.app.canvas && window.LiteGraph
     && types.every(type => type in window.LiteGraph.registered_node_types)"""
+# otherwise the page opens with ComfyUI's default workflow and looks its models up on another host
+EMPTY = {"last_node_id": 0, "last_link_id": 0, "nodes": [], "links": [], "groups": [], "config": {}, "extra": {}, "version": 0.4}
+# what the page of ComfyUI 0.30 complains of without any pack
+OWN_ERRORS = ("ComfyApp graph accessed before initialization",)
+OWN_FAILURES = ("/user.css",)
+POLICY = re.compile(r"Connecting to '([^']+)' violates the following Content Security Policy")
 
 
 class App:
@@ -41,10 +48,11 @@ class App:
         self.foreign_requests: list[str] = []
         server.post("/api/settings", {"Comfy.TutorialCompleted": True, "Comfy.VueNodes.Enabled": vue})
         self.page = browser.new_page(viewport={"width": size[0], "height": size[1]})
-        self.page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
+        self.page.add_init_script(f"localStorage.setItem('workflow', {json.dumps(json.dumps(EMPTY))})")
+        self.page.on("console", self._on_console)
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("request", self._on_request)
-        self.page.on("requestfailed", lambda request: self._on_failure(request.failure or "failed", request))
+        self.page.on("requestfailed", self._on_request_failed)
         self.page.on("response", self._on_response)
         self.page.goto(server.url, wait_until="domcontentloaded")
         self.page.wait_for_function(READY, arg=list(node_types), timeout=120_000)
@@ -56,13 +64,25 @@ class App:
         if not self._is_own(request.url):
             self.foreign_requests.append(request.url)
 
-    def _on_failure(self, why: str, request: Request) -> None:
-        if self._is_own(request.url):
-            self.failed_requests.append(f"{why} {request.method} {request.url}")
+    def _on_request_failed(self, request: Request) -> None:
+        if request.failure != "net::ERR_ABORTED":  # the page changed its mind, or had its answer
+            self._on_failure(request.failure or "failed", request)
 
     def _on_response(self, response: Response) -> None:
         if response.status >= 400:
             self._on_failure(str(response.status), response.request)
+
+    def _on_failure(self, why: str, request: Request) -> None:
+        if self._is_own(request.url) and urlsplit(request.url).path not in OWN_FAILURES:
+            self.failed_requests.append(f"{why} {request.method} {request.url}")
+
+    def _on_console(self, message: ConsoleMessage) -> None:
+        if message.type != "error" or message.text in OWN_ERRORS:
+            return
+        if stopped := POLICY.search(message.text):
+            self.foreign_requests.append(stopped[1])
+        elif not message.text.startswith("Failed to load resource"):  # those are in failed_requests
+            self.errors.append(message.text)
 
     def load(self, workflow: str | Path | dict[str, Any]) -> None:
         if not isinstance(workflow, dict):

@@ -325,13 +325,12 @@ class Comfy:
         node = None
         socket.settimeout(1.0)
         while True:
-            seconds = time.perf_counter() - start
+            if time.perf_counter() - start > timeout:
+                self.interrupt()
+                raise AssertionError(f"the prompt did not end in {timeout} s; it was at node {node}")
             try:
                 message = socket.recv()
             except websocket.WebSocketTimeoutException:
-                if seconds > timeout:
-                    self.interrupt()
-                    raise AssertionError(f"the prompt did not end in {timeout} s; it was at node {node}") from None
                 continue
             except (websocket.WebSocketConnectionClosedException, OSError) as error:
                 raise AssertionError(f"the server went away ({error}); its log ends with\n{self.log_text()[-4000:]}") from None

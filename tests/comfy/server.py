@@ -12,7 +12,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -63,6 +62,11 @@ def start(installation: Installation, base: Path, timeout: float = 180) -> Itera
     """Runs ComfyUI with `base` as its base directory (models, input, output, ...), from when it answers until the block ends."""
     for name in ("custom_nodes", "input", "output", "models", "temp", "user"):
         (base / name).mkdir(parents=True, exist_ok=True)
+    user = base / "user" / "default"  # what the page asks for, so that a request that fails means something
+    for name in ("workflows", "subgraphs"):
+        (user / name).mkdir(parents=True, exist_ok=True)
+    (user / "user.css").touch()
+    (user / "comfy.templates.json").write_text("[]")
     (base / "custom_nodes" / "difffae").symlink_to(PACK, target_is_directory=True)
     log, port = base / "server.log", _free_port()
     command = [

@@ -30,7 +30,6 @@ def test_pack_loads_without_complaint(comfy_each: Comfy):
     lines = [line for line in comfy_each.log_text().splitlines() if "difffae" in line.lower() or "pyproject" in line]
     assert lines
     assert [line for line in lines if any(complaint in line for complaint in complaints)] == []
-    assert "Traceback" not in comfy_each.log_text().split("Import times")[0]
     own = {name: info for name, info in comfy_each.get("/object_info").items() if info["python_module"] == "custom_nodes.difffae"}
     assert own
     assert all(name.startswith("DiffFAE") for name in own)
