@@ -124,22 +124,26 @@ def fetch_tree(folder: Path, source: Source) -> None:
 
 
 def install(folder: Path) -> None:
-    """ComfyUI's requirements without what LEFT_OUT names, with torchvision and torchaudio that fit the torch that is there."""
+    """ComfyUI's requirements without what LEFT_OUT names, and the test tools."""
     # first and without dependencies: a requirement of ComfyUI asks for torchvision, and pip would take its newest and another torch
     pip(folder, "install", "--no-deps", *TORCH[1:])
-    if not imports(folder, "torchvision"):
-        with (site_packages(folder) / "torchvision" / "extension.py").open("a", encoding="utf-8") as file:
-            file.write(TORCHVISION_PATCH)
-    if not imports(folder, "torchaudio"):  # the same for its compiled part, which it can do without
-        for library in (site_packages(folder) / "torchaudio" / "lib").glob("*.so"):
-            library.unlink()
-    for module in ("torchvision", "torchaudio"):
-        if not imports(folder, module):
-            stop(f"{module} cannot be imported in {venv_python(folder)}; ComfyUI needs it")
     lines = (tree(folder, CURRENT) / "requirements.txt").read_text(encoding="utf-8").splitlines()
     (folder / "requirements.txt").write_text("\n".join(line for line in lines if not LEFT_OUT.match(line)) + "\n")
     (folder / "constraints.txt").write_text("\n".join(TORCH) + "\n")
     pip(folder, "install", "-c", str(folder / "constraints.txt"), "-r", str(folder / "requirements.txt"), "-r", str(REQUIREMENTS))
+
+
+def mend_torch_companions(folder: Path) -> None:
+    """Makes torchvision and torchaudio importable next to a torch that they were not compiled for."""
+    if not imports(folder, "torchvision"):
+        with (site_packages(folder) / "torchvision" / "extension.py").open("a", encoding="utf-8") as file:
+            file.write(TORCHVISION_PATCH)
+    if not imports(folder, "torchaudio"):  # its compiled part cannot be loaded; it can do without
+        for library in (site_packages(folder) / "torchaudio" / "lib").glob("*.so"):
+            library.unlink()
+    for module in ("torchvision", "torchaudio"):
+        if not imports(folder, module):
+            stop(f"{module} cannot be imported by {venv_python(folder)}; ComfyUI needs it")
 
 
 def site_packages(folder: Path) -> Path:
@@ -167,6 +171,7 @@ def build(folder: Path) -> None:
         fetch_tree(folder, source)
     step("requirements of ComfyUI and of the tests")
     install(folder)
+    mend_torch_companions(folder)
     stamp = folder / "finished.json.part"
     stamp.write_text(json.dumps({"fingerprint": fingerprint()}))
     stamp.replace(folder / "finished.json")
