@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from app import FLAGS, App
 from client import Comfy
-from server import Missing, find, start
+from server import SETUP, Missing, find, start
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
@@ -39,7 +39,7 @@ def _missing(reason: str) -> None:
 
 def _need_module(name: str, package: str) -> None:
     if importlib.util.find_spec(name) is None:
-        _missing(f"{package} is not installed: pip install -r requirements-comfy-tests.txt")
+        _missing(f"{package} is not installed: run `{SETUP}` and its Python, or pip install -r requirements-comfy-tests.txt")
 
 
 def _server(factory: pytest.TempPathFactory, floor: bool) -> Iterator[Comfy]:
