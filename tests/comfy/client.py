@@ -33,7 +33,7 @@ Result
 A prompt is ComfyUI's API format: {"1": {"class_type": "LoadImage", "inputs": {"image": name}}, ...}; a link is ["1", 0].
 
 Example
-    from client import Comfy
+    from client import ROOT, Comfy
 
 
     def invert(name):
@@ -45,7 +45,7 @@ Example
 
 
     def test_invert(comfy: Comfy):
-        result = comfy.run(invert(comfy.upload("difffae/assets/source.png")))
+        result = comfy.run(invert(comfy.upload(ROOT / "difffae/assets/source.png")))
         assert result.executed == ["1", "2", "3"]
         (picture,) = result.images("3")
         failed = comfy.run(invert("missing.png"), expect_error=True)
@@ -72,6 +72,7 @@ from typing import Any
 
 from PIL import Image
 
+ROOT = Path(__file__).resolve().parents[2]
 PREVIEW, PREVIEW_WITH_METADATA = 1, 4  # binary messages of the web socket (ComfyUI's protocol.py)
 
 

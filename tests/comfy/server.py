@@ -18,9 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import setup_comfyui
-from client import Comfy
+from client import ROOT, Comfy
 
-PACK = Path(__file__).resolve().parents[2]
 SETUP = "python scripts/setup_comfyui.py"
 
 
@@ -67,7 +66,7 @@ def start(installation: Installation, base: Path, timeout: float = 180) -> Itera
         (user / name).mkdir(parents=True, exist_ok=True)
     (user / "user.css").touch()
     (user / "comfy.templates.json").write_text("[]")
-    (base / "custom_nodes" / "difffae").symlink_to(PACK, target_is_directory=True)
+    (base / "custom_nodes" / "difffae").symlink_to(ROOT, target_is_directory=True)
     log, port = base / "server.log", _free_port()
     command = [
         *(str(installation.python), "main.py", "--cpu", "--listen", "127.0.0.1", "--port", str(port)),
