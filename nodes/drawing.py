@@ -20,7 +20,8 @@ from .bundle import each_chunk
 from .frames import on_device
 
 CHUNK = 8
-CLAY = 0.62
+CLAY = 0.62  # albedo
+BRIGHTEST = 0.97  # a strong light is dimmed until the clay stays below this, so that its form shows
 
 
 def draw_heads(head: HeadModel, attributes: FaceAttributes, size: int, clay: bool = False) -> tuple[Render, Types.MESH]:
@@ -45,8 +46,9 @@ def _draw(head: HeadModel, attributes: FaceAttributes, size: int, clay: bool) ->
 def clay_picture(shown: Render, light: Tensor) -> Tensor:
     """A render (B,3,H,W) of grey matter under the brightness of the light (B,9,3); colours of the light are left out."""
     grey = light.mean(-1, keepdim=True).expand_as(light)
-    shading = sh_shading(shown.normals.permute(0, 2, 3, 1), grey).permute(0, 3, 1, 2)
-    return (CLAY * shading * shown.mask).clamp(0, 1)
+    shading = sh_shading(shown.normals.permute(0, 2, 3, 1), grey).permute(0, 3, 1, 2) * shown.mask
+    brightest = shading.flatten(1).amax(1).clamp_min(BRIGHTEST / CLAY)[:, None, None, None]
+    return (BRIGHTEST / brightest * shading).clamp(0, 1)
 
 
 def _mesh(head: HeadModel, attributes: FaceAttributes) -> Types.MESH:
