@@ -14,6 +14,7 @@ from .conditioning import DiffFAEConditioning
 from .crop_face import DiffFAECropFace
 from .encode_slots import DiffFAEEncodeSlots
 from .estimate_attributes import DiffFAEEstimateAttributes
+from .example_portrait import DiffFAEExamplePortrait
 from .identity_token import DiffFAEIdentityToken
 from .load_recipe import DiffFAELoadRecipe
 from .loader import DiffFAELoader
@@ -45,6 +46,7 @@ NODES: list[type[io.ComfyNode]] = [
     DiffFAEReport,
     DiffFAESaveImage,
     DiffFAELoadRecipe,
+    DiffFAEExamplePortrait,
 ]
 
 
