@@ -15,10 +15,10 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 from ..errors import ConfigError, DiffFAEError
-from . import edit, evaluate, prepare, render, report, swap, train
+from . import convert, edit, evaluate, prepare, render, report, swap, train
 from .options import OneLineParser
 
-COMMANDS = (edit, swap, render, report, prepare, train, evaluate)
+COMMANDS = (edit, swap, render, report, prepare, train, evaluate, convert)
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # as PyTorch says it, per device
 DESCRIPTION = "One-shot facial appearance editing: pose, expression and light of a portrait, from references or by numbers."
 

@@ -1,0 +1,85 @@
+"""`convert`: model files of other people -> one safetensors file of ours."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError
+from .options import OneLineParser
+
+# KIND -> (module of difffae.convert, help). A module has `convert(inputs: list[Path], output: Path, **options) -> None`; its keyword-only
+# parameters are the options of `--set`, and its docstring says which inputs it takes. `license`, where it has one, is set by --license.
+KINDS: dict[str, tuple[str, str]] = {
+    "flame": ("flame", "FLAME 2020 / 2023 generic_model.pkl, with DECA's data files -> head model"),
+    "deca": ("deca", "deca_model.tar -> estimator and detail decoder"),
+    "gnm": ("gnm", "GNM Head npz -> head model"),
+}
+
+
+def add(subparsers) -> None:
+    text = "Turn a model file that you brought into one safetensors file that states its licence. Nothing in the input is executed."
+    listing = "kinds:\n" + "\n".join(f"  {kind:<14}{help}" for kind, (_, help) in KINDS.items())
+    parser: OneLineParser = subparsers.add_parser(
+        "convert",
+        help="other people's model files to safetensors",
+        description=text,
+        epilog=f"{listing}\n\ndocs/own-files.md says where the files come from and what each kind takes.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("kind", choices=KINDS, metavar="KIND", help=", ".join(KINDS))
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="the files, in any order")
+    parser.add_argument("--output", required=True, metavar="FILE.safetensors", help="where to write it")
+    parser.add_argument(
+        "--license", metavar="TEXT", help="what the file's metadata says about its licence (default: what is known of the kind)"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], dest="options", metavar="NAME=VALUE", help="an option of the kind; may be repeated"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from .configs import parse_pairs
+
+    output = check_paths(arguments.inputs, arguments.output)
+    module, _ = KINDS[arguments.kind]
+    function = import_module(f"..convert.{module}", __package__).convert
+    options = parse_pairs(arguments.options)
+    if arguments.license is not None:
+        options["license"] = arguments.license
+    check_options(function, options, arguments.kind)
+    function([Path(name) for name in arguments.inputs], output, **options)
+    print(f"wrote {output}")
+
+
+def check_paths(inputs: list[str], output: str) -> Path:
+    """Raises ConfigError for a missing input, and for an output that is an input, is no .safetensors or has no folder."""
+    for name in inputs:
+        if not Path(name).exists():
+            raise ConfigError(f"{name}: no such file; check the path")
+    path = Path(output)
+    if path.suffix != ".safetensors":
+        raise ConfigError(f"--output {output}: must end in .safetensors; rename it")
+    if not path.absolute().parent.is_dir():
+        raise ConfigError(f"--output {output}: its folder does not exist; create it first")
+    if path.is_dir() or any(path.exists() and path.samefile(name) for name in inputs):
+        raise ConfigError(f"--output {output}: is a folder or one of the inputs; choose another name")
+    return path
+
+
+def check_options(function: Callable[..., None], options: dict[str, Any], kind: str) -> None:
+    """Options must be keyword-only parameters of the converter, of their default's type; raises ConfigError."""
+    known = {name: p for name, p in inspect.signature(function).parameters.items() if p.kind is p.KEYWORD_ONLY}
+    for name, value in options.items():
+        if name not in known:
+            raise ConfigError(f"convert {kind}: there is no option '{name}'; choose from {', '.join(known) or 'none'}")
+        default = known[name].default
+        if isinstance(default, bool | int | float | str) and type(value) is not type(default):
+            raise ConfigError(
+                f"convert {kind}: {name}={value!r} must be of type {type(default).__name__}, as in {name}={default!r}; correct it"
+            )
