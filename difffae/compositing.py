@@ -1,14 +1,29 @@
 """Joining the carried photograph and what the model painted.
 
-Shape letters: B batch, H and W picture sides.
+Shape letters: B batch, H and W picture sides, C crop side, N side of the same square in the picture's own pixels.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from .carry import gaussian_blur
+from .carry import gaussian_blur, pixel_grid
+from .crop import FaceCrop, extract
+
+
+def composite_weight(drawn: Tensor, carried: Tensor, validity: Tensor, low: float = 0.016, tolerance: float = 0.12) -> Tensor:
+    """How much the carried photograph's pixels count beside the sample's: (B,1,H,W) in 0..1. Arguments as `composite`."""
+    sigma = low * drawn.shape[-1]
+    trusted = ((validity - 0.05) / 0.45).clamp(0, 1)
+    # low-pass the carried picture over its valid pixels only: a hole must not spoil its neighbourhood's agreement
+    weight = gaussian_blur(trusted, sigma).clamp_min(1e-4)
+    difference = gaussian_blur((drawn - carried) * trusted, sigma) / weight
+    agreement = torch.exp(-((difference.abs().amax(1, keepdim=True) / tolerance) ** 2))
+    return gaussian_blur(trusted, 1.0).minimum(trusted) * agreement
 
 
 def composite(drawn: Tensor, carried: Tensor, validity: Tensor, low: float = 0.016, tolerance: float = 0.12) -> Tensor:
@@ -17,11 +32,30 @@ def composite(drawn: Tensor, carried: Tensor, validity: Tensor, low: float = 0.0
     drawn, carried (B,3,H,W) RGB 0..1; validity (B,1,H,W). low: standard deviation of the low-pass as a fraction of the side;
     tolerance: difference of the low-passed pictures at which the weight has fallen to 1/e. (Design decision 11.)
     """
-    sigma = low * drawn.shape[-1]
-    trusted = ((validity - 0.05) / 0.45).clamp(0, 1)
-    # low-pass the carried picture over its valid pixels only: a hole must not spoil its neighbourhood's agreement
-    weight = gaussian_blur(trusted, sigma).clamp_min(1e-4)
-    difference = gaussian_blur((drawn - carried) * trusted, sigma) / weight
-    agreement = torch.exp(-((difference.abs().amax(1, keepdim=True) / tolerance) ** 2))
-    soft = gaussian_blur(trusted, 1.0).minimum(trusted) * agreement
-    return drawn + soft * (carried - drawn)
+    return drawn + composite_weight(drawn, carried, validity, low, tolerance) * (carried - drawn)
+
+
+def moved_detail(square: Tensor, flow: Tensor, ratio: Tensor, weight: Tensor) -> Tensor:
+    """The photograph's detail that a crop of C pixels cannot hold, moved and relit like the crop: (B,3,N,N).
+
+    square (B,3,N,N) the crop's square in the picture's own pixels, N > C; flow (B,2,C,C) and ratio (B,3,C,C) of Carried; weight (B,1,C,C)
+    of `composite_weight`: where the crop's pixels are the model's, there is no detail to add.
+    """
+    side, size = square.shape[-1], flow.shape[-1]
+
+    def enlarge(x: Tensor) -> Tensor:
+        return F.interpolate(x, (side, side), mode="bilinear", align_corners=False)
+
+    grid = pixel_grid(side, side, square) + enlarge(flow).permute(0, 2, 3, 1) * (2 / size)
+    moved = F.grid_sample(square, grid, mode="bicubic", padding_mode="border", align_corners=False)
+    moved = (moved * enlarge(ratio)).clamp(0, 1)
+    small = F.interpolate(moved, (size, size), mode="bicubic", antialias=True, align_corners=False)
+    return (moved - F.interpolate(small, (side, side), mode="bicubic", align_corners=False)) * enlarge(weight)
+
+
+def native_detail(image: Tensor, crop: FaceCrop, flow: Tensor, ratio: Tensor, weight: Tensor) -> Tensor | None:
+    """`moved_detail` (3,side,side) of one picture (1,3,H,W) for `crop.paste`; None where the crop holds all of the picture's detail."""
+    if crop.side <= crop.size:
+        return None
+    square, _ = extract(image, replace(crop, size=crop.side))
+    return moved_detail(square, flow, ratio, weight)[0]

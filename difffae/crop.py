@@ -166,17 +166,19 @@ def paste(
     crops: FaceCrop | Sequence[FaceCrop],
     mask: Tensor | None = None,
     feather: float = 0.05,
+    detail: Sequence[Tensor | None] | None = None,
 ) -> Tensor:
     """Put an edited crop back into its picture; returns a new (B,3,H,W).
 
     original (B,3,H,W) picture; edited (B,3,S,S); original_crop (B,3,S,S), what `extract` returned; mask (B,1,S,S), 1 where the edit
-    counts; feather, the width of the blended border as a fraction of the crop's side. A batch of one picture serves many edits.
+    counts; feather, the width of the blended border as a fraction of the crop's side; detail, per edit (3,side,side) or None, fine detail
+    for a picture larger than the crop (compositing.moved_detail). A batch of one picture serves many edits.
 
     What is pasted is the difference edited - original_crop, so an unchanged crop gives back the picture bit for bit, and pixels
     outside the crop are never touched. At the border the difference is blended in two bands (Burt and Adelson, "A multiresolution
     spline", 1983): its fine part over `feather`, its coarse part (colour and brightness) over three times that, so that a
     different tint of the edit ends softly. Where the photograph is larger than the crop, its fine detail, which the crop
-    cannot hold, stays wherever the edit left the structure alone and goes where the edit moved something.
+    cannot hold, stays wherever the edit left the structure alone; where the edit moved something, that detail goes, and `detail` comes.
     """
     original = original[None] if original.dim() == 3 else original
     batch = max(len(original), len(edited))
@@ -202,7 +204,9 @@ def paste(
         if crop.side > crop.size:
             activity = _blur(fine.square().mean(1, keepdim=True), max(1, crop.size // 64)).clamp_min(0)
             lost = narrow * (1 - torch.exp(-activity / DETAIL_TOLERANCE**2))  # share of the fine detail that goes
-            detail = picture - _resize(before, crop.side)[here]
-            change = change - _resize(lost, crop.side, "bilinear")[here] * detail
+            own = picture - _resize(before, crop.side)[here]
+            new = None if detail is None else detail[index]
+            replaced = own if new is None else own - new.to(own)[None][here]
+            change = change - _resize(lost, crop.side, "bilinear")[here] * replaced
         result[index : index + 1, :, y0:y1, x0:x1] = (picture + change).clamp(0, 1)
     return result

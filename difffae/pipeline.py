@@ -18,7 +18,7 @@ from .adjust import Adjustments, adjust
 from .attributes import FaceAttributes, compose
 from .carry import Carried, carry
 from .checkpoint import asset_path
-from .compositing import composite
+from .compositing import composite, composite_weight, native_detail
 from .conditions import Conditions
 from .crop import FaceCrop, crop_square, extract, paste
 from .errors import ConfigError, FaceChoiceError, NoFaceError
@@ -199,6 +199,7 @@ class DiffFAE:
         tokens, masks = self.model.slots(portrait.picture)
         carried = carry(portrait.picture, portrait.attributes, wanted, self.head, portrait.known, self._matte(masks, portrait))
         shown = render(self.head, wanted, portrait.picture.shape[-1])
+        weight = torch.ones_like(carried.validity)
         if wanted is portrait.attributes:
             edited = portrait.picture
         elif preview:
@@ -206,8 +207,9 @@ class DiffFAE:
         else:
             conditions = self._conditions(portrait, tokens, shown, carried.image, carried.validity)
             drawn = self._draw(conditions, steps, sampler, seed, progress, carried.image, start_strength)
-            edited = composite(drawn, carried.image, carried.validity)
-        return self._result(portrait, edited, shown, masks, wanted, carried)
+            weight = composite_weight(drawn, carried.image, carried.validity)
+            edited = torch.lerp(drawn, carried.image, weight)
+        return self._result(portrait, edited, shown, masks, wanted, carried, weight)
 
     @torch.no_grad()
     def swap(
@@ -242,7 +244,7 @@ class DiffFAE:
         if regions and strength > 0:
             edited = composite(self._draw(conditions, steps, sampler, seed, progress), portrait.picture, keep)
         same = Carried(portrait.picture, keep, torch.zeros_like(portrait.picture[:, :2]), torch.ones_like(portrait.picture), shown.mask)
-        return self._result(portrait, edited, shown, masks, portrait.attributes, same)
+        return self._result(portrait, edited, shown, masks, portrait.attributes, same, keep)
 
     def render(self, attributes: FaceAttributes, size: int | None = None) -> Render:
         """The 3DMM render alone, on a black background."""
@@ -285,9 +287,12 @@ class DiffFAE:
         return self.model.autoencoder.decode(drawn).clamp(0, 1)
 
     def _result(
-        self, portrait: Portrait, edited: Tensor, shown: Render, masks: Tensor, wanted: FaceAttributes, carried: Carried
+        self, portrait: Portrait, edited: Tensor, shown: Render, masks: Tensor, wanted: FaceAttributes, carried: Carried, weight: Tensor
     ) -> EditResult:
         size = portrait.picture.shape[-1]
-        image = portrait.image if edited is portrait.picture else paste(portrait.image[None], edited, portrait.picture, portrait.crop)[0]
+        image = portrait.image
+        if edited is not portrait.picture:
+            detail = native_detail(image[None], portrait.crop, carried.flow, carried.ratio, weight)
+            image = paste(image[None], edited, portrait.picture, portrait.crop, detail=[detail])[0]
         masks = F.interpolate(masks, (size, size), mode="bilinear", align_corners=False)
         return EditResult(image, edited, shown.image, masks, wanted, carried.image, carried.validity)

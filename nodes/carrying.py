@@ -38,7 +38,7 @@ def carry_frames(
     known = torch.ones_like(pictures[:, :1]) if crop is None else frames(crop.known.to(pictures), batch)
     matte = keep = None
     head = bundle.head
-    images, validity = [], []
+    parts = []
     for part in each_chunk(batch, CHUNK):
         valid = known[part]
         if slots is not None:
@@ -47,10 +47,9 @@ def carry_frames(
                 face = head.skin_mask(render(head, source[part], side).raster)[:, None]
                 keep = kept_pixels(frames(slots.redraw, batch)[part].to(pictures), face, (side, side))
                 valid = valid * keep
-        carried = carry(pictures[part], source[part], target[part], head, valid, matte)
-        images.append(carried.image)
-        validity.append(carried.validity)
-    return Carry(torch.cat(images), torch.cat(validity), pictures, unchanged_frames(source, target, slots, batch))
+        parts.append(carry(pictures[part], source[part], target[part], head, valid, matte))
+    image, validity, flow, ratio = (torch.cat([getattr(part, name) for part in parts]) for name in ("image", "validity", "flow", "ratio"))
+    return Carry(image, validity, pictures, flow, ratio, unchanged_frames(source, target, slots, batch))
 
 
 def unchanged_frames(source: FaceAttributes, target: FaceAttributes, slots: Tokens | None, batch: int) -> Tensor:

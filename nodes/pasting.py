@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..difffae.compositing import composite
+from ..difffae.compositing import composite_weight, native_detail
 from ..difffae.crop import extract, paste
 from .bundle import each_chunk
 from .frames import common_batch, frames, from_mask, to_image, to_pictures
@@ -37,14 +37,22 @@ def paste_frames(
     drawn, before = frames(drawn, batch), frames(crop.picture.to(drawn), batch)
     squares = crop.squares * (batch if len(crop.squares) == 1 else 1)
     if carry is not None:
-        drawn = composite(drawn, frames(carry.image.to(drawn), batch), frames(carry.validity.to(drawn), batch))
+        image, validity, flow, ratio = (frames(x.to(drawn), batch) for x in (carry.image, carry.validity, carry.flow, carry.ratio))
+        weight = composite_weight(drawn, image, validity)
+        drawn = torch.lerp(drawn, image, weight)
         drawn = torch.where(frames(carry.unchanged.to(drawn.device), batch)[:, None, None, None], before, drawn)
     limit = None if mask is None else _in_crop(mask, original, crop, side)
     results = []
     for part in each_chunk(batch, CHUNK):
         whole = pictures if len(pictures) == 1 else pictures[part]
         cut = None if limit is None else frames(limit, batch)[part]
-        results.append(paste(whole, drawn[part], before[part], squares[part], cut, feather))
+        detail = None
+        if carry is not None:
+            shown = zip(
+                whole.expand(len(drawn[part]), -1, -1, -1).split(1), squares[part], flow[part], ratio[part], weight[part], strict=True
+            )
+            detail = [native_detail(picture, square, f[None], r[None], w[None]) for picture, square, f, r, w in shown]
+        results.append(paste(whole, drawn[part], before[part], squares[part], cut, feather, detail))
     result = to_image(torch.cat(results))
     if original.shape[-1] == 4:
         result = torch.cat([result, frames(original[..., 3:], batch).to(result)], dim=-1)

@@ -62,12 +62,15 @@ class Tokens:
 
 @dataclass(frozen=True, eq=False)
 class Carry:
-    """image (B,3,C,C) the carried photograph; validity (B,1,C,C); source (B,3,C,C) the photograph itself; unchanged (B,) bool: nothing
-    was asked of this frame, so its pixels stay as they are."""
+    """image (B,3,C,C) the carried photograph; validity (B,1,C,C); source (B,3,C,C) the photograph itself; flow (B,2,C,C) and
+    ratio (B,3,C,C): how its pixels moved and were relit; unchanged (B,) bool: nothing was asked of this frame, so its pixels stay as
+    they are."""
 
     image: Tensor
     validity: Tensor
     source: Tensor
+    flow: Tensor
+    ratio: Tensor
     unchanged: Tensor
 
 
