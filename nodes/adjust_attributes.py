@@ -63,6 +63,12 @@ class DiffFAEAdjustAttributes(io.ComfyNode):
         )
 
     @classmethod
+    def fingerprint_inputs(cls, **_):
+        from .live_preview import missed
+
+        return missed()
+
+    @classmethod
     def execute(cls, difffae, attributes, image=None, slots=None, **values) -> io.NodeOutput:
         from .adjusting import adjusted
         from .live_preview import remember

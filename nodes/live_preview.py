@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import hashlib
 import io
-import secrets
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -24,7 +24,7 @@ from PIL import Image
 from server import PromptServer
 from torch import Tensor
 
-from ..difffae.adjust import light_direction
+from ..difffae.adjust import EXPRESSION_AXES, light_direction
 from ..difffae.attributes import FaceAttributes
 from ..difffae.carry import carry
 from ..difffae.errors import DiffFAEError
@@ -36,42 +36,100 @@ from .adjusting import adjusted
 from .frames import frames, to_pictures
 from .sockets import Tokens
 
-REMEMBERED = 16  # nodes whose preview stays alive; each holds a few megabytes
+MEMORY = 512 * 2**20  # bytes of pictures kept for previews; the node used longest ago is forgotten first
 SIDE = 256
-STORE: web.AppKey[OrderedDict] = web.AppKey("difffae_previews", OrderedDict)
 
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """What one node's preview shows, on the CPU: the card may be busy. photo (B,3,C,C) and matte (B,1,C,C), or None without a picture."""
+    """What one node's preview shows, on the CPU: the card may be busy. photo (B,3,C,C), 8 bits, and matte (B,1,C,C), or None without a picture."""
 
     head: HeadModel
     attributes: FaceAttributes
     photo: Tensor | None
     matte: Tensor | None
 
+    @property
+    def bytes(self) -> int:
+        return sum(part.nbytes for part in (self.photo, self.matte, *self.attributes.tensors().values()) if part is not None)
+
+
+@dataclass
+class Scenes:
+    """Scenes by key, and how often one that had been forgotten was asked for: then nodes must run again although nothing has changed."""
+
+    kept: OrderedDict[str, Scene] = field(default_factory=OrderedDict)
+    forgotten: set[str] = field(default_factory=set)
+    missed: int = 0
+
+    def add(self, key: str, scene: Scene) -> None:
+        self.kept[key] = scene
+        self.forgotten.discard(key)
+        while len(self.kept) > 1 and sum(kept.bytes for kept in self.kept.values()) > MEMORY:
+            self.forgotten.add(self.kept.popitem(last=False)[0])
+
+    def get(self, key: str) -> Scene | None:
+        if key in self.kept:
+            self.kept.move_to_end(key)
+            return self.kept[key]
+        if key in self.forgotten:
+            self.forgotten.remove(key)
+            self.missed += 1
+        return None
+
+
+STORE: web.AppKey[Scenes] = web.AppKey("difffae_previews", Scenes)
+
 
 def remember(head: HeadModel, attributes: FaceAttributes, image: Tensor | None, slots: Tokens | None) -> dict[str, Any]:
-    """Keep a scene for the preview route; returns what the node's front end needs: the key and the face's own angles, in degrees."""
-    if head.faces.device.type != "cpu":
-        head = copy.deepcopy(head).cpu()
+    """Keep a scene for the preview route; returns what the node's front end needs: its key, its number of frames, whether there is a
+    photo, and of the first frame the head's angles and the light's direction (degrees) and the expression along the sliders' axes."""
     attributes = attributes.to("cpu")
     photo = matte = None
     if image is not None:
-        photo = frames(to_pictures(image).cpu(), max(len(image), len(attributes)))
+        photo = (to_pictures(image).cpu().clamp(0, 1) * 255).round().byte()
+        photo = frames(photo, max(len(image), len(attributes)))
         if slots is not None:
             matte = light_matte(frames(slots.masks.cpu(), len(photo)), slots.order, (photo.shape[-2], photo.shape[-1]))
     scenes = PromptServer.instance.app.get(STORE)
-    key = secrets.token_hex(8)
-    if scenes is not None:
-        scenes[key] = Scene(head, attributes, photo, matte)
-        while len(scenes) > REMEMBERED:
-            scenes.popitem(last=False)
+    key = _key(attributes, photo, matte)
+    if scenes is not None and key not in scenes.kept:
+        scenes.add(key, Scene(copy.deepcopy(head).cpu() if head.faces.device.type != "cpu" else head, attributes, photo, matte))
     turns = axis_angle_to_matrix(attributes.pose[0, :2])
     angles = to_yaw_pitch_roll(matrix_to_axis_angle(turns[0] @ turns[1])).tolist()
     light = light_direction(attributes.light[:1])[0].tolist()
     names = ("yaw", "pitch", "roll", "light_azimuth", "light_elevation")
-    return {"key": key, "frames": len(attributes), "photo": photo is not None} | dict(zip(names, [*angles, *light], strict=True))
+    return {
+        **{"key": key, "frames": len(attributes), "photo": photo is not None},
+        **dict(zip(names, [*angles, *light], strict=True)),
+        "expression": own_expression(attributes.expression[0], head.expression_names),
+    }
+
+
+def _key(attributes: FaceAttributes, *pictures: Tensor | None) -> str:
+    """Of the content: a node that runs again with the same face keeps one scene, not one per run."""
+    digest = hashlib.sha256(attributes.head.encode())
+    for part in (*attributes.tensors().values(), *pictures):
+        digest.update(b"none" if part is None else f"{tuple(part.shape)}".encode())
+        if part is not None:
+            digest.update(part.contiguous().numpy())
+    return digest.hexdigest()[:16]
+
+
+def own_expression(expression: Tensor, names: Sequence[str]) -> dict[str, float]:
+    """Where a face (E,) stands on the axis of each slider, -1..1; the opposite number takes it back."""
+
+    def mean(end: dict[str, float]) -> float:
+        leading = [float(expression[list(names).index(name)]) for name, weight in end.items() if weight == 1 and name in names]
+        return sum(leading) / len(leading) if leading else 0.0
+
+    return {axis: max(-1.0, min(1.0, mean(up) - mean(down))) for axis, (up, down) in EXPRESSION_AXES.items()}
+
+
+def missed() -> int:
+    """Changes when a node must run again for its preview's sake."""
+    scenes = PromptServer.instance.app.get(STORE)
+    return 0 if scenes is None else scenes.missed
 
 
 @torch.inference_mode()
@@ -81,15 +139,16 @@ def draw(scene: Scene, values: dict[str, Any], frame: int, style: str) -> bytes:
 
     own = scene.attributes[frame % len(scene.attributes)]
     wanted = adjusted(own, values, scene.head.expression_names)
+    wanted = wanted[frame % len(wanted)]  # the pasted attributes may have several frames
     if scene.photo is None or style == "clay":
         picture = clay_picture(render(scene.head, wanted, SIDE), wanted.light)
     else:
         index = slice(frame % len(scene.photo), frame % len(scene.photo) + 1)
         matte = None if scene.matte is None else scene.matte[index]
-        picture = carry(scene.photo[index], own, wanted, scene.head, matte=matte).image
+        picture = carry(scene.photo[index].float() / 255, own, wanted, scene.head, matte=matte).image
     pixels = (picture[0].clamp(0, 1) * 255).round().byte().movedim(0, -1).numpy()
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=88)
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=90, subsampling=0)
     return buffer.getvalue()
 
 
@@ -100,7 +159,7 @@ def as_json(scene: Scene, values: dict[str, Any], frame: int) -> str:
 def add_routes() -> None:
     """Called once, when ComfyUI loads the pack."""
     server = PromptServer.instance
-    server.app[STORE] = OrderedDict()
+    server.app[STORE] = Scenes()
 
     async def answer(request: web.Request, work: Callable[[Scene, dict, int, str], Any]) -> Any:
         try:
@@ -108,12 +167,11 @@ def add_routes() -> None:
             key, values, frame, style = data["key"], dict(data["values"]), int(data.get("frame", 0)), str(data.get("style", "photo"))
         except (ValueError, KeyError, TypeError) as error:
             raise web.HTTPBadRequest(text=f"preview: the request is not understood ({error})") from error
-        scenes = request.app[STORE]
-        if key not in scenes:
+        scene = request.app[STORE].get(str(key))
+        if scene is None:
             raise web.HTTPGone(text="preview: this node's preview is no longer in memory; queue it again")
-        scenes.move_to_end(key)
         try:
-            return await asyncio.get_running_loop().run_in_executor(None, work, scenes[key], values, frame, style)
+            return await asyncio.get_running_loop().run_in_executor(None, work, scene, values, frame, style)
         except (DiffFAEError, ValueError, TypeError) as error:
             raise web.HTTPBadRequest(text=str(error)) from error
 

@@ -1,0 +1,126 @@
+// "Edit by hand": the preview inside Adjust Face Attributes (DiffFAE). One panel per node; everything else is in difffae/.
+import { app } from "/scripts/app.js";
+import { api } from "/scripts/api.js";
+import { Panel } from "./difffae/panel.js";
+import { translate } from "./difffae/texts.js";
+import { addStyle } from "./difffae/style.js";
+import { NodeValues } from "./difffae/values.js";
+
+const NODE = "DiffFAEAdjustAttributes";
+const OUTPUT = "difffae_preview";
+const WIDGET = "difffae_preview"; // name of the widget; it is never serialised
+const SIZE = [340, 0]; // of a new node; the height follows from the widgets
+
+const panels = new Map(); // node -> Panel
+let inputs = {}; // name -> [type, options] of the node's widgets, as the server describes them
+
+/** Undo and switching between workflows make new nodes: what they showed is found again by the place of the node. */
+const lastOutputs = new Map();
+const placeOf = (node) => `${app.graph?.id ?? ""}/${node.graph?.id ?? ""}/${node.id}`;
+
+function show(node, output) {
+  const scene = output?.[OUTPUT]?.[0];
+  if (!scene?.key) return;
+  lastOutputs.set(placeOf(node), scene);
+  panels.get(node)?.setScene(scene);
+}
+
+/** What the app remembers of a node's last run. In subgraphs it is filed under the subgraph's id, too. */
+function stored(node) {
+  const outputs = app.nodeOutputs ?? {};
+  const output = outputs[String(node.id)] ?? outputs[`${node.graph?.id}:${node.id}`];
+  return output?.[OUTPUT]?.[0] ?? lastOutputs.get(placeOf(node));
+}
+
+/** Id that the queue knows the node by: "3", or "7:3" inside subgraph node 7. */
+function executionId(node, graph = app.rootGraph ?? app.graph, prefix = "") {
+  if (!node.graph || node.graph === graph) return `${prefix}${node.id}`;
+  for (const other of graph?.nodes ?? []) {
+    const found = other.subgraph && executionId(node, other.subgraph, `${prefix}${other.id}:`);
+    if (found) return found;
+  }
+  return prefix ? null : String(node.id);
+}
+
+/** Runs the node and what it needs, not the rest of the workflow. */
+const runBranch = (node) => app.queuePrompt(0, 1, [executionId(node)]);
+
+/** One step for Ctrl+Z. */
+function recordStep() {
+  const tracker = app.extensionManager?.workflow?.activeWorkflow?.changeTracker;
+  (tracker?.captureCanvasState ?? tracker?.checkState)?.call(tracker);
+}
+
+/** On the canvas the widget lies above the graph: hand it the wheel and the middle button. Nodes 2.0 does so itself. */
+function letCanvasThrough(element) {
+  const usesCanvas = () => !globalThis.LiteGraph?.vueNodesMode;
+  const pass = (type, wanted, method) =>
+    element.addEventListener(type, (event) => {
+      if (!usesCanvas() || !wanted(event)) return;
+      event.preventDefault();
+      app.canvas?.[method]?.(event);
+    });
+  pass("wheel", () => true, "processMouseWheel");
+  pass("pointerdown", (event) => event.button === 1, "processMouseDown");
+  pass("pointermove", (event) => (event.buttons & 4) === 4, "processMouseMove");
+  pass("pointerup", (event) => event.button === 1, "processMouseUp");
+}
+
+function attach(node) {
+  const panel = new Panel({
+    values: new NodeValues(node, inputs, app),
+    fetch: (route, body, signal) =>
+      api.fetchApi(route, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body), signal }),
+    run: () => runBranch(node),
+    recordStep,
+    text: translate(app.extensionManager?.setting?.get?.("Comfy.Locale") ?? navigator.language),
+  });
+  panels.set(node, panel);
+
+  const width = () => (node.size?.[0] ?? SIZE[0]) - 20;
+  const widget = node.addDOMWidget(WIDGET, "difffae_preview", panel.element, {
+    serialize: false,
+    hideOnZoom: false,
+    getMinHeight: () => panel.heightFor(width()) + 20, // the canvas keeps a margin of 10 around such a widget
+  });
+  widget.serialize = false; // options.serialize keeps it out of prompts, this out of workflows
+  letCanvasThrough(panel.element);
+
+  const chain = (name, after) => {
+    const before = node[name];
+    node[name] = function (...args) {
+      const result = before?.apply(this, args);
+      after(...args);
+      return result;
+    };
+  };
+  chain("onExecuted", (output) => show(node, output));
+  chain("onConfigure", () => queueMicrotask(() => panels.get(node)?.restore(stored(node))));
+  chain("onRemoved", () => {
+    panels.delete(node);
+    panel.destroy();
+  });
+  node.setSize?.([Math.max(SIZE[0], node.size[0]), node.computeSize()[1]]);
+}
+
+const each = (action) => panels.forEach((panel, node) => action(panel, node));
+
+app.registerExtension({
+  name: "DiffFAE.AdjustAttributes",
+  setup() {
+    addStyle();
+    api.addEventListener("graphChanged", () => each((panel) => panel.changed()));
+    api.addEventListener("execution_success", () => each((panel) => panel.runEnded()));
+    api.addEventListener("execution_interrupted", () => each((panel) => panel.runEnded()));
+    api.addEventListener("execution_error", ({ detail }) => each((panel) => panel.runEnded(detail?.exception_message)));
+  },
+  beforeRegisterNodeDef(_, data) {
+    if (data.name === NODE) inputs = { ...data.input?.required, ...data.input?.optional };
+  },
+  nodeCreated(node) {
+    if (node.comfyClass === NODE) attach(node);
+  },
+  onNodeOutputsUpdated() {
+    each((panel, node) => panel.restore(stored(node)));
+  },
+});
