@@ -1,0 +1,417 @@
+"""Draw the pictures of the node pages, web/docs/<node id>.jpg, by running the nodes on the two bundled portraits in a running ComfyUI.
+
+python scripts/node_pictures.py http://127.0.0.1:8188 [NODE_ID ...]      the server's input folder must hold source.png and query.png
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageChops, ImageDraw, ImageFont
+
+from difffae.attributes import FaceAttributes
+from difffae.rotations import axis_angle_to_matrix, matrix_to_axis_angle, to_yaw_pitch_roll
+
+PAGES = Path(__file__).resolve().parents[1] / "web" / "docs"
+SIDE, LABEL, GAP = 240, 34, 6
+LIMIT = 60_000  # bytes of a picture
+INK, PAPER, SOFT = "#22252b", "#ffffff", "#f2f3f5"
+FONT, SMALL = ImageFont.load_default(21), ImageFont.load_default(18)
+Link = list
+Cell = tuple[str, Image.Image]
+COMPOSE = {"pose_strength": 1.0, "expression_strength": 1.0, "light_strength": 1.0, "framing": "source"}
+ADJUST = dict.fromkeys(("yaw", "pitch", "roll", "smile", "jaw_open", "blink", "brow_up", "gaze_x", "gaze_y"), 0.0) | {
+    **{"relight": False, "light_azimuth": 45.0, "light_elevation": 20.0, "light_strength": 0.6, "absolute": False, "pasted": ""},
+}
+
+
+class Graph:
+    """An API prompt that grows, and runs in ComfyUI; results of equal nodes come from its cache."""
+
+    def __init__(self, url: str) -> None:
+        self.url, self.prompt = url, {}
+        self.model = self.add("DiffFAELoader", checkpoint="open-256")
+        self.difffae = [self.model[0], 2]
+        self.face = {name: self._analyse(f"{name}.png") for name in ("source", "query")}
+
+    def add(self, kind: str, **inputs: Any) -> Link:
+        """A node; the link to its first output."""
+        name = str(len(self.prompt) + 1)
+        self.prompt[name] = {"class_type": kind, "inputs": {key: value for key, value in inputs.items() if value is not None}}
+        return [name, 0]
+
+    def _analyse(self, name: str) -> dict[str, Link]:
+        picture = self.add("LoadImage", image=name)
+        crop = self.add("DiffFAECropFace", difffae=self.difffae, image=picture, face=0, missing_face="error", smoothing=0.0)
+        where = [crop[0], 2]
+        common = {"difffae": self.difffae, "image": crop}
+        return {
+            **{"picture": picture, "crop": crop, "where": where},
+            "attributes": self.add("DiffFAEEstimateAttributes", **common, crop=where),
+            "slots": self.add("DiffFAEEncodeSlots", **common),
+            "identity": self.add("DiffFAEIdentityToken", **common, crop=where),
+        }
+
+    def adjust(self, attributes: Link, **values: Any) -> Link:
+        return self.add("DiffFAEAdjustAttributes", difffae=self.difffae, attributes=attributes, **(ADJUST | values))
+
+    def compose(self, **groups: Link) -> Link:
+        return self.add("DiffFAEComposeAttributes", source=self.face["source"]["attributes"], **groups, **COMPOSE)
+
+    def render(self, attributes: Link, shading: str = "textured") -> Link:
+        return self.add("DiffFAERenderFace", difffae=self.difffae, attributes=attributes, shading=shading, size=256)
+
+    def carry(self, target: Link, face: str = "source", slots: Link | None = None) -> Link:
+        own = self.face[face]
+        about = {"image": own["crop"], "source": own["attributes"], "crop": own["where"], "slots": slots or own["slots"]}
+        return self.add("DiffFAECarryPhoto", difffae=self.difffae, target=target, **about)
+
+    def sample(
+        self, target: Link, carry: Link | None, face: str = "source", slots: Link | None = None, identity: Link | None = None, **more: Any
+    ) -> Link:
+        own = self.face[face]
+        vae = [self.model[0], 1]
+        conditions = self.add(
+            "DiffFAEConditioning",
+            **{"vae": vae, "slots": slots or own["slots"], "identity": identity or own["identity"], "render": self.render(target)},
+            carry=None if carry is None else [carry[0], 2],
+        )
+        settings = {"seed": 0, "steps": 10, "sampler_name": "dpmpp_2m", "scheduler": "normal", "denoise": 1.0, "cfg": 1.0} | more
+        return self.add("DiffFAESampler", model=self.model, vae=vae, positive=conditions, latent=[conditions[0], 2], **settings)
+
+    def edit(self, target: Link, face: str = "source", slots: Link | None = None) -> Link:
+        """The node Paste Back; its second output is the finished square."""
+        carry = self.carry(target, face, slots)
+        return self.paste(self.sample(target, carry, face, slots), carry, face)
+
+    def paste(self, edited: Link, carry: Link | None, face: str = "source") -> Link:
+        own = self.face[face]
+        carried = None if carry is None else [carry[0], 2]
+        return self.add("DiffFAEPasteBack", original=own["picture"], edited=edited, crop=own["where"], carry=carried, feather=0.05)
+
+    def swap(self, strength: float = 1.0, **regions: bool) -> Link:
+        chosen = {"hair": False, "clothes": False, "background": False} | regions
+        pair = {"slots": self.face["source"]["slots"], "reference": self.face["query"]["slots"]}
+        return self.add("DiffFAESwapSlots", **pair, **chosen, strength=strength)
+
+    def run(self, shown: dict[str, Link]) -> dict[str, list[Image.Image]]:
+        """Pictures of IMAGE links, and of MASK links whose name ends with '*'."""
+        nodes = {}
+        for name, link in shown.items():
+            link = self.add("MaskToImage", mask=link) if name.endswith("*") else link
+            nodes[name] = self.add("PreviewImage", images=link)[0]
+        outputs = self.outputs()
+        return {name: [self._fetch(entry) for entry in outputs[node]["images"]] for name, node in nodes.items()}
+
+    def cells(self, **shown: Link) -> list[Cell]:
+        """The first picture of every link under its name, '_' read as a space."""
+        return [(name.rstrip("*").replace("_", " "), pictures[0]) for name, pictures in self.run(shown).items()]
+
+    def outputs(self) -> dict[str, Any]:
+        body = json.dumps({"prompt": self.prompt}).encode()
+        request = urllib.request.Request(self.url + "/prompt", body, {"content-type": "application/json"})
+        with urllib.request.urlopen(request) as answer:
+            name = json.load(answer)["prompt_id"]
+        while True:
+            with urllib.request.urlopen(f"{self.url}/history/{name}") as answer:
+                history = json.load(answer)
+            if name in history:
+                break
+            time.sleep(0.1)
+        if history[name]["status"]["status_str"] != "success":
+            data = history[name]["status"]["messages"][-1][1]
+            raise SystemExit(f"ComfyUI: {data.get('node_type')}: {data.get('exception_message')}")
+        return history[name]["outputs"]
+
+    def _fetch(self, entry: dict[str, str]) -> Image.Image:
+        with urllib.request.urlopen(f"{self.url}/view?{urllib.parse.urlencode(entry)}") as answer:
+            picture = Image.open(io.BytesIO(answer.read()))
+            picture.load()
+        return picture
+
+
+def sheet(cells: list[Cell], columns: int = 3) -> Image.Image:
+    rows = -(-len(cells) // columns)
+    width = columns * SIDE + (columns - 1) * GAP
+    page = Image.new("RGB", (width, rows * (SIDE + LABEL)), PAPER)
+    draw = ImageDraw.Draw(page)
+    for index, (label, picture) in enumerate(cells):
+        x, y = (index % columns) * (SIDE + GAP), (index // columns) * (SIDE + LABEL)
+        draw.text((x + 3, y + LABEL - 7), label, fill=INK, font=FONT, anchor="ls")
+        page.paste(picture.convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS), (x, y + LABEL))
+    return page
+
+
+def with_text(cells: list[Cell], lines: list[str]) -> Image.Image:
+    """Cells above, monospaced-looking lines of text below."""
+    top = sheet(cells)
+    page = Image.new("RGB", (top.width, top.height + 26 * len(lines) + 20), SOFT)
+    page.paste(top, (0, 0))
+    draw = ImageDraw.Draw(page)
+    for index, line in enumerate(lines):
+        draw.text((10, top.height + 12 + 26 * index), line, fill=INK, font=SMALL)
+    return page
+
+
+def all_of_query(graph: Graph) -> Link:
+    return graph.compose(**dict.fromkeys(("pose", "expression", "light"), graph.face["query"]["attributes"]))
+
+
+def loader(graph: Graph) -> Image.Image:
+    source, query = graph.face["source"], graph.face["query"]
+    return sheet(graph.cells(portrait=source["crop"], reference=query["crop"], edited=[graph.edit(all_of_query(graph))[0], 1]))
+
+
+def crop_face(graph: Graph) -> Image.Image:
+    source = graph.face["source"]
+    red = graph.add("EmptyImage", width=256, height=256, batch_size=1, color=0xFF0000)
+    (_, whole), (_, marked), (_, crop) = graph.cells(picture=source["picture"], marked=graph.paste(red, None), crop=source["crop"])
+    box = ImageChops.difference(whole.convert("RGB"), marked.convert("RGB")).convert("L").point(lambda value: 255 * (value > 2)).getbbox()
+    marked = whole.convert("RGB")
+    ImageDraw.Draw(marked).rectangle(box, outline="#ff3b30", width=4)
+    return sheet([("picture and square", marked), ("crop", crop)], columns=2)
+
+
+def estimate(graph: Graph) -> Image.Image:
+    cells = []
+    for name, label in (("source", "portrait"), ("query", "another")):
+        face = graph.face[name]
+        clay, skin = graph.render(face["attributes"], "clay"), graph.render(face["attributes"])
+        cells += graph.cells(**{label: face["crop"], "its_numbers,_in_clay": clay, "with_skin_colour": skin})
+    return sheet(cells)
+
+
+def compose(graph: Graph) -> Image.Image:
+    query = graph.face["query"]["attributes"]
+    cells = {"source": graph.face["source"]["crop"], "reference": graph.face["query"]["crop"]}
+    for group in ("pose", "expression", "light"):
+        cells[f"only_its_{group}"] = [graph.edit(graph.compose(**{group: query}))[0], 1]
+    return sheet(graph.cells(**cells, all_three=[graph.edit(all_of_query(graph))[0], 1]))
+
+
+def adjust(graph: Graph) -> Image.Image:
+    source = graph.face["source"]["attributes"]
+    light = {"relight": True, "light_azimuth": -60.0}
+    wanted = {"yaw_15": {"yaw": 15.0}, "pitch_10": {"pitch": 10.0}, "smile_-0.6": {"smile": -0.6}}
+    wanted |= {"brow_up_1": {"brow_up": 1.0}, "jaw_open_0.5": {"jaw_open": 0.5}, "light_azimuth_-60": light}
+    return sheet(graph.cells(**{name: [graph.edit(graph.adjust(source, **values))[0], 1] for name, values in wanted.items()}))
+
+
+def sweep(graph: Graph) -> Image.Image:
+    numbers = graph.add(
+        "DiffFAESweepAttributes",
+        **{"difffae": graph.difffae, "attributes": graph.face["source"]["attributes"], "number": "light_azimuth"},
+        **{"start": -75.0, "end": 75.0, "frames": 6, "absolute": True},
+    )
+    pictures = graph.run({"sweep": [graph.edit(numbers)[0], 1]})["sweep"]
+    return sheet([(f"{-75 + 30 * index} degrees", picture) for index, picture in enumerate(pictures)])
+
+
+def smooth(graph: Graph) -> Image.Image:
+    turning = graph.add(
+        "DiffFAESweepAttributes",
+        **{"difffae": graph.difffae, "attributes": graph.face["source"]["attributes"], "number": "yaw"},
+        **{"start": -15.0, "end": 15.0, "frames": 32, "absolute": True},
+    )
+    noisy = graph.add("ImageAddNoise", image=graph.carry(turning), seed=0, strength=0.08)
+    found = graph.add("DiffFAEEstimateAttributes", difffae=graph.difffae, image=noisy)
+    calm = graph.add("DiffFAESmoothAttributes", attributes=found, frames=1.5, steady_identity=True)
+    saved = [
+        graph.add("PreviewAny", source=graph.add("DiffFAESaveImage", images=noisy, filename_prefix="smooth", attributes=numbers))[0]
+        for numbers in (found, calm)
+    ]
+    outputs = graph.outputs()
+    lines = [yaw_of(json.loads(outputs[name]["text"][0])["attributes"]) for name in saved]
+    return chart({"as estimated from noisy frames": (lines[0], "#c9ccd3"), "smoothed over 1.5 frames": (lines[1], "#d0451b")})
+
+
+def yaw_of(values: dict[str, Any]) -> list[float]:
+    turns = axis_angle_to_matrix(FaceAttributes.from_json(json.dumps(values)).pose[:, :2])
+    return to_yaw_pitch_roll(matrix_to_axis_angle(turns[:, 0] @ turns[:, 1]))[:, 0].tolist()
+
+
+def chart(lines: dict[str, tuple[list[float], str]]) -> Image.Image:
+    page = Image.new("RGB", (3 * SIDE + 2 * GAP, 330), PAPER)
+    draw = ImageDraw.Draw(page)
+    values = [value for points, _ in lines.values() for value in points]
+    low, high = min(values), max(values)
+    for row, (label, (points, colour)) in enumerate(lines.items()):
+        corners = [(40 + 650 * i / (len(points) - 1), 290 - 250 * (value - low) / (high - low)) for i, value in enumerate(points)]
+        draw.line(corners, fill=colour, width=4, joint="curve")
+        draw.line([(40, 24 + 30 * row), (80, 24 + 30 * row)], fill=colour, width=4)
+        draw.text((90, 24 + 30 * row), label, fill=INK, font=FONT, anchor="lm")
+    caption = f"yaw of a turning head, frames 0 to {len(points) - 1}, {low:.0f} to {high:.0f} degrees"
+    draw.text(
+        (40, 322),
+        caption,
+        fill=INK,
+        font=SMALL,
+        anchor="ls",
+    )
+    return page
+
+
+def render_face(graph: Graph) -> Image.Image:
+    numbers = graph.adjust(graph.face["source"]["attributes"], yaw=20.0, relight=True, light_azimuth=60.0, light_strength=0.8)
+    node, clay = graph.render(numbers)[0], graph.render(numbers, "clay")
+    cells = graph.cells(textured=[node, 0], clay=clay, normals=[node, 2])
+    return sheet(cells)
+
+
+def carry_photo(graph: Graph) -> Image.Image:
+    node = graph.carry(graph.adjust(graph.face["source"]["attributes"], yaw=15.0, relight=True, light_azimuth=60.0, light_strength=0.7))[0]
+    return sheet(graph.cells(**{"crop": graph.face["source"]["crop"], "image:_turned,_relit": [node, 0], "valid*": [node, 1]}))
+
+
+def encode_slots(graph: Graph) -> Image.Image:
+    node = graph.face["source"]["slots"][0]
+    masks = {f"{name}*": [node, index] for index, name in enumerate(("face", "hair", "clothes", "background"), start=1)}
+    cells = graph.cells(crop=graph.face["source"]["crop"], **masks)
+    colours = ("#e8a27c", "#7a4b12", "#2d6cdf", "#9aa3ad")
+    painted = Image.new("RGB", cells[0][1].size)
+    for (_, mask), colour in zip(cells[1:], colours, strict=True):
+        painted = ImageChops.add(painted, ImageChops.multiply(Image.new("RGB", mask.size, colour), mask.convert("RGB")))
+    return sheet([*cells, ("all four", painted)])
+
+
+def swap_slots(graph: Graph) -> Image.Image:
+    own = graph.face["source"]["attributes"]
+    cells = {"source": graph.face["source"]["crop"], "reference": graph.face["query"]["crop"]}
+    for regions in (("hair",), ("clothes",), ("background",), ("hair", "clothes", "background")):
+        label = "all_three" if len(regions) == 3 else f"its_{regions[0]}"
+        cells[label] = [graph.edit(own, slots=graph.swap(**dict.fromkeys(regions, True)))[0], 1]
+    return sheet(graph.cells(**cells))
+
+
+def identity(graph: Graph) -> Image.Image:
+    """Distances of tokens, as the node Report measures them with the same network."""
+    source, query = graph.face["source"], graph.face["query"]
+    edited = graph.edit(graph.adjust(source["attributes"], yaw=10.0, smile=-0.4))
+    pairs = {"the_same,_edited": edited, "another_person": query["picture"]}
+    nodes = [graph.add("DiffFAEReport", difffae=graph.difffae, source=source["picture"], result=link)[0] for link in pairs.values()]
+    cells = graph.cells(portrait=source["crop"], same=[edited[0], 1], other=query["crop"])
+    outputs = graph.outputs()
+    distances = [outputs[node]["text"][0].split(":")[1].split()[0] for node in nodes]
+    labels = ["portrait", *(f"{name.replace('_', ' ')}: {float(value):.2f}" for name, value in zip(pairs, distances, strict=True))]
+    return sheet([(label, picture) for label, (_, picture) in zip(labels, cells, strict=True)])
+
+
+def conditioning(graph: Graph) -> Image.Image:
+    target = all_of_query(graph)
+    sampled = {"with_carry": graph.sample(target, graph.carry(target)), "without_carry": graph.sample(target, None)}
+    return sheet(graph.cells(render=graph.render(target), **sampled))
+
+
+def sampler(graph: Graph) -> Image.Image:
+    target = graph.adjust(graph.face["source"]["attributes"], yaw=18.0)
+    carry = graph.carry(target)
+    cells = {f"{steps}_step{'s' * (steps > 1)}": graph.sample(target, carry, steps=steps) for steps in (1, 4, 10)}
+    cells |= {f"denoise_{share}": graph.sample(target, carry, denoise=share) for share in (0.0, 0.5, 1.0)}
+    return sheet(graph.cells(**cells))
+
+
+def paste_back(graph: Graph) -> Image.Image:
+    target = graph.adjust(graph.face["source"]["attributes"], yaw=12.0, relight=True, light_azimuth=60.0, light_strength=0.7)
+    carry = graph.carry(target)
+    edited = graph.sample(target, carry)
+    node = graph.paste(edited, carry)[0]
+    sharp = {"edited": edited, "crop:_sharp_again": [node, 1], "image": [node, 0]}
+    return sheet(graph.cells(**sharp))
+
+
+def report(graph: Graph) -> Image.Image:
+    source, query = graph.face["source"]["picture"], graph.face["query"]["picture"]
+    result = graph.edit(all_of_query(graph))
+    node = graph.add("DiffFAEReport", difffae=graph.difffae, source=source, result=result, reference=query)[0]
+    cells = graph.cells(source=source, reference=query, result=result)
+    return with_text(cells, graph.outputs()[node]["text"][0].splitlines())
+
+
+def save_image(graph: Graph) -> Image.Image:
+    target = graph.adjust(graph.face["source"]["attributes"], yaw=10.0, relight=True, light_azimuth=50.0)
+    about = {"difffae": graph.difffae, "attributes": target}
+    node = graph.add("DiffFAESaveImage", images=graph.edit(target), filename_prefix="recipe", **about)
+    shown = graph.add("PreviewAny", source=node)[0]
+    ((_, picture),) = graph.cells(saved=graph.edit(target))
+    outputs = graph.outputs()
+    recipe = json.loads(outputs[shown]["text"][0])
+    sampled = next(step for step in recipe["steps"] if step["node"] == "DiffFAESampler")
+    lines = ["the recipe in the file:", ""]
+    lines += [f"software: {recipe['software'].get('difffae', '')} with ComfyUI {recipe['software']['comfyui']}"]
+    lines += [f"checkpoint: {recipe['checkpoint']['name']}", f"sha256: {recipe['checkpoint']['sha256'][:24]} ..."]
+    lines += [f"seed: {sampled['seed']}   steps: {sampled['steps']}", f"sampler: {sampled['sampler_name']}, {sampled['scheduler']}"]
+    lines += [f"attributes: yaw {yaw_of(recipe['attributes'])[0]:.1f} degrees, ..."]
+    page = Image.new("RGB", (3 * SIDE + 2 * GAP, SIDE + LABEL), SOFT)
+    page.paste(sheet([("saved picture", picture)], 1), (0, 0))
+    draw = ImageDraw.Draw(page)
+    for index, line in enumerate(lines):
+        draw.text((SIDE + 24, 40 + 27 * index), line, fill=INK, font=SMALL)
+    return page
+
+
+def load_recipe(graph: Graph) -> Image.Image:
+    numbers = graph.adjust(graph.face["source"]["attributes"], yaw=-12.0, relight=True, light_azimuth=-60.0)
+    saved = graph.edit(numbers)
+    again = graph.add("DiffFAEComposeAttributes", source=graph.face["query"]["attributes"], pose=numbers, light=numbers, **COMPOSE)
+    applied = graph.edit(again, face="query")
+    cells = {"saved_with_a_recipe": [saved[0], 1], "another_portrait": graph.face["query"]["crop"], "its_pose_and_light": [applied[0], 1]}
+    return sheet(graph.cells(**cells))
+
+
+def example_portrait(graph: Graph) -> Image.Image:
+    names = ("astronaut", "naval officer", "turned", "surprised", "side light")
+    return sheet(graph.cells(**{name: graph.add("DiffFAEExamplePortrait", picture=name) for name in names}))
+
+
+PICTURES: dict[str, Callable[[Graph], Image.Image]] = {
+    "DiffFAELoader": loader,
+    "DiffFAEExamplePortrait": example_portrait,
+    "DiffFAECropFace": crop_face,
+    "DiffFAEEstimateAttributes": estimate,
+    "DiffFAEComposeAttributes": compose,
+    "DiffFAEAdjustAttributes": adjust,
+    "DiffFAESweepAttributes": sweep,
+    "DiffFAESmoothAttributes": smooth,
+    "DiffFAERenderFace": render_face,
+    "DiffFAECarryPhoto": carry_photo,
+    "DiffFAEEncodeSlots": encode_slots,
+    "DiffFAESwapSlots": swap_slots,
+    "DiffFAEIdentityToken": identity,
+    "DiffFAEConditioning": conditioning,
+    "DiffFAESampler": sampler,
+    "DiffFAEPasteBack": paste_back,
+    "DiffFAEReport": report,
+    "DiffFAESaveImage": save_image,
+    "DiffFAELoadRecipe": load_recipe,
+}
+
+
+def jpeg(picture: Image.Image) -> bytes:
+    """At the best quality that stays below LIMIT."""
+    for quality in range(90, 30, -3):
+        buffer = io.BytesIO()
+        picture.save(buffer, "JPEG", quality=quality, optimize=True)
+        if buffer.tell() < LIMIT:
+            break
+    return buffer.getvalue()
+
+
+def main(url: str, *chosen: str) -> None:
+    PAGES.mkdir(parents=True, exist_ok=True)
+    for name in chosen or PICTURES:
+        picture = PICTURES[name](Graph(url.rstrip("/")))
+        data = jpeg(picture)
+        (PAGES / f"{name}.jpg").write_bytes(data)
+        print(f"{name}.jpg {picture.size} {len(data) // 1000} kB")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
