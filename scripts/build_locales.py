@@ -4,8 +4,9 @@ python scripts/build_locales.py http://127.0.0.1:8188             the address of
 python scripts/build_locales.py object_info.json                  or what its /object_info answered
     --check     writes nothing; exit status 1 and one line for everything that is missing, stale or left over
     --accept    the Chinese texts fit the present English ones: note so in locales/zh/translated.json
-Chinese texts are written by hand, in locales/zh/nodeDefs.json; translated.json holds a hash of the English text of each, by which stale ones are found.
-The tables of a page stand between its headings "Inputs" and "Outputs" (输入, 输出) and the next heading; the rest of the page is written by hand.
+Chinese texts are written by hand, in locales/zh/nodeDefs.json; translated.json holds a hash of the English text of each, by which stale
+ones are found. The tables of a page stand between its headings "Inputs" and "Outputs" (输入, 输出) and the next heading; the rest of the
+page is written by hand.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ COMPANIONS = {
 }
 HEADINGS = {"en": ("## Inputs", "## Outputs"), "zh": ("## 输入", "## 输出")}
 COLUMNS = {
-    "en": ("| input | type | what it does |", "| output | type | what it is |"),
-    "zh": ("| 输入 | 类型 | 作用 |", "| 输出 | 类型 | 说明 |"),
+    "en": ("| input | what it does |", "| output | what it is |"),
+    "zh": ("| 输入 | 作用 |", "| 输出 | 说明 |"),
 }
 WORDS = {
     "en": {"default": "default {}", "optional": "optional", "choices": "choice", "empty": "empty", "on": "on", "off": "off"},
@@ -88,21 +89,22 @@ def digest(text: str) -> str:
 
 
 def table(schema: Schema, texts: Texts, language: str) -> tuple[str, str]:
-    """Markdown of the inputs and of the outputs. Names in another language are followed by the node's own."""
+    """Markdown of the inputs and of the outputs, in two columns, since the page beside the graph is narrow. Names in another language are
+    followed by the node's own."""
 
     def label(name: str, shown: str) -> str:
-        return f"`{name}`" if shown == name else f"{shown} `{name}`"
+        return f"`{name}`" if shown == name else f"{shown} (`{name}`)"
 
-    rows = [COLUMNS[language][0], "|---|---|---|"]
+    rows = [COLUMNS[language][0], "|---|---|"]
     for name, kind, options, optional in inputs(schema):
         shown = texts["inputs"][name]
-        rows.append(f"| {label(name, shown['name'])} | {describe(kind, options, optional, WORDS[language])} | {shown['tooltip']} |")
+        rows.append(f"| {label(name, shown['name'])} | {shown['tooltip']} *{describe(kind, options, optional, WORDS[language])}* |")
     if len(rows) == 2:
         rows = []
-    ends = [COLUMNS[language][1], "|---|---|---|"]
+    ends = [COLUMNS[language][1], "|---|---|"]
     for index, (name, kind) in enumerate(zip(schema["output_name"], schema["output"], strict=True)):
         shown = texts["outputs"][str(index)]
-        ends.append(f"| {label(name, shown['name'])} | {kind} | {shown['tooltip']} |")
+        ends.append(f"| {label(name, shown['name'])} | {shown['tooltip']} *{kind}* |")
     return "\n".join(rows), "\n".join(ends)
 
 

@@ -21,10 +21,10 @@ from difffae.attributes import FaceAttributes
 from difffae.rotations import axis_angle_to_matrix, matrix_to_axis_angle, to_yaw_pitch_roll
 
 PAGES = Path(__file__).resolve().parents[1] / "web" / "docs"
-SIDE, LABEL, GAP = 240, 34, 6
+SIDE, LABEL, GAP = 240, 40, 6
 LIMIT = 60_000  # bytes of a picture
 INK, PAPER, SOFT = "#22252b", "#ffffff", "#f2f3f5"
-FONT, SMALL = ImageFont.load_default(21), ImageFont.load_default(18)
+FONT = ImageFont.load_default(26)
 Link = list
 Cell = tuple[str, Image.Image]
 COMPOSE = {"pose_strength": 1.0, "expression_strength": 1.0, "light_strength": 1.0, "framing": "source"}
@@ -138,26 +138,35 @@ class Graph:
         return picture
 
 
-def sheet(cells: list[Cell], columns: int = 3) -> Image.Image:
-    rows = -(-len(cells) // columns)
+def fitting(text: str, size: int, width: int) -> ImageFont.FreeTypeFont:
+    """The font at `size`, or as much smaller as the text needs to fit the width."""
+    while ImageFont.load_default(size).getlength(text) > width:
+        size -= 1
+    return ImageFont.load_default(size)
+
+
+def sheet(cells: list[Cell]) -> Image.Image:
+    """Up to three cells in one row, more in rows of two: the page beside the graph is 260 pixels wide."""
+    columns = len(cells) if len(cells) < 4 else 2
     width = columns * SIDE + (columns - 1) * GAP
-    page = Image.new("RGB", (width, rows * (SIDE + LABEL)), PAPER)
+    page = Image.new("RGB", (width, -(-len(cells) // columns) * (SIDE + LABEL)), PAPER)
     draw = ImageDraw.Draw(page)
     for index, (label, picture) in enumerate(cells):
         x, y = (index % columns) * (SIDE + GAP), (index // columns) * (SIDE + LABEL)
-        draw.text((x + 3, y + LABEL - 7), label, fill=INK, font=FONT, anchor="ls")
+        draw.text((x + 3, y + LABEL - 9), label, fill=INK, font=fitting(label, 10 * columns, SIDE - 6), anchor="ls")
         page.paste(picture.convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS), (x, y + LABEL))
     return page
 
 
 def with_text(cells: list[Cell], lines: list[str]) -> Image.Image:
-    """Cells above, monospaced-looking lines of text below."""
+    """Cells above, lines of text below."""
     top = sheet(cells)
-    page = Image.new("RGB", (top.width, top.height + 26 * len(lines) + 20), SOFT)
+    size, pitch = (28, 42) if top.width > 600 else (20, 30)
+    page = Image.new("RGB", (top.width, top.height + pitch * len(lines) + 16), SOFT)
     page.paste(top, (0, 0))
     draw = ImageDraw.Draw(page)
     for index, line in enumerate(lines):
-        draw.text((10, top.height + 12 + 26 * index), line, fill=INK, font=SMALL)
+        draw.text((10, top.height + 10 + pitch * index), line, fill=INK, font=fitting(line, size, top.width - 20))
     return page
 
 
@@ -177,7 +186,141 @@ def crop_face(graph: Graph) -> Image.Image:
     box = ImageChops.difference(whole.convert("RGB"), marked.convert("RGB")).convert("L").point(lambda value: 255 * (value > 2)).getbbox()
     marked = whole.convert("RGB")
     ImageDraw.Draw(marked).rectangle(box, outline="#ff3b30", width=4)
-    return sheet([("picture and square", marked), ("crop", crop)], columns=2)
+    return sheet([("picture and square", marked), ("crop", crop)])
+
+
+def estimate(graph: Graph) -> Image.Image:
+    cells = []
+    for name, label in (("source", "portrait"), ("query", "another")):
+        face = graph.face[name]
+        cells += graph.cells(**{label: face["crop"], "its_numbers,_in_clay": graph.render(face["attributes"], "clay")})
+    return sheet(cells)
+
+
+def compose(self, **groups: Link) -> Link:
+        return self.add("DiffFAEComposeAttributes", source=self.face["source"]["attributes"], **groups, **COMPOSE)
+
+    def render(self, attributes: Link, shading: str = "textured") -> Link:
+        return self.add("DiffFAERenderFace", difffae=self.difffae, attributes=attributes, shading=shading, size=256)
+
+    def carry(self, target: Link, face: str = "source", slots: Link | None = None) -> Link:
+        own = self.face[face]
+        about = {"image": own["crop"], "source": own["attributes"], "crop": own["where"], "slots": slots or own["slots"]}
+        return self.add("DiffFAECarryPhoto", difffae=self.difffae, target=target, **about)
+
+    def sample(
+        self, target: Link, carry: Link | None, face: str = "source", slots: Link | None = None, identity: Link | None = None, **more: Any
+    ) -> Link:
+        own = self.face[face]
+        vae = [self.model[0], 1]
+        conditions = self.add(
+            "DiffFAEConditioning",
+            **{"vae": vae, "slots": slots or own["slots"], "identity": identity or own["identity"], "render": self.render(target)},
+            carry=None if carry is None else [carry[0], 2],
+        )
+        settings = {"seed": 0, "steps": 10, "sampler_name": "dpmpp_2m", "scheduler": "normal", "denoise": 1.0, "cfg": 1.0} | more
+        return self.add("DiffFAESampler", model=self.model, vae=vae, positive=conditions, latent=[conditions[0], 2], **settings)
+
+    def edit(self, target: Link, face: str = "source", slots: Link | None = None) -> Link:
+        """The node Paste Back; its second output is the finished square."""
+        carry = self.carry(target, face, slots)
+        return self.paste(self.sample(target, carry, face, slots), carry, face)
+
+    def paste(self, edited: Link, carry: Link | None, face: str = "source") -> Link:
+        own = self.face[face]
+        carried = None if carry is None else [carry[0], 2]
+        return self.add("DiffFAEPasteBack", original=own["picture"], edited=edited, crop=own["where"], carry=carried, feather=0.05)
+
+    def swap(self, strength: float = 1.0, **regions: bool) -> Link:
+        chosen = {"hair": False, "clothes": False, "background": False} | regions
+        pair = {"slots": self.face["source"]["slots"], "reference": self.face["query"]["slots"]}
+        return self.add("DiffFAESwapSlots", **pair, **chosen, strength=strength)
+
+    def run(self, shown: dict[str, Link]) -> dict[str, list[Image.Image]]:
+        """Pictures of IMAGE links, and of MASK links whose name ends with '*'."""
+        nodes = {}
+        for name, link in shown.items():
+            link = self.add("MaskToImage", mask=link) if name.endswith("*") else link
+            nodes[name] = self.add("PreviewImage", images=link)[0]
+        outputs = self.outputs()
+        return {name: [self._fetch(entry) for entry in outputs[node]["images"]] for name, node in nodes.items()}
+
+    def cells(self, **shown: Link) -> list[Cell]:
+        """The first picture of every link under its name, '_' read as a space."""
+        return [(name.rstrip("*").replace("_", " "), pictures[0]) for name, pictures in self.run(shown).items()]
+
+    def outputs(self) -> dict[str, Any]:
+        body = json.dumps({"prompt": self.prompt}).encode()
+        request = urllib.request.Request(self.url + "/prompt", body, {"content-type": "application/json"})
+        with urllib.request.urlopen(request) as answer:
+            name = json.load(answer)["prompt_id"]
+        while True:
+            with urllib.request.urlopen(f"{self.url}/history/{name}") as answer:
+                history = json.load(answer)
+            if name in history:
+                break
+            time.sleep(0.1)
+        if history[name]["status"]["status_str"] != "success":
+            data = history[name]["status"]["messages"][-1][1]
+            raise SystemExit(f"ComfyUI: {data.get('node_type')}: {data.get('exception_message')}")
+        return history[name]["outputs"]
+
+    def _fetch(self, entry: dict[str, str]) -> Image.Image:
+        with urllib.request.urlopen(f"{self.url}/view?{urllib.parse.urlencode(entry)}") as answer:
+            picture = Image.open(io.BytesIO(answer.read()))
+            picture.load()
+        return picture
+
+
+def fitting(text: str, size: int, width: int) -> ImageFont.FreeTypeFont:
+    """The font at `size`, or as much smaller as the text needs to fit the width."""
+    while ImageFont.load_default(size).getlength(text) > width:
+        size -= 1
+    return ImageFont.load_default(size)
+
+
+def sheet(cells: list[Cell]) -> Image.Image:
+    """Up to three cells in one row, more in rows of two: the page beside the graph is 260 pixels wide."""
+    columns = len(cells) if len(cells) < 4 else 2
+    width = columns * SIDE + (columns - 1) * GAP
+    page = Image.new("RGB", (width, -(-len(cells) // columns) * (SIDE + LABEL)), PAPER)
+    draw = ImageDraw.Draw(page)
+    for index, (label, picture) in enumerate(cells):
+        x, y = (index % columns) * (SIDE + GAP), (index // columns) * (SIDE + LABEL)
+        draw.text((x + 3, y + LABEL - 9), label, fill=INK, font=fitting(label, 10 * columns, SIDE - 6), anchor="ls")
+        page.paste(picture.convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS), (x, y + LABEL))
+    return page
+
+
+def with_text(cells: list[Cell], lines: list[str]) -> Image.Image:
+    """Cells above, lines of text below."""
+    top = sheet(cells)
+    size, pitch = (28, 42) if top.width > 600 else (20, 30)
+    page = Image.new("RGB", (top.width, top.height + pitch * len(lines) + 16), SOFT)
+    page.paste(top, (0, 0))
+    draw = ImageDraw.Draw(page)
+    for index, line in enumerate(lines):
+        draw.text((10, top.height + 10 + pitch * index), line, fill=INK, font=fitting(line, size, top.width - 20))
+    return page
+
+
+def all_of_query(graph: Graph) -> Link:
+    return graph.compose(**dict.fromkeys(("pose", "expression", "light"), graph.face["query"]["attributes"]))
+
+
+def loader(graph: Graph) -> Image.Image:
+    source, query = graph.face["source"], graph.face["query"]
+    return sheet(graph.cells(portrait=source["crop"], reference=query["crop"], edited=[graph.edit(all_of_query(graph))[0], 1]))
+
+
+def crop_face(graph: Graph) -> Image.Image:
+    source = graph.face["source"]
+    red = graph.add("EmptyImage", width=256, height=256, batch_size=1, color=0xFF0000)
+    (_, whole), (_, marked), (_, crop) = graph.cells(picture=source["picture"], marked=graph.paste(red, None), crop=source["crop"])
+    box = ImageChops.difference(whole.convert("RGB"), marked.convert("RGB")).convert("L").point(lambda value: 255 * (value > 2)).getbbox()
+    marked = whole.convert("RGB")
+    ImageDraw.Draw(marked).rectangle(box, outline="#ff3b30", width=4)
+    return sheet([("picture and square", marked), ("crop", crop)])
 
 
 def estimate(graph: Graph) -> Image.Image:
@@ -253,7 +396,7 @@ def chart(lines: dict[str, tuple[list[float], str]]) -> Image.Image:
         (40, 322),
         caption,
         fill=INK,
-        font=SMALL,
+        font=FONT,
         anchor="ls",
     )
     return page
@@ -295,7 +438,7 @@ def identity(graph: Graph) -> Image.Image:
     """Distances of tokens, as the node Report measures them with the same network."""
     source, query = graph.face["source"], graph.face["query"]
     edited = graph.edit(graph.adjust(source["attributes"], yaw=10.0, smile=-0.4))
-    pairs = {"the_same,_edited": edited, "another_person": query["picture"]}
+    pairs = {"edited": edited, "another": query["picture"]}
     nodes = [graph.add("DiffFAEReport", difffae=graph.difffae, source=source["picture"], result=link)[0] for link in pairs.values()]
     cells = graph.cells(portrait=source["crop"], same=[edited[0], 1], other=query["crop"])
     outputs = graph.outputs()
@@ -313,8 +456,10 @@ def conditioning(graph: Graph) -> Image.Image:
 def sampler(graph: Graph) -> Image.Image:
     target = graph.adjust(graph.face["source"]["attributes"], yaw=18.0)
     carry = graph.carry(target)
-    cells = {f"{steps}_step{'s' * (steps > 1)}": graph.sample(target, carry, steps=steps) for steps in (1, 4, 10)}
-    cells |= {f"denoise_{share}": graph.sample(target, carry, denoise=share) for share in (0.0, 0.5, 1.0)}
+    cells = {}
+    for steps, share in ((1, 0.0), (4, 0.5), (10, 1.0)):
+        cells[f"{steps}_step{'s' * (steps > 1)}"] = graph.sample(target, carry, steps=steps)
+        cells[f"denoise_{share}"] = graph.sample(target, carry, denoise=share)
     return sheet(graph.cells(**cells))
 
 
@@ -332,7 +477,7 @@ def report(graph: Graph) -> Image.Image:
     result = graph.edit(all_of_query(graph))
     node = graph.add("DiffFAEReport", difffae=graph.difffae, source=source, result=result, reference=query)[0]
     cells = graph.cells(source=source, reference=query, result=result)
-    return with_text(cells, graph.outputs()[node]["text"][0].splitlines())
+    return with_text(cells, [line.split(" (")[0] for line in graph.outputs()[node]["text"][0].splitlines()])
 
 
 def save_image(graph: Graph) -> Image.Image:
@@ -344,17 +489,12 @@ def save_image(graph: Graph) -> Image.Image:
     outputs = graph.outputs()
     recipe = json.loads(outputs[shown]["text"][0])
     sampled = next(step for step in recipe["steps"] if step["node"] == "DiffFAESampler")
-    lines = ["the recipe in the file:", ""]
-    lines += [f"software: {recipe['software'].get('difffae', '')} with ComfyUI {recipe['software']['comfyui']}"]
-    lines += [f"checkpoint: {recipe['checkpoint']['name']}", f"sha256: {recipe['checkpoint']['sha256'][:24]} ..."]
-    lines += [f"seed: {sampled['seed']}   steps: {sampled['steps']}", f"sampler: {sampled['sampler_name']}, {sampled['scheduler']}"]
-    lines += [f"attributes: yaw {yaw_of(recipe['attributes'])[0]:.1f} degrees, ..."]
-    page = Image.new("RGB", (3 * SIDE + 2 * GAP, SIDE + LABEL), SOFT)
-    page.paste(sheet([("saved picture", picture)], 1), (0, 0))
-    draw = ImageDraw.Draw(page)
-    for index, line in enumerate(lines):
-        draw.text((SIDE + 24, 40 + 27 * index), line, fill=INK, font=SMALL)
-    return page
+    version = f"DiffFAE {recipe['software']['difffae']}, ComfyUI {recipe['software']['comfyui']}"
+    checkpoint = f"checkpoint {recipe['checkpoint']['name']}, sha256 {recipe['checkpoint']['sha256'][:12]} ..."
+    settings = f"seed {sampled['seed']}, {sampled['steps']} steps, {sampled['sampler_name']}, {sampled['scheduler']}"
+    numbers = f"attributes: yaw {yaw_of(recipe['attributes'])[0]:.1f} degrees, ..."
+    before = graph.cells(portrait=graph.face["source"]["picture"])
+    return with_text([*before, ("saved picture", picture)], ["In the file:", version, checkpoint, settings, numbers])
 
 
 def load_recipe(graph: Graph) -> Image.Image:
