@@ -11,6 +11,7 @@ differences, and light as the logarithm of a ratio, so both are exactly zero whe
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -35,19 +36,46 @@ class CarryOptions:
     shading_floor: float = 0.1  # of the mean shading: SH fitted to a visible face says little about directions it hides
     depth_tolerance: float = 0.03  # in units of the projected mesh (the crop is 2 wide)
     grazing: float = 0.4  # texture seen at less than this share of the target's foreshortening fades out: it is stretched
+    fill_blur: float = 0.015  # of the colours that stand in for background which the person hid
+    outline: int = 2  # pixels around the person where the background is mixed with it, and not to be trusted once the person left
+    mesh_edge: float = 0.012  # how far skin may reach beyond the mesh, because the fit is not exact
+    closing: float = 0.05  # gaps in the moved person up to this width are no view of the background
     stretch: float = 0.8  # validity falls as exp(-(|gradient of displacement| / stretch)^2)
+
+
+@dataclass(frozen=True)
+class Layers:
+    """What a photograph shows where, each (B,1,H,W) in 0..1 (regions.layers makes them).
+
+    light   how far a change of light may change the pixel: 1 skin and hair, 0 background
+    person  1 on the person, 0 on the background, which stays where it is when the person moves
+    loose   1 on what stands out from the head model's surface: hair, hats, clothes; 0 on bare skin and on the background
+    """
+
+    light: Tensor
+    person: Tensor
+    loose: Tensor
+
+    def __getitem__(self, index: slice) -> Layers:
+        """Rows of the batch."""
+        return Layers(self.light[index], self.person[index], self.loose[index])
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Layers:
+        return Layers(function(self.light), function(self.person), function(self.loose))
 
 
 @dataclass(frozen=True)
 class Carried:
     """image (B,3,H,W) RGB 0..1; validity (B,1,H,W) 0..1; flow (B,2,H,W) source minus target position in pixels (x, y);
-    ratio (B,3,H,W) light ratio; mask (B,1,H,W) 1 where the target mesh covers the pixel."""
+    ratio (B,3,H,W) light ratio; mask (B,1,H,W) 1 where the target mesh covers the pixel; front (B,1,H,W) share of the moved person,
+    the rest being background that stayed (all ones without layers)."""
 
     image: Tensor
     validity: Tensor
     flow: Tensor
     ratio: Tensor
     mask: Tensor
+    front: Tensor
 
 
 def pixel_grid(height: int, width: int, like: Tensor) -> Tensor:
@@ -118,6 +146,11 @@ def _gather(x: Tensor, index: Tensor) -> Tensor:
     return x.flatten(2).gather(2, index.reshape(b, 1, h * w).expand(b, c, h * w)).reshape(b, c, h, w)
 
 
+def _dilate(x: Tensor, size: int) -> Tensor:
+    """Largest value of x (B,C,H,W) in the square of an odd `size` around every pixel."""
+    return F.max_pool2d(F.max_pool2d(x, (size, 1), 1, (size // 2, 0)), (1, size), 1, (0, size // 2))
+
+
 def _gradient_norm(flow: Tensor) -> Tensor:
     """Frobenius norm of the gradient of a displacement (B,2,H,W) in pixels per pixel -> (B,1,H,W)."""
     dx = F.pad(flow[..., :, 1:] - flow[..., :, :-1], (0, 1, 0, 0), mode="replicate")
@@ -131,14 +164,14 @@ def carry(
     target: FaceAttributes,
     head: HeadModel,
     validity: Tensor | None = None,
-    matte: Tensor | None = None,
+    layers: Layers | None = None,
     options: CarryOptions | None = None,
 ) -> Carried:
     """Move and relight a photograph from the source's to the target's attributes.
 
     image (B,3,H,W) RGB 0..1, the crop that the source attributes describe; validity (B,1,H,W) of that image itself
-    (0 at padding and at holes of an earlier carry) or None for all valid; matte (B,1,H,W) how far light may
-    change what the picture shows (1 skin and hair, 0 background), or None if that is unknown; source and target have B or 1 faces.
+    (0 at padding and at holes of an earlier carry) or None for all valid; layers of that image, or None:
+    then light reaches only as far as the skin, and the background is dragged along near the head. source and target have B or 1 faces.
     Differentiable with respect to the image.
     """
     o = options or CarryOptions()
@@ -166,7 +199,7 @@ def carry(
     # shoulders are covered: a light fitted to bare skin says little about cloth below it, so it fades from the neck down
     skin = inside & ~head.part_mask(raster_t, "shoulders")
     lit_index, lit_distance = nearest_inside(skin)
-    light_reach = o.light_reach if matte is None else o.matte_light_reach
+    light_reach = o.light_reach if layers is None else o.matte_light_reach
     light_fade = torch.exp(-((lit_distance / (light_reach * side)) ** 2))[:, None]
     # far from the mesh the field is smooth, near it it meets the mesh's own
     extended = _gather(motion, index)
@@ -182,11 +215,11 @@ def carry(
     moved = F.grid_sample(image, grid, mode="bicubic", padding_mode="border", align_corners=False)
     still = (flow.flatten(1).abs().amax(1) == 0)[:, None, None, None]
     moved = torch.where(still, image, moved)
-    if matte is not None:
+    if layers is not None:
         # light goes as far as neck and hair do, less onto clothes, and not onto the background
-        person = F.grid_sample(matte, grid, padding_mode="border", align_corners=False)
+        lit = F.grid_sample(layers.light, grid, padding_mode="border", align_corners=False)
         above_collar = skin & ~head.part_mask(raster_t, "neck")
-        log_ratio = torch.where(above_collar[:, None], log_ratio, log_ratio * person)
+        log_ratio = torch.where(above_collar[:, None], log_ratio, log_ratio * lit)
     ratio = log_ratio.exp()
     unlit = (log_ratio.flatten(1).abs().amax(1) == 0)[:, None, None, None]
     carried = torch.where(unlit & still, moved, (moved * ratio).clamp(0, 1))
@@ -201,7 +234,38 @@ def carry(
     if validity is not None:
         sampled = F.grid_sample(validity, grid, padding_mode="zeros", align_corners=False)
         valid = torch.where(still, validity, valid * sampled)
-    return Carried(carried, valid.clamp(0, 1), flow, ratio, mask)
+    front = torch.ones_like(valid)
+    if layers is not None:
+        on_mesh = (raster_s.face >= 0)[:, None].to(image.dtype)
+        person = layers.person.maximum(on_mesh)
+        # bare skin of the source is inside the target's mesh now; beside it, it would only be a smear. Hair and hats stand out
+        near = _dilate(on_mesh, 2 * round(o.mesh_edge * side) + 1)
+        apart = torch.lerp(layers.person, layers.loose, near)
+        loose = F.grid_sample(apart, grid, padding_mode="border", align_corners=False)
+        moved_person = torch.where(inside[:, None], mask, loose)
+        # no background shows in a gap between face and hair, but what does was not seen
+        closing = round(o.closing * side) | 1
+        gap = (-_dilate(-_dilate(moved_person, closing), closing) - moved_person).clamp(0, 1)
+        moved_person, valid = moved_person + gap, valid * (1 - gap)
+        front = torch.where(still, person.maximum(mask), moved_person)
+        known = torch.ones_like(valid) if validity is None else validity
+        # edges of a matte are soft everywhere; only where something moves do they hide what is behind
+        moves = flow.square().sum(1, keepdim=True).sqrt().clamp(max=1)
+        behind, seen_behind = _background(image, person, front, moves, o)
+        carried = torch.where(unlit & still, image, front * carried + (1 - front) * behind)
+        valid = torch.where(still, known, front * valid + (1 - front) * seen_behind * known)
+    return Carried(carried, valid.clamp(0, 1), flow, ratio, mask, front)
+
+
+def _background(image: Tensor, person: Tensor, front: Tensor, moves: Tensor, o: CarryOptions) -> tuple[Tensor, Tensor]:
+    """What is behind a person who moved: the picture (B,3,H,W) with the place the person left filled by the colours around, and how far
+    it was seen (B,1,H,W). person and front (B,1,H,W): where the person was, and is now; moves: 0 where nothing does."""
+    wide = _dilate(person, 2 * o.outline + 1)
+    left = ((wide - front).clamp_min(0) / (1 - front).clamp_min(1e-3)).clamp(0, 1) * moves
+    outside = wide < 0.05
+    fill = _gather(image, nearest_inside(outside[:, 0])[0])
+    fill = torch.where(outside, image, gaussian_blur(fill, o.fill_blur * max(image.shape[-2:])))
+    return torch.lerp(image, fill, left), 1 - left
 
 
 def _log_ratio(normals_s: Tensor, normals_t: Tensor, light_s: Tensor, light_t: Tensor, o: CarryOptions) -> Tensor:

@@ -35,10 +35,11 @@ def composite(drawn: Tensor, carried: Tensor, validity: Tensor, low: float = 0.0
     return drawn + composite_weight(drawn, carried, validity, low, tolerance) * (carried - drawn)
 
 
-def moved_detail(square: Tensor, flow: Tensor, ratio: Tensor, weight: Tensor) -> Tensor:
+def moved_detail(square: Tensor, flow: Tensor, ratio: Tensor, front: Tensor, weight: Tensor) -> Tensor:
     """The photograph's detail that a crop of C pixels cannot hold, moved and relit like the crop: (B,3,N,N).
 
-    square (B,3,N,N) the crop's square in the picture's own pixels, N > C; flow (B,2,C,C) and ratio (B,3,C,C) of Carried; weight (B,1,C,C)
+    square (B,3,N,N) the crop's square in the picture's own pixels, N > C; flow (B,2,C,C), ratio (B,3,C,C) and front (B,1,C,C) of Carried;
+    weight (B,1,C,C)
     of `composite_weight`: where the crop's pixels are the model's, there is no detail to add.
     """
     side, size = square.shape[-1], flow.shape[-1]
@@ -48,14 +49,14 @@ def moved_detail(square: Tensor, flow: Tensor, ratio: Tensor, weight: Tensor) ->
 
     grid = pixel_grid(side, side, square) + enlarge(flow).permute(0, 2, 3, 1) * (2 / size)
     moved = F.grid_sample(square, grid, mode="bicubic", padding_mode="border", align_corners=False)
-    moved = (moved * enlarge(ratio)).clamp(0, 1)
+    moved = torch.lerp(square, (moved * enlarge(ratio)).clamp(0, 1), enlarge(front))
     small = F.interpolate(moved, (size, size), mode="bicubic", antialias=True, align_corners=False)
     return (moved - F.interpolate(small, (side, side), mode="bicubic", align_corners=False)) * enlarge(weight)
 
 
-def native_detail(image: Tensor, crop: FaceCrop, flow: Tensor, ratio: Tensor, weight: Tensor) -> Tensor | None:
+def native_detail(image: Tensor, crop: FaceCrop, flow: Tensor, ratio: Tensor, front: Tensor, weight: Tensor) -> Tensor | None:
     """`moved_detail` (3,side,side) of one picture (1,3,H,W) for `crop.paste`; None where the crop holds all of the picture's detail."""
     if crop.side <= crop.size:
         return None
     square, _ = extract(image, replace(crop, size=crop.side))
-    return moved_detail(square, flow, ratio, weight)[0]
+    return moved_detail(square, flow, ratio, front, weight)[0]

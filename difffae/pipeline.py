@@ -29,7 +29,7 @@ from .landmark_offsets import LandmarkOffsets
 from .landmarks import FaceLandmarker
 from .model import EditModel
 from .recipe import CheckpointInfo
-from .regions import kept_pixels, light_matte, swapped_region
+from .regions import kept_pixels, layers, swapped_region
 from .render import Render, render
 from .sampling import sample
 from .slots import swap
@@ -197,7 +197,8 @@ class DiffFAE:
             givers[name] = self._portrait(own, f"{name} picture") if own is not None else (common if name in take else None)
         wanted = self.target(portrait, **givers, change=adjust, strength=strength, framing=framing)
         tokens, masks = self.model.slots(portrait.picture)
-        carried = carry(portrait.picture, portrait.attributes, wanted, self.head, portrait.known, self._matte(masks, portrait))
+        shows = layers(masks, self.model.slots.config.order, portrait.picture)
+        carried = carry(portrait.picture, portrait.attributes, wanted, self.head, portrait.known, shows)
         shown = render(self.head, wanted, portrait.picture.shape[-1])
         weight = torch.ones_like(carried.validity)
         if wanted is portrait.attributes:
@@ -243,7 +244,8 @@ class DiffFAE:
         edited = portrait.picture
         if regions and strength > 0:
             edited = composite(self._draw(conditions, steps, sampler, seed, progress), portrait.picture, keep)
-        same = Carried(portrait.picture, keep, torch.zeros_like(portrait.picture[:, :2]), torch.ones_like(portrait.picture), shown.mask)
+        still, unlit, everywhere = torch.zeros_like(portrait.picture[:, :2]), torch.ones_like(portrait.picture), torch.ones_like(keep)
+        same = Carried(portrait.picture, keep, still, unlit, shown.mask, everywhere)
         return self._result(portrait, edited, shown, masks, portrait.attributes, same, keep)
 
     def render(self, attributes: FaceAttributes, size: int | None = None) -> Render:
@@ -252,9 +254,6 @@ class DiffFAE:
 
     def _portrait(self, picture: Portrait | Tensor, name: str) -> Portrait:
         return picture if isinstance(picture, Portrait) else self.analyse(picture, name=name)
-
-    def _matte(self, masks: Tensor, portrait: Portrait) -> Tensor:
-        return light_matte(masks, self.model.slots.config.order, (portrait.picture.shape[-2], portrait.picture.shape[-1]))
 
     def _face_mask(self, shown: Render) -> Tensor:
         return self.head.skin_mask(shown.raster)[:, None]
@@ -292,7 +291,7 @@ class DiffFAE:
         size = portrait.picture.shape[-1]
         image = portrait.image
         if edited is not portrait.picture:
-            detail = native_detail(image[None], portrait.crop, carried.flow, carried.ratio, weight)
+            detail = native_detail(image[None], portrait.crop, carried.flow, carried.ratio, carried.front, weight)
             image = paste(image[None], edited, portrait.picture, portrait.crop, detail=[detail])[0]
         masks = F.interpolate(masks, (size, size), mode="bilinear", align_corners=False)
         return EditResult(image, edited, shown.image, masks, wanted, carried.image, carried.validity)

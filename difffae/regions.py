@@ -11,8 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .carry import Layers
+
 # share of a change of light that each region takes
 LIT = {"face": 1.0, "hair": 1.0, "clothes": 0.2, "background": 0.0}
+# of the guided filter: its window as a share of the side, and the variance of colours that is no edge
+GUIDE_WINDOW, GUIDE_EPS = 0.05, 1e-3
 
 
 def light_matte(masks: Tensor, order: Sequence[str], size: tuple[int, int]) -> Tensor:
@@ -23,6 +27,26 @@ def light_matte(masks: Tensor, order: Sequence[str], size: tuple[int, int]) -> T
     share = masks.new_tensor([LIT[name] for name in order])[None, :, None, None]
     sharp = torch.softmax(8 * F.interpolate(masks, size, mode="bicubic", align_corners=False), dim=1)
     return (sharp * share).sum(1, keepdim=True)
+
+
+def layers(masks: Tensor, order: Sequence[str], image: Tensor) -> Layers:
+    """What a picture shows where, for `carry`: masks (B,S,h,w) of the slots, order the region of each slot, image (B,3,H,W).
+
+    The masks are coarse, so a guided filter (He et al. 2013) fits them to the colours of the picture.
+    """
+    from kornia.filters import guided_blur
+
+    size = (image.shape[-2], image.shape[-1])
+    sharp = torch.softmax(8 * F.interpolate(masks, size, mode="bicubic", align_corners=False), dim=1)
+
+    def share(region: str) -> Tensor:
+        return sharp[:, [name == region for name in order]].sum(1, keepdim=True)
+
+    window = max(3, round(GUIDE_WINDOW * max(size)) | 1)
+    rough = torch.cat([1 - share("background"), share("hair") + share("clothes")], dim=1)
+    fine = guided_blur(image, rough, window, GUIDE_EPS, border_type="replicate")
+    person, loose = ((fine - 0.15) / 0.7).clamp(0, 1).split(1, dim=1)
+    return Layers(light_matte(masks, order, size), person, loose)
 
 
 def swapped_region(masks: Tensor, other_masks: Tensor, regions: Sequence[str], order: Sequence[str]) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..difffae.attributes import FaceAttributes
 from ..difffae.carry import carry
 from ..difffae.errors import ImageError
-from ..difffae.regions import kept_pixels, light_matte
+from ..difffae.regions import kept_pixels, layers
 from ..difffae.render import render
 from .bundle import Bundle, each_chunk
 from .frames import common_batch, frames, on_device
@@ -36,20 +36,22 @@ def carry_frames(
     batch = common_batch(sizes if slots is None else sizes | {"slots": len(slots.tokens)})
     pictures, source, target = frames(pictures, batch), on_device(source).expand(batch), on_device(target).expand(batch)
     known = torch.ones_like(pictures[:, :1]) if crop is None else frames(crop.known.to(pictures), batch)
-    matte = keep = None
+    shows = None
     head = bundle.head
     parts = []
     for part in each_chunk(batch, CHUNK):
         valid = known[part]
         if slots is not None:
-            matte = light_matte(frames(slots.masks, batch)[part].to(pictures), slots.order, (side, side))
+            masks = frames(slots.masks, batch)[part].to(pictures)
+            shows = layers(masks, slots.order, pictures[part])
             if slots.redraw is not None:
                 face = head.skin_mask(render(head, source[part], side).raster)[:, None]
                 keep = kept_pixels(frames(slots.redraw, batch)[part].to(pictures), face, (side, side))
                 valid = valid * keep
-        parts.append(carry(pictures[part], source[part], target[part], head, valid, matte))
-    image, validity, flow, ratio = (torch.cat([getattr(part, name) for part in parts]) for name in ("image", "validity", "flow", "ratio"))
-    return Carry(image, validity, pictures, flow, ratio, unchanged_frames(source, target, slots, batch))
+        parts.append(carry(pictures[part], source[part], target[part], head, valid, shows))
+    names = ("image", "validity", "flow", "ratio", "front")
+    image, validity, flow, ratio, front = (torch.cat([getattr(part, name) for part in parts]) for name in names)
+    return Carry(image, validity, pictures, flow, ratio, front, unchanged_frames(source, target, slots, batch))
 
 
 def unchanged_frames(source: FaceAttributes, target: FaceAttributes, slots: Tokens | None, batch: int) -> Tensor:

@@ -26,10 +26,10 @@ from torch import Tensor
 
 from ..difffae.adjust import EXPRESSION_AXES, light_direction
 from ..difffae.attributes import FaceAttributes
-from ..difffae.carry import carry
+from ..difffae.carry import Layers, carry
 from ..difffae.errors import DiffFAEError
 from ..difffae.head import HeadModel
-from ..difffae.regions import light_matte
+from ..difffae.regions import layers
 from ..difffae.render import render
 from ..difffae.rotations import axis_angle_to_matrix, matrix_to_axis_angle, to_yaw_pitch_roll
 from .adjusting import adjusted
@@ -42,16 +42,24 @@ SIDE = 256
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """What one node's preview shows, on the CPU: the card may be busy. photo (B,3,C,C), 8 bits, and matte (B,1,C,C), or None without a picture."""
+    """What one node's preview shows, on the CPU: the card may be busy. photo (B,3,C,C), 8 bits, and its layers, or None without a picture."""
 
     head: HeadModel
     attributes: FaceAttributes
     photo: Tensor | None
-    matte: Tensor | None
+    shows: Layers | None
 
     @property
     def bytes(self) -> int:
-        return sum(part.nbytes for part in (self.photo, self.matte, *self.attributes.tensors().values()) if part is not None)
+        return sum(
+            part.nbytes
+            for part in (
+                self.photo,
+                *(() if self.shows is None else (self.shows.light, self.shows.person, self.shows.loose)),
+                *self.attributes.tensors().values(),
+            )
+            if part is not None
+        )
 
 
 @dataclass
@@ -85,16 +93,16 @@ def remember(head: HeadModel, attributes: FaceAttributes, image: Tensor | None, 
     """Keep a scene for the preview route; returns what the node's front end needs: its key, its number of frames, whether there is a
     photo, and of the first frame the head's angles and the light's direction (degrees) and the expression along the sliders' axes."""
     attributes = attributes.to("cpu")
-    photo = matte = None
+    photo = shows = None
     if image is not None:
         photo = (to_pictures(image).cpu().clamp(0, 1) * 255).round().byte()
         photo = frames(photo, max(len(image), len(attributes)))
         if slots is not None:
-            matte = light_matte(frames(slots.masks.cpu(), len(photo)), slots.order, (photo.shape[-2], photo.shape[-1]))
+            shows = layers(frames(slots.masks.cpu(), len(photo)), slots.order, photo.float() / 255)
     scenes = PromptServer.instance.app.get(STORE)
-    key = _key(attributes, photo, matte)
+    key = _key(attributes, photo, None if slots is None else slots.masks.cpu())
     if scenes is not None and key not in scenes.kept:
-        scenes.add(key, Scene(copy.deepcopy(head).cpu() if head.faces.device.type != "cpu" else head, attributes, photo, matte))
+        scenes.add(key, Scene(copy.deepcopy(head).cpu() if head.faces.device.type != "cpu" else head, attributes, photo, shows))
     turns = axis_angle_to_matrix(attributes.pose[0, :2])
     angles = to_yaw_pitch_roll(matrix_to_axis_angle(turns[0] @ turns[1])).tolist()
     light = light_direction(attributes.light[:1])[0].tolist()
@@ -144,8 +152,8 @@ def draw(scene: Scene, values: dict[str, Any], frame: int, style: str) -> bytes:
         picture = clay_picture(render(scene.head, wanted, SIDE), wanted.light)
     else:
         index = slice(frame % len(scene.photo), frame % len(scene.photo) + 1)
-        matte = None if scene.matte is None else scene.matte[index]
-        picture = carry(scene.photo[index].float() / 255, own, wanted, scene.head, matte=matte).image
+        shows = None if scene.shows is None else scene.shows[index]
+        picture = carry(scene.photo[index].float() / 255, own, wanted, scene.head, layers=shows).image
     pixels = (picture[0].clamp(0, 1) * 255).round().byte().movedim(0, -1).numpy()
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=90, subsampling=0)

@@ -37,7 +37,8 @@ def paste_frames(
     drawn, before = frames(drawn, batch), frames(crop.picture.to(drawn), batch)
     squares = crop.squares * (batch if len(crop.squares) == 1 else 1)
     if carry is not None:
-        image, validity, flow, ratio = (frames(x.to(drawn), batch) for x in (carry.image, carry.validity, carry.flow, carry.ratio))
+        names = ("image", "validity", "flow", "ratio", "front")
+        image, validity, flow, ratio, front = (frames(getattr(carry, name).to(drawn), batch) for name in names)
         weight = composite_weight(drawn, image, validity)
         drawn = torch.lerp(drawn, image, weight)
         drawn = torch.where(frames(carry.unchanged.to(drawn.device), batch)[:, None, None, None], before, drawn)
@@ -48,10 +49,8 @@ def paste_frames(
         cut = None if limit is None else frames(limit, batch)[part]
         detail = None
         if carry is not None:
-            shown = zip(
-                whole.expand(len(drawn[part]), -1, -1, -1).split(1), squares[part], flow[part], ratio[part], weight[part], strict=True
-            )
-            detail = [native_detail(picture, square, f[None], r[None], w[None]) for picture, square, f, r, w in shown]
+            shown = zip(squares[part], *(values[part].split(1) for values in (flow, ratio, front, weight)), strict=True)
+            detail = [native_detail(whole if len(whole) == 1 else whole[i : i + 1], *one) for i, one in enumerate(shown)]
         results.append(paste(whole, drawn[part], before[part], squares[part], cut, feather, detail))
     result = to_image(torch.cat(results))
     if original.shape[-1] == 4:

@@ -62,8 +62,8 @@ class Tokens:
 
 @dataclass(frozen=True, eq=False)
 class Carry:
-    """image (B,3,C,C) the carried photograph; validity (B,1,C,C); source (B,3,C,C) the photograph itself; flow (B,2,C,C) and
-    ratio (B,3,C,C): how its pixels moved and were relit; unchanged (B,) bool: nothing was asked of this frame, so its pixels stay as
+    """image (B,3,C,C) the carried photograph; validity (B,1,C,C); source (B,3,C,C) the photograph itself; flow (B,2,C,C),
+    ratio (B,3,C,C) and front (B,1,C,C): how its pixels moved and were relit, and which did; unchanged (B,) bool: nothing was asked of this frame, so its pixels stay as
     they are."""
 
     image: Tensor
@@ -71,6 +71,7 @@ class Carry:
     source: Tensor
     flow: Tensor
     ratio: Tensor
+    front: Tensor
     unchanged: Tensor
 
 

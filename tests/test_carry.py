@@ -11,7 +11,7 @@ from people import directional, person
 from scipy.ndimage import distance_transform_edt
 
 from difffae.attributes import compose
-from difffae.carry import Carried, CarryOptions, carry, gaussian_blur, nearest_inside, pixel_grid
+from difffae.carry import Carried, CarryOptions, Layers, carry, gaussian_blur, nearest_inside, pixel_grid
 from difffae.errors import AttributeShapeError
 from difffae.evaluation.measures import psnr
 from difffae.head import HeadModel
@@ -104,7 +104,7 @@ def test_light_stays_off_the_background_with_a_matte(head, picture):
     face = person(head, 3)
     target = replace(face, light=directional(-0.3, 0.1, 0.1))
     person_mask = gaussian_blur(render(head, face, SIZE).mask, 1.0)
-    moved = carry(picture, face, target, head, matte=person_mask)
+    moved = carry(picture, face, target, head, layers=Layers(person_mask, torch.ones_like(person_mask), torch.zeros_like(person_mask)))
     away = (gaussian_blur(person_mask, 4.0) < 1e-3).expand(-1, 3, -1, -1)
     assert away.float().mean() > 0.1
     assert torch.equal(moved.image[away], picture[away])
@@ -243,3 +243,32 @@ def test_pixel_grid_has_centres():
     grid = pixel_grid(2, 4, torch.zeros(1))
     assert grid[0, :, 0].tolist() == [-0.75, -0.25, 0.25, 0.75]
     assert grid[:, 0, 1].tolist() == [-0.5, 0.5]
+
+
+def test_background_stays_behind_a_turning_head(head: HeadModel) -> None:
+    source = person(head, 3)
+    target = replace(source, pose=person(head, 3, yaw=20).pose)
+    stripes = ((torch.arange(SIZE) // 4) % 2).float().expand(1, 3, SIZE, SIZE).clone()
+    covered = render(head, source, SIZE).mask
+    image = torch.where(covered > 0, torch.tensor([0.8, 0.6, 0.5])[None, :, None, None], stripes)
+    dragged, stayed = (
+        carry(image, source, target, head),
+        carry(image, source, target, head, layers=Layers(covered, covered, torch.zeros_like(covered))),
+    )
+    heads = torch.nn.functional.max_pool2d(covered.maximum(dragged.mask), 25, 1, 12)  # gaps between chin and shoulder are no background
+    outside = (heads == 0).expand(-1, 3, -1, -1)
+    assert torch.equal(stayed.image[outside], image[outside])  # bit for bit what was there
+    assert (dragged.image - image)[outside].abs().mean() > 0.02
+    assert (stayed.validity.expand(-1, 3, -1, -1)[outside]).min() == 1
+    left = (covered > 0) & (stayed.front < 0.01)  # what the head uncovered must be invented
+    assert left.sum() > 50
+    assert stayed.validity[left].mean() < 0.1
+
+
+def test_layers_change_nothing_where_nothing_moves(head: HeadModel) -> None:
+    source = person(head, 3)
+    image = torch.rand(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    matte = torch.rand(1, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
+    same = carry(image, source, source, head, layers=Layers(matte, matte, matte))
+    assert torch.equal(same.image, image)
+    assert torch.equal(same.validity, torch.ones_like(same.validity))

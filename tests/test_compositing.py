@@ -36,14 +36,15 @@ def test_detail_moves_with_the_crop() -> None:
     size, side, shift = 64, 256, 3
     square = noise(side)
     flow = torch.zeros(1, 2, size, size)
+    front = torch.ones(1, 1, size, size)
     flow[:, 0] = shift  # what is seen at x comes from x + 3 crop pixels
-    detail = moved_detail(square, flow, torch.ones(1, 3, size, size), torch.ones(1, 1, size, size))
+    detail = moved_detail(square, flow, torch.ones(1, 3, size, size), front, torch.ones(1, 1, size, size))
     moved = torch.roll(square, -shift * side // size, dims=-1)
     small = F.interpolate(moved, (size, size), mode="bicubic", antialias=True)
     wanted = moved - F.interpolate(small, (side, side), mode="bicubic")
     inside = (..., slice(32, -32), slice(32, -32))
     assert (detail - wanted)[inside].abs().max() < 2e-3
-    assert moved_detail(square, flow, torch.ones(1, 3, size, size), torch.zeros(1, 1, size, size)).abs().max() == 0
+    assert moved_detail(square, flow, torch.ones(1, 3, size, size), front, torch.zeros(1, 1, size, size)).abs().max() == 0
 
 
 def test_pasted_move_is_as_sharp_as_the_photograph() -> None:
@@ -55,11 +56,11 @@ def test_pasted_move_is_as_sharp_as_the_photograph() -> None:
     edited, _ = extract(moved, crop)
     flow = torch.zeros(1, 2, 64, 64)
     flow[:, 0] = shift
-    detail = native_detail(picture, crop, flow, torch.ones(1, 3, 64, 64), torch.ones(1, 1, 64, 64))
+    detail = native_detail(picture, crop, flow, torch.ones(1, 3, 64, 64), torch.ones(1, 1, 64, 64), torch.ones(1, 1, 64, 64))
     inside = (..., slice(180, 330), slice(180, 330))
     errors = [(paste(picture, edited, before, crop, detail=d) - moved)[inside].square().mean() for d in (None, [detail])]
     assert errors[1] < 0.05 * errors[0]
-    assert native_detail(picture, FaceCrop(0, 0, 64, 512, 512, 64), flow, flow, flow) is None
+    assert native_detail(picture, FaceCrop(0, 0, 64, 512, 512, 64), flow, flow, flow, flow) is None
 
 
 @pytest.fixture(scope="module")

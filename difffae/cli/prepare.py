@@ -23,7 +23,7 @@ def add(subparsers) -> None:
     parser.add_argument("--static", action="store_true", help="fit: without landmark offsets, in order to make them")
     parser.add_argument("--shards", type=positive, default=30, help="roundtrips: how many shards of 100 (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--model", help="encode: a DiffFAE model; its first stage and slots are used")
+    parser.add_argument("--model", help="roundtrips, synthetic, encode: a DiffFAE model; its first stage and slots are used")
     parser.set_defaults(run=run)
 
 
@@ -39,12 +39,14 @@ def run(arguments: argparse.Namespace) -> None:
     if not arguments.input.exists():
         raise ConfigError(f"--input {arguments.input}: no such file or folder; run the step before it, or correct the path")
     with torch.no_grad():
-        if arguments.step == "encode":
+        if arguments.step != "fit":
             from ..checkpoint import asset_path
-            from ..identity import IdentityNetwork
             from ..model import EditModel
 
             model = EditModel.load(arguments.model or asset_path("open-256.safetensors"))
+        if arguments.step == "encode":
+            from ..identity import IdentityNetwork
+
             shards = sorted(arguments.input.glob("*.safetensors"))
             prepare.encode_shards(shards, arguments.output, model.autoencoder, model.slots, IdentityNetwork.load())
             return
@@ -53,6 +55,6 @@ def run(arguments: argparse.Namespace) -> None:
             fit = LandmarkFit(head, offsets=None if arguments.static else LandmarkOffsets.load())
             prepare.fit_portraits(arguments.input, arguments.output, arguments.split, fit)
         elif arguments.step == "roundtrips":
-            prepare.write_round_trips(arguments.input, arguments.output, head, arguments.shards, seed=arguments.seed)
+            prepare.write_round_trips(arguments.input, arguments.output, head, arguments.shards, model.slots, seed=arguments.seed)
         else:
-            prepare.write_synthetic(arguments.input, arguments.output, head)
+            prepare.write_synthetic(arguments.input, arguments.output, head, model.slots)

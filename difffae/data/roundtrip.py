@@ -11,10 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..attributes import FaceAttributes
-from ..carry import carry
+from ..carry import Layers, carry, pixel_grid
 from ..head import HeadModel
 from ..rotations import axis_angle_to_matrix, from_yaw_pitch_roll, matrix_to_axis_angle
 
@@ -64,8 +65,20 @@ def random_targets(
     return replace(source, pose=pose, camera=camera, expression=expression, light=light)
 
 
-def round_trip(images: Tensor, known: Tensor, source: FaceAttributes, target: FaceAttributes, head: HeadModel) -> tuple[Tensor, Tensor]:
-    """Carry there and back: images (B,3,H,W), known (B,1,H,W) -> images with the wear of two carries, and their validity (B,1,H,W)."""
-    there = carry(images, source, target, head, known)
-    back = carry(there.image, target, source, head, there.validity)
+def round_trip(
+    images: Tensor,
+    known: Tensor,
+    source: FaceAttributes,
+    target: FaceAttributes,
+    head: HeadModel,
+    layers: Layers | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Carry there and back: images (B,3,H,W), known (B,1,H,W) -> images with the wear of two carries, and their validity (B,1,H,W).
+    layers of the images, as for `carry`, or None."""
+    there = carry(images, source, target, head, known, layers)
+    if layers is not None:
+        grid = pixel_grid(images.shape[-2], images.shape[-1], images) + there.flow.permute(0, 2, 3, 1) * 2 / images.shape[-1]
+        moved = layers.map(lambda layer: F.grid_sample(layer, grid, padding_mode="border", align_corners=False) * there.front)
+        layers = replace(moved, person=there.front)
+    back = carry(there.image, target, source, head, there.validity, layers)
     return back.image, back.validity

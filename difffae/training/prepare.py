@@ -21,7 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..attributes import FaceAttributes
-from ..autoencoder import Autoencoder
+from ..autoencoder import FirstStage
 from ..carry import carry
 from ..crop import crop_square, extract
 from ..data.roundtrip import TargetOptions, random_targets, round_trip
@@ -29,6 +29,7 @@ from ..estimate import LandmarkFit, inter_ocular
 from ..head import HeadModel
 from ..identity import IdentityNetwork
 from ..landmarks import BLENDSHAPE_NAMES
+from ..regions import layers
 from ..render import project, render
 from ..slots import SlotEncoder
 from .common import dev_files
@@ -90,12 +91,16 @@ def write_round_trips(
     output: Path,
     head: HeadModel,
     shards: int,
+    slots: SlotEncoder | None = None,
     size: int = 100,
     seed: int = 0,
     options: TargetOptions | None = None,
     first: int = 0,
 ) -> None:
-    """Shards of round trips of random portraits; shard i depends on seed and i alone, and existing ones are kept."""
+    """Shards of round trips of random portraits; shard i depends on seed and i alone, and existing ones are kept.
+
+    slots: an encoder whose masks keep light off the background and the background in its place, as in an edit; None: neither.
+    """
     data = load_file(str(fitted))
     pool = attributes_of(data, head)
     output.mkdir(parents=True, exist_ok=True)
@@ -110,15 +115,18 @@ def write_round_trips(
             picture, known = data["pictures"][part].float() / 255, data["known"][part].float() / 255
             source = pool[part]
             target = random_targets(source, pool, generator, options)
-            carried, validity = round_trip(picture, known, source, target, head)
+            shows = None if slots is None else layers(slots(picture)[1], slots.config.order, picture)
+            carried, validity = round_trip(picture, known, source, target, head, shows)
             _append(
                 rows, picture, render(head, source, picture.shape[-1]).image, carried, validity, picture, data["landmarks"][part, :, :2]
             )
         write_shard(path, {key: torch.cat(values) for key, values in rows.items()})
 
 
-def write_synthetic(folder: Path, output: Path, head: HeadModel) -> None:
-    """Shards of carried synthetic pairs: every pair serves both ways. Reads shards with images (N,2,3,S,S) and attributes (N,2,...)."""
+def write_synthetic(folder: Path, output: Path, head: HeadModel, slots: SlotEncoder | None = None) -> None:
+    """Shards of carried synthetic pairs: every pair serves both ways; slots as in `write_round_trips`.
+
+    Reads shards with images (N,2,3,S,S) and attributes (N,2,...)."""
     output.mkdir(parents=True, exist_ok=True)
     for path in sorted(folder.glob("*.safetensors")):
         goal = output / path.name
@@ -130,7 +138,8 @@ def write_synthetic(folder: Path, output: Path, head: HeadModel) -> None:
             pair = data["images"][part].float() / 255
             faces = [FaceAttributes(head.name, *(data[name][part, side].float() for name in FIELDS)) for side in (0, 1)]
             for a, b in ((0, 1), (1, 0)):
-                moved = carry(pair[:, a], faces[a], faces[b], head)
+                shows = None if slots is None else layers(slots(pair[:, a])[1], slots.config.order, pair[:, a])
+                moved = carry(pair[:, a], faces[a], faces[b], head, None, shows)
                 points = head.landmarks(project(head(faces[a].shape, faces[a].expression, faces[a].pose), faces[a].camera))
                 pixels = (points[..., :2] + 1) * pair.shape[-1] / 2
                 _append(rows, pair[:, b], render(head, faces[b], pair.shape[-1]).image, moved.image, moved.validity, pair[:, a], pixels)
@@ -147,7 +156,7 @@ def _append(
 
 @torch.no_grad()
 def encode_shards(
-    pictures: Iterable[Path], output: Path, autoencoder: Autoencoder, slots: SlotEncoder, identity: IdentityNetwork, batch: int = 4
+    pictures: Iterable[Path], output: Path, autoencoder: FirstStage, slots: SlotEncoder, identity: IdentityNetwork, batch: int = 4
 ) -> None:
     """Shards of pictures -> shards of latents, tokens, masks and identities; existing ones are kept."""
     from ..model import carry_latents
