@@ -3,25 +3,43 @@
 Shape letters: B batch, H and W image height and width, h = H/8, w = W/8, Z latent channels.
 
 The `open` first stage is a small convolutional autoencoder on 4x pixel-unshuffled images. Unshuffling first puts all
-arithmetic at H/4 and below, so that two CPU cores can train it. The paper's VQ-f8 and KL-f8 load behind the same
-three methods: `encode`, `decode`, `config`.
+arithmetic at H/4 and below, so that two CPU cores can train it. The paper's VQ-f8 and KL-f8 are in `first_stages`, behind the
+same interface, `FirstStage`.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 
 @dataclass(frozen=True)
-class AutoencoderConfig:
-    """Sizes of the open first stage."""
+class FirstStageConfig:
+    """What every first stage's configuration holds."""
 
     latent_channels: int = 8
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """What `to_dict` gave, also after JSON made lists of its tuples. Raises TypeError for unknown names."""
+        plain: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+        return cls(**plain)
+
+
+@dataclass(frozen=True)
+class AutoencoderConfig(FirstStageConfig):
+    """Sizes of the open first stage."""
+
     unshuffle: int = 4  # pixels folded into channels before the first convolution
     width: int = 96  # channels at H/4
     deep_width: int = 192  # channels at H/8
@@ -30,14 +48,41 @@ class AutoencoderConfig:
     norm_groups: int = 16
     latent_scale: float = 1.0  # multiplies latents, so that their standard deviation is about one
 
-    def to_dict(self) -> dict:
-        return asdict(self)
 
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> AutoencoderConfig:
-        """What `to_dict` gave, also after JSON made lists of its tuples. Raises TypeError for unknown names."""
-        plain: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-        return cls(**plain)
+class FirstStage(nn.Module):
+    """What the rest of the package knows of a first stage. `kind` names the class in a checkpoint's configuration."""
+
+    kind: ClassVar[str]
+    config: FirstStageConfig
+
+    @property
+    def factor(self) -> int:
+        """Pixels per latent cell along one side."""
+        raise NotImplementedError
+
+    def encode(self, images: Tensor) -> Tensor:
+        """images (B,3,H,W) RGB in 0..1, sides divisible by the factor -> latents (B,Z,h,w), scaled as the denoiser sees them."""
+        raise NotImplementedError
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """latents (B,Z,h,w) -> images (B,3,H,W), nominally in 0..1, not clamped."""
+        raise NotImplementedError
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.decode(self.encode(images))
+
+    @torch.no_grad()
+    def rgb_factors(self) -> tuple[Tensor, Tensor]:
+        """The linear map from latents to colours that comes closest: matrix (Z,3) and offset (3,), RGB 0..1, for previews of latents.
+
+        Found by decoding latents around zero, one channel raised and lowered at a time, so it needs no pictures.
+        """
+        count = self.config.latent_channels
+        like = next(self.parameters())
+        raised = torch.eye(count, device=like.device, dtype=like.dtype)
+        latents = torch.cat([raised, -raised, torch.zeros_like(raised[:1])])
+        colours = self.decode(latents[:, :, None, None].expand(-1, -1, 8, 8)).mean(dim=(2, 3))
+        return (colours[:count] - colours[count:-1]) / 2, colours[-1]
 
 
 class ResidualBlock(nn.Module):
@@ -57,8 +102,11 @@ class ResidualBlock(nn.Module):
         return x + self.conv2(F.silu(self.norm2(h)))
 
 
-class Autoencoder(nn.Module):
+class Autoencoder(FirstStage):
     """Convolutional variational autoencoder, f = 8."""
+
+    kind = "open"
+    config: AutoencoderConfig
 
     def __init__(self, config: AutoencoderConfig | None = None) -> None:
         super().__init__()
@@ -91,7 +139,6 @@ class Autoencoder(nn.Module):
 
     @property
     def factor(self) -> int:
-        """Pixels per latent cell along one side."""
         return 2 * self.config.unshuffle
 
     def moments(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -100,25 +147,8 @@ class Autoencoder(nn.Module):
         return mean, logvar.clamp(-20, 10)
 
     def encode(self, images: Tensor) -> Tensor:
-        """images (B,3,H,W) RGB in 0..1, sides divisible by 8 -> latents (B,Z,h,w), the posterior's mean, scaled."""
+        """As FirstStage: the posterior's mean, scaled."""
         return self.moments(images)[0] * self.config.latent_scale
 
     def decode(self, latents: Tensor) -> Tensor:
-        """latents (B,Z,h,w) -> images (B,3,H,W), nominally in 0..1, not clamped."""
         return self.decoder(latents / self.config.latent_scale) * 0.5 + 0.5
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.decode(self.encode(images))
-
-    @torch.no_grad()
-    def rgb_factors(self) -> tuple[Tensor, Tensor]:
-        """The linear map from latents to colours that comes closest: matrix (Z,3) and offset (3,), RGB 0..1, for previews of latents.
-
-        Found by decoding latents around zero, one channel raised and lowered at a time, so it needs no pictures.
-        """
-        count = self.config.latent_channels
-        like = next(self.decoder.parameters())
-        raised = torch.eye(count, device=like.device, dtype=like.dtype)
-        latents = torch.cat([raised, -raised, torch.zeros_like(raised[:1])])
-        colours = self.decode(latents[:, :, None, None].expand(-1, -1, 8, 8)).mean(dim=(2, 3))
-        return (colours[:count] - colours[count:-1]) / 2, colours[-1]

@@ -10,27 +10,32 @@ from pathlib import Path
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .autoencoder import Autoencoder, AutoencoderConfig
+from .autoencoder import FirstStage
 from .checkpoint import load_checkpoint, load_weights, save_checkpoint
 from .conditions import Conditions
 from .denoiser import Denoiser, DenoiserConfig
 from .errors import CheckpointError
+from .first_stages import build_first_stage, describe
 from .schedule import ScheduleConfig
 from .slots import SlotEncoder, SlotsConfig
 
 KIND = "edit"
 PARTS = ("autoencoder", "slots", "denoiser")
+DEFAULT_IDENTITY = "dlib-resnet-v1"  # of files that do not name theirs
 
 
 class EditModel(nn.Module):
-    """autoencoder, slots and denoiser, whose sizes agree."""
+    """autoencoder, slots and denoiser, whose sizes agree. identity names the network whose tokens the denoiser was trained with."""
 
-    def __init__(self, autoencoder: Autoencoder, slots: SlotEncoder, denoiser: Denoiser, name: str = "unnamed") -> None:
+    def __init__(
+        self, autoencoder: FirstStage, slots: SlotEncoder, denoiser: Denoiser, name: str = "unnamed", identity: str = DEFAULT_IDENTITY
+    ) -> None:
         super().__init__()
         self.autoencoder = autoencoder
         self.slots = slots
         self.denoiser = denoiser
         self.name = name
+        self.identity = identity
         have, need = autoencoder.config.latent_channels, denoiser.config.latent_channels
         if have != need:
             raise CheckpointError(
@@ -61,7 +66,8 @@ class EditModel(nn.Module):
         """One safetensors file with the configuration in its metadata."""
         config = {
             "name": self.name,
-            "autoencoder": self.autoencoder.config.to_dict(),
+            "identity": {"network": self.identity},
+            "autoencoder": describe(self.autoencoder),
             "slots": self.slots.config.to_dict(),
             "denoiser": self.denoiser.config.to_dict(),
         }
@@ -74,18 +80,19 @@ class EditModel(nn.Module):
         checkpoint = load_checkpoint(path, KIND)
         try:
             c = checkpoint.config
-            autoencoder = Autoencoder(AutoencoderConfig.from_dict(c["autoencoder"]))
+            autoencoder = build_first_stage(c["autoencoder"], path)
             slots = SlotEncoder(SlotsConfig(**c["slots"]))
             denoiser = Denoiser(DenoiserConfig(**c["denoiser"]))
-        except (KeyError, TypeError) as error:
+            identity = c.get("identity", {}).get("network", DEFAULT_IDENTITY)
+        except (KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{path}: its configuration does not fit this version ({error}); convert or download it again") from error
-        model = cls(autoencoder, slots, denoiser, c.get("name", Path(path).stem))
+        model = cls(autoencoder, slots, denoiser, c.get("name", Path(path).stem), identity)
         for part in PARTS:
             load_weights(getattr(model, part), checkpoint.part(part), path)
         return model.eval().requires_grad_(False)
 
 
-def carry_latents(autoencoder: Autoencoder, carried: Tensor, validity: Tensor) -> tuple[Tensor, Tensor]:
+def carry_latents(autoencoder: FirstStage, carried: Tensor, validity: Tensor) -> tuple[Tensor, Tensor]:
     """The carried photograph (B,3,H,W) and its validity (B,1,H,W) as the denoiser sees them: (B,Z,h,w) and (B,1,h,w).
 
     Pixels that are not valid are painted mid-grey before encoding, so that nothing of a smear reaches the denoiser.

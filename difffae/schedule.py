@@ -16,6 +16,7 @@ from .errors import ConfigError
 
 PREDICTIONS = ("epsilon", "v_prediction")
 SAMPLERS = ("ddim", "dpmpp_2m")
+LDM_BETAS = {"latent-diffusion": (0.0015, 0.0195), "stable-diffusion": (0.00085, 0.012)}
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,13 @@ class ScheduleConfig:
     @classmethod
     def open_256(cls) -> ScheduleConfig:
         return cls(0.00085, 0.012, prediction_type="v_prediction", zero_terminal_snr=True, spacing="trailing", finish=0.6)
+
+    @classmethod
+    def latent_diffusion(cls, name: str = "latent-diffusion") -> ScheduleConfig:
+        """The noise of the models that the paper builds on: "latent-diffusion" (with VQ-f8) or "stable-diffusion" (with KL-f8)."""
+        if name not in LDM_BETAS:
+            raise ConfigError(f"schedule: unknown '{name}'; choose from {', '.join(LDM_BETAS)}")
+        return cls(*LDM_BETAS[name])
 
     def to_dict(self) -> dict:
         return asdict(self)
