@@ -60,8 +60,24 @@ class ResidualBlock(nn.Module):
         return F.relu(x + y)
 
 
-class IdentityNetwork(nn.Module):
-    """dlib's ResNet behind the interface of an identity token: `embed`, `distance`, `name`, `dimensions`."""
+class IdentityEncoder(nn.Module):
+    """What the rest of the package knows of an identity network. `name` stands in checkpoints, `dimensions` is the token's size I."""
+
+    name: str
+    dimensions: int
+
+    def embed(self, image: Tensor, landmarks: Tensor) -> Tensor:
+        """Identity tokens (B,I) of pictures (B,3,H,W), RGB 0..1, with landmarks (B,478,2 or 3) in their pixels."""
+        raise NotImplementedError
+
+    @staticmethod
+    def distance(a: Tensor, b: Tensor) -> Tensor:
+        """How far tokens (...,I) are from each other, in the measure that the network was trained for: (...)."""
+        raise NotImplementedError
+
+
+class IdentityNetwork(IdentityEncoder):
+    """dlib's ResNet."""
 
     name = "dlib-resnet-v1"
     dimensions = 128
