@@ -17,6 +17,10 @@ from .options import OneLineParser
 KINDS: dict[str, tuple[str, str]] = {
     "flame": ("flame", "FLAME 2020 / 2023 generic_model.pkl, with DECA's data files -> head model"),
     "deca": ("deca", "deca_model.tar -> estimator and detail decoder"),
+    "arcface": ("arcface", "arcface_torch's iresnet .pth -> identity network"),
+    "kl-f8": ("kl_f8", "Stable Diffusion's KL-f8 (single file or diffusers folder) -> first stage"),
+    "vq-f8": ("vq_f8", "CompVis' VQ-f8 -> first stage"),
+    "unet": ("unet", "Stable Diffusion v1 U-Net (single file or diffusers folder) -> initial denoiser"),
     "gnm": ("gnm", "GNM Head npz -> head model"),
 }
 
