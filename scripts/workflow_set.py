@@ -167,7 +167,7 @@ def edit_by_numbers(graph: Graph) -> Picture:
     sliders = graph.node(
         "DiffFAEAdjustAttributes",
         **{"difffae": chains.difffae, "attributes": face.attributes, "image": face.crop["crop"], "slots": face.slots["slots"]},
-        **{"yaw": 8.0, "smile": 0.3, "relight": True, "light_azimuth": -45.0, "light_elevation": 15.0, "light_strength": 0.4},
+        **{"yaw": 8.0, "smile": 0.3, "relight": True, "light_azimuth": -60.0, "light_elevation": 15.0, "light_strength": 0.55},
     )
     target = sliders["attributes"]
     render, carry, told = chains.condition(face, target)
@@ -401,7 +401,7 @@ def relight_sweep(graph: Graph) -> Picture:
     animation = node(
         "SaveAnimatedWEBP", images=pasted["image"], filename_prefix="DiffFAE/relight", fps=6.0, lossless=False, quality=85, title="Result"
     )
-    single = node("RebatchImages", images=pasted["image"], batch_size=1)
+    single = node("RebatchImages", images=pasted["crop"], batch_size=1)
     grid = node("ImageGrid", images=single["IMAGE"], columns=4, cell_width=256, cell_height=256, padding=4)
     sheet = node("SaveImage", images=grid["images"], filename_prefix="DiffFAE/relight_grid", title="All frames")
     note = read_me(graph, "relight_sweep", (420, 390))
