@@ -14,22 +14,17 @@ const SIZE = [340, 0]; // of a new node; the height follows from the widgets
 const panels = new Map(); // node -> Panel
 let inputs = {}; // name -> [type, options] of the node's widgets, as the server describes them
 
-/** Undo and switching between workflows make new nodes: what they showed is found again by the place of the node. */
-const lastOutputs = new Map();
-const placeOf = (node) => `${app.graph?.id ?? ""}/${node.graph?.id ?? ""}/${node.id}`;
-
 function show(node, output) {
   const scene = output?.[OUTPUT]?.[0];
-  if (!scene?.key) return;
-  lastOutputs.set(placeOf(node), scene);
-  panels.get(node)?.setScene(scene);
+  if (scene?.key) panels.get(node)?.setScene(scene);
 }
 
-/** What the app remembers of a node's last run. In subgraphs it is filed under the subgraph's id, too. */
+/** What the app remembers of a node's last run: undo and switching between workflows make new nodes. In subgraphs it is filed under
+ *  the subgraph's id, too. */
 function stored(node) {
   const outputs = app.nodeOutputs ?? {};
   const output = outputs[String(node.id)] ?? outputs[`${node.graph?.id}:${node.id}`];
-  return output?.[OUTPUT]?.[0] ?? lastOutputs.get(placeOf(node));
+  return output?.[OUTPUT]?.[0];
 }
 
 /** Id that the queue knows the node by: "3", or "7:3" inside subgraph node 7. */
@@ -44,6 +39,13 @@ function executionId(node, graph = app.rootGraph ?? app.graph, prefix = "") {
 
 /** Runs the node and what it needs, not the rest of the workflow. */
 const runBranch = (node) => app.queuePrompt(0, 1, [executionId(node)]);
+
+/** On the canvas a node as small as an old workflow says would let the panel hang out of it. Nodes 2.0 grows by itself. */
+function grow(node) {
+  if (globalThis.LiteGraph?.vueNodesMode || !node.graph) return;
+  const least = node.computeSize()[1];
+  if (node.size[1] < least) node.setSize([node.size[0], least]);
+}
 
 /** One step for Ctrl+Z. */
 function recordStep() {
@@ -73,6 +75,7 @@ function attach(node) {
       api.fetchApi(route, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body), signal }),
     run: () => runBranch(node),
     recordStep,
+    grow: () => grow(node),
     text: translate(app.extensionManager?.setting?.get?.("Comfy.Locale") ?? navigator.language),
   });
   panels.set(node, panel);

@@ -15,9 +15,9 @@ const NOTE_TIME = 2000; // milliseconds that a message stays; errors stay until 
 
 export class Panel {
   /** values: NodeValues. fetch(route, body, signal) -> Response. run(): queues the node's branch. recordStep(): one undo step.
-   *  text(key) -> string. */
-  constructor({ values, fetch, run, recordStep, text }) {
-    Object.assign(this, { values, fetch, run, recordStep, text });
+   *  grow(): makes the node as high as its widgets need. text(key) -> string. */
+  constructor({ values, fetch, run, recordStep, grow, text }) {
+    Object.assign(this, { values, fetch, run, recordStep, grow, text });
     this.scene = null;
     this.style = "photo";
     this.frame = 0;
@@ -176,7 +176,9 @@ export class Panel {
 
   fit() {
     const width = this.element.clientWidth;
-    if (width) this.element.style.setProperty("--difffae-room", `${leastSide(width)}px`);
+    if (!width) return;
+    this.element.style.setProperty("--difffae-room", `${leastSide(width)}px`);
+    this.grow();
   }
 
   // ---- what the person does

@@ -9,7 +9,7 @@ const PRESETS = {
   sad: { smile: -0.7, jaw_open: 0, brow_up: 0.4, gaze_y: -0.35 },
   angry: { smile: -0.4, jaw_open: 0, blink: -0.2, brow_up: -1 },
   closed: { blink: 1 },
-  sleepy: { blink: 0.6, brow_up: 0.3, gaze_y: -0.3 },
+  sleepy: { blink: 0.4, brow_up: 0.3, gaze_y: -0.3 },
   left: { gaze_x: -0.9 },
   right: { gaze_x: 0.9 },
 };

@@ -1,0 +1,354 @@
+"""Editing by hand in Adjust Face Attributes: the photograph in the node follows sliders, drags, presets and pasted attributes."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import statistics
+import time
+import urllib.request
+
+import numpy as np
+import pytest
+from app import App
+from client import Comfy
+from PIL import Image
+
+from difffae.attributes import FaceAttributes
+
+NODE = "24"
+MODES = pytest.mark.parametrize("vue", [False, True], ids=["canvas", "nodes2"])
+VALUES = """id => Object.fromEntries(app.graph.getNodeById(id).widgets.filter(w => w.serialize !== false).map(w => [w.name, w.value]))"""
+PIXELS = """async id => {
+    const image = app.graph.getNodeById(id).widgets.find(w => w.name === "difffae_preview").element.querySelector("img");
+    await image.decode();
+    const canvas = new OffscreenCanvas(image.naturalWidth, image.naturalHeight);
+    canvas.getContext("2d").drawImage(image, 0, 0);
+    const bytes = new Uint8Array(await (await canvas.convertToBlob()).arrayBuffer());
+    return btoa(bytes.reduce((text, byte) => text + String.fromCharCode(byte), ""));
+}"""
+SET = """([id, name, value]) => {
+    const node = app.graph.getNodeById(id), widget = node.widgets.find(w => w.name === name);
+    widget.value = value;
+    widget.callback?.(value, app.canvas, node);
+}"""
+SLIDER = """([id, name]) => {
+    const node = app.graph.getNodeById(id), widget = node.widgets.find(w => w.name === name), canvas = app.canvas;
+    const place = canvas.ds.convertOffsetToCanvas([node.pos[0] + 0.75 * node.size[0], node.pos[1] + widget.y + 10]);
+    const box = canvas.canvas.getBoundingClientRect();
+    return [box.left + place[0], box.top + place[1]];
+}"""
+PLACE = """places => {
+    for (const [id, pos] of Object.entries(places)) app.graph.getNodeById(id).pos = pos;
+    Object.assign(app.canvas.ds, { scale: 1 });
+    app.canvas.ds.offset = [60, 40];
+    app.canvas.setDirty(true, true);
+}"""
+
+
+def prompt(image: str, *nodes: str) -> dict:
+    def node(kind: str, **inputs) -> dict:
+        return {"class_type": kind, "inputs": inputs}
+
+    sliders = dict.fromkeys(("yaw", "pitch", "roll", "smile", "jaw_open", "blink", "brow_up", "gaze_x", "gaze_y"), 0.0)
+    light = {"relight": False, "light_azimuth": 45.0, "light_elevation": 20.0, "light_strength": 0.6, "absolute": False, "pasted": ""}
+    links = {"difffae": ["1", 2], "attributes": ["5", 0], "image": ["4", 0], "slots": ["9", 0]}
+    return {
+        "1": node("DiffFAELoader", checkpoint="open-256"),
+        "2": node("LoadImage", image=image),
+        "4": node("DiffFAECropFace", difffae=["1", 2], image=["2", 0], face=0, missing_face="error", smoothing=0.0),
+        "5": node("DiffFAEEstimateAttributes", difffae=["1", 2], image=["4", 0], crop=["4", 2]),
+        "9": node("DiffFAEEncodeSlots", difffae=["1", 2], image=["4", 0]),
+        "30": node("PreviewImage", images=["4", 0]),  # another output, which the node's own button must not run
+        **{name: node("DiffFAEAdjustAttributes", **links, **sliders, **light) for name in nodes or (NODE,)},
+    }
+
+
+class Hand:
+    """A person at one such node."""
+
+    def __init__(self, app: App, node: str = NODE):
+        self.app, self.page, self.node = app, app.page, node
+        mark = "id => { app.graph.getNodeById(id).widgets.at(-1).element.dataset.testId = 'panel' + id }"
+        app.page.evaluate(mark, node)
+        self.panel = app.page.locator(f"[data-test-id=panel{node}]")
+
+    def values(self) -> dict:
+        return self.page.evaluate(VALUES, self.node)
+
+    def source(self) -> str | None:
+        return self.panel.locator(".difffae-stage > img").get_attribute("src")
+
+    def picture(self, since: str | None = "") -> np.ndarray:
+        """Pixels (H,W,3) of the preview once it is another one than `since` and stays."""
+        end = time.monotonic() + 60
+        last, calm = None, time.monotonic()
+        while True:
+            shown = self.source()
+            if shown != last or shown is None or shown == since:
+                last, calm = shown, time.monotonic()
+            if time.monotonic() - calm > 0.5:
+                break
+            assert time.monotonic() < end, "no new preview"
+            self.page.wait_for_timeout(50)
+        return np.asarray(Image.open(io.BytesIO(base64.b64decode(self.page.evaluate(PIXELS, self.node)))).convert("RGB")).astype(float)
+
+    def load(self) -> np.ndarray:
+        self.panel.get_by_role("button", name="Load photo").click()
+        return self.picture()
+
+    def set(self, name: str, value) -> np.ndarray:
+        before = self.source()
+        self.page.evaluate(SET, [self.node, name, value])
+        return self.picture(before)
+
+    def move_slider(self, name: str, vue: bool) -> np.ndarray:
+        """To about three quarters of its way, with the mouse."""
+        before = self.source()
+        if vue:
+            track = self.page.locator(f"[data-node-id='{self.node}']").get_by_role("slider").first.locator("..").bounding_box()
+            assert name == "yaw"  # the first slider
+            x, y = track["x"] + 0.75 * track["width"], track["y"] + track["height"] / 2
+        else:
+            x, y = self.page.evaluate(SLIDER, [self.node, name])
+        self.page.mouse.move(x, y)
+        self.page.mouse.down()
+        self.page.mouse.move(x + 2, y)
+        self.page.mouse.up()
+        return self.picture(before)
+
+    def drag(self, part: str, start: tuple[float, float], end: tuple[float, float]) -> np.ndarray:
+        """Places are shares of the part's width and height."""
+        before, box = self.source(), self.panel.locator(part).bounding_box()
+        places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in (start, end)]
+        self.page.mouse.move(*places[0])
+        self.page.mouse.down()
+        self.page.mouse.move(*places[1], steps=5)
+        self.page.mouse.up()
+        return self.picture(before)
+
+    def choose(self, preset: str) -> np.ndarray:
+        before = self.source()
+        self.panel.get_by_role("combobox").select_option(preset)
+        return self.picture(before)
+
+    def press(self, label: str) -> None:
+        self.panel.locator(f"button[aria-label^='{label}']").click()
+
+
+@pytest.fixture
+def opened(comfy: Comfy, open_app):
+    """A page with a face and one or more such nodes; the graph is saved as a workflow would be."""
+
+    def open_(vue: bool, *nodes: str) -> App:
+        app = open_app(vue=vue, node_types=["DiffFAEAdjustAttributes", "LoadImage"], size=(1400, 1100))
+        app.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        app.page.evaluate("prompt => app.loadApiJson(prompt, 'test')", prompt(comfy.upload("difffae/assets/source.png"), *nodes))
+        app.page.wait_for_function("count => app.graph._nodes.length === count", arg=6 + len(nodes or (NODE,)))
+        places = {node: [60 + 480 * index, 30] for index, node in enumerate(nodes or (NODE,))}
+        app.page.evaluate(PLACE, places | {node: [-700, 60 * index] for index, node in enumerate(("1", "2", "4", "5", "9", "30"))})
+        app.page.wait_for_timeout(500)
+        return app
+
+    return open_
+
+
+def face_sides(picture: np.ndarray) -> tuple[float, float]:
+    """Mean luminance of the two cheeks, image left and right; the shipped face looks straight ahead."""
+    grey = picture @ [0.2126, 0.7152, 0.0722]
+    return grey[100:150, 80:115].mean(), grey[100:150, 140:175].mean()
+
+
+@MODES
+def test_picture_follows_the_hand(opened, vue):
+    app = opened(vue)
+    hand, page = Hand(app), app.page
+    original = hand.load()
+    assert original.shape == (256, 256, 3)
+    assert page.evaluate("() => ['24', '30'].map(id => id in app.nodeOutputs)") == [True, False]  # only the node's own branch ran
+
+    turned = hand.move_slider("yaw", vue)
+    assert hand.values()["yaw"] > 15
+    assert np.abs(turned - original).mean() > 4
+    assert np.abs(hand.set("yaw", 0.0) - original).mean() < 0.5
+
+    dragged = hand.drag(".difffae-stage", (0.45, 0.5), (0.6, 0.42))
+    values = hand.values()
+    assert 10 < values["yaw"] < 20
+    assert 4 < values["pitch"] < 12
+    assert values["roll"] == 0
+    assert np.abs(dragged - original).mean() > 3
+    page.keyboard.down("Shift")
+    hand.drag(".difffae-stage", (0.45, 0.5), (0.55, 0.5))
+    page.keyboard.up("Shift")
+    assert 5 < hand.values()["roll"] < 20
+    before = hand.source()
+    hand.panel.locator(".difffae-stage").dblclick(position={"x": 150, "y": 120})
+    assert np.abs(hand.picture(before) - original).mean() < 0.5
+    assert [hand.values()[name] for name in ("yaw", "pitch", "roll")] == [0, 0, 0]
+
+    box, scale = hand.panel.locator(".difffae-stage").bounding_box(), page.evaluate("() => app.canvas.ds.scale")
+    page.mouse.move(box["x"] + 100, box["y"] + 100)
+    page.mouse.wheel(0, 120)
+    page.wait_for_function("scale => app.canvas.ds.scale !== scale", arg=scale)  # the wheel still zooms
+    page.evaluate("() => { app.canvas.ds.scale = 1; app.canvas.ds.offset = [60, 40]; app.canvas.setDirty(true, true) }")
+    page.wait_for_timeout(300)
+
+    assert hand.values()["relight"] is False
+    left, right = face_sides(hand.drag(".difffae-ball", (0.5, 0.5), (0.85, 0.3)))
+    values = hand.values()
+    assert values["relight"] is True
+    assert 30 < values["light_azimuth"] <= 120
+    assert 5 < values["light_elevation"] < 60
+    assert right > 1.15 * left
+    left, right = face_sides(hand.drag(".difffae-ball", (0.5, 0.5), (0.2, 0.7)))
+    assert hand.values()["light_azimuth"] < -20
+    assert hand.values()["light_elevation"] < -5
+    assert left > 1.15 * right
+    azimuth, before = hand.values()["light_azimuth"], hand.source()
+    hand.panel.locator(".difffae-ball").dblclick(position={"x": 36, "y": 20})
+    assert np.abs(hand.picture(before) - original).mean() < 0.5
+    assert hand.values()["relight"] is False
+    assert hand.values()["light_azimuth"] == azimuth  # for when it is switched on again
+
+    surprised = hand.choose("surprised")
+    values = hand.values()
+    assert values["jaw_open"] > 0.2
+    assert values["brow_up"] > 0.8
+    assert values["blink"] < -0.5
+    assert values["smile"] < -0.5  # the shipped face smiles
+    assert np.abs(surprised - original).mean() > 1
+    before = hand.source()
+    button = hand.panel.locator("button[aria-label^='Hold']").bounding_box()
+    page.mouse.move(button["x"] + 10, button["y"] + 10)
+    page.mouse.down()
+    assert np.abs(hand.picture(before) - original).mean() < 0.5
+    before = hand.source()
+    page.mouse.up()
+    assert np.abs(hand.picture(before) - surprised).mean() < 0.5
+    before = hand.source()
+    hand.panel.get_by_role("button", name="Clay").click()
+    assert np.abs(hand.picture(before) - surprised).mean() > 20
+    hand.press("Reset")
+    assert all(hand.values()[name] == 0 for name in ("smile", "jaw_open", "blink", "brow_up", "gaze_x", "gaze_y"))
+    assert (app.errors, app.failed_requests, app.foreign_requests) == ([], [], [])
+
+
+@MODES
+def test_attributes_travel_between_two_nodes(opened, comfy, vue):
+    app = opened(vue, "24", "25")
+    first, second = Hand(app, "24"), Hand(app, "25")
+    first.load()
+    untouched = second.load()
+    turned = first.set("yaw", 25.0)
+    assert second.values()["yaw"] == 0
+    assert np.abs(second.picture() - untouched).mean() == 0
+
+    first.press("Copy")
+    app.page.wait_for_function("async () => (await navigator.clipboard.readText()).includes('difffae-attributes')")
+    copied = FaceAttributes.from_json(app.page.evaluate("() => navigator.clipboard.readText()"))
+    assert copied.pose.shape == (1, 5, 3)
+    before = second.source()
+    second.press("Paste")
+    assert np.abs(second.picture(before) - turned).mean() < 0.5
+    assert FaceAttributes.from_json(second.values()["pasted"]).head == copied.head
+    assert second.values()["yaw"] == 0
+
+    app.page.evaluate('() => navigator.clipboard.writeText(\'{"format": "something"}\')')
+    kept = second.values()
+    second.press("Paste")
+    second.panel.locator(".difffae-note.error").wait_for()
+    assert second.values() == kept
+    app.page.evaluate("() => { navigator.clipboard.readText = () => Promise.reject(new Error('not allowed')) }")
+    second.press("Paste")
+    second.panel.get_by_role("textbox").fill(kept["pasted"].replace("[", " ["))
+    second.panel.get_by_role("button", name="OK").click()
+    assert second.values()["pasted"] == kept["pasted"].replace("[", " [")
+    second.press("Reset")
+    assert second.values()["pasted"] == ""
+    assert np.abs(second.picture() - untouched).mean() < 0.5
+
+    app.page.evaluate("() => app.graph.remove(app.graph.getNodeById(25))")
+    app.page.wait_for_timeout(200)
+    assert app.page.locator(".difffae-adjust").count() == 1
+    assert np.abs(first.set("yaw", 0.0) - untouched).mean() < 0.5
+    assert (app.errors, app.failed_requests, app.foreign_requests) == ([], [], [])
+
+
+@MODES
+def test_workflow_keeps_the_values_and_undo_shows_them(opened, vue):
+    app = opened(vue)
+    hand = Hand(app)
+    original = hand.load()
+    dragged = hand.drag(".difffae-stage", (0.45, 0.5), (0.65, 0.5))
+    values = hand.values()
+    saved = app.page.evaluate("() => app.graph.serialize()")
+    (node,) = [node for node in saved["nodes"] if str(node["id"]) == NODE]
+    assert node["widgets_values"] == list(values.values())
+    assert "difffae_preview" not in app.to_api()[NODE]["inputs"]
+
+    app.page.wait_for_timeout(500)
+    app.page.evaluate("() => app.extensionManager.command.execute('Comfy.Undo')")
+    app.page.wait_for_function("id => app.graph.getNodeById(id)?.widgets.find(w => w.name === 'yaw').value === 0", arg=NODE)
+    assert np.abs(Hand(app).picture() - original).mean() < 0.5
+    app.load(saved)  # as another workflow: the page knows nothing of its face
+    hand = Hand(app)
+    assert hand.values() == values
+    assert np.abs(hand.load() - dragged).mean() < 0.5
+    assert (app.errors, app.failed_requests) == ([], [])
+
+
+def test_errors_are_shown_in_the_node(opened):
+    app = opened(False)
+    hand = Hand(app)
+    original = hand.load()
+    note = hand.panel.locator(".difffae-note.error")
+    app.page.evaluate(SET, [NODE, "pasted", '{"format": "difffae-attributes/1"}'])
+    note.wait_for()
+    assert "attributes JSON" in note.inner_text()
+    hand.set("pasted", "")
+    assert note.is_hidden()
+    # a server that was started again does not know the face
+    app.page.route("**/difffae/preview", lambda route: route.fulfill(status=410, body="gone"), times=1)
+    app.page.evaluate(SET, [NODE, "yaw", 10.0])
+    hand.panel.get_by_role("button", name="Load photo").wait_for()
+    app.page.evaluate(SET, [NODE, "yaw", 0.0])
+    before = hand.source()
+    hand.panel.get_by_role("button", name="Load photo").click()
+    assert np.abs(hand.picture(before) - original).mean() < 0.5
+    # nothing is connected, so that the server refuses to run the node
+    bare = app.page.evaluate("() => String(app.graph.add(LiteGraph.createNode('DiffFAEAdjustAttributes')) && app.graph._nodes.at(-1).id)")
+    app.page.evaluate(PLACE, {bare: [560, 30]})
+    app.page.wait_for_timeout(300)
+    hand = Hand(app, bare)
+    hand.panel.get_by_role("button", name="Load photo").click()
+    hand.panel.locator(".difffae-note.error").wait_for()
+    assert hand.panel.get_by_role("button", name="Load photo").is_enabled()
+
+
+def test_a_move_takes_at_most_200_ms(comfy):
+    image = comfy.upload("difffae/assets/source.png")
+    (scene,) = comfy.run(prompt(image)).outputs[NODE]["difffae_preview"]
+    seconds = []
+    for move in range(12):
+        body = {"key": scene["key"], "values": {"yaw": 3.0 * move, "smile": 0.05 * move, "relight": True, "light_azimuth": 9.0 * move}}
+        start = time.perf_counter()
+        with urllib.request.urlopen(urllib.request.Request(comfy.url + "/difffae/preview", json.dumps(body).encode())) as answer:
+            assert Image.open(io.BytesIO(answer.read())).size == (256, 256)
+        seconds.append(time.perf_counter() - start)
+    assert statistics.median(seconds[2:]) <= 0.2
+
+
+def test_keys_of_faces(comfy_each):
+    """A node that runs twice with the same face has one key; a key that the server does not know is answered by 410."""
+    comfy = comfy_each
+    image = comfy.upload("difffae/assets/source.png")
+    graph = prompt(image)
+    (scene,) = comfy.run(graph).outputs[NODE]["difffae_preview"]
+    graph[NODE]["inputs"] |= {"yaw": 5.0}
+    assert comfy.run(graph).outputs[NODE]["difffae_preview"][0]["key"] == scene["key"]
+    request = urllib.request.Request(comfy.url + "/difffae/preview", json.dumps({"key": "0" * 16, "values": {}}).encode())
+    with pytest.raises(urllib.error.HTTPError) as error:
+        urllib.request.urlopen(request)
+    assert error.value.code == 410
