@@ -42,8 +42,10 @@ class AlignedIdentity(IdentityEncoder):
     def align(self, image: Tensor, landmarks: Tensor) -> Tensor:
         """Pictures (B,3,H,W) and landmarks (B,478,2 or 3) in their pixels -> upright chips (B,3,112,112)."""
         points = landmarks[:, FIVE, :2].mean(dim=2).to(image)
-        turn, offset = similarity(self.template.to(image).expand(len(points), -1, -1), points)
-        return sample_chips(image, turn, offset, CHIP)
+        # fitted to the template and then inverted, as insightface does: fitting the template to the face gives another scale
+        turn, offset = similarity(points, self.template.to(image).expand(len(points), -1, -1))
+        back = torch.linalg.inv(turn)
+        return sample_chips(image, back, -(back @ offset[..., None])[..., 0], CHIP)
 
     def embed(self, image: Tensor, landmarks: Tensor) -> Tensor:
         """As IdentityEncoder: (B,512) of length one."""

@@ -58,6 +58,28 @@ def test_alignment_puts_the_five_points_on_the_template(turn: float) -> None:
         assert abs(float((mass.sum(dim=1) * axis).sum()) - y) < 0.05
 
 
+def test_alignment_is_umeyamas_from_the_face_to_the_template() -> None:
+    """A face that the template does not fit, a smile: with the fit the other way round the chip would show it smaller. The expected
+    matrix is Umeyama's by the SVD, as scikit-image and insightface compute it."""
+    picture, landmarks = face(20.0)
+    landmarks[0, 61, :2] += torch.tensor([-9.0, -6.0])
+    landmarks[0, 291, :2] += torch.tensor([12.0, -3.0])
+    source = landmarks[0, FIVE, :2].mean(dim=1).double()
+    target = torch.tensor(TEMPLATE).double() + 0.5
+    s, t = source - source.mean(0), target - target.mean(0)
+    u, singular, vh = torch.linalg.svd(t.T @ s / 5)
+    matrix = (u @ vh) * (singular.sum() / s.square().sum(1).mean())
+    nose = matrix @ s[2] + target.mean(0) - 0.5
+    chip = AlignedIdentity("test").align(picture, landmarks)[0, 1]
+    axis, mass = torch.arange(float(CHIP)), chip / chip.sum()
+    assert abs(float((mass.sum(dim=0) * axis).sum()) - float(nose[0])) < 0.05
+    assert abs(float((mass.sum(dim=1) * axis).sum()) - float(nose[1])) < 0.05
+    residual = (s @ matrix.T - t).square().sum() / t.square().sum()
+    assert residual > 0.03  # the share by which the other fit's scale would differ
+    width = ((axis[None] - nose[0]).square() * mass).sum().sqrt()  # of the dot: 4 pixels of the picture, scaled
+    assert abs(float(width) / (4 * float(torch.linalg.det(matrix).sqrt())) - 1) < 0.02
+
+
 @pytest.fixture(scope="module")
 def network() -> ArcFace:
     torch.manual_seed(0)
