@@ -34,11 +34,16 @@ class HeadModel(nn.Module):
       pose_basis* (36,V,3)  correctives for the rotation matrices of joints 1..4 minus identity (FLAME's posedirs)
       uvs* (T,2) with v up, uv_faces* (F,3); albedo_mean* (3,R,R), albedo_basis* (A,3,r,r), sRGB values 0..1, row 0 at the top (v = 1)
       labels* (V,) and face_labels* (F,): index into LABELS
-      landmark_faces* (N,), landmark_bary* (N,3): MediaPipe's 478 landmarks on the mesh; landmark_mirror* (N,): left-right partner
+      landmark_faces* (N,), landmark_bary* (N,3): MediaPipe's 478 landmarks on the mesh (FLAME with DECA's embedding: the 68 of iBUG);
+      landmark_mirror* (N,): left-right partner
+      static_faces* (51,), static_bary* (51,3), contour_faces* (79,17), contour_bary* (79,17,3): FLAME's landmarks inside the face, and
+      its contour for each degree of yaw (`contour_landmarks`)
+      uv_detail_mask* (R,R) where a detail displacement acts, fixed_displacement* (R,R) metres, uv_face_mask* (R,R): DECA's UV maps
       mirror* (V,): vertex permutation of the left-right reflection; shape_parity* (S,), albedo_parity* (A,): +1 or -1,
       the sign of a coefficient under reflection; expression_mirror* (E,): permutation of the expressions
     All are buffers that are not saved with a module's state: a head is data, not a trained part of another model.
-    Config: name, expression_names, albedo_space ("srgb"), albedo_range (lowest and highest albedo) or None.
+    Config: name, expression_names, albedo_space ("srgb"), albedo_range (lowest and highest albedo) or None, landmarks ("mediapipe-478",
+    the default, or "ibug-68").
     """
 
     template: Tensor
@@ -57,6 +62,12 @@ class HeadModel(nn.Module):
     landmark_faces: Tensor
     landmark_bary: Tensor
     landmark_mirror: Tensor
+    static_faces: Tensor
+    static_bary: Tensor
+    contour_faces: Tensor
+    contour_bary: Tensor
+    uv_detail_mask: Tensor
+    fixed_displacement: Tensor
     mirror: Tensor
     shape_parity: Tensor
     albedo_parity: Tensor
@@ -93,6 +104,8 @@ class HeadModel(nn.Module):
         for name, tensor in t.items():
             self.register_buffer(name, tensor, persistent=False)
         self.has_pose_basis = "pose_basis" in t
+        self.has_contour = "contour_faces" in t and "static_faces" in t
+        self.has_detail_maps = "uv_detail_mask" in t and "fixed_displacement" in t and "uvs" in tensors
         self._check_sizes()
 
     def _check_sizes(self) -> None:
@@ -107,6 +120,10 @@ class HeadModel(nn.Module):
             )
             if size != v
         ]
+        joints = (self.joint_regressor.shape[0], self.skin_weights.shape[1])
+        wrong += ["joint_regressor and skin_weights"] if joints != (len(PARENTS), len(PARENTS)) else []
+        wrong += ["uv_faces"] if self.uv_faces.shape != self.faces.shape or int(self.uv_faces.max()) >= len(self.uvs) else []
+        wrong += ["landmark_faces"] if len(self.landmark_faces) and int(self.landmark_faces.max()) >= len(self.faces) else []
         if wrong or len(self.expression_names) != self.expression_basis.shape[0] or int(self.faces.max()) >= v:
             raise CheckpointError(
                 f"head model '{self.name}': {', '.join(wrong) or 'names or faces'} do not fit its {v} vertices; convert it again"
@@ -155,6 +172,10 @@ class HeadModel(nn.Module):
             expression = shape.new_zeros(shape.shape[0], 0)
         return torch.einsum("jv,bvk->bjk", self.joint_regressor, self.unposed(shape, expression))
 
+    def posed_joints(self, shape: Tensor, expression: Tensor, pose: Tensor) -> Tensor:
+        """Joints after posing (B,5,3); arguments as `forward`."""
+        return torch.stack(_chain(axis_angle_to_matrix(pose), self.joints(shape, expression))[1], 1)
+
     def forward(self, shape: Tensor, expression: Tensor, pose: Tensor) -> Tensor:
         """shape (B,S), expression (B,E), pose (B,5,3) axis-angle -> vertices (B,V,3)."""
         rest = self.unposed(shape, expression)
@@ -164,23 +185,37 @@ class HeadModel(nn.Module):
             feature = (rotations[:, 1:] - torch.eye(3, dtype=rest.dtype, device=rest.device)).flatten(1)
             rest = rest + (feature @ self.pose_basis.flatten(1)).view_as(rest)
         # offset of a vertex = sum over joints of weight * (moved - rest): exactly zero at the neutral pose
-        turns: list[Tensor] = []
-        shifts: list[Tensor] = []
-        for j, parent in enumerate(PARENTS):
-            turn = rotations[:, j] if parent < 0 else turns[parent] @ rotations[:, j]
-            joint = joints[:, j]
-            place = joint if parent < 0 else shifts[parent] + (turns[parent] @ joint[..., None])[..., 0]
-            turns.append(turn)
-            shifts.append(place - (turn @ joint[..., None])[..., 0])
+        turns, _, shifts = _chain(rotations, joints)
         identity = torch.eye(3, dtype=rest.dtype, device=rest.device)
         matrices = torch.cat([torch.stack(turns, 1) - identity, torch.stack(shifts, 1)[..., None]], -1)  # (B,J,3,4)
         blended = (self.skin_weights @ matrices.flatten(2)).view(rest.shape[0], -1, 3, 4)
         return rest + (blended[..., :3] @ rest[..., None])[..., 0] + blended[..., 3]
 
     def landmarks(self, vertices: Tensor) -> Tensor:
-        """vertices (B,V,3) -> MediaPipe's 478 landmarks (B,478,3) in the same space."""
+        """vertices (B,V,3) -> the file's landmarks (B,N,3) in the same space: MediaPipe's 478, or iBUG's 68 on FLAME."""
         corners = vertices[:, self.faces[self.landmark_faces]]  # (B,N,3,3)
         return (corners * self.landmark_bary[..., None]).sum(2)
+
+    def contour_landmarks(self, vertices: Tensor, pose: Tensor) -> Tensor:
+        """iBUG's 68 landmarks as they are seen in a picture: vertices (B,V,3) in any space, pose (B,5,3) -> (B,68,3).
+
+        The 17 of the jaw line slide along the cheek with the yaw of global and neck rotation in whole degrees, -39 to 39, the other 51
+        stay on their triangles (DECA's landmarks2d). Raises CheckpointError for a head without these tables.
+        """
+        if not self.has_contour:
+            raise CheckpointError(f"head model '{self.name}': has no contour table; convert it again with DECA's landmark_embedding.npy")
+        turn = axis_angle_to_matrix(pose[:, :2])
+        total = turn[:, 0] @ turn[:, 1]
+        yaw = torch.atan2(-total[:, 2, 0], torch.hypot(total[:, 0, 0], total[:, 1, 0]))
+        degrees = torch.rad2deg(yaw).clamp(max=39).round().long()
+        # rows 0..39 are the yaws 0..39, rows 40..78 the yaws -1..-39
+        row = torch.where(degrees < 0, torch.where(degrees < -39, 78, 39 - degrees), degrees)
+        b = vertices.shape[0]
+        number = torch.cat([self.contour_faces[row], self.static_faces.expand(b, -1)], 1)  # (B,68)
+        bary = torch.cat([self.contour_bary[row], self.static_bary.expand(b, -1, -1)], 1)
+        corner = self.faces[number].flatten(1)[..., None].expand(-1, -1, vertices.shape[2])
+        corners = vertices.gather(1, corner).unflatten(1, (-1, 3))  # (B,68,3,3)
+        return (corners * bary[..., None]).sum(2)
 
     def albedo(self, coefficients: Tensor) -> Tensor:
         """(B,A) -> albedo map (B,3,R,R), sRGB values; row 0 is v = 1."""
@@ -225,6 +260,24 @@ class HeadModel(nn.Module):
     def skin_mask(self, raster: Raster) -> Tensor:
         """(B,H,W) bool: bare skin of face and ears, where a photograph shows albedo times light."""
         return self.part_mask(raster, "face", "ears")
+
+
+def _chain(rotations: Tensor, joints: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    """Per joint: world rotation (B,3,3), place (B,3), shift = place - rotation @ rest place (B,3).
+
+    rotations (B,J,3,3) are relative to the parent's, joints (B,J,3) the rest places.
+    """
+    turns: list[Tensor] = []
+    places: list[Tensor] = []
+    shifts: list[Tensor] = []
+    for j, parent in enumerate(PARENTS):
+        turn = rotations[:, j] if parent < 0 else turns[parent] @ rotations[:, j]
+        joint = joints[:, j]
+        place = joint if parent < 0 else shifts[parent] + (turns[parent] @ joint[..., None])[..., 0]
+        turns.append(turn)
+        places.append(place)
+        shifts.append(place - (turn @ joint[..., None])[..., 0])
+    return turns, places, shifts
 
 
 def expand_pairs(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
