@@ -62,8 +62,8 @@ def test_alignment_is_umeyamas_from_the_face_to_the_template() -> None:
     """A face that the template does not fit, a smile: with the fit the other way round the chip would show it smaller. The expected
     matrix is Umeyama's by the SVD, as scikit-image and insightface compute it."""
     picture, landmarks = face(20.0)
-    landmarks[0, 61, :2] += torch.tensor([-9.0, -6.0])
-    landmarks[0, 291, :2] += torch.tensor([12.0, -3.0])
+    landmarks[0, 61, :2] += torch.tensor([-22.0, -9.0])
+    landmarks[0, 291, :2] += torch.tensor([20.0, -5.0])
     source = landmarks[0, FIVE, :2].mean(dim=1).double()
     target = torch.tensor(TEMPLATE).double() + 0.5
     s, t = source - source.mean(0), target - target.mean(0)
