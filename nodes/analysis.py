@@ -16,9 +16,17 @@ from ..difffae.crop import FaceCrop, crop_square, extract
 from ..difffae.errors import ImageError
 from ..difffae.tracking import Track, faces_from_mediapipe, faces_in_boxes, follow_face, join_track, smooth_crops
 from .bundle import Bundle, each_chunk
+from .frames import common_batch, frames
 from .sockets import Crop
 
 CHUNK = 16  # frames at a time, which bounds the memory
+
+
+def identity_tokens(bundle: Bundle, crop: Crop) -> Tensor:
+    """(B,I), who is in each crop."""
+    network = bundle.identity
+    landmarks = crop.landmarks[..., :2].to(crop.picture.device)
+    return torch.cat([network.embed(crop.picture[part], landmarks[part]) for part in each_chunk(len(crop.picture), CHUNK)])
 
 
 def crop_faces(
@@ -75,14 +83,29 @@ def _per_frame(items: Sequence, batch: int, name: str) -> list:
     return items
 
 
-def as_crop(bundle: Bundle, pictures: Tensor, name: str = "image") -> Crop:
-    """Pictures that are crops already: squares of the model's size are taken as they are, anything else is cropped around its largest face."""
+def as_crop(bundle: Bundle, pictures: Tensor, crop: Crop | None = None, name: str = "image") -> Crop:
+    """Pictures (B,3,H,W) with their landmarks. Those of `crop` are used if it is given, else they are searched: in squares of the model's
+    size, which are taken as they are, or around the largest face of any other picture. Raises ImageError if crop and pictures differ."""
+    if crop is not None:
+        return _of_crop(crop, pictures, name)
     side = bundle.image_size
     if tuple(pictures.shape[-2:]) != (side, side):
         return crop_faces(bundle, pictures, name=name)
     track = _track(bundle, pictures, 0, False, None, None, name)
     squares = [FaceCrop(0, 0, side, side, side, side)] * len(pictures)
     return Crop(squares, pictures, torch.ones_like(pictures[:, :1]), track.landmarks, track.blendshapes)
+
+
+def _of_crop(crop: Crop, pictures: Tensor, name: str) -> Crop:
+    """The pixels of pictures (a crop that was worked on, or the crop itself) with the landmarks of a crop."""
+    have, need = (f"{shown.shape[-1]}x{shown.shape[-2]}" for shown in (pictures, crop.picture))
+    if have != need:
+        hint = "wire the crop picture of the same Crop Face, or leave crop unwired"
+        raise ImageError(f"{name}: is {have}, but crop is for {need}; {hint}")
+    batch = common_batch({name: len(pictures), "crop": len(crop.picture)})
+    squares = crop.squares if len(crop.squares) == batch else crop.squares * batch
+    rest = (frames(values.to(pictures.device), batch) for values in (pictures, crop.known, crop.landmarks, crop.blendshapes))
+    return Crop(squares, *rest)
 
 
 def estimate(bundle: Bundle, crop: Crop) -> FaceAttributes:

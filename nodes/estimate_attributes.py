@@ -34,4 +34,4 @@ class DiffFAEEstimateAttributes(io.ComfyNode):
         from .analysis import as_crop, estimate
         from .frames import to_pictures
 
-        return io.NodeOutput(estimate(difffae, as_crop(difffae, to_pictures(image)) if crop is None else crop))
+        return io.NodeOutput(estimate(difffae, as_crop(difffae, to_pictures(image), crop)))

@@ -26,8 +26,7 @@ class DiffFAEIdentityToken(io.ComfyNode):
 
     @classmethod
     def execute(cls, difffae, image, crop=None) -> io.NodeOutput:
-        from .analysis import as_crop
+        from .analysis import as_crop, identity_tokens
         from .frames import to_pictures
 
-        crop = as_crop(difffae, to_pictures(image)) if crop is None else crop
-        return io.NodeOutput(difffae.identity.embed(crop.picture, crop.landmarks[..., :2].to(crop.picture.device)))
+        return io.NodeOutput(identity_tokens(difffae, as_crop(difffae, to_pictures(image), crop)))

@@ -4,6 +4,7 @@ Fixtures (tests/comfy/conftest.py)
     comfy         Comfy, session: ComfyUI 0.30 with this pack as custom_nodes/difffae.
     comfy_floor   Comfy, session: ComfyUI 0.24, the oldest one supported.
     comfy_each    Comfy, session: both, one after the other; for the few tests that must hold on both.
+    pack          Pack, session: the nodes inside the tests' own process, without a server; see inprocess.py.
     browser       playwright Browser (Chromium), session.
     open_app      open_app(vue=False, node_types=(), size=(1400, 900), server=None) -> App: ComfyUI's page in the browser, see app.py.
 Tests get the markers `comfy` and `browser` from the fixtures that they use.

@@ -24,7 +24,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if Path(__file__).parent not in item.path.parents:
             continue
         used = set(getattr(item, "fixturenames", ()))
-        if used & {"comfy", "comfy_floor", "comfy_each"}:
+        if used & {"comfy", "comfy_floor", "comfy_each", "pack"}:
             item.add_marker("comfy")
         if used & {"browser", "open_app"}:
             item.add_marker("comfy")
@@ -65,6 +65,19 @@ def comfy_floor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Comfy]:
 @pytest.fixture(scope="session", params=["comfy", "comfy_floor"])
 def comfy_each(request: pytest.FixtureRequest) -> Comfy:
     return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="session")
+def pack(tmp_path_factory: pytest.TempPathFactory):
+    try:
+        installation = find()
+    except Missing as error:
+        _missing(str(error))
+    import inprocess  # here, because it needs torch
+
+    if (reason := inprocess.missing_for(installation)) is not None:
+        _missing(reason)
+    return inprocess.Pack(installation, tmp_path_factory.mktemp("pack"))
 
 
 @pytest.fixture(scope="session")
