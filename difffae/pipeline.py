@@ -24,7 +24,8 @@ from .crop import FaceCrop, crop_square, extract, paste
 from .errors import ConfigError, FaceChoiceError, NoFaceError
 from .estimate import LandmarkFit
 from .head import HeadModel
-from .identity import IdentityNetwork
+from .identity import IdentityEncoder
+from .identity_networks import load_identity
 from .landmark_offsets import LandmarkOffsets
 from .landmarks import FaceLandmarker
 from .model import EditModel
@@ -83,7 +84,7 @@ class DiffFAE:
         model: EditModel,
         head: HeadModel,
         landmarker: FaceLandmarker,
-        identity: IdentityNetwork,
+        identity: IdentityEncoder,
         device: str | torch.device = "cpu",
         checkpoint: CheckpointInfo | None = None,
     ) -> None:
@@ -96,13 +97,20 @@ class DiffFAE:
         self.estimator = LandmarkFit(self.head, offsets=LandmarkOffsets.load()).to(self.device).eval()
 
     @classmethod
-    def from_pretrained(cls, name: str | Path = "open-256", device: str | torch.device = "cpu") -> DiffFAE:
-        """Load a built-in model by name, or a checkpoint by path. Raises CheckpointError, or ConfigError for a missing device."""
+    def from_pretrained(
+        cls, name: str | Path = "open-256", device: str | torch.device = "cpu", identity: str | Path | None = None
+    ) -> DiffFAE:
+        """Load a built-in model by name, or a checkpoint by path.
+
+        identity: the file of the network that the model takes its identity tokens from (see identity_networks.load_identity), for models
+        that were not trained with the bundled one. Raises CheckpointError, or ConfigError for a missing device.
+        """
         if str(device).startswith("cuda") and not torch.cuda.is_available():
             raise ConfigError(f"device: '{device}' was asked for, but this PyTorch sees no CUDA device; use cpu")
         path = asset_path(BUILT_IN[str(name)]) if str(name) in BUILT_IN else Path(name)
         model = EditModel.load(path)
-        return cls(model, HeadModel.load(), FaceLandmarker.load(), IdentityNetwork.load(), device, CheckpointInfo.read(path))
+        encoder = load_identity(identity, model.identity)
+        return cls(model, HeadModel.load(), FaceLandmarker.load(), encoder, device, CheckpointInfo.read(path))
 
     @torch.no_grad()
     def analyse(self, image: Tensor, face: int | None = None, name: str = "image") -> Portrait:

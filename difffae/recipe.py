@@ -23,7 +23,7 @@ from torch import Tensor
 from . import __version__, xmp
 from .attributes import FaceAttributes
 from .errors import AttributeShapeError, ConfigError, ImageError
-from .identity import IdentityNetwork
+from .identity import IdentityEncoder
 from .images import opened
 from .landmarks import FaceLandmarker
 
@@ -200,7 +200,7 @@ def pnginfo(recipe: Recipe, extra: Mapping[str, str] | None = None) -> PngImageP
 
 
 @torch.no_grad()
-def identity_distances(landmarker: FaceLandmarker, identity: IdentityNetwork, before: Tensor, after: Tensor) -> list[float | None]:
+def identity_distances(landmarker: FaceLandmarker, identity: IdentityEncoder, before: Tensor, after: Tensor) -> list[float | None]:
     """How far each edited crop is from the person of its source crop; None where either shows no face.
 
     before (B or 1,3,S,S), after (B,3,S,S), RGB 0..1. Both are measured alike, so that an unchanged crop has the distance 0. With

@@ -24,6 +24,7 @@ def add(subparsers) -> None:
     parser.add_argument("--shards", type=positive, default=30, help="roundtrips: how many shards of 100 (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--model", help="roundtrips, synthetic, encode: a DiffFAE model; its first stage and slots are used")
+    parser.add_argument("--identity", metavar="FILE", help="encode: identity network, if the model's is not the bundled one")
     parser.set_defaults(run=run)
 
 
@@ -45,10 +46,12 @@ def run(arguments: argparse.Namespace) -> None:
 
             model = EditModel.load(arguments.model or asset_path("open-256.safetensors"))
         if arguments.step == "encode":
-            from ..identity import IdentityNetwork
+            from ..identity_networks import load_identity
 
             shards = sorted(arguments.input.glob("*.safetensors"))
-            prepare.encode_shards(shards, arguments.output, model.autoencoder, model.slots, IdentityNetwork.load())
+            prepare.encode_shards(
+                shards, arguments.output, model.autoencoder, model.slots, load_identity(arguments.identity, model.identity)
+            )
             return
         head = HeadModel.load().requires_grad_(False)
         if arguments.step == "fit":

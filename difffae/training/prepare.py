@@ -27,7 +27,7 @@ from ..crop import crop_square, extract
 from ..data.roundtrip import TargetOptions, random_targets, round_trip
 from ..estimate import LandmarkFit, inter_ocular
 from ..head import HeadModel
-from ..identity import IdentityNetwork
+from ..identity import IdentityEncoder
 from ..landmarks import BLENDSHAPE_NAMES
 from ..regions import layers
 from ..render import project, render
@@ -156,7 +156,7 @@ def _append(
 
 @torch.no_grad()
 def encode_shards(
-    pictures: Iterable[Path], output: Path, autoencoder: FirstStage, slots: SlotEncoder, identity: IdentityNetwork, batch: int = 4
+    pictures: Iterable[Path], output: Path, autoencoder: FirstStage, slots: SlotEncoder, identity: IdentityEncoder, batch: int = 4
 ) -> None:
     """Shards of pictures -> shards of latents, tokens, masks and identities; existing ones are kept."""
     from ..model import carry_latents
