@@ -14,6 +14,7 @@ from torch import Tensor
 from ..difffae.errors import ConfigError
 from .frames import common_batch, frames, to_pictures
 from .native_model import CARRIED, IDENTITY, RENDER, VALIDITY
+from .native_vae import DiffFAEVAE
 from .sockets import Carry, Tokens
 
 
@@ -21,8 +22,10 @@ def make_conditions(vae: Any, slots: Tokens, identity: Tensor, render: Tensor, c
     """Positive and negative CONDITIONING, and the LATENT to start from.
 
     vae: the first stage; render: IMAGE of the target, resized to the crop's side if need be. The noise of all frames is the first one's
-    (`batch_index`), so that they differ by their conditions only. Raises ImageError for unequal batches.
+    (`batch_index`), so that they differ by their conditions only. Raises ImageError for unequal batches, ConfigError for another model's VAE.
     """
+    if not isinstance(vae, DiffFAEVAE):
+        raise ConfigError("vae: is another model's; wire the VAE of Load DiffFAE")
     factor = vae.spacial_compression_encode()
     size = (slots.masks.shape[-2] * factor, slots.masks.shape[-1] * factor)
     if carry is not None and tuple(carry.image.shape[-2:]) != size:

@@ -48,6 +48,9 @@ class Network(nn.Module):
         render = extra.get(RENDER)
         if render is None or context is None or context.shape[-1] != config.token_size:
             raise ConfigError("conditioning: was not made for this model; wire the outputs of DiffFAE Conditioning into the sampler")
+        if not x.shape[1] == render.shape[1] == config.latent_channels:
+            have = f"the latents have {x.shape[1]} channels and the conditioning {render.shape[1]}, but this model has {config.latent_channels}"
+            raise ConfigError(f"latent_image: {have}; take model, vae and conditioning from one Load DiffFAE")
         if render.shape[-2:] != x.shape[-2:]:
             have, need = ("x".join(str(8 * side) for side in reversed(t.shape[-2:])) for t in (x, render))
             raise ConfigError(f"latent_image: is for {have} pixels, the conditioning for {need}; use the LATENT of DiffFAE Conditioning")
@@ -69,6 +72,14 @@ class Sampling(comfy.model_sampling.ModelSamplingDiscrete):
 
     def sigma(self, timestep: Tensor) -> Tensor:
         return super().sigma(timestep - self.first)
+
+    def percent_to_sigma(self, percent: float) -> float:
+        """The noise level after a share of the sampling, for nodes that act on a part of it."""
+        if percent <= 0:
+            return 999999999.9  # ComfyUI's own word for before the start
+        if percent >= 1:
+            return 0.0
+        return self.sigma(torch.tensor(self.first + (1 - percent) * (self.num_timesteps - 1))).item()
 
 
 class EpsilonSampling(Sampling, comfy.model_sampling.EPS):

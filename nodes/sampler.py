@@ -5,6 +5,9 @@ from __future__ import annotations
 import comfy.samplers
 from comfy_api.v0_0_2 import io
 
+# they end at the lowest noise of the model's schedule, which is far from none where the schedule ends in one last step
+STOP_SHORT = ("dpm_fast", "dpm_adaptive")
+
 
 class DiffFAESampler(io.ComfyNode):
     @classmethod
@@ -30,7 +33,11 @@ class DiffFAESampler(io.ComfyNode):
                 ),
                 io.Int.Input("steps", default=10, min=1, max=1000, tooltip="More steps take longer; beyond about 10 little changes."),
                 io.Combo.Input(
-                    "sampler_name", options=comfy.samplers.SAMPLER_NAMES, default="dpmpp_2m", advanced=True, tooltip="As in KSampler."
+                    "sampler_name",
+                    options=[name for name in comfy.samplers.SAMPLER_NAMES if name not in STOP_SHORT],
+                    default="dpmpp_2m",
+                    advanced=True,
+                    tooltip="As in KSampler, but for dpm_fast and dpm_adaptive, which stop before the noise is gone.",
                 ),
                 io.Combo.Input(
                     "scheduler", options=comfy.samplers.SCHEDULER_NAMES, default="normal", advanced=True, tooltip="As in KSampler."
@@ -42,7 +49,7 @@ class DiffFAESampler(io.ComfyNode):
                     max=1.0,
                     step=0.01,
                     advanced=True,
-                    tooltip="Below 1 the carried photograph is kept in part, and steps are saved; 0 returns it.",
+                    tooltip="Below 1 the carried photograph is kept in part: as many steps, over less of the noise. 0 returns it.",
                 ),
                 io.Float.Input(
                     "cfg",
@@ -65,8 +72,10 @@ class DiffFAESampler(io.ComfyNode):
     def execute(cls, model, vae, positive, latent, seed, steps, sampler_name, scheduler, denoise, cfg, negative=None) -> io.NodeOutput:
         from nodes import common_ksampler
 
-        if negative is None:
-            negative = positive
-            cfg = 1.0
+        from ..difffae.errors import ConfigError
+
+        if negative is None and cfg != 1:
+            raise ConfigError(f"cfg: is {cfg:g}, which needs negative; wire DiffFAE Conditioning's negative output, or set cfg to 1")
+        negative = positive if negative is None else negative
         (sampled,) = common_ksampler(model, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent, denoise=denoise)
         return io.NodeOutput(vae.decode(sampled["samples"]), sampled)
