@@ -118,9 +118,11 @@ class Graph:
         self.nodes.append(node)
         return node
 
-    def note(self, text: str, size: tuple[int, int], title: str = "Read me") -> Node:
+    def note(self, text: str, title: str = "Read me") -> Node:
+        """Markdown in a box that its text fills."""
         info = {"input": {}, "input_order": {}, "output": [], "output_name": []}
-        node = Node(len(self.nodes) + 1, "MarkdownNote", info, {"text": text.strip()}, {}, title, size)
+        lines = sum(-(-len(line) // 62) if line else 0.7 for line in text.strip().splitlines())
+        node = Node(len(self.nodes) + 1, "MarkdownNote", info, {"text": text.strip()}, {}, title, (440, 70 + round(19 * lines)))
         self.nodes.append(node)
         return node
 

@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image
 from workflow_graph import Workflow
 
-WIDTH, HEIGHT, GAP = 640, 300, 4
+WIDTH, HEIGHT, GAP = 640, 512, 4
 FRAMES = 4  # of an animation
 
 

@@ -92,10 +92,10 @@ class Chains:
         )
 
 
-def read_me(graph: Graph, name: str, size: tuple[int, int]) -> Node:
+def read_me(graph: Graph, name: str) -> Node:
     """The note of a workflow."""
     shared = {part: (NOTES / f"{part}.md").read_text(encoding="utf-8").strip() for part in ("limits", "own_picture")}
-    return graph.note((NOTES / f"{name}.md").read_text(encoding="utf-8").format(**shared), size)
+    return graph.note((NOTES / f"{name}.md").read_text(encoding="utf-8").format(**shared))
 
 
 def full_edit(graph: Graph) -> Picture:
@@ -118,7 +118,7 @@ def full_edit(graph: Graph) -> Picture:
         graph.node("PreviewImage", images=render["render"], title="Render of the target"),
     ]
     masks = [graph.node("MaskPreview", mask=face.slots[name], title=f"Mask: {name}") for name in ("face", "hair", "clothes", "background")]
-    note = read_me(graph, "full_edit", (420, 550))
+    note = read_me(graph, "full_edit")
     graph.group("Read me", GREY, [note])
     graph.group("1  Pictures", BLUE, [chains.loader, source, reference])
     graph.group("2  What is in them", GREEN, face.nodes, [wanted])
@@ -128,7 +128,7 @@ def full_edit(graph: Graph) -> Picture:
     graph.row(under=1)
     graph.group("Look inside: regions of the source", GREY, *([one] for one in masks))
     graph.group("Look inside: the photograph moved, what it could not show, the render", GREY, *([one] for one in previews))
-    return Picture(["astronaut", "naval officer", "Result"])
+    return Picture([["astronaut", "naval officer"], "Result"])
 
 
 def each_from_its_own_reference(graph: Graph) -> Picture:
@@ -142,7 +142,7 @@ def each_from_its_own_reference(graph: Graph) -> Picture:
         "DiffFAEComposeAttributes",
         source=face.attributes,
         **{kind: one["attributes"] for kind, one in wanted.items()},
-        **{"pose_strength": 0.6, "expression_strength": 0.6, "light_strength": 0.4},
+        **{"pose_strength": 0.6, "expression_strength": 0.4, "light_strength": 0.4},
     )
     target = compose["attributes"]
     render, carry, told = chains.condition(face, target)
@@ -150,14 +150,14 @@ def each_from_its_own_reference(graph: Graph) -> Picture:
     report = chains.report(face, pasted["image"])
     save = chains.save(pasted["image"], "DiffFAE/each_reference", target, report[0])
     closer = chains.closer(face, pasted)
-    note = read_me(graph, "each_from_its_own_reference", (420, 400))
+    note = read_me(graph, "each_from_its_own_reference")
     graph.group("Read me", GREY, [note])
     graph.group("1  Pictures", BLUE, [chains.loader, source, *references.values()])
     graph.group("2  What is in them", GREEN, face.nodes, list(wanted.values()))
     graph.group("3  What is wanted", AMBER, [compose, render, carry])
     graph.group("4  Paint", RED, [told, sampler, pasted])
     graph.group("5  Result", VIOLET, [save, *report], closer)
-    return Picture(["Before", list(names.values()), "After"])
+    return Picture([["Before", *names.values()], "After"])
 
 
 def edit_by_numbers(graph: Graph) -> Picture:
@@ -174,7 +174,7 @@ def edit_by_numbers(graph: Graph) -> Picture:
     sampler, pasted = chains.paint(face, told, carry)
     report = chains.report(face, pasted["image"])
     save = chains.save(pasted["image"], "DiffFAE/by_numbers", target, report[0])
-    note = read_me(graph, "edit_by_numbers", (420, 400))
+    note = read_me(graph, "edit_by_numbers")
     graph.group("Read me", GREY, [note])
     graph.group("1  Picture", BLUE, [chains.loader, source])
     graph.group("2  What is in it", GREEN, face.nodes)
@@ -202,14 +202,14 @@ def swap_hair_clothes_background(graph: Graph) -> Picture:
     save = chains.save(pasted["image"], "DiffFAE/swap", face.attributes, report[0])
     closer = chains.closer(face, pasted)
     changed = graph.node("MaskPreview", mask=carry["valid"], title="Black: repainted")
-    note = read_me(graph, "swap_hair_clothes_background", (420, 440))
+    note = read_me(graph, "swap_hair_clothes_background")
     graph.group("Read me", GREY, [note])
     graph.group("1  Pictures", BLUE, [chains.loader, source, *references.values()])
     graph.group("2  What is in them", GREEN, face.nodes, [one for pair in tokens.values() for one in pair])
     graph.group("3  Which regions", AMBER, swaps, [render, carry, changed])
     graph.group("4  Paint", RED, [told, sampler, pasted])
     graph.group("5  Result", VIOLET, [save, *report], closer)
-    return Picture(["Before", list(names.values()), "After"])
+    return Picture([["Before", *names.values()], "After"])
 
 
 def swap_and_edit(graph: Graph) -> Picture:
@@ -239,14 +239,14 @@ def swap_and_edit(graph: Graph) -> Picture:
     report = chains.report(face, pasted["image"])
     save = chains.save(pasted["crop"], "DiffFAE/swap_and_edit", target, report[0])
     before = graph.node("PreviewImage", images=face.crop["crop"], title="Before")
-    note = read_me(graph, "swap_and_edit", (420, 410))
+    note = read_me(graph, "swap_and_edit")
     graph.group("Read me", GREY, [note])
     graph.group("1  Pictures", BLUE, [chains.loader, source, reference])
     graph.group("2  What is in them", GREEN, face.nodes, [*tokens, wanted])
     graph.group("3  What is wanted", AMBER, [swap, compose], [adjust], [render, carry])
     graph.group("4  Paint", RED, [told, sampler, pasted])
     graph.group("5  Result", VIOLET, [save, *report], [before])
-    return Picture(["Before", "naval officer", "Result"])
+    return Picture([["Before", "naval officer"], "Result"])
 
 
 def native_ksampler(graph: Graph) -> Picture:
@@ -295,7 +295,7 @@ def native_ksampler(graph: Graph) -> Picture:
         "ImageCompositeMasked", destination=pasted["crop"], source=blurred["IMAGE"], mask=after["background"], x=0, y=0, resize_source=False
     )
     preview_portrait = node("PreviewImage", images=portrait["IMAGE"], title="Blurred background")
-    note = read_me(graph, "native_ksampler", (420, 430))
+    note = read_me(graph, "native_ksampler")
     graph.group("Read me", GREY, [note])
     graph.group("1  Pictures", BLUE, [chains.loader, source, reference])
     graph.group("2  What is in them", GREEN, face.nodes, [wanted])
@@ -311,7 +311,7 @@ def native_ksampler(graph: Graph) -> Picture:
         [pasted_inpainted, preview_inpainted],
     )
     graph.group("Masks with stock nodes", GREEN, [after, blurred], [portrait, preview_portrait])
-    return Picture(["astronaut", "naval officer", "Result", "Blurred background"])
+    return Picture([["astronaut", "naval officer", "Result"], "Blurred background"])
 
 
 def video_frames(graph: Graph) -> Picture:
@@ -369,7 +369,7 @@ def video_frames(graph: Graph) -> Picture:
             title="The actor's frames",
         ),
     ]
-    note = read_me(graph, "video_frames", (440, 550))
+    note = read_me(graph, "video_frames")
     graph.group("Read me", GREY, [note])
     graph.group("1  The driving frames", BLUE, [chains.loader, actor, load, frames], [actor_crop, actor_face], [sweep, played])
     graph.group("2  Read and smooth them", GREEN, [followed, read, smooth])
@@ -404,7 +404,7 @@ def relight_sweep(graph: Graph) -> Picture:
     single = node("RebatchImages", images=pasted["crop"], batch_size=1)
     grid = node("ImageGrid", images=single["IMAGE"], columns=4, cell_width=256, cell_height=256, padding=4)
     sheet = node("SaveImage", images=grid["images"], filename_prefix="DiffFAE/relight_grid", title="All frames")
-    note = read_me(graph, "relight_sweep", (420, 390))
+    note = read_me(graph, "relight_sweep")
     graph.group("Read me", GREY, [note])
     graph.group("1  Picture", BLUE, [chains.loader, source])
     graph.group("2  What is in it", GREEN, face.nodes)

@@ -68,12 +68,12 @@ def test_template_browser_shows_them(comfy: Comfy, open_app, tmp_path):
             assert np.asarray(thumbnail).std() > 20
     app = open_app(node_types=NEEDS_NODES, size=(1600, 1000))
     app.page.evaluate("app.extensionManager.command.execute('Comfy.BrowseTemplates')")
-    app.page.get_by_text("difffae", exact=False).first.click()
-    app.page.wait_for_timeout(1500)
-    thumbnails = (
-        "[...document.images].filter(image => image.src.includes('/workflow_templates/difffae/') && image.naturalWidth > 500).length"
-    )
-    assert app.page.evaluate(thumbnails) > 0
+    app.page.locator("nav, aside").get_by_text("difffae", exact=True).click()
+    app.page.get_by_text("difffae", exact=True).nth(1).wait_for()  # the title above the pictures
+    for name in names:
+        app.page.get_by_text(name, exact=True).wait_for()
+    shown = "[...document.images].filter(image => image.src.startsWith('blob:') && image.naturalWidth >= 560).length"
+    app.page.wait_for_function(f"{shown} == {len(names)}")
     app.screenshot(tmp_path / "templates.png", fit=False)
     assert app.foreign_requests == []
 

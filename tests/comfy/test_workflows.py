@@ -141,9 +141,9 @@ def test_each_from_its_own_reference(comfy: Comfy):
     result = comfy.run(graph)
     pose, expression, light = (numbers(result, reports[kind]) for kind in reports)
     assert pose["identity"] < 0.5
-    # strengths are 0.6, 0.6 and 0.4: that share should have arrived
+    # strengths are 0.6, 0.4 and 0.4: about that share should have arrived
     assert pose["yaw"] < 0.6 * pose["yaw before"]
-    assert expression["expression quotient"] < 0.85
+    assert expression["expression quotient"] < 0.9
     assert light["light quotient"] < 0.85
 
 
@@ -258,6 +258,24 @@ def test_video_frames(comfy: Comfy, astronaut):
     saved = result.outputs[find(graph, "SaveAnimatedWEBP", "Result")]["images"][0]
     with Image.open(comfy.base / "output" / saved["subfolder"] / saved["filename"]) as animation:
         assert (animation.format, animation.n_frames) == ("WEBP", 12)
+
+
+def test_video_file_as_its_note_says(comfy: Comfy):
+    """Load Video and Get Video Components in place of the frames that the workflow makes itself."""
+    graph = prompt("video_frames")
+    played, followed = find(graph, "DiffFAECarryPhoto", "Frames of the actor"), find(graph, "DiffFAECropFace", "Follow the face")
+    graph[find(graph, "DiffFAESweepAttributes")]["inputs"]["frames"] = 4
+    film = copy.deepcopy(graph)
+    video = added(film, "CreateVideo", images=[played, 0], fps=10.0)
+    file = added(film, "SaveVideo", video=[video, 0], filename_prefix="actor", format="mp4", codec="h264")
+    saved = comfy.run(film, partial_execution_targets=[file]).outputs[file]["images"][0]
+    (comfy.base / "output" / saved["subfolder"] / saved["filename"]).rename(comfy.base / "input" / "actor.mp4")
+    loaded = added(graph, "LoadVideo", file="actor.mp4")
+    parts = added(graph, "GetVideoComponents", video=[loaded, 0])
+    graph[followed]["inputs"]["image"] = [parts, 0]
+    frames = seen(graph, find(graph, "DiffFAEPasteBack"))
+    pictures = comfy.run(graph, partial_execution_targets=[frames]).images(frames)
+    assert [frame.size for frame in pictures] == [(384, 384)] * 4
 
 
 def test_relight_sweep(comfy: Comfy):
