@@ -98,18 +98,24 @@ def table(schema: Schema, texts: Texts, language: str) -> tuple[str, str]:
     rows = [COLUMNS[language][0], "|---|---|"]
     for name, kind, options, optional in inputs(schema):
         shown = texts["inputs"][name]
-        rows.append(f"| {label(name, shown['name'])} | {shown['tooltip']} *{describe(kind, options, optional, WORDS[language])}* |")
+        rows.append(f"| {label(name, shown['name'])} | {shown['tooltip']} *{describe(kind, options, optional, language)}* |")
     if len(rows) == 2:
         rows = []
     ends = [COLUMNS[language][1], "|---|---|"]
     for index, (name, kind) in enumerate(zip(schema["output_name"], schema["output"], strict=True)):
         shown = texts["outputs"][str(index)]
-        ends.append(f"| {label(name, shown['name'])} | {shown['tooltip']} *{kind}* |")
+        ends.append(f"| {label(name, shown['name'])} | {shown['tooltip']} *{type_name(kind, language)}* |")
     return "\n".join(rows), "\n".join(ends)
 
 
-def describe(kind: str, options: Mapping[str, Any], optional: bool, words: Mapping[str, str]) -> str:
-    parts = [words["choices"] if kind == "COMBO" else kind]
+def type_name(kind: str, language: str) -> str:
+    """As the page names the type of a socket; a long word would widen the column beyond the page."""
+    return read_json(LOCALES / language / "main.json")["dataTypes"].get(kind, kind.replace("_", " "))
+
+
+def describe(kind: str, options: Mapping[str, Any], optional: bool, language: str) -> str:
+    words = WORDS[language]
+    parts = [words["choices"] if kind == "COMBO" else type_name(kind, language)]
     if optional:
         parts.append(words["optional"])
     if kind in NUMBERS and "min" in options:
@@ -141,7 +147,7 @@ def as_json(values: Mapping[str, Any]) -> str:
 
 def build(schemas: Mapping[str, Schema]) -> tuple[dict[Path, str], list[str]]:
     """Files as they should be, and what is wrong with those written by hand."""
-    texts = {"en": {name: english(schema) for name, schema in schemas.items()}, "zh": read_json(LOCALES / "zh" / "nodeDefs.json")}
+    texts = {"en": {name: english(schemas[name]) for name in sorted(schemas)}, "zh": read_json(LOCALES / "zh" / "nodeDefs.json")}
     files = {LOCALES / "en" / "nodeDefs.json": as_json(texts["en"])}
     here, there, seen = flat(texts["en"]), flat(texts["zh"]), read_json(LOCALES / "zh" / "translated.json")
     problems = [f"locales/zh/nodeDefs.json: {key} is missing; English: {here[key]}" for key in here.keys() - there.keys()]
