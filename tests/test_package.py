@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import difffae
 
+ROOT = Path(difffae.__file__).parents[1]
+
 
 def run(code: str) -> str:
-    result = subprocess.run(
-        [sys.executable, "-c", code], cwd=Path(difffae.__file__).parents[1], capture_output=True, text=True, timeout=120
-    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr
     return result.stdout.strip()
 
@@ -42,12 +45,72 @@ def test_public_names_are_those_of_their_modules():
 
 
 def test_notice_is_what_the_parts_say_and_names_every_asset():
-    root = Path(difffae.__file__).parents[1]
-    if not (root / "NOTICE").is_file():
+    if not (ROOT / "NOTICE").is_file():
         pytest.skip("an installed package has no NOTICE beside it")
-    result = subprocess.run([sys.executable, "scripts/build_notice.py", "--check"], cwd=root, capture_output=True, text=True, timeout=60)
+    result = subprocess.run([sys.executable, "scripts/build_notice.py", "--check"], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert result.returncode == 0, result.stderr
-    text = (root / "NOTICE").read_text(encoding="utf-8")
-    assets = [path.name for path in (root / "difffae" / "assets").iterdir() if path.is_file() and not path.name.startswith(("__", "."))]
+    text = (ROOT / "NOTICE").read_text(encoding="utf-8")
+    assets = [path.name for path in (ROOT / "difffae" / "assets").iterdir() if path.is_file() and not path.name.startswith(("__", "."))]
     assert len(assets) >= 6
     assert not [name for name in assets if f"difffae/assets/{name}" not in text]
+
+
+def project() -> dict:
+    tomllib = pytest.importorskip("tomllib", reason="needs Python 3.11")
+    path = ROOT / "pyproject.toml"
+    if not path.is_file():
+        pytest.skip("an installed package has no pyproject.toml beside it")
+    return tomllib.loads(path.read_text(encoding="utf-8"))
+
+
+def test_registry_metadata_is_complete():
+    data = project()
+    comfy = data["tool"]["comfy"]
+    assert (comfy["PublisherId"], comfy["DisplayName"], comfy["requires-comfyui"]) == ("difffae", "DiffFAE", ">=0.24.0")
+    # the registry reads the version from this file by a regular expression
+    version = ROOT / comfy["version"]["path"]
+    assert f'__version__ = "{difffae.__version__}"' in version.read_text(encoding="utf-8").splitlines()
+    repository = data["project"]["urls"]["Repository"]
+    assert data["project"]["urls"]["Issues"] == f"{repository}/issues"
+    raw = repository.replace("github.com", "raw.githubusercontent.com") + "/main/"
+    sizes = {}
+    for key in ("Icon", "Banner"):
+        assert comfy[key].startswith(raw)
+        with Image.open(ROOT / comfy[key].removeprefix(raw)) as picture:
+            sizes[key] = picture.size
+    assert sizes["Icon"][0] == sizes["Icon"][1] <= 400
+    assert sizes["Banner"][0] * 9 == sizes["Banner"][1] * 21
+
+
+def listed(*options: str) -> set[str]:
+    if not (ROOT / ".git").exists() or shutil.which("git") is None:
+        pytest.skip("needs the git repository")
+    answer = subprocess.run(["git", "ls-files", "-z", *options], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    return set(filter(None, answer.stdout.split("\0")))
+
+
+def test_the_packed_archive_holds_all_that_runs_and_nothing_else():
+    dropped = listed("-c", "-i", "--exclude-from=.comfyignore")
+    kept = listed() - dropped
+    shown = {"README.md", "LICENSE", "NOTICE", "CHANGELOG.md", "__init__.py", "pyproject.toml", "requirements.txt"}
+    folders = {"difffae", "nodes", "web", "locales", "workflows", "subgraphs", "docs"}
+    assert sorted(name for name in kept if "/" not in name) == sorted(shown)
+    assert {name.split("/")[0] for name in kept if "/" in name} == folders
+    assert "difffae/assets/open-256.safetensors" in kept
+    needed = tuple(f"{folder}/" for folder in folders - {"docs"})
+    assert {name for name in dropped if name.startswith(needed)} == {"locales/zh/translated.json"}
+    # every pattern drops something: one with a mistake drops nothing
+    patterns = [line for line in (ROOT / ".comfyignore").read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+    for pattern in patterns:
+        assert listed("-c", "-i", f"--exclude={pattern}"), pattern
+
+
+def test_readme_names_every_node_and_workflow():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    nodes = re.findall(r'node_id="(DiffFAE\w+)"', "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "nodes").glob("*.py")))
+    rows = re.findall(r"^\| (\w+) \|", text, re.MULTILINE)
+    assert sorted(row for row in rows if row.startswith("DiffFAE")) == sorted(nodes)
+    workflows = [path.stem for path in (ROOT / "workflows").glob("*.json")]
+    assert sorted(row for row in rows if row[0].isdigit()) == sorted(workflows)
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", text)
+    assert [link for link in links if not (ROOT / link).is_file()] == []
