@@ -143,6 +143,8 @@ def opened(comfy: Comfy, open_app):
 
     def open_(vue: bool, *nodes: str) -> App:
         app = open_app(vue=vue, node_types=["DiffFAEAdjustAttributes", "LoadImage"], size=(1400, 1100))
+        # the page still opens its first workflow, which would take ours away again
+        app.page.wait_for_function("() => !app.extensionManager.spinner && app.extensionManager.workflow?.activeWorkflow", timeout=60_000)
         app.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
         app.page.evaluate("prompt => app.loadApiJson(prompt, 'test')", prompt(comfy.upload("difffae/assets/source.png"), *nodes))
         app.page.wait_for_function("count => app.graph._nodes.length === count", arg=6 + len(nodes or (NODE,)))
