@@ -121,8 +121,8 @@ class Graph:
     def note(self, text: str, title: str = "Read me") -> Node:
         """Markdown in a box that its text fills."""
         info = {"input": {}, "input_order": {}, "output": [], "output_name": []}
-        lines = sum(-(-len(line) // 62) if line else 0.7 for line in text.strip().splitlines())
-        node = Node(len(self.nodes) + 1, "MarkdownNote", info, {"text": text.strip()}, {}, title, (440, 70 + round(19 * lines)))
+        lines = sum(-(-len(line) // 72) if line else 0.8 for line in text.strip().splitlines())
+        node = Node(len(self.nodes) + 1, "MarkdownNote", info, {"text": text.strip()}, {}, title, (440, 80 + round(17 * lines)))
         self.nodes.append(node)
         return node
 
