@@ -71,7 +71,7 @@ def _box_lists(bboxes: Any) -> list[list[dict]]:
     """BOUNDING_BOX as one list per frame; core gives a box, a list of boxes, or lists of lists."""
     if isinstance(bboxes, Mapping):
         return [[dict(bboxes)]]
-    if bboxes and isinstance(bboxes[0], Mapping):
+    if not bboxes or isinstance(bboxes[0], Mapping):  # an empty list is one frame in which nothing was found
         return [list(bboxes)]
     return [list(some) for some in bboxes]
 
