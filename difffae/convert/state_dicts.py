@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
@@ -82,20 +83,28 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path}: not a complete safetensors file ({error}); download it again") from error
 
 
-def _read_torch(path: Path) -> dict[str, Tensor]:
+def load_torch(path: Path) -> Any:
+    """The content of a file of torch.save, tensors and plain containers only. Raises CheckpointError."""
     is_zip = zipfile.is_zipfile(path)
     try:
         with ExitStack() as stack:
             if is_zip:
                 stack.enter_context(torch.serialization.safe_globals(_placeholders(path)))
             # mapped files are read tensor by tensor, so that 4 GB of optimizer state cost nothing
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except Exception as error:  # a damaged or hostile pickle may raise anything; whatever it is, the file is unusable
-        reason = " ".join(str(error).split()).partition(" (1) ")[0][:200]
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        # PyTorch's own text recommends to run the file after all
+        reason = f"it names {named[1]}" if named else " ".join(str(error).split()).partition("Weights only load failed")[0][:200]
+        reason = reason or type(error).__name__
         raise CheckpointError(
             f"{path}: not a complete PyTorch weights file, or one that holds more than weights ({reason}); download it again, or use "
             "its .safetensors version"
         ) from error
+
+
+def _read_torch(path: Path) -> dict[str, Tensor]:
+    content = load_torch(path)
     while isinstance(content, Mapping) and (nest := _nest(content)) is not None:
         content = content[nest]
     if not isinstance(content, Mapping):

@@ -22,7 +22,8 @@ import torch
 
 from ..errors import CheckpointError
 
-LARGEST_FILE = 4 << 30  # bytes; FLAME's pickles have 50 MB
+LARGEST_PICKLE = 1 << 30  # bytes; FLAME's have 50 MB
+LARGEST_ARCHIVE = 4 << 30  # bytes unpacked; FLAME_albedo_from_BFM.npz has two spaces of 600 MB
 LARGEST_ARRAY = 1 << 29  # numbers in one array
 # 'u4', '<f8', '|b1', 'S12' ...: the plain types; records and nested types are refused
 PLAIN_KINDS = {"b", "i", "u", "f", "c", "S", "U", "O"}
@@ -245,10 +246,9 @@ def _prescan(data: bytes) -> None:
             raise _Refused(f"the instruction {opcode.name}")
         if opcode.name == "GLOBAL":
             _lookup(*str(argument).split(" ", 1))
-        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT"):
-            # writers count upwards, with gaps where they dropped unused entries
-            if argument is None or argument > 4 * len(data):
-                raise _Refused("a memo number that is out of range")
+        # writers count what they remember, so that a number is smaller than the file
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and not 0 <= int(str(argument)) <= len(data):
+            raise _Refused("a memo number that is out of range")
 
 
 def unpickle(data: bytes, path: Path) -> Any:
@@ -355,7 +355,7 @@ def _read(path: Path) -> bytes:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file; check the path")
     size = path.stat().st_size
-    if size > LARGEST_FILE:
+    if size > LARGEST_PICKLE:
         raise CheckpointError(f"{path}: {size >> 20} MiB is too large for a file of this kind; check that it is the right one")
     return path.read_bytes()
 
@@ -388,7 +388,7 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     try:
         with zipfile.ZipFile(path) as archive:
             total = sum(entry.file_size for entry in archive.infolist())
-        if total > LARGEST_FILE:
+        if total > LARGEST_ARCHIVE:
             raise ValueError(f"{total >> 20} MiB unpacked, too large for a file of this kind")
         with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}

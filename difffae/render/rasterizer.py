@@ -10,10 +10,14 @@ triangle are drawn; the smallest z wins, and of equal z the lower face index.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor
 
+from ..errors import ConfigError
+
+BACKENDS = ("auto", "torch", "pytorch3d")
 EPSILON = 1e-8
 CHUNK = 4_000_000  # candidate pixels handled at a time: bounds memory at large sizes
 
@@ -32,11 +36,18 @@ class Raster:
         return self.face >= 0
 
 
-def rasterize(points: Tensor, faces: Tensor, height: int, width: int) -> Raster:
+def rasterize(points: Tensor, faces: Tensor, height: int, width: int, backend: str = "torch") -> Raster:
     """points (B,V,3): x right, y down in -1..1, z smaller = nearer; faces (F,3).
 
-    Barycentrics and depth are differentiable with respect to the points; which face is seen is not.
+    Barycentrics and depth are differentiable with respect to the points; which face is seen is not. backend is "torch", "pytorch3d",
+    or "auto": pytorch3d for points on a GPU if it is installed, else torch. Raises ConfigError for another one, or one not installed.
     """
+    if backend not in BACKENDS:
+        raise ConfigError(f"rasterizer backend '{backend}': unknown; choose from {', '.join(BACKENDS)}")
+    if backend == "pytorch3d" or (backend == "auto" and points.is_cuda and find_spec("pytorch3d") is not None):
+        from .pytorch3d_backend import rasterize as rasterize_pytorch3d
+
+        return rasterize_pytorch3d(points, faces, height, width)
     face = _nearest_faces(points.detach().float(), faces, height, width)
     flat, batch = _covered(face)
     number = face.view(-1)[flat]

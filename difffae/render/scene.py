@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -17,13 +18,15 @@ from .rasterizer import Raster, interpolate, rasterize
 from .shading import project, sh_shading, vertex_normals
 
 if TYPE_CHECKING:
+    from ..detail import DetailSurface
     from ..head import HeadModel
 
 
 @dataclass(frozen=True)
 class Render:
     """image (B,3,H,W) albedo times shading, zero background, may leave 0..1 slightly; mask (B,1,H,W) 0 or 1;
-    normals (B,3,H,W) interpolated world normals, zero outside; depth (B,H,W); raster."""
+    normals (B,3,H,W) world normals that the light fell on (the mesh's, interpolated, or the detail normals), zero outside;
+    depth (B,H,W); raster."""
 
     image: Tensor
     mask: Tensor
@@ -32,15 +35,32 @@ class Render:
     raster: Raster
 
 
-def render(head: HeadModel, attributes: FaceAttributes, size: int | tuple[int, int]) -> Render:
-    """Render faces at `size` (side, or height and width). Raises HeadModelMismatchError for another head's attributes."""
+def render(
+    head: HeadModel,
+    attributes: FaceAttributes,
+    size: int | tuple[int, int],
+    detail: DetailSurface | None = None,
+    backend: str = "torch",
+) -> Render:
+    """Render faces at `size` (side, or height and width).
+
+    With a detail surface and attributes that have a detail code, the texture is lit in UV on the detail normals and then sampled, so that
+    wrinkles show and follow the light. backend as in `rasterize`. Raises HeadModelMismatchError for another head's attributes.
+    """
     if attributes.head != head.name:
         raise HeadModelMismatchError(f"attributes: made for head model '{attributes.head}', but '{head.name}' renders; load that head")
     height, width = (size, size) if isinstance(size, int) else size
     vertices = head(attributes.shape, attributes.expression, attributes.pose)
-    raster = rasterize(project(vertices, attributes.camera), head.faces, height, width)
+    raster = rasterize(project(vertices, attributes.camera), head.faces, height, width, backend)
+    normals_v = vertex_normals(vertices, head.faces)
+    if detail is not None and attributes.detail is not None:
+        maps = detail(attributes, vertices, normals_v)
+        both = torch.cat([maps.texture, maps.normals], 1)
+        mask = raster.mask[:, None].to(both.dtype)
+        seen = F.grid_sample(both, head.uv_grid(raster).to(both.dtype), padding_mode="zeros", align_corners=False) * mask
+        return Render(seen[:, :3], mask, seen[:, 3:], raster.depth, raster)
     # not renormalised after interpolation, as in DECA
-    normals = interpolate(raster, head.faces, vertex_normals(vertices, head.faces))
+    normals = interpolate(raster, head.faces, normals_v)
     mask = raster.mask[:, None].to(normals.dtype)
     texture = head.albedo(attributes.albedo)
     albedo = F.grid_sample(texture, head.uv_grid(raster).to(texture.dtype), padding_mode="zeros", align_corners=False)
