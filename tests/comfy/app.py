@@ -30,7 +30,9 @@ FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 ]
+# before its first workflow is open, the page would put that one in the place of a graph that a test loads
 READY = """types => window.app?.extensionManager && window.app.canvas && window.LiteGraph
+    && !window.app.extensionManager.spinner && window.app.extensionManager.workflow?.activeWorkflow
     && types.every(type => type in window.LiteGraph.registered_node_types)"""
 # otherwise the page opens with ComfyUI's default workflow and looks its models up on another host
 EMPTY = {"last_node_id": 0, "last_link_id": 0, "nodes": [], "links": [], "groups": [], "config": {}, "extra": {}, "version": 0.4}
