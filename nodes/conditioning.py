@@ -20,7 +20,7 @@ class DiffFAEConditioning(io.ComfyNode):
             inputs=[
                 io.Vae.Input("vae", tooltip="From Load DiffFAE: encodes render and photograph."),
                 TokensSocket.Input("slots", tooltip="What face, hair, clothes and background look like."),
-                IdentitySocket.Input("identity", tooltip="Who it is."),
+                IdentitySocket.Input("identity", tooltip="Who it is, from Identity Token."),
                 io.Image.Input("render", tooltip="Textured render of the target attributes: pose, expression and light to reach."),
                 CarrySocket.Input(
                     "carry",

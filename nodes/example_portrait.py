@@ -30,7 +30,7 @@ class DiffFAEExamplePortrait(io.ComfyNode):
                     tooltip="Two photographs (astronaut, naval officer) and three rendered people: one turned, one surprised, one lit from the left.",
                 ),
             ],
-            outputs=[io.Image.Output("image", display_name="image", tooltip="The picture.")],
+            outputs=[io.Image.Output("image", display_name="image", tooltip="The portrait, RGB.")],
         )
 
     @classmethod

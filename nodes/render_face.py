@@ -37,7 +37,7 @@ class DiffFAERenderFace(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Image.Output("render", display_name="render", tooltip="On black."),
+                io.Image.Output("render", display_name="render", tooltip="The head on black."),
                 io.Mask.Output("mask", display_name="mask", tooltip="1 where the head is."),
                 io.Image.Output(
                     "normals", display_name="normals", tooltip="Normals as colours: x right, y up, z to the viewer, -1..1 as 0..1."
