@@ -35,7 +35,7 @@ class DiffFAEAdjustAttributes(io.ComfyNode):
                 _slider("jaw_open", 1.0, 0.01, "Up opens the mouth. What is inside is invented."),
                 _slider("blink", 1.0, 0.01, "Up closes the eyes, down opens them wide."),
                 _slider("brow_up", 1.0, 0.01, "Up raises the brows, down knits them."),
-                _slider("gaze_x", 1.0, 0.01, "Positive turns the eyes to the right of the image."),
+                _slider("gaze_x", 1.0, 0.01, "Positive turns the eyes to the right of the image, negative to the left."),
                 _slider("gaze_y", 1.0, 0.01, "Positive turns the eyes up, negative down."),
                 io.Boolean.Input(
                     "relight", default=False, tooltip="Off keeps the picture's own light. On sets the light to the three numbers below."
