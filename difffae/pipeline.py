@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .acceleration import FastDenoiser, accelerate
 from .adjust import Adjustments, adjust
 from .attributes import FaceAttributes, compose
 from .carry import Carried, carry
@@ -94,6 +95,7 @@ class DiffFAE:
         self.head = head.to(self.device).eval()
         self.landmarker = landmarker.to(self.device).eval()
         self.identity = identity.to(self.device).eval()
+        self.accelerate("eager")
         self.estimator = LandmarkFit(self.head, offsets=LandmarkOffsets.load()).to(self.device).eval()
 
     @classmethod
@@ -111,6 +113,12 @@ class DiffFAE:
         model = EditModel.load(path)
         encoder = load_identity(identity, model.identity)
         return cls(model, HeadModel.load(), FaceLandmarker.load(), encoder, device, CheckpointInfo.read(path))
+
+    def accelerate(self, mode: str) -> None:
+        """From now on run the denoiser and the decoder "eager", "compiled", "graphed" or "compiled-graphed" (see `acceleration`). The
+        first edit afterwards takes longer. Raises ConfigError."""
+        self._predict = FastDenoiser(self.model.denoiser, mode, self.device)
+        self._decode = accelerate(self.model.autoencoder.decode, mode, self.device)
 
     @torch.no_grad()
     def analyse(self, image: Tensor, face: int | None = None, name: str = "image") -> Portrait:
@@ -282,7 +290,7 @@ class DiffFAE:
     ) -> Tensor:
         latents = None if start is None or start_strength == 1 else self.model.autoencoder.encode(start)
         drawn = sample(
-            self.model.denoiser,
+            self._predict,
             conditions,
             steps,
             sampler,
@@ -291,7 +299,7 @@ class DiffFAE:
             start_strength=1.0 if latents is None else start_strength,
             callback=None if progress is None else (lambda done, total, _: progress(done, total)),
         )
-        return self.model.autoencoder.decode(drawn).clamp(0, 1)
+        return self._decode(drawn).clamp(0, 1)
 
     def _result(
         self, portrait: Portrait, edited: Tensor, shown: Render, masks: Tensor, wanted: FaceAttributes, carried: Carried, weight: Tensor
