@@ -15,10 +15,12 @@ from torch import Tensor
 
 from .attributes import FaceAttributes
 from .crop import FaceCrop
-from .errors import FaceChoiceError, NoFaceError
+from .errors import ConfigError, FaceChoiceError, NoFaceError
 from .landmarks import BLENDSHAPE_NAMES, Face, FaceLandmarker, face_roi
 from .rotations import axis_angle_to_matrix, matrix_to_axis_angle
 
+POINTS = 478
+BOX_HINT = "boxes with x, y, width and height in pixels are needed"
 BOX_ENLARGE = 1.5  # side of the landmark network's first crop over the longer side of a box that somebody else found
 
 
@@ -82,7 +84,7 @@ def faces_from_mediapipe(frames: Sequence[Sequence[Mapping[str, Any]]], device: 
     """The faces of ComfyUI's FACE_LANDMARKS, largest first.
 
     A face there has `landmarks_xy` (478,2) in picture pixels, `landmarks_3d` (478,3) in units of a 192-pixel crop, and `blendshapes` by
-    name. The depth is brought to picture pixels by the ratio of the two spreads.
+    name. The depth is brought to picture pixels by the ratio of the two spreads. Raises ConfigError for faces of other points.
     """
     result = []
     for faces in frames:
@@ -90,6 +92,8 @@ def faces_from_mediapipe(frames: Sequence[Sequence[Mapping[str, Any]]], device: 
         for face in faces:
             plane = torch.as_tensor(face["landmarks_xy"], dtype=torch.float32, device=device)
             solid = torch.as_tensor(face["landmarks_3d"], dtype=torch.float32, device=device)
+            if plane.shape != (POINTS, 2) or solid.shape != (POINTS, 3):
+                raise ConfigError(f"face_landmarks: a face has {len(plane)} points; the {POINTS} of a MediaPipe face mesh are needed")
             spread = (plane - plane.mean(0)).norm() / (solid[:, :2] - solid[:, :2].mean(0)).norm().clamp_min(1e-6)
             landmarks = torch.cat([plane, solid[:, 2:] * spread], dim=1)
             scores = torch.tensor([float(face["blendshapes"].get(name, 0.0)) for name in BLENDSHAPE_NAMES], device=device)
@@ -103,15 +107,27 @@ def faces_in_boxes(landmarker: FaceLandmarker, image: Tensor, boxes: Sequence[Ma
     """The faces in known boxes of one picture (3,H,W), in the boxes' order; boxes without a face are left out.
 
     A box has x, y, width and height in pixels. The landmarks are looked up twice: in the box, then in the face's own region.
+    Raises ConfigError for anything else.
     """
     if not boxes:
         return []
-    corners = torch.tensor([[float(box[key]) for key in ("x", "y", "width", "height")] for box in boxes], device=image.device)
+    try:
+        corners = torch.tensor([[float(box[key]) for key in ("x", "y", "width", "height")] for box in boxes], device=image.device)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"bboxes: {BOX_HINT}, but one is {_shortened(boxes)}") from error
+    if not bool(torch.isfinite(corners).all()):
+        raise ConfigError(f"bboxes: {BOX_HINT}, but a number is not finite")
     side = corners[:, 2:].amax(1, keepdim=True) * BOX_ENLARGE
     rois = torch.cat([corners[:, :2] + corners[:, 2:] / 2, side, torch.zeros_like(side)], dim=1)
     first = landmarker.landmarks_in(image, rois)[0]
     second = landmarker.landmarks_in(image, face_roi(torch.stack([face.landmarks for face in first])))[0]
     return [face for face in second if face.score >= landmarker.threshold]
+
+
+def _shortened(boxes: Sequence[Any]) -> str:
+    """The first box that is none, for an error message."""
+    broken = next((box for box in boxes if not isinstance(box, Mapping) or not {"x", "y", "width", "height"} <= set(box)), boxes[0])
+    return repr(broken)[:80]
 
 
 def _smooth(values: Tensor, sigma: float) -> Tensor:

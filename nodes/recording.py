@@ -83,7 +83,7 @@ def save_pictures(images: Tensor, prefix: str, recipe: Recipe, hidden: io.Hidden
     extra = {key: json.dumps(value) for key, value in texts.items() if value is not None}
     saved = []
     for index, image in enumerate(images):
-        bytes_ = image.float().mul(255).round().clamp(0, 255).cpu().numpy().astype(np.uint8)
+        bytes_ = image.float().nan_to_num().mul(255).round().clamp(0, 255).cpu().numpy().astype(np.uint8)
         pixels = Image.fromarray(bytes_[..., 0] if bytes_.shape[-1] == 1 else bytes_)
         path = Path(folder) / f"{name.replace('%batch_num%', str(index))}_{counter + index:05}_.png"
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")

@@ -13,7 +13,7 @@ from torch import Tensor
 from difffae.attributes import FaceAttributes
 from difffae.checkpoint import asset_path
 from difffae.crop import FaceCrop
-from difffae.errors import FaceChoiceError, NoFaceError
+from difffae.errors import ConfigError, FaceChoiceError, NoFaceError
 from difffae.head import HeadModel
 from difffae.images import read_image
 from difffae.landmarks import BLENDSHAPE_NAMES, Face, FaceLandmarker
@@ -127,6 +127,24 @@ def test_faces_in_boxes_keep_the_boxes_order() -> None:
     assert [round(float(one.landmarks[:, 0].mean() - known.landmarks[:, 0].mean())) for one in found] == [416, 0]
     assert (found[1].landmarks[:, :2] - known.landmarks[:, :2]).norm(dim=1).mean() < 1.5
     assert faces_in_boxes(landmarker, wide, []) == []
+
+
+def test_boxes_and_landmarks_of_another_kind_are_refused() -> None:
+    landmarker = FaceLandmarker.load()
+    image = torch.full((3, 64, 64), 0.5)
+    box = {"x": 1, "y": 2, "width": 30, "height": 30}
+    needed = "bboxes: boxes with x, y, width and height in pixels are needed, but "
+    for wrong, message in (
+        ({"x": 1, "y": 2}, needed + "one is {'x': 1, 'y': 2}"),
+        (7, needed + "one is 7"),
+        ({**box, "x": math.nan}, needed + "a number is not finite"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            faces_in_boxes(landmarker, image, [box, wrong])
+        assert str(caught.value) == message
+    sparse = {"landmarks_xy": torch.zeros(68, 2), "landmarks_3d": torch.zeros(68, 3), "blendshapes": {}}
+    with pytest.raises(ConfigError, match=r"^face_landmarks: a face has 68 points; the 478 of a MediaPipe face mesh are needed$"):
+        faces_from_mediapipe([[sparse]])
 
 
 def squares(places: list[tuple[int, int, int]]) -> list[FaceCrop]:
