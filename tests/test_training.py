@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from difffae.checkpoint import save_checkpoint
 from difffae.denoiser import Denoiser, DenoiserConfig
 from difffae.errors import CheckpointError, ConfigError
 from difffae.losses import UNLABELLED
@@ -198,6 +199,16 @@ def test_denoiser_learns_and_exports(denoiser_shards: Path, tmp_path: Path) -> N
     noisy = torch.randn(1, 2, 8, 8)
     a, b = loaded(noisy, 500, batch.conditions), model["denoiser"](noisy, 500, batch.conditions)
     assert (a - b).abs().mean() < 0.05 * b.abs().mean()
+
+
+def test_denoiser_starts_from_a_file(denoiser_shards: Path, tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    given = Denoiser(DENOISER)
+    path = tmp_path / "given.safetensors"
+    save_checkpoint(path, given.state_dict(), kind="denoiser", config=DENOISER.to_dict(), license="test", source="test")
+    common = COMMON | {"learning_rate": 0.0}
+    options = DenoiserTraining(folder=str(tmp_path / "run"), shards=str(denoiser_shards), steps=1, start=str(path), **common)
+    assert_equal_weights(train_denoiser(options), torch.nn.ModuleDict({"denoiser": given}))
 
 
 def test_denoiser_resumes_exactly(denoiser_shards: Path, tmp_path: Path) -> None:

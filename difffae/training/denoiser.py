@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..checkpoint import save_checkpoint
+from ..checkpoint import load_checkpoint, save_checkpoint
 from ..conditions import Conditions
 from ..denoiser import KIND, Denoiser, DenoiserConfig
 from ..errors import CheckpointError, ConfigError
@@ -39,6 +39,9 @@ class DenoiserTraining(LoopOptions):
     render_dropout: float = 0.0
     joint: bool = False  # train the slot encoder too; shards then hold the pictures `source` and `query`
     slots: str = ""  # joint: the pre-trained `slots` checkpoint
+    start: str = (
+        ""  # a new run begins with the denoiser of this file, such as difffae/assets/open-256.safetensors, instead of random weights
+    )
 
     @classmethod
     def paper(cls) -> DenoiserTraining:
@@ -135,8 +138,14 @@ def train_denoiser(options: DenoiserTraining, config: DenoiserConfig | None = No
     """Train, resuming from `folder/last.pt` with its configuration; returns the averaged {"denoiser"} or {"denoiser", "slots"}."""
     torch.manual_seed(options.seed)
     state = load_state(Path(options.folder) / "last.pt")
-    config = DenoiserConfig(**state["config"]["denoiser"]) if state else (config or DenoiserConfig.open_256())
-    model = nn.ModuleDict({"denoiser": Denoiser(config)})
+    if options.start and state is None:
+        given = load_checkpoint(options.start)
+        denoiser = Denoiser.from_checkpoint(given, options.start, None if given.kind == KIND else "denoiser").requires_grad_(True).train()
+        config = denoiser.config
+    else:
+        config = DenoiserConfig(**state["config"]["denoiser"]) if state else (config or DenoiserConfig.open_256())
+        denoiser = Denoiser(config)
+    model = nn.ModuleDict({"denoiser": denoiser})
     settings: dict = {"denoiser": config.to_dict()}
     needed: tuple[str, ...] = ("target", "render", "identity")
     if options.joint:
