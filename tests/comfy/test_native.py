@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -341,7 +342,7 @@ def test_freed_models_draw_the_same(comfy: Comfy) -> None:
 
 
 @pytest.fixture(scope="module")
-def checkpoints(comfy: Comfy) -> Path:
+def checkpoints(comfy: Comfy) -> Iterator[Path]:
     folder = comfy.base / "models/difffae"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "sub").mkdir(exist_ok=True)
@@ -350,7 +351,9 @@ def checkpoints(comfy: Comfy) -> Path:
     (folder / "empty.safetensors").write_bytes(b"")
     shutil.copy(ROOT / "difffae/assets/landmarks.safetensors", folder / "foreign.safetensors")
     (folder / "notes.txt").write_text("no model")
-    return folder
+    yield folder
+    for path in folder.rglob("*.*"):  # the files only: ComfyUI does not look again for folders that it has seen
+        path.unlink()
 
 
 def test_checkpoints_in_the_models_folder(comfy: Comfy, checkpoints: Path) -> None:

@@ -122,10 +122,10 @@ def test_defaults_are_valid(schemas: dict, name: str) -> None:
 
 
 def without_core(info: dict[str, Any]) -> dict[str, Any]:
-    """What the pack says itself: another ComfyUI may add fields, and has other samplers."""
+    """What the pack says itself: another ComfyUI has other samplers and other files."""
     plain = json.loads(json.dumps(info))
     for name, (kind, options) in inputs(plain).items():
-        if name in ("sampler_name", "scheduler"):
+        if name in ("sampler_name", "scheduler", "checkpoint", "image"):
             options.pop("options", None)
             if isinstance(kind, list):
                 kind.clear()
