@@ -25,7 +25,7 @@ from .textures import check_layout, read_displacement, read_layout, read_mask, r
 from .unpickle import read_npy, read_npz, read_pickle
 
 LICENSES = {
-    "model": "FLAME model licence of the Max Planck Society (flame.is.tue.mpg.de; FLAME 2020: non-commercial, FLAME 2023 Open: CC-BY-4.0)",
+    "model": "FLAME licence of the Max Planck Society, that of the release it was converted from (flame.is.tue.mpg.de)",
     "deca": "DECA licence for landmarks, UV layout, masks and displacement (non-commercial)",
     "flame": "FLAME texture space (non-commercial)",
     "bfm": "Basel Face Model 2017 licence for the albedo (non-commercial)",
