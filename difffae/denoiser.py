@@ -178,7 +178,8 @@ class Denoiser(nn.Module):
     @contextmanager
     def record_attention(self) -> Iterator[dict[str, Tensor]]:
         """Within this context every forward fills the yielded dictionary: layer name -> map (B,S,h',w') at the layer's own resolution,
-        averaged over the heads, summing to 1 over the tokens. In order of execution; the maps carry gradients."""
+        averaged over the heads, summing to 1 over the tokens. In order of execution; the maps carry gradients. With gradient checkpointing
+        call backward within it too, or the recomputed layers would leave out their maps and PyTorch would complain."""
         maps: dict[str, Tensor] = {}
         self.tap.maps = maps
         try:

@@ -29,7 +29,7 @@ def narrow(paper: Profile) -> Profile:
 
 
 def training_step(model: EditModel, size: int) -> Tensor:
-    """Forward of slots, U-Net and the losses of Eq. 8 at batch 1; returns the loss."""
+    """Forward of slots and U-Net, the losses of Eq. 8 and their gradients at batch 1; returns the loss."""
     g = torch.Generator().manual_seed(0)
     source, query, render = (torch.rand(1, 3, size, size, generator=g) for _ in range(3))
     tokens = model.slots(source)[0]
@@ -41,9 +41,11 @@ def training_step(model: EditModel, size: int) -> Tensor:
     noisy = add_noise(clean, noise, step, alphas_cumprod(model.schedule))
     with model.denoiser.record_attention() as maps:
         prediction = model.denoiser(noisy, step, Conditions(tokens, identity, shown))
-    assert prediction.shape == (1, 4, size // 8, size // 8)
-    assert len(maps) == 16
-    return total_loss(diffusion_loss(prediction, noise), attention_consistency(maps.values(), masks))
+        assert prediction.shape == (1, 4, size // 8, size // 8)
+        assert len(maps) == 16
+        loss = total_loss(diffusion_loss(prediction, noise), attention_consistency(maps.values(), masks))
+        loss.backward()
+    return loss
 
 
 @pytest.mark.parametrize("name", ["paper-256", "paper-512"])
@@ -72,14 +74,25 @@ def test_a_narrow_step_reaches_every_weight(name: str) -> None:
     model = narrow(paper).build(seed=0)
     size = 256 if name == "paper-256" else 128  # 512 pixels would take minutes; the layout is the same
     torch.nn.init.normal_(model.denoiser.unet.conv_out.weight, std=0.02)  # zero at the start: it would stop every other gradient
-    loss = training_step(model, size)
-    assert torch.isfinite(loss)
-    loss.backward()
+    assert torch.isfinite(training_step(model, size))
     parts = {f"{part}.{key}": p for part in ("denoiser", "slots") for key, p in getattr(model, part).named_parameters()}
     idle = {name for name, p in parts.items() if p.grad is None or p.grad.abs().max() == 0}
     # AdaIN starts with weights of zero but gets gradients; normalisation takes the mean of what goes into it, so biases before it are idle
     assert not {name for name in idle if not name.endswith("bias")}
     assert all(p.grad is None for p in model.autoencoder.parameters())
+
+
+def test_gradient_checkpointing_changes_no_gradient() -> None:
+    gradients = []
+    for checkpointing in (False, True):
+        model = narrow(profile("paper-256")).build(seed=0)
+        torch.nn.init.normal_(model.denoiser.unet.conv_out.weight, std=0.02, generator=torch.Generator().manual_seed(0))
+        model.train()
+        if checkpointing:
+            model.denoiser.unet.enable_gradient_checkpointing()
+        training_step(model, 128)
+        gradients.append({name: p.grad for name, p in model.denoiser.named_parameters()})
+    assert all(torch.allclose(gradients[0][name], gradients[1][name], atol=1e-6) for name in gradients[0])
 
 
 def free_memory() -> float:
@@ -104,7 +117,6 @@ def test_a_step_at_full_size(name: str) -> None:
     trained = [*model.denoiser.parameters(), *model.slots.parameters()]
     optimizer = torch.optim.SGD(trained, lr=1e-2)
     loss = training_step(model, 256 if name == "paper-256" else 512)
-    loss.backward()
     optimizer.step()
     assert torch.isfinite(loss)
     assert torch.isfinite(weight).all()
