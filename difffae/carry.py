@@ -268,6 +268,12 @@ def _background(image: Tensor, person: Tensor, front: Tensor, moves: Tensor, o: 
     return torch.lerp(image, fill, left), 1 - left
 
 
+def nothing_carried(image: Tensor) -> Carried:
+    """For profiles that do not carry, as the paper's: the picture (B,3,H,W) where it was, none of it valid."""
+    still, unlit, none = torch.zeros_like(image[:, :2]), torch.ones_like(image), torch.zeros_like(image[:, :1])
+    return Carried(image, none, still, unlit, none, torch.ones_like(none))
+
+
 def _log_ratio(normals_s: Tensor, normals_t: Tensor, light_s: Tensor, light_t: Tensor, o: CarryOptions) -> Tensor:
     """log of SH(target) / SH(source) per vertex: (B,V,3), exactly zero for equal normals and lights."""
     shading_s, shading_t = sh_shading(normals_s, light_s), sh_shading(normals_t, light_t)

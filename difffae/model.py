@@ -21,14 +21,23 @@ from .slots import SlotEncoder, SlotsConfig
 
 KIND = "edit"
 PARTS = ("autoencoder", "slots", "denoiser")
-DEFAULT_IDENTITY = "dlib-resnet-v1"  # of files that do not name theirs
+# of files that do not name theirs
+DEFAULT_IDENTITY = "dlib-resnet-v1"
+DEFAULT_HEAD = "open"
 
 
 class EditModel(nn.Module):
-    """autoencoder, slots and denoiser, whose sizes agree. identity names the network whose tokens the denoiser was trained with."""
+    """autoencoder, slots and denoiser, whose sizes agree. identity and head name the
+    identity network and the head model whose tokens and renders the denoiser was trained with."""
 
     def __init__(
-        self, autoencoder: FirstStage, slots: SlotEncoder, denoiser: Denoiser, name: str = "unnamed", identity: str = DEFAULT_IDENTITY
+        self,
+        autoencoder: FirstStage,
+        slots: SlotEncoder,
+        denoiser: Denoiser,
+        name: str = "unnamed",
+        identity: str = DEFAULT_IDENTITY,
+        head: str = DEFAULT_HEAD,
     ) -> None:
         super().__init__()
         self.autoencoder = autoencoder
@@ -36,6 +45,7 @@ class EditModel(nn.Module):
         self.denoiser = denoiser
         self.name = name
         self.identity = identity
+        self.head = head
         have, need = autoencoder.config.latent_channels, denoiser.config.latent_channels
         if have != need:
             raise CheckpointError(
@@ -67,6 +77,7 @@ class EditModel(nn.Module):
         config = {
             "name": self.name,
             "identity": {"network": self.identity},
+            "head": self.head,
             "autoencoder": describe(self.autoencoder),
             "slots": self.slots.config.to_dict(),
             "denoiser": self.denoiser.config.to_dict(),
@@ -83,10 +94,10 @@ class EditModel(nn.Module):
             autoencoder = build_first_stage(c["autoencoder"], path)
             slots = SlotEncoder(SlotsConfig(**c["slots"]))
             denoiser = Denoiser(DenoiserConfig(**c["denoiser"]))
-            identity = c.get("identity", {}).get("network", DEFAULT_IDENTITY)
+            identity, head = c.get("identity", {}).get("network", DEFAULT_IDENTITY), c.get("head", DEFAULT_HEAD)
         except (KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{path}: its configuration does not fit this version ({error}); convert or download it again") from error
-        model = cls(autoencoder, slots, denoiser, c.get("name", Path(path).stem), identity)
+        model = cls(autoencoder, slots, denoiser, c.get("name", Path(path).stem), identity, head)
         for part in PARTS:
             load_weights(getattr(model, part), checkpoint.part(part), path)
         return model.eval().requires_grad_(False)

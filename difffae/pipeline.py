@@ -17,17 +17,16 @@ from torch import Tensor
 from .acceleration import FastDenoiser, accelerate
 from .adjust import Adjustments, adjust
 from .attributes import FaceAttributes, compose
-from .carry import Carried, carry
+from .carry import Carried, carry, nothing_carried
 from .checkpoint import asset_path
 from .compositing import composite, composite_weight, native_detail
 from .conditions import Conditions
 from .crop import FaceCrop, crop_square, extract, paste
 from .errors import ConfigError, FaceChoiceError, NoFaceError
-from .estimate import LandmarkFit
+from .estimators import Estimator, landmark_fit, load_estimator
 from .head import HeadModel
 from .identity import IdentityEncoder
 from .identity_networks import load_identity
-from .landmark_offsets import LandmarkOffsets
 from .landmarks import FaceLandmarker
 from .model import EditModel
 from .recipe import CheckpointInfo
@@ -88,6 +87,7 @@ class DiffFAE:
         identity: IdentityEncoder,
         device: str | torch.device = "cpu",
         checkpoint: CheckpointInfo | None = None,
+        estimator: Estimator | None = None,
     ) -> None:
         self.checkpoint = checkpoint  # the file of `model`, for recipes
         self.device = torch.device(device)
@@ -96,23 +96,30 @@ class DiffFAE:
         self.landmarker = landmarker.to(self.device).eval()
         self.identity = identity.to(self.device).eval()
         self.accelerate("eager")
-        self.estimator = LandmarkFit(self.head, offsets=LandmarkOffsets.load()).to(self.device).eval()
+        self.estimator = (estimator or landmark_fit(self.head)).to(self.device).eval()
 
     @classmethod
     def from_pretrained(
-        cls, name: str | Path = "open-256", device: str | torch.device = "cpu", identity: str | Path | None = None
+        cls,
+        name: str | Path = "open-256",
+        device: str | torch.device = "cpu",
+        identity: str | Path | None = None,
+        head: str | Path | None = None,
+        deca: str | Path | None = None,
     ) -> DiffFAE:
         """Load a built-in model by name, or a checkpoint by path.
 
-        identity: the file of the network that the model takes its identity tokens from (see identity_networks.load_identity), for models
-        that were not trained with the bundled one. Raises CheckpointError, or ConfigError for a missing device.
+        identity, head, deca: files of the identity network, the head model and DECA's networks (identity_networks.load_identity,
+        estimators.load_estimator), for models that were not trained with the bundled ones. Raises CheckpointError, or ConfigError for a
+        missing device.
         """
         if str(device).startswith("cuda") and not torch.cuda.is_available():
             raise ConfigError(f"device: '{device}' was asked for, but this PyTorch sees no CUDA device; use cpu")
         path = asset_path(BUILT_IN[str(name)]) if str(name) in BUILT_IN else Path(name)
         model = EditModel.load(path)
         encoder = load_identity(identity, model.identity)
-        return cls(model, HeadModel.load(), FaceLandmarker.load(), encoder, device, CheckpointInfo.read(path))
+        estimator = load_estimator(head, deca, model.head)
+        return cls(model, estimator.head, FaceLandmarker.load(), encoder, device, CheckpointInfo.read(path), estimator)
 
     def accelerate(self, mode: str) -> None:
         """From now on run the denoiser and the decoder "eager", "compiled", "graphed" or "compiled-graphed" (see `acceleration`). The
@@ -202,6 +209,8 @@ class DiffFAE:
         start_strength below 1 the sampler starts from the carried photograph under that share of the noise schedule, and does only
         that share of the steps.
         """
+        if preview and not self.model.denoiser.config.carry:
+            raise ConfigError(f"preview: model '{self.model.name}' carries no photograph; leave preview out")
         take = tuple(take)
         for name in take:
             if name not in TAKEABLE:
@@ -213,8 +222,11 @@ class DiffFAE:
             givers[name] = self._portrait(own, f"{name} picture") if own is not None else (common if name in take else None)
         wanted = self.target(portrait, **givers, change=adjust, strength=strength, framing=framing)
         tokens, masks = self.model.slots(portrait.picture)
-        shows = layers(masks, self.model.slots.config.order, portrait.picture)
-        carried = carry(portrait.picture, portrait.attributes, wanted, self.head, portrait.known, shows)
+        if self.model.denoiser.config.carry:
+            shows = layers(masks, self.model.slots.config.order, portrait.picture)
+            carried = carry(portrait.picture, portrait.attributes, wanted, self.head, portrait.known, shows)
+        else:
+            carried = nothing_carried(portrait.picture)
         shown = render(self.head, wanted, portrait.picture.shape[-1])
         weight = torch.ones_like(carried.validity)
         if wanted is portrait.attributes:

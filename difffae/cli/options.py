@@ -56,6 +56,8 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model")
     group.add_argument("--model", default="open-256", metavar="NAME", help="bundled name or path of a checkpoint (default: %(default)s)")
     group.add_argument("--identity", metavar="FILE", help="identity network of a model that was not trained with the bundled one")
+    group.add_argument("--head", metavar="FILE", help="head model of a model that was not trained with the bundled one")
+    group.add_argument("--deca", metavar="FILE", help="DECA's networks, which estimate the numbers of a FLAME head")
     group.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda if there is one, else cpu")
 
 

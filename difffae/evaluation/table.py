@@ -20,7 +20,7 @@ from torch import Tensor
 from ..errors import NoFaceError
 from ..images import read_image
 from ..pipeline import DiffFAE, EditResult, Portrait
-from ..rotations import to_yaw_pitch_roll
+from ..rotations import axis_angle_to_matrix, matrix_to_axis_angle, to_yaw_pitch_roll
 from .measures import away_from_head, expression_distance, laplacian_variance, light_direction, psnr
 
 log = logging.getLogger(__name__)
@@ -113,11 +113,11 @@ def measure(model: DiffFAE, table: Table, source: Portrait, query: Portrait, res
     if not faces:
         table.lost += 1
         return
-    size = result.crop.shape[-1]
     points = faces[0].landmarks[None].to(result.crop)
     scores = faces[0].blendshapes[None].to(result.crop)
-    again = model.estimator.fit_geometry(points, scores, size, size)
-    angles = to_yaw_pitch_roll(torch.stack([again.pose[0, 1], query.attributes.pose[0, 1]]))
+    again = model.estimator(result.crop, points, scores)
+    turns = [axis_angle_to_matrix(face.pose[0, :2]) for face in (again, query.attributes)]  # global and neck: DECA's turn is the first
+    angles = to_yaw_pitch_roll(torch.stack([matrix_to_axis_angle(turn[0] @ turn[1]) for turn in turns]))
     table.yaw.append((angles[0, 0] - angles[1, 0]).abs().item())
     table.pitch.append((angles[0, 1] - angles[1, 1]).abs().item())
     table.expression.append(
