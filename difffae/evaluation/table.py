@@ -113,6 +113,7 @@ def measure(model: DiffFAE, table: Table, source: Portrait, query: Portrait, res
     if not faces:
         table.lost += 1
         return
+    size = result.crop.shape[-1]
     points = faces[0].landmarks[None].to(result.crop)
     scores = faces[0].blendshapes[None].to(result.crop)
     again = model.estimator(result.crop, points, scores)
