@@ -37,6 +37,9 @@ class CarryOptions:
     depth_tolerance: float = 0.03  # in units of the projected mesh (the crop is 2 wide)
     grazing: float = 0.4  # texture seen at less than this share of the target's foreshortening fades out: it is stretched
     fill_blur: float = 0.015  # of the colours that stand in for background which the person hid
+    fill_validity: float = 0.6  # of these colours where the background around is plain
+    plain_reach: float = 0.03  # how far around is looked at
+    plain_spread: float = 0.04  # standard deviation of its colours (0..1) at which a background is plain no more
     outline: int = 2  # pixels around the person where the background is mixed with it, and not to be trusted once the person left
     mesh_edge: float = 0.012  # how far skin may reach beyond the mesh, because the fit is not exact
     closing: float = 0.05  # gaps in the moved person up to this width are no view of the background
@@ -263,9 +266,14 @@ def _background(image: Tensor, person: Tensor, front: Tensor, moves: Tensor, o: 
     wide = _dilate(person, 2 * o.outline + 1)
     left = ((wide - front).clamp_min(0) / (1 - front).clamp_min(1e-3)).clamp(0, 1) * moves
     outside = wide < 0.05
-    fill = _gather(image, nearest_inside(outside[:, 0])[0])
-    fill = torch.where(outside, image, gaussian_blur(fill, o.fill_blur * max(image.shape[-2:])))
-    return torch.lerp(image, fill, left), 1 - left
+    side = max(image.shape[-2:])
+    around = _gather(image, nearest_inside(outside[:, 0])[0])
+    fill = torch.where(outside, image, gaussian_blur(around, o.fill_blur * side))
+    # a plain background goes on behind the person; of a busy one the fill says little
+    reach = o.plain_reach * side
+    spread = (gaussian_blur(around.square(), reach) - gaussian_blur(around, reach).square()).mean(1, keepdim=True).clamp_min(0)
+    plain = o.fill_validity * torch.exp(-spread / o.plain_spread**2)
+    return torch.lerp(image, fill, left), 1 - left * (1 - plain)
 
 
 def nothing_carried(image: Tensor) -> Carried:

@@ -272,3 +272,16 @@ def test_layers_change_nothing_where_nothing_moves(head: HeadModel) -> None:
     same = carry(image, source, source, head, layers=Layers(matte, matte, matte))
     assert torch.equal(same.image, image)
     assert torch.equal(same.validity, torch.ones_like(same.validity))
+
+
+def test_plain_background_goes_on_behind_the_person(head: HeadModel) -> None:
+    source = person(head, 3)
+    target = replace(source, pose=person(head, 3, yaw=20).pose)
+    covered = render(head, source, SIZE).mask
+    plain = torch.tensor([0.3, 0.5, 0.7])[None, :, None, None].expand(1, 3, SIZE, SIZE)
+    image = torch.where(covered > 0, torch.tensor([0.8, 0.6, 0.5])[None, :, None, None], plain)
+    moved = carry(image, source, target, head, layers=Layers(covered, covered, torch.zeros_like(covered)))
+    left = (covered > 0) & (moved.front < 0.01)
+    assert (moved.image - plain).abs().amax(1, keepdim=True)[left].max() < 1e-3
+    assert moved.validity[left].min() > 0.55
+    assert moved.validity[left].max() < 0.65
