@@ -240,17 +240,19 @@ def carry(
     front = torch.ones_like(valid)
     if layers is not None:
         on_mesh = (raster_s.face >= 0)[:, None].to(image.dtype)
-        person = layers.person.maximum(on_mesh)
+        edge = 2 * round(o.mesh_edge * side) + 1
+        # the mesh may stand out beyond the person (ears, skull): along its edge the matte decides, where the source showed that place
+        person = layers.person.maximum(1 - _dilate(1 - on_mesh, 2 * edge + 1))
+        on_person = F.grid_sample(person, grid, padding_mode="border", align_corners=False)
         # bare skin of the source is inside the target's mesh now; beside it, it would only be a smear. Hair and hats stand out
-        near = _dilate(on_mesh, 2 * round(o.mesh_edge * side) + 1)
-        apart = torch.lerp(layers.person, layers.loose, near)
+        apart = torch.lerp(layers.person, layers.loose, _dilate(on_mesh, edge))
         loose = F.grid_sample(apart, grid, padding_mode="border", align_corners=False)
-        moved_person = torch.where(inside[:, None], mask, loose)
+        moved_person = torch.where(inside[:, None], torch.where(seen > 0, on_person, 1), loose)
         # no background shows in a gap between face and hair, but what does was not seen
         closing = round(o.closing * side) | 1
         gap = (-_dilate(-_dilate(moved_person, closing), closing) - moved_person).clamp(0, 1)
         moved_person, valid = moved_person + gap, valid * (1 - gap)
-        front = torch.where(still, person.maximum(mask), moved_person)
+        front = torch.where(still, person, moved_person)
         known = torch.ones_like(valid) if validity is None else validity
         # edges of a matte are soft everywhere; only where something moves do they hide what is behind
         moves = flow.square().sum(1, keepdim=True).sqrt().clamp(max=1)
