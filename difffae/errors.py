@@ -36,3 +36,7 @@ class CheckpointError(DiffFAEError):
 
 class ConfigError(DiffFAEError):
     """An option or a configuration field has a value that cannot work."""
+
+
+class VideoError(DiffFAEError):
+    """A video cannot be decoded to its end."""

@@ -3,29 +3,55 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
-from .options import positive
+from .options import fraction, positive
 
-STEPS = ("fit", "roundtrips", "synthetic", "encode")
+STEPS = ("fit", "roundtrips", "synthetic", "encode", "videos", "pairs")
 
 
 def add(subparsers) -> None:
     text = (
         "Cache training data, step by step: fit (portraits -> crops and attributes), roundtrips (-> pairs), synthetic (rendered pairs -> "
-        "carried pairs), encode (pairs -> latents). Finished shards are kept, so any step can be run again."
+        "carried pairs), encode (pairs -> latents); videos (talking heads -> WebDataset shards of frames), pairs (those -> latents). "
+        "Finished work is kept, so any step can be run again."
     )
     parser = subparsers.add_parser("prepare", help="cache training data", description=text)
     parser.add_argument("step", choices=STEPS)
-    parser.add_argument("--input", type=Path, required=True, help="portraits folder, fitted file, or folder of shards")
+    parser.add_argument("--input", type=Path, required=True, help="portraits folder, fitted file, folder of shards, or of videos")
     parser.add_argument("--output", type=Path, required=True, help="fitted file, or folder of shards")
     parser.add_argument("--split", choices=("train", "dev"), default="train", help="fit: which portraits (default: %(default)s)")
     parser.add_argument("--static", action="store_true", help="fit: without landmark offsets, in order to make them")
     parser.add_argument("--shards", type=positive, default=30, help="roundtrips: how many shards of 100 (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--model", help="roundtrips, synthetic, encode: a DiffFAE model; its first stage and slots are used")
-    parser.add_argument("--identity", metavar="FILE", help="encode: identity network, if the model's is not the bundled one")
+    parser.add_argument("--model", help="roundtrips, synthetic, encode, pairs: a DiffFAE model; its first stage and slots are used")
+    parser.add_argument("--identity", metavar="FILE", help="encode, videos: identity network, if it is not the bundled one")
+    parser.add_argument("--head", metavar="FILE", help="videos, pairs: head model, if it is not the bundled one")
+    parser.add_argument("--deca", metavar="FILE", help="videos: DECA's networks, which estimate the numbers of a FLAME head")
+    _add_videos(parser.add_argument_group("videos: folders person/video/clip.mp4"))
+    pairs = parser.add_argument_group("pairs: two frames of one chunk")
+    pairs.add_argument("--joint", action="store_true", help="keep source and query pictures, for joint training with the slots")
+    pairs.add_argument("--first-stage", metavar="FILE", help="with --joint, in place of --model: a converted first stage")
+    pairs.add_argument("--pairs", type=positive, default=8, metavar="N", help="per chunk (default: %(default)s)")
     parser.set_defaults(run=run)
+
+
+def _add_videos(group) -> None:
+    place = group.add_mutually_exclusive_group()
+    place.add_argument("--workers", type=positive, default=os.cpu_count(), metavar="N", help="local processes (default: one per core)")
+    place.add_argument("--ray-address", metavar="ADDRESS", help="run on this Ray cluster (host:port, or auto)")
+    group.add_argument("--size", type=positive, default=256, help="side of the pictures (default: %(default)s)")
+    group.add_argument("--every", type=positive, default=1, metavar="N", help="keep every Nth frame of a chunk (default: all)")
+    group.add_argument("--picture", choices=("jpg", "png"), default="jpg", help="JPEG of quality 95, or PNG (default: %(default)s)")
+    group.add_argument("--iou", type=fraction, default=0.25, help="least overlap with a chunk's first box (default: %(default)s)")
+    group.add_argument("--min-frames", type=positive, default=64, metavar="N", help="of a chunk (default: %(default)s)")
+    group.add_argument("--max-frames", type=positive, default=1024, metavar="N", help="of a chunk (default: %(default)s)")
+    group.add_argument("--min-size", type=positive, default=256, metavar="PIXELS", help="of a face in the video (default: %(default)s)")
+    group.add_argument("--increase", type=fraction, default=0.1, help="growth of the box on every side (default: %(default)s)")
+    group.add_argument("--test-share", type=fraction, default=0.2, metavar="X", help="share of the persons to test on (default: 0.2)")
+    group.add_argument("--test-list", type=Path, metavar="FILE", help="names of the persons to test on, one per line, instead")
+    group.add_argument("--shard-samples", type=positive, default=1000, metavar="N", help="frames per shard (default: %(default)s)")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -39,7 +65,13 @@ def run(arguments: argparse.Namespace) -> None:
 
     if not arguments.input.exists():
         raise ConfigError(f"--input {arguments.input}: no such file or folder; run the step before it, or correct the path")
+    if arguments.step == "videos":
+        _videos(arguments)
+        return
     with torch.no_grad():
+        if arguments.step == "pairs":
+            _pairs(arguments)
+            return
         if arguments.step != "fit":
             from ..checkpoint import asset_path
             from ..model import EditModel
@@ -61,3 +93,53 @@ def run(arguments: argparse.Namespace) -> None:
             prepare.write_round_trips(arguments.input, arguments.output, head, arguments.shards, model.slots, seed=arguments.seed)
         else:
             prepare.write_synthetic(arguments.input, arguments.output, head, model.slots)
+
+
+def _videos(arguments: argparse.Namespace) -> None:
+    from ..data.clips import ClipRules
+    from ..errors import ConfigError
+    from ..training.prepare_video import VideoOptions
+    from ..training.prepare_videos import Split, prepare_videos
+
+    rules = ClipRules(arguments.iou, arguments.min_frames, arguments.max_frames, arguments.min_size, arguments.increase)
+    head, deca = (None if path is None else str(Path(path).resolve()) for path in (arguments.head, arguments.deca))
+    # an identity may also be named insightface:NAME
+    identity = str(Path(arguments.identity).resolve()) if arguments.identity and Path(arguments.identity).exists() else arguments.identity
+    options = VideoOptions(arguments.size, arguments.every, arguments.picture, rules, head, deca, identity)
+    listed = None
+    if arguments.test_list is not None:
+        try:
+            listed = frozenset(arguments.test_list.read_text(encoding="utf-8").split())
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"--test-list {arguments.test_list}: cannot be read ({error}); give a text file of names") from error
+    prepare_videos(
+        arguments.input,
+        arguments.output,
+        options,
+        Split(arguments.test_share, listed),
+        workers=arguments.workers,
+        ray_address=arguments.ray_address,
+        shard_samples=arguments.shard_samples,
+    )
+
+
+def _pairs(arguments: argparse.Namespace) -> None:
+    from ..checkpoint import asset_path
+    from ..errors import ConfigError
+    from ..first_stages import load_first_stage
+    from ..head import HeadModel
+    from ..model import EditModel
+    from ..training.video_pairs import check_networks, write_pairs
+
+    if arguments.first_stage is not None:
+        if not arguments.joint or arguments.model is not None:
+            raise ConfigError("--first-stage: goes with --joint and without --model; frozen slots come from a model")
+        autoencoder, slots, head = load_first_stage(arguments.first_stage), None, None
+    else:
+        model = EditModel.load(arguments.model or asset_path("open-256.safetensors"))
+        check_networks(arguments.input, model.head, model.identity)
+        autoencoder, slots = model.autoencoder, None if arguments.joint else model.slots
+        head = HeadModel.load(arguments.head).requires_grad_(False) if model.denoiser.config.carry else None
+        if head is not None and head.name != model.head:
+            raise ConfigError(f"--head: is '{head.name}', but the model needs '{model.head}'; give that head's file")
+    write_pairs(arguments.input, arguments.output, autoencoder, slots, head, per_chunk=arguments.pairs, seed=arguments.seed)

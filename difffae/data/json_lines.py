@@ -1,0 +1,51 @@
+"""JSON lines files that survive a kill at any moment: a line counts once it is whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+
+class Journal:
+    """A file of one JSON object per line, in which `key` names each object once."""
+
+    def __init__(self, path: Path, key: str) -> None:
+        """Read what is there; a last line that a kill cut off is removed."""
+        self.path, self.key = path, key
+        data = path.read_bytes() if path.exists() else b""
+        whole = data[: data.rfind(b"\n") + 1]
+        if whole != data:
+            write_text(path, whole.decode())
+        self.rows: dict[str, dict[str, Any]] = {row[key]: row for row in map(json.loads, whole.splitlines())}
+
+    def append(self, row: dict[str, Any]) -> None:
+        """Add an object; it is on the disk when this returns."""
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self.rows[row[self.key]] = row
+
+    def sort(self) -> None:
+        """Bring the file into the order of the keys, so that it does not depend on who was ready first."""
+        if self.path.exists():
+            self.rows = dict(sorted(self.rows.items()))
+            write_lines(self.path, self.rows.values())
+
+
+def write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write under a temporary name, then rename."""
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
+    with open(temporary, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)

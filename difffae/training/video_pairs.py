@@ -1,0 +1,123 @@
+"""Shards of video frames -> shards of pairs for the denoiser: two frames of one chunk, one the source, the other the query.
+
+Shape letters: B pairs, N landmarks (478), S crop side, Z latent channels, h and w latent sides.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from ..attributes import FaceAttributes
+from ..autoencoder import FirstStage
+from ..carry import carry
+from ..data.tar_samples import read_tar
+from ..errors import ConfigError
+from ..head import HeadModel
+from ..regions import layers
+from ..slots import SlotEncoder
+from .prepare import to_bytes
+from .prepare_video import decode_frame
+from .shards import write_shard
+
+
+def check_networks(folder: Path, head: str, identity: str) -> None:
+    """Raise ConfigError unless the frames of `folder` (a split of `prepare videos`) were prepared with these networks."""
+    path = folder.parent / "dataset.json"
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such file; give the train or test folder that `prepare videos` wrote")
+    known = json.loads(path.read_text(encoding="utf-8"))
+    for name, wanted in (("head", head), ("identity", identity)):
+        if known[name] != wanted:
+            raise ConfigError(f"{folder}: was prepared with {name} '{known[name]}', but the model needs '{wanted}'; prepare it with that")
+
+
+@torch.no_grad()
+def write_pairs(
+    folder: Path,
+    output: Path,
+    autoencoder: FirstStage,
+    slots: SlotEncoder | None = None,
+    head: HeadModel | None = None,
+    *,
+    per_chunk: int = 8,
+    seed: int = 0,
+    batch: int = 4,
+) -> None:
+    """Encode `per_chunk` random ordered pairs of different frames of every chunk; one shard per tar, existing ones are kept.
+
+    target and render are latents of the query and its render, identity is the source's. With `slots` frozen: tokens of the source and masks
+    of the query; with None, for joint training: the pictures source and query. head: carry the source to the query's attributes
+    too, for denoisers that see the carried photograph. Raises ConfigError if there is no shard, CheckpointError for a damaged one.
+    """
+    tars = sorted(folder.glob("*.tar"))
+    if not tars:
+        raise ConfigError(f"{folder}: no .tar shards here; give the train or test folder that `prepare videos` wrote")
+    output.mkdir(parents=True, exist_ok=True)
+    for path in tars:
+        goal = output / f"{path.stem}.safetensors"
+        if goal.exists():
+            continue
+        rows: dict[str, list[Tensor]] = {}
+        for source, query in tqdm(_pairs(path, per_chunk, seed, batch), desc=path.name, leave=False):
+            for name, value in _encode(source, query, autoencoder, slots, head).items():
+                rows.setdefault(name, []).append(value if value.dtype == torch.uint8 else value.half())
+        if rows:
+            write_shard(goal, {name: torch.cat(values) for name, values in rows.items()})
+
+
+def _pairs(path: Path, per_chunk: int, seed: int, batch: int) -> Iterator[tuple[dict[str, Tensor], dict[str, Tensor]]]:
+    """Batches of (source frames, query frames). The pairs of a chunk depend on its name and the seed alone."""
+    for chunk, samples in groupby(read_tar(path), key=lambda sample: sample[0].rpartition("/")[0]):
+        frames = [files for _, files in samples]
+        if len(frames) < 2:
+            continue
+        digest = hashlib.sha256(f"{seed}/{chunk}".encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+        first = torch.randint(len(frames), (per_chunk,), generator=generator)
+        # never the same frame: a step of 1 to all but one
+        second = (first + torch.randint(1, len(frames), (per_chunk,), generator=generator)) % len(frames)
+        for part in torch.stack([first, second], 1).split(batch):
+            source, query = ([decode_frame(frames[int(index)]) for index in side] for side in part.T)
+            yield _stacked(source), _stacked(query)
+
+
+def _stacked(frames: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.stack([frame[name] for frame in frames]) for name in frames[0]}
+
+
+def _encode(
+    source: dict[str, Tensor], query: dict[str, Tensor], autoencoder: FirstStage, slots: SlotEncoder | None, head: HeadModel | None
+) -> dict[str, Tensor]:
+    from ..model import carry_latents
+
+    before, after = source["picture"].float() / 255, query["picture"].float() / 255
+    rows = {
+        "target": autoencoder.encode(after),
+        "render": autoencoder.encode(query["render"].float() / 255),
+        "identity": source["identity"],
+    }
+    tokens, masks = (None, None) if slots is None else slots(before)
+    if tokens is None or slots is None:
+        rows |= {"source": source["picture"], "query": query["picture"]}
+    else:
+        rows |= {"tokens": tokens, "masks": slots(after)[1]}
+    if head is not None:
+        shows = None if masks is None or slots is None else layers(masks, slots.config.order, before)
+        moved = carry(before, _attributes(source, head.name), _attributes(query, head.name), head, None, shows)
+        # rounded as in the shards of round trips
+        image, validity = (to_bytes(x).float() / 255 for x in (moved.image, moved.validity))
+        rows["carried"], rows["validity"] = carry_latents(autoencoder, image, validity)
+    return rows
+
+
+def _attributes(frames: dict[str, Tensor], head: str) -> FaceAttributes:
+    fields = ("shape", "albedo", "pose", "camera", "expression", "light", "detail")
+    return FaceAttributes(head, **{name: frames[name] for name in fields if name in frames})
