@@ -11,13 +11,14 @@ import pytest
 import torch
 
 from difffae.checkpoint import save_checkpoint
+from difffae.conditions import Conditions
 from difffae.denoiser import Denoiser, DenoiserConfig
 from difffae.errors import CheckpointError, ConfigError
 from difffae.losses import UNLABELLED
 from difffae.mixture_decoder import MixtureDecoderConfig
 from difffae.schedule import ScheduleConfig
 from difffae.slots import REGIONS, SlotEncoder, SlotsConfig
-from difffae.training.denoiser import Batch, DenoiserTraining, drop_conditions, export_denoiser, read_batch, train_denoiser
+from difffae.training.denoiser import Batch, DenoiserTraining, Dropout, drop_conditions, export_denoiser, read_batch, train_denoiser
 from difffae.training.loop import LoopOptions, learning_rate
 from difffae.training.shards import Shards, stacked, write_shard
 from difffae.training.slots import SlotsTraining, augment, collate, export_slots, measure_order, train_slots
@@ -139,7 +140,7 @@ def test_learning_rate() -> None:
 
 def test_augment_moves_labels_with_pictures(slot_shards: Path) -> None:
     images, labels = collate([Shards(slot_shards, ("images",)).sample(index) for index in range(8)], "cpu")
-    moved, moved_labels = augment(images, labels, torch.Generator().manual_seed(1))
+    moved, moved_labels = augment(images, labels, torch.rand(8, 7, generator=torch.Generator().manual_seed(1)))
     assert moved.shape == images.shape
     assert set(moved_labels.unique().tolist()) == {0, 1, 2, 3, UNLABELLED}
     for index in range(8):  # inside a region the colour stays that of the region, up to one gain per picture
@@ -242,16 +243,20 @@ def test_dropout_of_conditions(denoiser_shards: Path) -> None:
     batch = batch_of(denoiser_shards)
     base = DenoiserTraining(carry_dropout=0, region_dropout=0, token_dropout=0, identity_dropout=0)
     g = torch.Generator().manual_seed(0)
-    same = drop_conditions(batch, base, g)
+
+    def dropped_by(options: DenoiserTraining) -> Conditions:
+        return drop_conditions(batch, Dropout.draw(options, 12, 4, g))
+
+    same = dropped_by(base)
     for name in ("tokens", "identity", "render", "carried", "validity"):
         assert torch.equal(getattr(same, name), getattr(batch.conditions, name)), name
-    gone = drop_conditions(batch, dataclasses.replace(base, carry_dropout=1.0), g)
+    gone = dropped_by(dataclasses.replace(base, carry_dropout=1.0))
     assert gone.carried is not None
     assert gone.validity is not None
     assert gone.carried.abs().sum() == gone.validity.sum() == 0
-    some = drop_conditions(batch, dataclasses.replace(base, token_dropout=0.5), g).tokens.abs().sum(dim=2) == 0
+    some = dropped_by(dataclasses.replace(base, token_dropout=0.5)).tokens.abs().sum(dim=2) == 0
     assert 0.25 < some.float().mean() < 0.75
-    region = drop_conditions(batch, dataclasses.replace(base, region_dropout=1.0), g)
+    region = dropped_by(dataclasses.replace(base, region_dropout=1.0))
     assert region.carried is not None
     assert batch.conditions.carried is not None
     dropped = (region.carried == 0).all(dim=1)

@@ -8,28 +8,26 @@ for blur where texture cannot be predicted.
 
 from __future__ import annotations
 
-import copy
-import json
-import logging
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint as recomputed
 
 from ..autoencoder import Autoencoder, AutoencoderConfig
-from ..checkpoint import channels_last
 from ..errors import CheckpointError
-from .common import autocast, load_state, random_crops, read_pictures, save_state
-from .loop import update_average
+from .common import load_state, random_crops, read_pictures
+from .journal import grid
+from .loop import LoopOptions, Stage, run_loop
 
-log = logging.getLogger(__name__)
+SHOWN = 4  # pictures in a grid
 
 
 @dataclass(frozen=True)
-class AutoencoderTraining:
+class AutoencoderTraining(LoopOptions):
     portraits: str = "portraits"
     folder: str = "runs/autoencoder"
     start: str = ""  # a training checkpoint whose weights a new run starts from
@@ -37,16 +35,10 @@ class AutoencoderTraining:
     crop: int = 128
     smallest_scale: float = 0.8  # of the pictures before cropping: below 1 they are shrunk, which makes them sharper
     largest_scale: float = 1.3
-    batch: int = 16
     learning_rate: float = 8e-4
-    warmup: int = 200
-    minutes: float = 60.0  # the learning rate falls to zero at this point of the schedule, cosine
     edge_weight: float = 1.0
     sharp_weight: float = 0.0
     kl_weight: float = 1e-6
-    ema: float = 0.999
-    checkpoint_minutes: float = 3.0
-    seed: int = 0
 
 
 def laplacian(x: Tensor) -> Tensor:
@@ -54,12 +46,18 @@ def laplacian(x: Tensor) -> Tensor:
     return 4 * x[..., 1:-1, 1:-1] - x[..., :-2, 1:-1] - x[..., 2:, 1:-1] - x[..., 1:-1, :-2] - x[..., 1:-1, 2:]
 
 
-def autoencoder_loss(model: Autoencoder, images: Tensor, options: AutoencoderTraining) -> tuple[Tensor, dict]:
-    """images (B,3,H,W) in 0..1 -> scalar loss and its parts."""
-    mean, logvar = model.moments(images)
-    latent = mean if options.freeze_encoder else mean + torch.randn_like(mean) * torch.exp(0.5 * logvar)
+def autoencoder_loss(
+    model: Autoencoder, images: Tensor, options: AutoencoderTraining, noise: Tensor | None = None
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """images (B,3,H,W) in 0..1 -> scalar loss and its detached parts. noise (B,Z,h,w) draws from the posterior; without it its mean is
+    decoded."""
+    if options.gradient_checkpointing:
+        mean, logvar = recomputed(model.moments, images, use_reentrant=False)
+    else:
+        mean, logvar = model.moments(images)
+    latent = mean if noise is None else mean + noise.to(mean) * torch.exp(0.5 * logvar)
     target = images * 2 - 1
-    output = model.decoder(latent).float()
+    output = (recomputed(model.decoder, latent, use_reentrant=False) if options.gradient_checkpointing else model.decoder(latent)).float()
     pixel = (output - target).abs().mean()
     edges_out, edges_in = laplacian(output), laplacian(target)
     edge = (edges_out - edges_in).abs().mean()
@@ -70,22 +68,48 @@ def autoencoder_loss(model: Autoencoder, images: Tensor, options: AutoencoderTra
     loss = pixel + options.edge_weight * edge + options.sharp_weight * sharp + options.kl_weight * kl
     with torch.no_grad():
         psnr = -10 * torch.log10((output * 0.5 - target * 0.5).square().mean())
-    return loss, {
-        "loss": loss.item(),
-        "pixel": pixel.item(),
-        "edge": edge.item(),
-        "sharp": sharp.item(),
-        "kl": kl.item(),
-        "psnr": psnr.item(),
-    }
+    parts = {"pixel": pixel, "edge": edge, "sharp": sharp, "kl": kl, "psnr": psnr}
+    return loss, {name: value.detach() for name, value in parts.items()}
 
 
-def train_autoencoder(options: AutoencoderTraining, config: AutoencoderConfig | None = None) -> None:
-    """Train, resuming from `folder/last.pt` if it is there; writes `last.pt` and `log.jsonl`."""
+class AutoencoderStage(Stage):
+    """Data, loss and pictures of the first stage's training."""
+
+    def __init__(self, options: AutoencoderTraining, config: AutoencoderConfig) -> None:
+        self.options = options
+        self.pictures_read = read_pictures(Path(options.portraits), split="train")
+        side = options.crop // (2 * config.unshuffle)
+        self.noise_shape = (config.latent_channels, side, side)
+
+    def read(self, generator: torch.Generator, rows: list[slice]) -> list[Any]:
+        o = self.options
+        state = generator.get_state()
+        items = []
+        for part in rows:  # every part sees the same numbers and takes its own
+            generator.set_state(state)
+            items.append(random_crops(self.pictures_read, o.batch, o.crop, generator, (o.smallest_scale, o.largest_scale), part))
+        noise = None if o.freeze_encoder else torch.randn((o.batch, *self.noise_shape), generator=generator)
+        return [(images, None if noise is None else noise[part]) for images, part in zip(items, rows, strict=True)]
+
+    def loss(self, model: nn.Module, item: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        assert isinstance(model, Autoencoder)
+        images, noise = item
+        images = images.to(self.options.device, memory_format=torch.channels_last)
+        return autoencoder_loss(model, images, self.options, None if noise is None else noise.to(self.options.device))
+
+    @torch.no_grad()
+    def pictures(self, average: nn.Module) -> dict[str, Tensor]:
+        """Crops of the first portraits above each other, and beside them what the first stage makes of them."""
+        assert isinstance(average, Autoencoder)
+        o = self.options
+        crops = random_crops(self.pictures_read[:SHOWN], SHOWN, o.crop, torch.Generator().manual_seed(0), (1.0, 1.0)).to(o.device)
+        return {"reconstructions": grid([crops, average(crops)])}
+
+
+def train_autoencoder(options: AutoencoderTraining, config: AutoencoderConfig | None = None, stop_step: int | None = None) -> Autoencoder:
+    """Train, resuming from `folder/last.pt` with its configuration; returns the averaged first stage, unscaled. Raises CheckpointError."""
     torch.manual_seed(options.seed)
-    folder = Path(options.folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    state = load_state(folder / "last.pt")
+    state = load_state(Path(options.folder) / "last.pt")
     first = load_state(Path(options.start)) if options.start and not state else None
     if options.start and not state and first is None:
         raise CheckpointError(f"{options.start}: no such training checkpoint to start from; correct the path")
@@ -93,58 +117,9 @@ def train_autoencoder(options: AutoencoderTraining, config: AutoencoderConfig | 
         config = AutoencoderConfig(**first["config"])
     config = AutoencoderConfig(**state["config"]) if state else (config or AutoencoderConfig())
     model = Autoencoder(replace(config, latent_scale=1.0))
-    channels_last(model)
     if first:
         model.load_state_dict(first["model"])
     model.encoder.requires_grad_(not options.freeze_encoder)
-    average = copy.deepcopy(model).eval().requires_grad_(False)
-    optimizer = torch.optim.AdamW(
-        [p for p in model.parameters() if p.requires_grad], lr=options.learning_rate, betas=(0.9, 0.99), weight_decay=1e-3
-    )
-    step, spent = 0, 0.0
-    if state:
-        model.load_state_dict(state["model"])
-        # checkpoints of the first version kept the average as torch's AveragedModel names it
-        average.load_state_dict({key.removeprefix("module."): value for key, value in state["ema"].items() if key != "n_averaged"})
-        optimizer.load_state_dict(state["optimizer"])
-        step, spent = state["step"], state["spent"]
-        log.info("resumed at step %d, %.1f minutes", step, spent)
-    pictures = read_pictures(Path(options.portraits), split="train")
-    generator = torch.Generator().manual_seed(options.seed + step)
-    saved = last = time.monotonic()
-    logs = open(folder / "log.jsonl", "a", buffering=1)  # noqa: SIM115
-    scale = (options.smallest_scale, options.largest_scale)
-    while spent < options.minutes:
-        fraction = spent / options.minutes
-        rate = (
-            options.learning_rate * min(1.0, (step + 1) / options.warmup) * 0.5 * (1 + torch.cos(torch.tensor(fraction * torch.pi)).item())
-        )
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        images = random_crops(pictures, options.batch, options.crop, generator, scale).to(memory_format=torch.channels_last)
-        with autocast():
-            loss, parts = autoencoder_loss(model, images, options)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        update_average(average, model, step, options.ema)
-        step += 1
-        now = time.monotonic()
-        spent += (now - last) / 60
-        last = now
-        if step % 50 == 0:
-            logs.write(json.dumps({"step": step, "minutes": round(spent, 2), "lr": rate, **parts}) + "\n")
-        if now - saved > options.checkpoint_minutes * 60 or spent >= options.minutes:
-            saved = now
-            save_state(
-                folder / "last.pt",
-                {
-                    "config": config.to_dict(),
-                    "model": model.state_dict(),
-                    "ema": average.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "step": step,
-                    "spent": spent,
-                },
-            )
+    average = run_loop(options, model, config.to_dict(), AutoencoderStage(options, config), stop_step)
+    assert isinstance(average, Autoencoder)
+    return average

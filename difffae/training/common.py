@@ -12,6 +12,11 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from ..autoencoder import FirstStage
+from ..checkpoint import load_checkpoint
+from ..first_stages import CHECKPOINT_KIND, load_first_stage
+from ..model import EditModel
+
 
 def autocast(device: str = "cpu", enabled: bool | None = None) -> torch.autocast:
     """bfloat16, or not; None takes it where it is faster: on CUDA, and on CPUs with AMX tiles.
@@ -38,14 +43,23 @@ def read_pictures(folder: Path, split: str) -> list[Tensor]:
 
 
 def random_crops(
-    pictures: list[Tensor], batch: int, size: int, generator: torch.Generator, scale: tuple[float, float] = (0.8, 1.3)
+    pictures: list[Tensor],
+    batch: int,
+    size: int,
+    generator: torch.Generator,
+    scale: tuple[float, float] = (0.8, 1.3),
+    rows: slice | None = None,
 ) -> Tensor:
-    """Random squares, flipped half of the time and scaled by a factor of that range: (B,3,size,size) in 0..1."""
-    out = torch.empty(batch, 3, size, size)
-    for index in range(batch):
-        picture = pictures[int(torch.randint(len(pictures), (1,), generator=generator))]
+    """Random squares, flipped half of the time and scaled by a factor of that range: (B,3,size,size) in 0..1.
+
+    rows: only these of the batch, the same as they are in the whole one.
+    """
+    draws = [(int(torch.randint(len(pictures), (1,), generator=generator)), torch.rand(4, generator=generator)) for _ in range(batch)]
+    draws = draws[rows] if rows else draws
+    out = torch.empty(len(draws), 3, size, size)
+    for index, (number, r) in enumerate(draws):
+        picture = pictures[number]
         height, width = picture.shape[-2:]
-        r = torch.rand(4, generator=generator)
         side = min(height, width, int(size / (scale[0] + (scale[1] - scale[0]) * r[0].item())))
         top = int(r[1].item() * (height - side + 1))
         left = int(r[2].item() * (width - side + 1))
@@ -66,3 +80,10 @@ def save_state(path: Path, state: dict) -> None:
 def load_state(path: Path) -> dict | None:
     """A training checkpoint of our own, tensors and plain values only, or None if there is none."""
     return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
+
+
+def any_first_stage(path: str | Path) -> FirstStage:
+    """The first stage of a converted first stage's file or of a whole model's; frozen. Raises CheckpointError."""
+    if load_checkpoint(path).kind == CHECKPOINT_KIND:
+        return load_first_stage(path)
+    return EditModel.load(path).autoencoder

@@ -5,8 +5,9 @@ Shape letters: B batch, Z latent channels, S slots, D token size, h and w latent
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-from dataclasses import dataclass, replace
+import logging
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import torch
@@ -16,12 +17,20 @@ from ..checkpoint import load_checkpoint, save_checkpoint
 from ..conditions import Conditions
 from ..denoiser import KIND, Denoiser, DenoiserConfig
 from ..errors import CheckpointError, ConfigError
+from ..initialisation import init_from
 from ..losses import attention_consistency, diffusion_loss, hole_weights, total_loss
+from ..sampling import sample, starting_noise
 from ..schedule import add_noise, alphas_cumprod, prediction_target, snr_weights
 from ..slots import SlotEncoder
-from .common import autocast, load_state
-from .loop import LoopOptions, run_loop
+from ..source_encoders import load_source_encoder
+from .common import any_first_stage, autocast, load_state
+from .journal import grid
+from .loop import LoopOptions, Stage, run_loop
 from .shards import Shards, stacked
+
+log = logging.getLogger(__name__)
+SHOWN = 4  # samples in a grid of pictures
+SHOWN_STEPS = 20  # and of their sampling
 
 
 @dataclass(frozen=True)
@@ -39,9 +48,11 @@ class DenoiserTraining(LoopOptions):
     render_dropout: float = 0.0
     joint: bool = False  # train the slot encoder too; shards then hold the pictures `source` and `query`
     slots: str = ""  # joint: the pre-trained `slots` checkpoint
-    start: str = (
-        ""  # a new run begins with the denoiser of this file, such as difffae/assets/open-256.safetensors, instead of random weights
-    )
+    source_encoder: str = ""  # "vae", "mae" or "clip" in place of the slots (paper 5.3); shards then hold `source`
+    source_encoder_path: str = ""  # its weights: a folder of transformers or diffusers, or a converted first stage
+    start: str = ""  # a new run begins with the denoiser of this file, such as difffae/assets/open-256.safetensors
+    init: str = ""  # a new run begins with what fits of this file from `convert unet`; sizes are the run's own
+    first_stage: str = ""  # file that decodes the sample grids: a converted first stage, or a whole model
 
     @classmethod
     def paper(cls) -> DenoiserTraining:
@@ -51,6 +62,7 @@ class DenoiserTraining(LoopOptions):
             constant_rate=True,
             steps=100_000,
             weight_decay=0.0,
+            beta2=0.999,
             min_snr=0.0,
             hole_weight=0.0,
             token_dropout=0.0,
@@ -62,12 +74,43 @@ class DenoiserTraining(LoopOptions):
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step needs. target (B,Z,h,w); masks (B,S,h',w') of the query; seen (B,1,h,w): validity before any dropout, or None."""
+    """What one step needs. target (B,Z,h,w); masks (B,S,h',w') of the query, or None with a source encoder that has none; seen
+    (B,1,h,w): validity before any dropout, or None."""
 
     target: Tensor
     conditions: Conditions
-    masks: Tensor
+    masks: Tensor | None
     seen: Tensor | None
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """Which conditions of a batch are kept: 1, or 0. tokens (B,S,1), identity (B,1); render, carried, region (B,1,1,1): the carried
+    picture, and its part of one slot; chosen (B,): that slot."""
+
+    tokens: Tensor
+    identity: Tensor
+    render: Tensor
+    carried: Tensor
+    region: Tensor
+    chosen: Tensor
+
+    @classmethod
+    def draw(cls, options: DenoiserTraining, size: int, slots: int, generator: torch.Generator) -> Dropout:
+        def kept(probability: float, *shape: int) -> Tensor:
+            return (torch.rand(shape, generator=generator) >= probability).float()
+
+        return cls(
+            kept(options.token_dropout, size, slots, 1),
+            kept(options.identity_dropout, size, 1),
+            kept(options.render_dropout, size, 1, 1, 1),
+            kept(options.carry_dropout, size, 1, 1, 1),
+            kept(options.region_dropout, size, 1, 1, 1),
+            torch.randint(slots, (size,), generator=generator),
+        )
+
+    def rows(self, part: slice) -> Dropout:
+        return Dropout(*(getattr(self, field.name)[part] for field in fields(self)))
 
 
 def read_batch(samples: list[dict[str, Tensor]], model: nn.ModuleDict, options: DenoiserTraining) -> Batch:
@@ -75,7 +118,10 @@ def read_batch(samples: list[dict[str, Tensor]], model: nn.ModuleDict, options: 
     device = options.device
     denoiser = model["denoiser"]
     assert isinstance(denoiser, Denoiser)
-    if options.joint:
+    masks: Tensor | None
+    if options.source_encoder:
+        tokens, masks = model["source_encoder"](stacked(samples, "source", device))
+    elif options.joint:
         tokens = model["slots"](stacked(samples, "source", device))[0]
         with torch.no_grad():  # Eq. 7 holds the maps to the masks, not the masks to the maps
             masks = model["slots"](stacked(samples, "query", device))[1]
@@ -88,56 +134,137 @@ def read_batch(samples: list[dict[str, Tensor]], model: nn.ModuleDict, options: 
     return Batch(stacked(samples, "target", device), conditions, masks, validity)
 
 
-def drop_conditions(batch: Batch, options: DenoiserTraining, generator: torch.Generator) -> Conditions:
-    """Conditions with some of them withheld at random, so that the others stay alive. A dropped one is all zeros."""
+def drop_conditions(batch: Batch, dropout: Dropout) -> Conditions:
+    """Conditions with some of them withheld, so that the others stay alive. A dropped one is all zeros."""
     c, masks = batch.conditions, batch.masks
-    size, slots = c.tokens.shape[:2]
     device = c.render.device
-
-    def kept(probability: float, *shape: int) -> Tensor:
-        return (torch.rand(shape, generator=generator) >= probability).float().to(device)
-
-    tokens = c.tokens * kept(options.token_dropout, size, slots, 1)
-    identity = c.identity * kept(options.identity_dropout, size, 1)
-    render = c.render * kept(options.render_dropout, size, 1, 1, 1)
     carried, validity = c.carried, c.validity
-    whole = kept(options.carry_dropout, size, 1, 1, 1)
-    region = kept(options.region_dropout, size, 1, 1, 1)
-    chosen = torch.randint(slots, (size,), generator=generator).to(device)
     if carried is not None and validity is not None:
-        keep = whole
-        if options.region_dropout > 0:
-            area = masks[torch.arange(size, device=device), chosen][:, None]
+        keep = dropout.carried.to(device)
+        if masks is not None:
+            area = masks[torch.arange(len(masks), device=device), dropout.chosen.to(device)][:, None]
             if area.shape[2:] != validity.shape[2:]:
                 area = nn.functional.interpolate(area, validity.shape[2:], mode="bilinear")
-            keep = whole * torch.maximum(region, (area < 0.5).float())
+            keep = keep * torch.maximum(dropout.region.to(device), (area < 0.5).float())
         carried, validity = carried * keep, validity * keep
-    return Conditions(tokens, identity, render, carried, validity)
+    tokens, identity, render = c.tokens * dropout.tokens.to(device), c.identity * dropout.identity.to(device), c.render
+    return Conditions(tokens, identity, render * dropout.render.to(device), carried, validity)
 
 
 def denoiser_loss(
     denoiser: Denoiser, batch: Batch, conditions: Conditions, steps: Tensor, noise: Tensor, alphas: Tensor, options: DenoiserTraining
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Eq. 8 at given steps (B,) and noise (B,Z,h,w) -> loss and its detached parts."""
+    """Eq. 8 at given steps (B,) and noise (B,Z,h,w) -> loss and its detached parts.
+
+    With delta above 0 call it, and backward of the loss, within `denoiser.record_attention()`. Raises ConfigError else.
+    """
     kind = denoiser.config.schedule.prediction_type
     noisy = add_noise(batch.target, noise, steps, alphas)
-    with denoiser.record_attention() if options.delta > 0 else nullcontext() as maps:
-        prediction = denoiser(noisy, steps, conditions)
+    prediction = denoiser(noisy, steps, conditions)
     wanted = prediction_target(batch.target, noise, steps, alphas, kind)
     pixels = None if batch.seen is None or not options.hole_weight else hole_weights(batch.seen, options.hole_weight)
     diffusion = diffusion_loss(prediction, wanted, snr_weights(steps, alphas, kind, options.min_snr), pixels)
     parts = {"diffusion": diffusion.detach()}
-    if maps is None:
+    if options.delta <= 0 or batch.masks is None:
         return diffusion, parts
-    consistency = attention_consistency(maps.values(), batch.masks)
+    consistency = attention_consistency((denoiser.tap.maps or {}).values(), batch.masks)
     parts["consistency"] = consistency.detach()
     return total_loss(diffusion, consistency, options.delta), parts
 
 
+@dataclass(frozen=True)
+class Item:
+    """Rows of a batch with their random numbers, on the CPU. steps (B,), noise (B,Z,h,w)."""
+
+    samples: list[dict[str, Tensor]]
+    dropout: Dropout
+    steps: Tensor
+    noise: Tensor
+
+
+class DenoiserStage(Stage):
+    """Data, loss and pictures of the denoiser's training."""
+
+    def __init__(self, options: DenoiserTraining, model: nn.ModuleDict, needed: tuple[str, ...]) -> None:
+        self.options = options
+        self.schedule = _denoiser(model).config.schedule
+        self.alphas = alphas_cumprod(self.schedule).to(options.device)
+        self.shards = Shards(options.shards, needed)
+        self.dev = Shards(options.dev_shards, needed) if options.dev_shards else None
+        first = self.shards.sample(0)
+        self.shape = first["target"].shape
+        if options.source_encoder:
+            with torch.no_grad():
+                self.slots = model["source_encoder"](stacked([first], "source"))[0].shape[1]
+        elif options.joint:
+            slots = model["slots"]
+            assert isinstance(slots, SlotEncoder)
+            self.slots = slots.config.slot_count
+        else:
+            self.slots = first["tokens"].shape[0]
+        self.first_stage = any_first_stage(options.first_stage) if options.first_stage else None
+
+    def read(self, generator: torch.Generator, rows: list[slice]) -> list[Item]:
+        size = self.options.batch
+        chosen = self.shards.draw(size, generator)
+        dropout = Dropout.draw(self.options, size, self.slots, generator)
+        steps = torch.randint(self.schedule.train_steps, (size,), generator=generator)
+        noise = torch.randn((size, *self.shape), generator=generator)
+        return [Item([self.shards.sample(index) for index in chosen[part]], dropout.rows(part), steps[part], noise[part]) for part in rows]
+
+    def loss(self, model: nn.Module, item: Item) -> tuple[Tensor, dict[str, Tensor]]:
+        assert isinstance(model, nn.ModuleDict)
+        batch = read_batch(item.samples, model, self.options)
+        steps, noise = item.steps.to(self.options.device), item.noise.to(self.options.device)
+        conditions = drop_conditions(batch, item.dropout)
+        return denoiser_loss(_denoiser(model), batch, conditions, steps, noise, self.alphas, self.options)
+
+    def around(self, model: nn.Module) -> AbstractContextManager:
+        return _denoiser(model).record_attention() if self.options.delta > 0 else nullcontext()
+
+    def evaluate(self, average: nn.Module) -> dict[str, float]:
+        assert isinstance(average, nn.ModuleDict)
+        return dev_loss(average, self.dev, self.alphas, self.options) if self.dev else {}
+
+    @torch.no_grad()
+    def pictures(self, average: nn.Module) -> dict[str, Tensor]:
+        """Per row: source if the shards hold it, render, carried picture if the model has it, target, sample; always the same rows."""
+        assert isinstance(average, nn.ModuleDict)
+        if self.first_stage is None:
+            return {}
+        shards = self.dev or self.shards
+        samples = [shards.sample(index) for index in range(min(SHOWN, len(shards)))]
+        batch = read_batch(samples, average, self.options)
+        noise = starting_noise(batch.target.shape, 0, batch.target.device)
+        made = sample(_denoiser(average), batch.conditions, steps=SHOWN_STEPS, noise=noise)
+        latents = [batch.conditions.render, batch.conditions.carried, batch.target, made]
+        columns = [self.first_stage.decode(each.cpu()) for each in latents if each is not None]
+        return {"samples": grid([stacked(samples, "source"), *columns] if "source" in samples[0] else columns)}
+
+    def refresh(self) -> None:
+        self.shards.refresh()
+
+
 def train_denoiser(options: DenoiserTraining, config: DenoiserConfig | None = None, stop_step: int | None = None) -> nn.ModuleDict:
-    """Train, resuming from `folder/last.pt` with its configuration; returns the averaged {"denoiser"} or {"denoiser", "slots"}."""
+    """Train, resuming from `folder/last.pt` with its configuration; returns the averaged {"denoiser"}, or that and the encoder that was
+    trained with it, "slots" or "source_encoder". Raises ConfigError and CheckpointError."""
     torch.manual_seed(options.seed)
-    state = load_state(Path(options.folder) / "last.pt")
+    model, settings, needed = build(options, config, load_state(Path(options.folder) / "last.pt"))
+    if options.gradient_checkpointing:
+        _denoiser(model).unet.enable_gradient_checkpointing()
+        if "slots" in model:
+            slots = model["slots"]
+            assert isinstance(slots, SlotEncoder)
+            slots.encoder.unet.enable_gradient_checkpointing()
+    average = run_loop(options, model, settings, DenoiserStage(options, model, needed), stop_step)
+    assert isinstance(average, nn.ModuleDict)
+    return average
+
+
+def build(options: DenoiserTraining, config: DenoiserConfig | None, state: dict | None) -> tuple[nn.ModuleDict, dict, tuple[str, ...]]:
+    """The model of a run, its configuration for the checkpoint, and what its shards must hold. state: the checkpoint to go on from."""
+    if options.start and options.init:
+        raise ConfigError("denoiser training: start and init both give the first weights; leave one out")
     if options.start and state is None:
         given = load_checkpoint(options.start)
         denoiser = Denoiser.from_checkpoint(given, options.start, None if given.kind == KIND else "denoiser").requires_grad_(True).train()
@@ -145,10 +272,20 @@ def train_denoiser(options: DenoiserTraining, config: DenoiserConfig | None = No
     else:
         config = DenoiserConfig(**state["config"]["denoiser"]) if state else (config or DenoiserConfig.open_256())
         denoiser = Denoiser(config)
+        if options.init and state is None:
+            log.info("%s: %s", options.init, init_from(denoiser, options.init))
     model = nn.ModuleDict({"denoiser": denoiser})
     settings: dict = {"denoiser": config.to_dict()}
     needed: tuple[str, ...] = ("target", "render", "identity")
-    if options.joint:
+    if options.source_encoder:
+        if options.joint or options.delta > 0:
+            raise ConfigError("denoiser training: a source encoder takes the slots' place and has no masks; set joint=false and delta=0")
+        side = Shards(options.shards, ("source",)).sample(0)["source"].shape[-1]
+        encoder = load_source_encoder(options.source_encoder, options.source_encoder_path, config.token_size, side)
+        model["source_encoder"] = encoder
+        settings["source_encoder"] = encoder.to_dict()
+        needed += ("source",)
+    elif options.joint:
         if not options.slots:
             raise ConfigError("denoiser training: joint training starts from pre-trained slots; name their checkpoint in `slots`")
         slots = SlotEncoder.load(options.slots).requires_grad_(True).train()
@@ -159,31 +296,11 @@ def train_denoiser(options: DenoiserTraining, config: DenoiserConfig | None = No
         needed += ("tokens", "masks")
     if config.carry:
         needed += ("carried", "validity")
-    shards = Shards(options.shards, needed)
-    alphas = alphas_cumprod(config.schedule).to(options.device)
-
-    def loss(module: nn.Module, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        assert isinstance(module, nn.ModuleDict)
-        batch = read_batch(shards.batch(options.batch, generator), module, options)
-        conditions = drop_conditions(batch, options, generator)
-        steps = torch.randint(config.schedule.train_steps, (options.batch,), generator=generator).to(options.device)
-        noise = torch.randn(batch.target.shape, generator=generator).to(options.device)
-        return denoiser_loss(_denoiser(module), batch, conditions, steps, noise, alphas, options)
-
-    evaluate = None
-    if options.dev_shards:
-        dev = Shards(options.dev_shards, needed)
-
-        def evaluate(module: nn.Module) -> dict[str, float]:
-            assert isinstance(module, nn.ModuleDict)
-            return dev_loss(module, dev, alphas, options)
-
-    average = run_loop(options, model, settings, loss, evaluate=evaluate, refresh=shards.refresh, stop_step=stop_step)
-    assert isinstance(average, nn.ModuleDict)
-    return average
+    return model, settings, needed
 
 
-def _denoiser(model: nn.ModuleDict) -> Denoiser:
+def _denoiser(model: nn.Module) -> Denoiser:
+    assert isinstance(model, nn.ModuleDict)
     denoiser = model["denoiser"]
     assert isinstance(denoiser, Denoiser)
     return denoiser
@@ -201,7 +318,7 @@ def dev_loss(model: nn.ModuleDict, shards: Shards, alphas: Tensor, options: Deno
         batch = read_batch([shards.sample(index) for index in chunk], model, options)
         steps = torch.tensor([(index * 2 + 1) * len(alphas) // (2 * count) for index in chunk], device=options.device)
         noise = torch.randn(batch.target.shape, generator=generator).to(options.device)
-        with autocast(options.device, options.autocast):
+        with autocast(options.device, options.autocast), _denoiser(model).record_attention():
             _, parts = denoiser_loss(_denoiser(model), batch, batch.conditions, steps, noise, alphas, options)
         for name, value in parts.items():
             total["dev_" + name] = total.get("dev_" + name, 0.0) + float(value) * len(chunk) / count

@@ -1,27 +1,26 @@
-"""The loop that the slot and the denoiser stage share: resume, learning rate, averaged weights, log, checkpoints."""
+"""The loop that all stages share: resume, learning rate, averaged weights, log, checkpoints; in one process or several."""
 
 from __future__ import annotations
 
 import copy
-import json
 import logging
 import math
 import time
-from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..checkpoint import channels_last
-from ..errors import DiffFAEError
+from ..errors import ConfigError, DiffFAEError
 from .common import autocast, load_state, save_state
+from .journal import Journal
+from .processes import Processes
 
 log = logging.getLogger(__name__)
-
-LossFunction = Callable[[nn.Module, torch.Generator], tuple[Tensor, dict[str, Tensor]]]
-Evaluation = Callable[[nn.Module], dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -29,20 +28,63 @@ class LoopOptions:
     """Options of every stage. The learning rate warms up linearly, then falls to zero as a cosine over `minutes` (or `steps`, if set)."""
 
     folder: str = "runs/stage"
-    batch: int = 16
+    batch: int = 16  # of all processes and accumulated parts together
+    accumulation: int = 1  # parts that the batch is worked on in, one after the other
     learning_rate: float = 4e-4
     constant_rate: bool = False  # no cosine: the paper names one learning rate
     warmup: int = 200
     minutes: float = 60.0
     steps: int = 0  # 0: train for `minutes`; else for that many steps, however long they take
     ema: float = 0.999
-    weight_decay: float = 1e-3
+    weight_decay: float = 1e-3  # 0 makes AdamW the paper's Adam
+    beta2: float = 0.99
     clip: float = 1.0
     checkpoint_minutes: float = 3.0
     log_every: int = 50
+    tensorboard: bool = False  # scalars, and sample grids at every checkpoint, in `folder`/tensorboard
     seed: int = 0
     device: str = "cpu"
-    autocast: bool | None = None  # bfloat16; None: where it is faster
+    autocast: bool | None = None  # bfloat16; None: where it is faster, or as the launcher's --mixed_precision says
+    gradient_checkpointing: bool = False  # less memory for about a third more time
+
+
+class Stage:
+    """What a training stage tells `run_loop`. The methods with a body are optional."""
+
+    def read(self, generator: torch.Generator, rows: list[slice]) -> list[Any]:
+        """Draw the random numbers of the whole batch, then read the samples of these rows: one item for each slice."""
+        raise NotImplementedError
+
+    def loss(self, model: nn.Module, item: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss of one item and its detached parts for the log; moves the item to the model's device."""
+        raise NotImplementedError
+
+    def around(self, model: nn.Module) -> AbstractContextManager:
+        """Held during forward and backward."""
+        return nullcontext()
+
+    def evaluate(self, average: nn.Module) -> dict[str, float]:
+        """Numbers for the log at every checkpoint."""
+        return {}
+
+    def pictures(self, average: nn.Module) -> dict[str, Tensor]:
+        """Sample grids (3,H,W) for TensorBoard at every checkpoint."""
+        return {}
+
+    def refresh(self) -> None:
+        """Called at every checkpoint of a single process, such as a look for new data."""
+
+
+class _Step(nn.Module):
+    """A loss as the forward of a module, which is what gradients are averaged over processes for."""
+
+    def __init__(self, model: nn.Module, stage: Stage) -> None:
+        super().__init__()
+        self.model = model
+        self.stage = stage
+
+    def forward(self, item: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.stage.loss(self.model, item)
 
 
 def learning_rate(options: LoopOptions, step: int, spent: float) -> float:
@@ -60,83 +102,107 @@ def update_average(average: nn.Module, model: nn.Module, step: int, decay: float
     torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
 
 
-def run_loop(
-    options: LoopOptions,
-    model: nn.Module,
-    config: dict,
-    loss_function: LossFunction,
-    *,
-    evaluate: Evaluation | None = None,
-    refresh: Callable[[], None] | None = None,
-    stop_step: int | None = None,
-) -> nn.Module:
-    """Train `model` in place and return the averaged copy.
+def run_loop(options: LoopOptions, model: nn.Module, config: dict, stage: Stage, stop_step: int | None = None) -> nn.Module:
+    """Train `model` in place and return the averaged copy (in the main process; the others return the model itself).
 
-    Resumes from `folder/last.pt`; a resumed run with `steps` set does what an uninterrupted one does, bit for bit on one CPU thread,
-    because every random number comes from the one generator that is saved. Writes `last.pt` and `log.jsonl`.
-
-    loss_function  (model, generator) -> loss and detached parts for the log
-    evaluate       (averaged model) -> numbers for the log, called at every checkpoint
-    refresh        called at every checkpoint, such as a look for new data
-    stop_step      end here and save, although the schedule goes on
+    Resumes from `folder/last.pt`, whatever the number of processes was; a resumed run with `steps` set does what an uninterrupted one
+    does, bit for bit in one process on one CPU thread, because every random number comes from the one generator that is saved. The main
+    process writes `last.pt` and `log.jsonl`. stop_step: end here and save, although the schedule goes on.
     """
+    processes = Processes(options.device)
+    if options.accumulation < 1:
+        raise ConfigError(f"accumulation={options.accumulation}: must be 1 or more")
+    rows = processes.rows(options.batch, options.accumulation)
     folder = Path(options.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    channels_last(model.to(options.device))
+    channels_last(model.to(processes.device))
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=options.learning_rate, betas=(0.9, 0.99), weight_decay=options.weight_decay)
-    average = copy.deepcopy(model).eval().requires_grad_(False)
+    optimizer = torch.optim.AdamW(trained, lr=options.learning_rate, betas=(0.9, options.beta2), weight_decay=options.weight_decay)
+    average = copy.deepcopy(model).eval().requires_grad_(False) if processes.main else model
     generator = torch.Generator().manual_seed(options.seed)
     step, spent = 0, 0.0
     state = load_state(folder / "last.pt")
     if state:
-        model.load_state_dict(state["model"])
-        average.load_state_dict(state["ema"])
-        optimizer.load_state_dict(state["optimizer"])
-        generator.set_state(state["generator"])
         step, spent = state["step"], state["spent"]
+        model.load_state_dict(state["model"])
+        if processes.main:
+            average.load_state_dict(plain_average(state["ema"]))
+        optimizer.load_state_dict(state["optimizer"])
+        for group in optimizer.param_groups:  # the options of this run hold, not those of the one before
+            group["betas"], group["weight_decay"] = (0.9, options.beta2), options.weight_decay
+        if "generator" in state:
+            generator.set_state(state["generator"])
+        else:  # the first version of the first stage did not save it
+            generator.manual_seed(options.seed + step)
         log.info("resumed at step %d, %.1f minutes", step, spent)
+    bfloat16 = True if options.autocast is None and processes.bfloat16 else options.autocast
+    loss_of = processes.wrap(_Step(model, stage))
 
     def finished() -> bool:
         return step >= options.steps if options.steps else spent >= options.minutes
 
-    def save() -> None:
-        values = {"config": config, "model": model.state_dict(), "ema": average.state_dict(), "optimizer": optimizer.state_dict()}
-        save_state(folder / "last.pt", {**values, "generator": generator.get_state(), "step": step, "spent": spent})
+    def checkpoint() -> None:
+        if processes.main:
+            if numbers := stage.evaluate(average):
+                journal.numbers(step, {"minutes": round(spent, 2), **numbers})
+            if journal.shows_pictures:
+                journal.pictures(step, stage.pictures(average))
+            values = {"config": config, "model": model.state_dict(), "ema": average.state_dict(), "optimizer": optimizer.state_dict()}
+            save_state(folder / "last.pt", {**values, "generator": generator.get_state(), "step": step, "spent": spent})
+        if processes.count == 1:  # several would have to find the same
+            stage.refresh()
 
     sums: dict[str, Tensor] = {}
-    window = 0
-    saved = last = time.monotonic()
-    with open(folder / "log.jsonl", "a", buffering=1) as logs:
+    window, waited, since_saved = 0, 0.0, 0.0
+    last = time.monotonic()
+    with Journal(folder if processes.main else None, options.tensorboard, step + 1) as journal:
+        window_start = time.perf_counter()
         while not finished() and (stop_step is None or step < stop_step):
             rate = learning_rate(options, step, spent)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            with autocast(options.device, options.autocast):
-                loss, parts = loss_function(model, generator)
-            if not torch.isfinite(loss):
-                raise DiffFAEError(f"{folder}: the loss is not finite at step {step}; lower the learning rate and resume")
+            before = time.perf_counter()
+            items = stage.read(generator, rows)
+            waited += time.perf_counter() - before
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            for place, item in enumerate(items, start=1):
+                with processes.accumulating(loss_of) if place < len(items) else nullcontext(), stage.around(model):
+                    with autocast(options.device, bfloat16):
+                        loss, parts = loss_of(item)
+                    (loss / len(items)).backward()
+                for name, value in {"loss": loss.detach(), **parts}.items():
+                    sums[name] = sums.get(name, 0.0) + value / len(items)
+                if not torch.isfinite(loss):
+                    raise DiffFAEError(f"{folder}: the loss is not finite at step {step}; lower the learning rate and resume")
             torch.nn.utils.clip_grad_norm_(trained, options.clip)
             optimizer.step()
-            update_average(average, model, step, options.ema)
+            if processes.main:
+                update_average(average, model, step, options.ema)
             step += 1
             window += 1
-            for name, value in {"loss": loss.detach(), **parts}.items():
-                sums[name] = sums[name] + value if name in sums else value
             now = time.monotonic()
-            spent += (now - last) / 60
+            passed = processes.agree((now - last) / 60)
             last = now
+            spent += passed
+            since_saved += passed
             if step % options.log_every == 0:
-                means = {name: round(float(value) / window, 5) for name, value in sums.items()}
-                logs.write(json.dumps({"step": step, "minutes": round(spent, 2), "lr": rate, **means}) + "\n")
-                sums, window = {}, 0
-            if now - saved > options.checkpoint_minutes * 60 or finished() or step == stop_step:
-                saved = now
-                if evaluate is not None:
-                    logs.write(json.dumps({"step": step, "minutes": round(spent, 2), **evaluate(average)}) + "\n")
-                if refresh is not None:
-                    refresh()
-                save()
+                means = {name: round(float(value) / window, 5) for name, value in processes.mean(sums).items()}
+                seconds = time.perf_counter() - window_start
+                speed = {"samples_per_second": round(window * options.batch / seconds, 3), "data_seconds": round(waited / window, 5)}
+                journal.numbers(step, {"minutes": round(spent, 2), "lr": rate, **means, **speed})
+                sums, window, waited = {}, 0, 0.0
+                window_start = time.perf_counter()
+            if since_saved > options.checkpoint_minutes or finished() or step == stop_step:
+                since_saved = 0.0
+                held = time.perf_counter()
+                checkpoint()
+                window_start += time.perf_counter() - held  # the speed is that of training alone
+    processes.wait()
     return average
+
+
+def plain_average(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Averaged weights by the model's names: checkpoints of the first version named them as torch's AveragedModel does."""
+    if "n_averaged" not in weights:
+        return weights
+    return {name.removeprefix("module."): value for name, value in weights.items() if name != "n_averaged"}

@@ -77,9 +77,9 @@ class Shards:
         row = index - (self._ends[place] - count)
         return {name: handle.get_slice(name)[row : row + 1][0] for name in sorted(names)}
 
-    def batch(self, size: int, generator: torch.Generator) -> list[dict[str, Tensor]]:
-        """Random samples, drawn with replacement."""
-        return [self.sample(int(index)) for index in torch.randint(len(self), (size,), generator=generator)]
+    def draw(self, size: int, generator: torch.Generator) -> list[int]:
+        """Numbers of random samples, with replacement."""
+        return torch.randint(len(self), (size,), generator=generator).tolist()
 
 
 def stacked(samples: list[dict[str, Tensor]], name: str, device: torch.device | str = "cpu") -> Tensor:

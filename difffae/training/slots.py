@@ -10,19 +10,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint as recomputed
 
+from ..autoencoder import FirstStage
 from ..checkpoint import save_checkpoint
 from ..errors import CheckpointError
 from ..losses import UNLABELLED, mask_loss, slot_reconstruction, soft_labels
 from ..mixture_decoder import MixtureDecoder, MixtureDecoderConfig
 from ..slots import KIND, SlotEncoder, SlotsConfig, find_order, region_overlap
-from .common import load_state
-from .loop import LoopOptions, run_loop
+from .common import any_first_stage, load_state
+from .journal import grid
+from .loop import LoopOptions, Stage, run_loop
 from .shards import Shards
+
+SHOWN = 4  # samples in a grid of pictures
 
 
 @dataclass(frozen=True)
@@ -32,10 +38,28 @@ class SlotsTraining(LoopOptions):
     mask_weight: float = 0.3  # cross-entropy of the encoder's masks
     decoder_mask_weight: float = 0.1  # and of the decoder's, so that every token draws its own region
     augment: bool = True  # mirrored, shifted, scaled, other colours: masks then cannot follow position alone
+    first_stage: str = ""  # file of a first stage: the slots then reconstruct its latents instead of pixels (paper 5.4)
+    decoder_channels: int = 32
+    decoder_size: int = 64  # side of what the decoder draws; with a first stage that of the latents
+    decoder_shuffle: int = 2
 
     @classmethod
     def paper(cls) -> SlotsTraining:
-        return cls(batch=64, mask_weight=0.0, decoder_mask_weight=0.0, augment=False, weight_decay=0.0)
+        """Section 4.3 follows slot attention: batch 64, rate 4e-4, reconstruction alone. The number of steps is ours."""
+        return cls(
+            batch=64,
+            steps=100_000,
+            warmup=2_500,
+            mask_weight=0.0,
+            decoder_mask_weight=0.0,
+            augment=False,
+            weight_decay=0.0,
+            beta2=0.999,
+            ema=0.9999,
+            decoder_channels=128,
+            decoder_size=256,
+            decoder_shuffle=1,
+        )
 
 
 def collate(samples: list[dict[str, Tensor]], device: str) -> tuple[Tensor, Tensor]:
@@ -53,13 +77,13 @@ def collate(samples: list[dict[str, Tensor]], device: str) -> tuple[Tensor, Tens
     return images.to(device).float() / 255, torch.stack(labels).to(device)
 
 
-def augment(images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def augment(images: Tensor, labels: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
     """Mirror, scale (0.8 to 1.25), shift (up to 12 % of the side) and other colours; what comes from outside is mirrored and unlabelled.
 
-    images (B,3,H,W) in 0..1, labels (B,H,W) uint8; the results have the same shapes.
+    images (B,3,H,W) in 0..1, labels (B,H,W) uint8; the results have the same shapes. r: (B,7) random numbers in 0..1.
     """
     batch = images.shape[0]
-    r = torch.rand(batch, 7, generator=generator).to(images.device)
+    r = r.to(images.device)
     scale = torch.exp2((r[:, 0] * 2 - 1) * 0.32)
     theta = torch.zeros(batch, 2, 3, device=images.device)
     theta[:, 0, 0] = scale * (r[:, 1] < 0.5).float().mul(2).sub(1)
@@ -73,11 +97,14 @@ def augment(images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple
     return (images * gain[:, :, None, None]).clamp(0, 1), (moved[:, 0] + UNLABELLED).round().to(torch.uint8)
 
 
-def slots_loss(encoder: SlotEncoder, decoder: nn.Module, images: Tensor, labels: Tensor, options: SlotsTraining) -> tuple[Tensor, dict]:
-    """Reconstruction plus the weighted mask losses -> loss and its detached parts. images (B,3,H,W) in 0..1, labels (B,H,W) uint8."""
+def slots_loss(
+    encoder: SlotEncoder, decoder: nn.Module, images: Tensor, labels: Tensor, options: SlotsTraining, target: Tensor | None = None
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Reconstruction plus the weighted mask losses -> loss and its detached parts. images (B,3,H,W) in 0..1, labels (B,H,W) uint8;
+    target: what is reconstructed instead of the images, latents (B,Z,h,w)."""
     tokens, masks = encoder(images)
-    output, decoder_masks = decoder(tokens)
-    reconstruction = slot_reconstruction(output, images)
+    output, decoder_masks = recomputed(decoder, tokens, use_reentrant=False) if options.gradient_checkpointing else decoder(tokens)
+    reconstruction = slot_reconstruction(output, images if target is None else target)
     loss, parts = reconstruction, {"reconstruction": reconstruction.detach()}
     for name, weight, predicted in (
         ("masks", options.mask_weight, masks),
@@ -94,6 +121,70 @@ def build(config: SlotsConfig, decoder: MixtureDecoderConfig) -> nn.ModuleDict:
     return nn.ModuleDict({"slots": SlotEncoder(config), "decoder": MixtureDecoder(decoder)})
 
 
+class SlotsStage(Stage):
+    """Data, loss and pictures of the slots' pre-training."""
+
+    def __init__(self, options: SlotsTraining, first_stage: FirstStage | None) -> None:
+        self.options = options
+        self.shards = Shards(options.shards, ("images",))
+        self.first_stage = first_stage.to(options.device) if first_stage else None
+
+    def read(self, generator: torch.Generator, rows: list[slice]) -> list[Any]:
+        size = self.options.batch
+        chosen = self.shards.draw(size, generator)
+        r = torch.rand(size, 7, generator=generator) if self.options.augment else None
+        return [([self.shards.sample(index) for index in chosen[part]], None if r is None else r[part]) for part in rows]
+
+    def loss(self, model: nn.Module, item: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        samples, r = item
+        images, labels = collate(samples, self.options.device)
+        if r is not None:
+            images, labels = augment(images, labels, r)
+        encoder, decoder = _parts(model)
+        return slots_loss(encoder, decoder, images, labels, self.options, self.target(images))
+
+    @torch.no_grad()
+    def target(self, images: Tensor) -> Tensor | None:
+        return None if self.first_stage is None else self.first_stage.encode(images)
+
+    @torch.no_grad()
+    def pictures(self, average: nn.Module) -> dict[str, Tensor]:
+        """Per row: picture, what the tokens reconstruct, and the masks of the encoder and of the decoder, one column for each slot."""
+        samples = [self.shards.sample(index) for index in range(min(SHOWN, len(self.shards)))]
+        images, _ = collate(samples, self.options.device)
+        encoder, decoder = _parts(average)
+        tokens, masks = encoder(images)
+        output, decoder_masks = decoder(tokens)
+        drawn = output * 0.5 + 0.5 if self.first_stage is None else self.first_stage.decode(output)
+        return {
+            "reconstructions": grid([images, drawn]),
+            "masks": grid([images, *masks.split(1, dim=1)]),
+            "decoder_masks": grid([images, *decoder_masks.split(1, dim=1)]),
+        }
+
+    def refresh(self) -> None:
+        self.shards.refresh()
+
+
+def _parts(model: nn.Module) -> tuple[SlotEncoder, MixtureDecoder]:
+    assert isinstance(model, nn.ModuleDict)
+    encoder, decoder = model["slots"], model["decoder"]
+    assert isinstance(encoder, SlotEncoder)
+    assert isinstance(decoder, MixtureDecoder)
+    return encoder, decoder
+
+
+def decoder_config(options: SlotsTraining, config: SlotsConfig, first_stage: FirstStage | None) -> MixtureDecoderConfig:
+    """Sizes of the decoder that draws pictures, or latents of the first stage."""
+    decoder = MixtureDecoderConfig(
+        token_size=config.slot_size, channels=options.decoder_channels, size=options.decoder_size, shuffle=options.decoder_shuffle
+    )
+    if first_stage is None:
+        return decoder
+    side = config.image_size // first_stage.factor
+    return replace(decoder, size=side, start=min(8, side), shuffle=1, out_channels=first_stage.config.latent_channels)
+
+
 def train_slots(
     options: SlotsTraining,
     config: SlotsConfig | None = None,
@@ -105,22 +196,14 @@ def train_slots(
     state = load_state(Path(options.folder) / "last.pt")
     if state:
         config, decoder = SlotsConfig(**state["config"]["slots"]), MixtureDecoderConfig(**state["config"]["decoder"])
+    first_stage = any_first_stage(options.first_stage) if options.first_stage else None
     config = config or SlotsConfig.open_256()
-    decoder = decoder or replace(MixtureDecoderConfig.open_256(), token_size=config.slot_size)
-    shards = Shards(options.shards, ("images",))
-
-    def loss(model: nn.Module, generator: torch.Generator) -> tuple[Tensor, dict]:
-        assert isinstance(model, nn.ModuleDict)
-        images, labels = collate(shards.batch(options.batch, generator), options.device)
-        if options.augment:
-            images, labels = augment(images, labels, generator)
-        encoder, mixture = model["slots"], model["decoder"]
-        assert isinstance(encoder, SlotEncoder)
-        assert isinstance(mixture, MixtureDecoder)
-        return slots_loss(encoder, mixture, images, labels, options)
-
+    decoder = decoder or decoder_config(options, config, first_stage)
+    model = build(config, decoder)
+    if options.gradient_checkpointing:
+        _parts(model)[0].encoder.unet.enable_gradient_checkpointing()
     settings = {"slots": config.to_dict(), "decoder": decoder.to_dict()}
-    average = run_loop(options, build(config, decoder), settings, loss, refresh=shards.refresh, stop_step=stop_step)
+    average = run_loop(options, model, settings, SlotsStage(options, first_stage), stop_step)
     assert isinstance(average, nn.ModuleDict)
     return average
 
