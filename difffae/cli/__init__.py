@@ -15,10 +15,10 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 from ..errors import ConfigError, DiffFAEError
-from . import bench, convert, edit, evaluate, prepare, render, report, swap, train
+from . import bench, convert, edit, evaluate, figure, prepare, render, report, swap, train
 from .options import OneLineParser
 
-COMMANDS = (edit, swap, render, report, prepare, train, evaluate, convert, bench)
+COMMANDS = (edit, swap, render, report, prepare, train, evaluate, figure, convert, bench)
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # as PyTorch says it, per device
 DESCRIPTION = "One-shot facial appearance editing: pose, expression and light of a portrait, from references or by numbers."
 

@@ -1,32 +1,71 @@
-"""`evaluate`: the table of an edit's quality over the dev portraits."""
+"""`evaluate`: the README's table over the dev portraits; or, with --pairs-file, the paper's tables for checkpoints and other methods."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from .options import TAKEABLE, add_model, add_sampling, positive
+from ..errors import ConfigError
+from .options import FRAMINGS, TAKEABLE, add_model, add_sampling, positive
+
+TABLES = ("comparison", "slots", "identity", "speed")
 
 
 def add(subparsers) -> None:
-    text = "Edit pairs of dev portraits (never trained on; queries within 30 degrees of yaw), measure the results anew, print the table."
-    parser = subparsers.add_parser("evaluate", help="quality over the dev portraits", description=text)
-    parser.add_argument("--portraits", type=Path, required=True, help="folder with manifest.csv and the pictures")
+    text = (
+        "With --portraits: edit pairs of dev portraits (never trained on; queries within 30 degrees of yaw), measure the results anew, "
+        "print the table. With --pairs-file: score checkpoints and folders of other methods' results on the same pairs."
+    )
+    parser = subparsers.add_parser("evaluate", help="quality over the dev portraits, or of methods on the same pairs", description=text)
+    parser.add_argument("--portraits", type=Path, help="folder with manifest.csv and the pictures")
     parser.add_argument("--pairs", type=positive, default=60, help="how many pairs (default: %(default)s)")
     parser.add_argument("--take", nargs="+", choices=TAKEABLE, default=list(TAKEABLE), help="what is taken (default: all)")
     parser.add_argument("--preview", action="store_true", help="measure the carried photograph, without diffusion")
-    parser.add_argument("--output", help="also write the table as JSON")
+    parser.add_argument("--output", help="also write the table: JSON; with --pairs-file or --table speed Markdown and JSON")
+    methods = parser.add_argument_group("the paper's tables")
+    methods.add_argument("--pairs-file", type=Path, metavar="CSV", help="columns source, query, result and, if wanted, take")
+    methods.add_argument("--pictures", type=Path, metavar="FOLDER", help="where sources and queries lie (default: beside the CSV)")
+    methods.add_argument("--results", nargs="+", default=[], metavar="NAME=FOLDER", help="other methods' results")
+    methods.add_argument(
+        "--edits", nargs="+", default=[], metavar="NAME=WHAT", help="what a method can change, such as Hou=light or DPE=pose+expression"
+    )
+    methods.add_argument("--models", nargs="+", default=[], metavar="[NAME=]MODEL", help="rows of our own (default: --model)")
+    methods.add_argument("--keep", type=Path, metavar="FOLDER", help="keep our own results there, and go on with what is there already")
+    methods.add_argument("--table", choices=TABLES, default="comparison", help="which table of the paper (default: %(default)s)")
+    methods.add_argument("--framing", choices=FRAMINGS, default="source", help="of our own rows (default: %(default)s)")
+    methods.add_argument("--common", action="store_true", help="only pairs count that every method was scored on")
+    methods.add_argument("--runs", type=positive, default=5, metavar="N", help="measured edits of --table speed (default: %(default)s)")
+    judge = parser.add_argument_group("who measures the paper's tables")
+    judge.add_argument("--inception", type=Path, metavar="FILE", help="weights of Inception v3 for FID (default: no FID)")
+    judge.add_argument("--real", type=Path, metavar="FOLDER", help="FID's real pictures (default: the sources and queries)")
+    judge.add_argument("--judge-head", type=Path, metavar="FILE", help="FLAME, for DECA's codes (default: the bundled estimator)")
+    judge.add_argument("--judge-deca", type=Path, metavar="FILE", help="DECA's networks")
+    judge.add_argument("--judge-identity", metavar="FILE", help="CSIM's identity network (default: the bundled one)")
     add_sampling(parser)
     add_model(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> None:
+    if arguments.table == "speed":
+        from .tables import speed
+
+        speed(arguments)
+    elif arguments.pairs_file is not None:
+        from .tables import compare
+
+        compare(arguments)
+    elif arguments.portraits is not None:
+        _dev_table(arguments)
+    else:
+        raise ConfigError("evaluate: nothing to measure; give --portraits FOLDER, or --pairs-file CSV, or --table speed")
+
+
+def _dev_table(arguments: argparse.Namespace) -> None:
     import json
 
     from tqdm import tqdm
 
-    from ..errors import ConfigError
     from ..evaluation.table import evaluate_edits, pair_names
     from ..training.common import dev_files
     from .work import load_model

@@ -1,0 +1,145 @@
+"""What `evaluate` does for the paper's tables. Imports torch."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from ..errors import ConfigError
+from ..evaluation import report
+from ..evaluation import speed as speeds
+from ..evaluation.comparison import Method
+from ..evaluation.comparison import compare as compare_methods
+from ..evaluation.inception import Inception
+from ..evaluation.judge import Judge
+from ..evaluation.pairs import ENDINGS, read_pairs
+from ..evaluation.produce import Sampling, write_results
+from ..pipeline import DiffFAE
+from ..recipe import file_sha256
+from .options import TAKEABLE
+from .work import load_model
+
+
+def named(text: str) -> tuple[str | None, str]:
+    """ "NAME=VALUE" -> both; without a name it is None."""
+    name, sign, value = text.partition("=")
+    return (name.strip(), value) if sign else (None, text)
+
+
+def models(arguments: argparse.Namespace) -> Iterator[tuple[str | None, DiffFAE]]:
+    """The models of --models, or of --model, one after the other; only one is in memory."""
+    for text in arguments.models or [arguments.model]:
+        name, path = named(text)
+        yield name, load_model(argparse.Namespace(**{**vars(arguments), "model": path}))
+
+
+def row_name(table: str, model: DiffFAE) -> str:
+    """What a row is called where the user gave no name."""
+    if table == "slots":
+        return str(model.model.slots.config.slot_count)
+    if table == "identity":
+        return "w/ identity token" if model.model.denoiser.config.adain != "none" else "w/o identity token"
+    return model.checkpoint.name if model.checkpoint else model.model.name
+
+
+def speed(arguments: argparse.Namespace) -> None:
+    output = _output(arguments)
+    rows = []
+    for name, model in models(arguments):
+        rows += speeds.measure_speed(name or row_name("speed", model), model, [arguments.steps], arguments.sampler, arguments.runs)
+    _finish(output, speeds.markdown(rows, model), speeds.to_dict(rows, model))
+
+
+def compare(arguments: argparse.Namespace) -> None:
+    output = _output(arguments)
+    if arguments.pictures is not None and not arguments.pictures.is_dir():
+        raise ConfigError(f"--pictures {arguments.pictures}: no such folder; give the one with sources and queries")
+    pairs = read_pairs(arguments.pairs_file, arguments.pictures)
+    methods = _others(arguments)
+    real = _pictures(arguments.real) if arguments.real is not None else None
+    inception = Inception.load(arguments.inception) if arguments.inception is not None else None
+    device = arguments.device or _best_device()
+    judge = Judge.load(arguments.judge_head, arguments.judge_deca, arguments.judge_identity, device)
+    sampling = Sampling(arguments.steps, arguments.sampler, arguments.seed, arguments.framing, arguments.preview)
+    settings: dict[str, Any] = {}
+    with ExitStack() as stack:
+        keep = arguments.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        if arguments.models or not methods:
+            for name, model in models(arguments):
+                method = _own(name or row_name(arguments.table, model), keep, methods)
+                with tqdm(total=len(pairs), desc=f"edits of {method.name}") as bar:
+                    write_results(model, pairs, method.folder, sampling, bar.update)
+                checkpoint = model.checkpoint.record() if model.checkpoint else {}
+                settings[method.name] = {**checkpoint, **asdict(sampling)}
+                methods.append(method)
+        with tqdm(total=len(pairs) * len(methods), desc="measuring") as bar:
+            network = inception.to(device) if inception is not None else None
+            result = compare_methods(judge, pairs, methods, network, real, arguments.common, bar.update)
+    if arguments.inception is not None:
+        result.inception = f"{arguments.inception.name}, sha256 {file_sha256(arguments.inception)[:12]}"
+    layout = report.LAYOUTS[arguments.table]
+    _finish(output, report.markdown(result, layout, settings), report.to_dict(result, settings))
+    if not any(scores.values for scores in result.methods):
+        raise ConfigError(f"{arguments.pairs_file}: no result of any method could be scored; the table says why")
+
+
+def _others(arguments: argparse.Namespace) -> list[Method]:
+    edits: dict[str, tuple[str, ...]] = {}
+    for text in arguments.edits:
+        name, value = named(text)
+        what = tuple(value.replace(",", "+").split("+"))
+        if name is None or any(part not in TAKEABLE for part in what):
+            raise ConfigError(f"--edits {text}: must be NAME=WHAT, WHAT being {', '.join(TAKEABLE)} joined by +")
+        edits[name] = what
+    methods: list[Method] = []
+    for text in arguments.results:
+        name, value = named(text)
+        if not name or not Path(value).is_dir():
+            raise ConfigError(f"--results {text}: must be NAME=FOLDER with an existing folder; correct it")
+        if any(method.name == name for method in methods):
+            raise ConfigError(f"--results {text}: the name is taken; give every method its own")
+        methods.append(Method(name, Path(value), edits.pop(name, TAKEABLE)))
+    if edits:
+        raise ConfigError(f"--edits {next(iter(edits))}: there are no --results of this name; correct it")
+    return methods
+
+
+def _own(name: str, keep: Path, methods: Sequence[Method]) -> Method:
+    if any(method.name == name for method in methods):
+        raise ConfigError(f"--models: two rows are called '{name}'; name them, as in --models first={name} second=...")
+    folder = "".join(letter if letter.isalnum() or letter in "-_. " else "_" for letter in name).strip(". ") or "model"
+    return Method(name, keep / folder)
+
+
+def _pictures(folder: Path) -> list[Path]:
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS) if folder.is_dir() else []
+    if len(found) < 2:
+        raise ConfigError(f"--real {folder}: holds {len(found)} pictures; give a folder with the real ones")
+    return found
+
+
+def _best_device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _output(arguments: argparse.Namespace) -> Path | None:
+    if arguments.output is None:
+        return None
+    report.check_output(Path(arguments.output))
+    return Path(arguments.output)
+
+
+def _finish(output: Path | None, text: str, data: dict[str, Any]) -> None:
+    print(text)
+    if output is not None:
+        for path in report.write(output, text, data):
+            print(f"wrote {path}")

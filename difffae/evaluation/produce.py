@@ -1,0 +1,70 @@
+"""A checkpoint's own row: its edits of all pairs, written into a folder like any other method's results."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from ..crop import extract
+from ..errors import ConfigError, ImageError, NoFaceError
+from ..images import read_image, write_image
+from ..pipeline import DiffFAE, Portrait
+from .pairs import Pair
+
+SETTINGS = "difffae-edits.json"
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How our rows are made. framing "query" moves and scales the head as the query's pose has it, as in the paper."""
+
+    steps: int = 20
+    sampler: str = "dpmpp_2m"
+    seed: int = 0
+    framing: str = "source"
+    preview: bool = False
+
+
+def write_results(
+    model: DiffFAE, pairs: Sequence[Pair], folder: Path, sampling: Sampling, each: Callable[[], object] = lambda: None
+) -> None:
+    """Edit every pair; the source's picture with the edited face goes to folder/result. Results that are there already are kept, if the
+    folder's settings are these; else ConfigError. Inputs that cannot be used give no result, which the comparison will list."""
+    folder.mkdir(parents=True, exist_ok=True)
+    record = model.checkpoint.record() if model.checkpoint else {"name": model.model.name}
+    settings = json.dumps({"checkpoint": record, **asdict(sampling)}, indent=2) + "\n"
+    note = folder / SETTINGS
+    if note.is_file() and note.read_text(encoding="utf-8") != settings:
+        raise ConfigError(f"{folder}: holds results of another checkpoint or other settings ({SETTINGS}); choose another folder for --keep")
+    note.write_text(settings, encoding="utf-8")
+    cache: dict[Path, Portrait | None] = {}
+
+    def portrait(path: Path) -> Portrait | None:
+        if path not in cache:
+            try:
+                cache[path] = at_model_size(model, model.analyse(read_image(path)[0], 0, str(path)))
+            except (ImageError, NoFaceError):
+                cache[path] = None  # the judge meets the same picture and says why
+        return cache[path]
+
+    for pair in pairs:
+        place = folder / pair.result
+        if not place.is_file():
+            source, query = portrait(pair.source), portrait(pair.query)
+            if source is not None and query is not None:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                write_image(place, model.edit(source, query, take=pair.take, **asdict(sampling)).image)
+        each()
+
+
+def at_model_size(model: DiffFAE, portrait: Portrait) -> Portrait:
+    """The same square of the picture at the model's own size, 512 for paper-512; attributes do not depend on it."""
+    size = model.model.image_size
+    if portrait.picture.shape[-1] == size:
+        return portrait
+    crop = replace(portrait.crop, size=size)
+    picture, known = extract(portrait.image[None], crop)
+    landmarks = portrait.landmarks * (size / portrait.crop.size)
+    return replace(portrait, crop=crop, picture=picture, known=known, landmarks=landmarks)
