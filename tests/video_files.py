@@ -1,0 +1,58 @@
+"""Talking-head videos for the tests: the shipped portrait moves over a textured background, encoded by PyAV."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+SOURCE = Path(__file__).resolve().parents[1] / "difffae" / "assets" / "source.png"
+SIDE = 320
+
+
+def background(side: int = SIDE) -> np.ndarray:
+    """Smooth waves of colour (side,side,3) uint8, so that the encoder keeps them."""
+    y, x = np.mgrid[:side, :side] / side
+    waves = [np.sin(2 * math.pi * (a * x + b * y)) for a, b in ((3, 1), (1, 4), (2, -3))]
+    return np.stack([128 + 40 * wave for wave in waves], axis=-1).astype(np.uint8)
+
+
+def talking_frames(count: int, phase: float = 0.0, jump: int | None = None) -> list[np.ndarray]:
+    """A portrait that sways, nods and breathes; from frame `jump` on there is no face."""
+    portrait = Image.open(SOURCE).convert("RGB")
+    frames = []
+    for index in range(count):
+        t = phase + 2 * math.pi * index / 64
+        side = round(270 + 8 * math.sin(t))
+        turned = portrait.rotate(4 * math.sin(2 * t), Image.Resampling.BICUBIC).resize((side, side), Image.Resampling.BICUBIC)
+        frame = Image.fromarray(background())
+        if jump is None or index < jump:
+            frame.paste(turned, (round(25 + 8 * math.cos(t)), round(25 + 6 * math.sin(t))))
+        frames.append(np.asarray(frame))
+    return frames
+
+
+def write_video(path: Path, frames: list[np.ndarray]) -> Path:
+    """Encode frames (H,W,3) uint8 at 25 per second, the index in front so that the file can be cut off."""
+    import av
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    height, width = frames[0].shape[:2]
+    with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt, stream.bit_rate = width, height, "yuv420p", 4_000_000
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+def fatal(task: str) -> dict[str, str]:
+    """Work for a pool of processes, of which the task "die" kills its own."""
+    if task == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"done": task}
