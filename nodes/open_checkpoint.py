@@ -6,28 +6,35 @@ from pathlib import Path
 from typing import Any
 
 from ..difffae.checkpoint import asset_path, load_checkpoint
-from ..difffae.estimate import LandmarkFit
-from ..difffae.head import HeadModel
-from ..difffae.identity import IdentityNetwork
-from ..difffae.landmark_offsets import LandmarkOffsets
+from ..difffae.estimators import load_estimator
+from ..difffae.identity_networks import load_identity
 from ..difffae.landmarks import FaceLandmarker
-from ..difffae.model import EditModel
+from ..difffae.model import DEFAULT_HEAD, DEFAULT_IDENTITY, EditModel
 from .bundle import Bundle, patcher
 from .native_model import native_model
 from .native_vae import DiffFAEVAE
 
 
 def open_checkpoint(name: str, path: Path | None) -> tuple[Any, DiffFAEVAE, Bundle]:
-    """path: the file, or None for the one that ships under `name`. Raises CheckpointError."""
+    """path: the file, or None for the one that ships under `name`.
+
+    A model that was trained with another identity network or head finds their files, and DECA's, beside it: arcface-r50.safetensors, say.
+    Raises CheckpointError.
+    """
     path = asset_path(f"{name}.safetensors") if path is None else path
     model = EditModel.load(path)
+    own_identity, own_head = model.identity != DEFAULT_IDENTITY, model.head != DEFAULT_HEAD
+    files = {
+        "checkpoint": path,
+        "landmarks": asset_path("landmarks.safetensors"),
+        "identity": path.parent / f"{model.identity}.safetensors" if own_identity else asset_path("identity.safetensors"),
+        "head": path.parent / f"{model.head}.safetensors" if own_head else asset_path("open_head.safetensors"),
+    } | ({"estimator": path.parent / "deca.safetensors"} if own_head else {})
     parts = {
         "slots": patcher(model.slots),
         "landmarker": patcher(FaceLandmarker.load()),
-        "identity": patcher(IdentityNetwork.load()),
-        "estimator": patcher(LandmarkFit(HeadModel.load(), offsets=LandmarkOffsets.load())),
+        "identity": patcher(load_identity(files["identity"], model.identity)),
+        "estimator": patcher(load_estimator(files["head"], files.get("estimator"), model.head)),
     }
-    licenses = {"checkpoint": load_checkpoint(path).license}
-    for asset in ("landmarks", "identity", "open_head"):
-        licenses[asset] = load_checkpoint(asset_path(f"{asset}.safetensors")).license
+    licenses = {part: load_checkpoint(file).license for part, file in files.items()}
     return native_model(model), DiffFAEVAE(model.autoencoder), Bundle(name, path, licenses, model.image_size, parts)
