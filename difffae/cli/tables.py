@@ -53,7 +53,7 @@ def speed(arguments: argparse.Namespace) -> None:
     output = _output(arguments)
     rows = []
     for name, model in models(arguments):
-        rows += speeds.measure_speed(name or row_name("speed", model), model, [arguments.steps], arguments.sampler, arguments.runs)
+        rows.append(speeds.measure_speed(name or row_name("speed", model), model, arguments.steps, arguments.sampler, arguments.runs))
     _finish(output, speeds.markdown(rows, model), speeds.to_dict(rows, model))
 
 
