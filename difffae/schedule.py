@@ -48,7 +48,7 @@ class ScheduleConfig:
 
     @classmethod
     def open_256(cls) -> ScheduleConfig:
-        return cls(0.00085, 0.012, prediction_type="v_prediction", zero_terminal_snr=True, spacing="trailing", finish=0.6)
+        return cls(0.00085, 0.012, prediction_type="v_prediction", zero_terminal_snr=True, spacing="trailing", finish=0.4)
 
     @classmethod
     def latent_diffusion(cls, name: str = "latent-diffusion") -> ScheduleConfig:
