@@ -359,6 +359,19 @@ def test_pairs_are_what_the_denoiser_trains_on(prepared: Path, tmp_path: Path) -
     assert ((carried - target).square() * valid).sum() < ((unmoved - target).square() * valid).sum()
 
 
+def test_frames_for_the_slots_are_spread_over_each_chunk(prepared: Path, tmp_path: Path) -> None:
+    from difffae.training.shards import Shards
+    from difffae.training.video_pairs import write_frames
+
+    write_frames(prepared / "train", tmp_path, per_chunk=4)
+    frames = dict(read_tar(prepared / "train/000000.tar"))
+    shards = Shards(tmp_path, ("images",))
+    assert len(shards) == 3 + 4 + 3
+    # 17 frames of the long chunk, of which numbers 0, 4, 8 and 12 of every fourth
+    for row, index in enumerate((0, 16, 32, 48), start=3):
+        assert torch.equal(shards.sample(row)["images"], decode_frame(frames[f"id1/v/b/000/{index:06d}"])["picture"])
+
+
 def test_damaged_shard_is_named(prepared: Path, tmp_path: Path) -> None:
     whole = (prepared / "test/000000.tar").read_bytes()
     (tmp_path / "000000.tar").write_bytes(whole[: len(whole) // 2])

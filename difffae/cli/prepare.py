@@ -8,13 +8,14 @@ from pathlib import Path
 
 from .options import fraction, positive
 
-STEPS = ("fit", "roundtrips", "synthetic", "encode", "videos", "pairs")
+STEPS = ("fit", "roundtrips", "synthetic", "encode", "videos", "pairs", "frames")
 
 
 def add(subparsers) -> None:
     text = (
         "Cache training data, step by step: fit (portraits -> crops and attributes), roundtrips (-> pairs), synthetic (rendered pairs -> "
-        "carried pairs), encode (pairs -> latents); videos (talking heads -> WebDataset shards of frames), pairs (those -> latents). "
+        "carried pairs), encode (pairs -> latents); videos (talking heads -> WebDataset shards of frames), pairs (those -> latents), "
+        "frames (those -> pictures for the slots). "
         "Finished work is kept, so any step can be run again."
     )
     parser = subparsers.add_parser("prepare", help="cache training data", description=text)
@@ -33,7 +34,7 @@ def add(subparsers) -> None:
     pairs = parser.add_argument_group("pairs: two frames of one chunk")
     pairs.add_argument("--joint", action="store_true", help="keep source and query pictures, for joint training with the slots")
     pairs.add_argument("--first-stage", metavar="FILE", help="with --joint, in place of --model: a converted first stage")
-    pairs.add_argument("--pairs", type=positive, default=8, metavar="N", help="per chunk (default: %(default)s)")
+    pairs.add_argument("--per-chunk", type=positive, default=8, metavar="N", help="pairs, frames: how many (default: %(default)s)")
     parser.set_defaults(run=run)
 
 
@@ -67,6 +68,11 @@ def run(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"--input {arguments.input}: no such file or folder; run the step before it, or correct the path")
     if arguments.step == "videos":
         _videos(arguments)
+        return
+    if arguments.step == "frames":
+        from ..training.video_pairs import write_frames
+
+        write_frames(arguments.input, arguments.output, per_chunk=arguments.per_chunk)
         return
     with torch.no_grad():
         if arguments.step == "pairs":
@@ -142,4 +148,4 @@ def _pairs(arguments: argparse.Namespace) -> None:
         head = HeadModel.load(arguments.head).requires_grad_(False) if model.denoiser.config.carry else None
         if head is not None and head.name != model.head:
             raise ConfigError(f"--head: is '{head.name}', but the model needs '{model.head}'; give that head's file")
-    write_pairs(arguments.input, arguments.output, autoencoder, slots, head, per_chunk=arguments.pairs, seed=arguments.seed)
+    write_pairs(arguments.input, arguments.output, autoencoder, slots, head, per_chunk=arguments.per_chunk, seed=arguments.seed)

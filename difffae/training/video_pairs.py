@@ -1,4 +1,4 @@
-"""Shards of video frames -> shards of pairs for the denoiser: two frames of one chunk, one the source, the other the query.
+"""Shards of video frames -> shards of pairs for the denoiser (two frames of one chunk: source and query), or of pictures for the slots.
 
 Shape letters: B pairs, N landmarks (478), S crop side, Z latent channels, h and w latent sides.
 """
@@ -18,7 +18,7 @@ from tqdm import tqdm
 from ..attributes import FaceAttributes
 from ..autoencoder import FirstStage
 from ..carry import carry
-from ..data.tar_samples import read_tar
+from ..data.tar_samples import Sample, read_tar
 from ..errors import ConfigError
 from ..head import HeadModel
 from ..regions import layers
@@ -57,14 +57,7 @@ def write_pairs(
     of the query; with None, for joint training: the pictures source and query. head: carry the source to the query's attributes
     too, for denoisers that see the carried photograph. Raises ConfigError if there is no shard, CheckpointError for a damaged one.
     """
-    tars = sorted(folder.glob("*.tar"))
-    if not tars:
-        raise ConfigError(f"{folder}: no .tar shards here; give the train or test folder that `prepare videos` wrote")
-    output.mkdir(parents=True, exist_ok=True)
-    for path in tars:
-        goal = output / f"{path.stem}.safetensors"
-        if goal.exists():
-            continue
+    for path, goal in _unfinished(folder, output):
         rows: dict[str, list[Tensor]] = {}
         for source, query in tqdm(_pairs(path, per_chunk, seed, batch), desc=path.name, leave=False):
             for name, value in _encode(source, query, autoencoder, slots, head).items():
@@ -73,10 +66,41 @@ def write_pairs(
             write_shard(goal, {name: torch.cat(values) for name, values in rows.items()})
 
 
+def write_frames(folder: Path, output: Path, *, per_chunk: int = 8) -> None:
+    """Shards of `images` (N,3,S,S) uint8 for the slots' pre-training: `per_chunk` frames of every chunk, evenly spaced. Existing shards are
+    kept. Raises as `write_pairs`."""
+    for path, goal in _unfinished(folder, output):
+        images = []
+        for frames in tqdm(_chunks(path), desc=path.name, leave=False):
+            count = min(per_chunk, len(frames))
+            images += [decode_frame(frames[index * len(frames) // count][1])["picture"] for index in range(count)]
+        write_shard(goal, {"images": torch.stack(images)})
+
+
+def _unfinished(folder: Path, output: Path) -> Iterator[tuple[Path, Path]]:
+    """The tars of a folder and the shards to write for them, those left out that exist."""
+    tars = sorted(folder.glob("*.tar"))
+    if not tars:
+        raise ConfigError(f"{folder}: no .tar shards here; give the train or test folder that `prepare videos` wrote")
+    output.mkdir(parents=True, exist_ok=True)
+    goals = ((path, output / f"{path.stem}.safetensors") for path in tars)
+    return ((path, goal) for path, goal in goals if not goal.exists())
+
+
+def _chunks(path: Path) -> Iterator[list[Sample]]:
+    """The frames of every chunk of a shard."""
+    for _, samples in groupby(read_tar(path), key=_chunk_name):
+        yield list(samples)
+
+
+def _chunk_name(sample: Sample) -> str:
+    return sample[0].rpartition("/")[0]
+
+
 def _pairs(path: Path, per_chunk: int, seed: int, batch: int) -> Iterator[tuple[dict[str, Tensor], dict[str, Tensor]]]:
     """Batches of (source frames, query frames). The pairs of a chunk depend on its name and the seed alone."""
-    for chunk, samples in groupby(read_tar(path), key=lambda sample: sample[0].rpartition("/")[0]):
-        frames = [files for _, files in samples]
+    for samples in _chunks(path):
+        frames, chunk = [files for _, files in samples], _chunk_name(samples[0])
         if len(frames) < 2:
             continue
         digest = hashlib.sha256(f"{seed}/{chunk}".encode()).digest()
