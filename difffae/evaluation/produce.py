@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 from ..crop import extract
@@ -39,15 +40,13 @@ def write_results(
     if note.is_file() and note.read_text(encoding="utf-8") != settings:
         raise ConfigError(f"{folder}: holds results of another checkpoint or other settings ({SETTINGS}); choose another folder for --keep")
     note.write_text(settings, encoding="utf-8")
-    cache: dict[Path, Portrait | None] = {}
 
+    @lru_cache(maxsize=64)  # pairs of one source come together; all pictures of a large set would not fit
     def portrait(path: Path) -> Portrait | None:
-        if path not in cache:
-            try:
-                cache[path] = at_model_size(model, model.analyse(read_image(path)[0], 0, str(path)))
-            except (ImageError, NoFaceError):
-                cache[path] = None  # the judge meets the same picture and says why
-        return cache[path]
+        try:
+            return at_model_size(model, model.analyse(read_image(path)[0], 0, str(path)))
+        except (ImageError, NoFaceError):
+            return None  # the judge meets the same picture and says why
 
     for pair in pairs:
         place = folder / pair.result
