@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from .autoencoder import FirstStage
@@ -145,7 +146,7 @@ def _from_folder(kind: str, path: str | Path) -> Backbone:
         network, report = network_class.from_pretrained(
             str(path), local_files_only=True, use_safetensors=True, output_loading_info=True, **options
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(
             f"source encoder {kind}: {path}: cannot be read ({reason}); it needs config.json and safetensors weights"

@@ -9,39 +9,21 @@ from pathlib import Path
 
 import pytest
 import torch
+from training_files import COMMON, DECODER, DENOISER, SLOTS, write_denoiser_shards
 
 from difffae.checkpoint import save_checkpoint
+from difffae.cli.configs import build, read_configs
 from difffae.conditions import Conditions
 from difffae.denoiser import Denoiser, DenoiserConfig
 from difffae.errors import CheckpointError, ConfigError
+from difffae.first_stages import VQConfig, VQFirstStage, describe
 from difffae.losses import UNLABELLED
-from difffae.mixture_decoder import MixtureDecoderConfig
-from difffae.schedule import ScheduleConfig
+from difffae.profiles import profile
 from difffae.slots import REGIONS, SlotEncoder, SlotsConfig
 from difffae.training.denoiser import Batch, DenoiserTraining, Dropout, drop_conditions, export_denoiser, read_batch, train_denoiser
 from difffae.training.loop import LoopOptions, learning_rate
 from difffae.training.shards import Shards, stacked, write_shard
 from difffae.training.slots import SlotsTraining, augment, collate, export_slots, measure_order, train_slots
-
-SLOTS = SlotsConfig(
-    image_size=32, patch=4, stem_channels=16, block_channels=(16, 32), layers_per_block=1, feature_channels=16, slot_size=12, slot_hidden=16
-)
-DECODER = MixtureDecoderConfig(token_size=12, channels=8, start=4, size=16)
-DENOISER = DenoiserConfig(
-    sample_size=8,
-    latent_channels=2,
-    carry=True,
-    block_channels=(8, 16),
-    attention_levels=(False, True),
-    layers_per_block=1,
-    heads=2,
-    token_size=12,
-    norm_groups=4,
-    identity_size=6,
-    adain="blend",
-    schedule=ScheduleConfig.open_256(),
-)
-COMMON = {"batch": 4, "warmup": 1, "log_every": 2, "learning_rate": 3e-3, "weight_decay": 0.0, "ema": 0.5}
 
 
 @pytest.fixture(autouse=True)
@@ -73,26 +55,7 @@ def slot_shards(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def denoiser_shards(tmp_path: Path) -> Path:
-    folder = tmp_path / "denoiser"
-    folder.mkdir()
-    g = torch.Generator().manual_seed(0)
-    for name in "ab":
-        target = torch.randn(6, 2, 8, 8, generator=g)
-        write_shard(
-            folder / f"{name}.safetensors",
-            {
-                "target": target.half(),
-                "render": (target * 0.5).half(),
-                "carried": (target + 0.1 * torch.randn(target.shape, generator=g)).half(),
-                "validity": torch.randint(0, 256, (6, 1, 8, 8), generator=g, dtype=torch.uint8),
-                "identity": torch.randn(6, 6, generator=g).half(),
-                "tokens": torch.randn(6, 4, 12, generator=g).half(),
-                "masks": torch.softmax(torch.randn(6, 4, 8, 8, generator=g) * 3, dim=1).half(),
-                "source": torch.randint(0, 256, (6, 3, 32, 32), generator=g, dtype=torch.uint8),
-                "query": torch.randint(0, 256, (6, 3, 32, 32), generator=g, dtype=torch.uint8),
-            },
-        )
-    return folder
+    return write_denoiser_shards(tmp_path / "denoiser")
 
 
 def rows(folder: Path) -> list[dict]:
@@ -263,3 +226,130 @@ def test_dropout_of_conditions(denoiser_shards: Path) -> None:
     for index in range(12):  # exactly the cells of one slot are gone
         areas = [(batch.masks[index, slot] >= 0.5) for slot in range(4)]
         assert any(torch.equal(dropped[index], area) for area in areas)
+
+
+# ------------------------------------------------------------------------------------- ways of running the same training
+
+
+@pytest.fixture
+def slots_file(tmp_path: Path) -> Path:
+    torch.manual_seed(5)
+    path = tmp_path / "slots.safetensors"
+    save_checkpoint(path, SlotEncoder(SLOTS).state_dict(), kind="slots", config=SLOTS.to_dict(), license="test", source="test")
+    return path
+
+
+def test_memory_saving_changes_nothing(denoiser_shards: Path, slots_file: Path, tmp_path: Path) -> None:
+    """Gradient checkpointing (with the attention maps of Eq. 7) and accumulation: the same weights and losses, up to rounding."""
+    common = COMMON | {"log_every": 1}
+    plain = DenoiserTraining(
+        shards=str(denoiser_shards), steps=3, joint=True, slots=str(slots_file), hole_weight=0.0, autocast=False, **common
+    )
+    whole = train_denoiser(dataclasses.replace(plain, folder=str(tmp_path / "plain")), DENOISER).state_dict()
+    for name, change in {"checkpointing": {"gradient_checkpointing": True}, "parts": {"accumulation": 2}}.items():
+        saving = dataclasses.replace(plain, folder=str(tmp_path / name), **change)
+        other = train_denoiser(saving, DENOISER).state_dict()
+        for key in whole:
+            torch.testing.assert_close(other[key], whole[key], atol=2e-4, rtol=0, msg=f"{name}: {key}")
+        for row, expected in zip(rows(tmp_path / name), rows(tmp_path / "plain"), strict=True):
+            assert row["loss"] == pytest.approx(expected["loss"], abs=2e-5)
+            assert row["consistency"] == pytest.approx(expected["consistency"], abs=2e-5)
+    with pytest.raises(ConfigError, match="batch=4"):
+        train_denoiser(dataclasses.replace(plain, folder=str(tmp_path / "odd"), accumulation=3), DENOISER)
+
+
+def test_slots_save_memory_too(slot_shards: Path, tmp_path: Path) -> None:
+    plain = SlotsTraining(shards=str(slot_shards), steps=3, autocast=False, mask_weight=0.0, decoder_mask_weight=0.0, **COMMON)
+    whole = train_slots(dataclasses.replace(plain, folder=str(tmp_path / "plain")), SLOTS, DECODER).state_dict()
+    saving = dataclasses.replace(plain, folder=str(tmp_path / "saving"), gradient_checkpointing=True, accumulation=2)
+    other = train_slots(saving, SLOTS, DECODER).state_dict()
+    for key in whole:
+        torch.testing.assert_close(other[key], whole[key], atol=2e-4, rtol=0, msg=key)
+
+
+def test_bfloat16_trains_float32_weights(denoiser_shards: Path, tmp_path: Path) -> None:
+    options = DenoiserTraining(shards=str(denoiser_shards), steps=4, **COMMON)
+    runs = {}
+    for half in (False, True):
+        name = f"run{half}"
+        runs[half] = train_denoiser(dataclasses.replace(options, folder=str(tmp_path / name), autocast=half), DENOISER).state_dict()
+        assert {value.dtype for value in runs[half].values()} == {torch.float32}
+    exact, rounded = (rows(tmp_path / f"run{half}")[-1]["loss"] for half in (False, True))
+    assert rounded == pytest.approx(exact, rel=0.02)
+    assert any(not torch.equal(runs[True][key], runs[False][key]) for key in runs[True])  # it did run in bfloat16
+
+
+def test_tensorboard_shows_scalars_and_samples(denoiser_shards: Path, slot_shards: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    first = tmp_path / "first.safetensors"
+    stage = VQFirstStage(VQConfig(latent_channels=2, codes=8, block_channels=(4, 4), layers_per_block=1, norm_groups=2))
+    save_checkpoint(first, stage.state_dict(), kind="first-stage", config=describe(stage), license="test", source="test")
+    common = COMMON | {"tensorboard": True}
+    denoiser = DenoiserTraining(folder=str(tmp_path / "d"), shards=str(denoiser_shards), steps=4, first_stage=str(first), **common)
+    train_denoiser(denoiser, DENOISER, stop_step=2)
+    train_denoiser(denoiser)
+    train_slots(SlotsTraining(folder=str(tmp_path / "s"), shards=str(slot_shards), steps=2, **common), SLOTS, DECODER)
+    events = {}
+    for name in "ds":
+        events[name] = EventAccumulator(str(tmp_path / name / "tensorboard"))
+        events[name].Reload()
+    assert [event.step for event in events["d"].Scalars("loss")] == [2, 4]
+    assert events["d"].Scalars("loss")[1].value == pytest.approx(rows(tmp_path / "d")[-1]["loss"], rel=1e-5)
+    assert min(event.value for event in events["d"].Scalars("samples_per_second")) > 0
+    assert [event.step for event in events["d"].Images("samples")] == [2, 4]
+    shown = events["d"].Images("samples")[0]
+    assert (shown.width, shown.height) == (5 * 32, 4 * 32)  # source, render, carried, target, sample; four rows
+    assert {tag: (events["s"].Images(tag)[0].width, events["s"].Images(tag)[0].height) for tag in events["s"].Tags()["images"]} == {
+        "reconstructions": (2 * 32, 4 * 32),
+        "masks": (5 * 32, 4 * 32),
+        "decoder_masks": (5 * 32, 4 * 32),
+    }
+
+
+def test_slots_reconstruct_latents(slot_shards: Path, tmp_path: Path) -> None:
+    """Paper 5.4: with a first stage the slots are trained on its latents."""
+    first = tmp_path / "first.safetensors"
+    stage = VQFirstStage(VQConfig(latent_channels=2, codes=8, block_channels=(4, 4), layers_per_block=1, norm_groups=2))
+    save_checkpoint(first, stage.state_dict(), kind="first-stage", config=describe(stage), license="test", source="test")
+    options = SlotsTraining(folder=str(tmp_path / "s"), shards=str(slot_shards), steps=30, first_stage=str(first), augment=False, **COMMON)
+    model = train_slots(dataclasses.replace(options, mask_weight=0.0, decoder_mask_weight=0.0), SLOTS)
+    assert model["decoder"](torch.zeros(1, 4, 12))[0].shape == (1, 2, 16, 16)
+    log = rows(tmp_path / "s")
+    assert log[-1]["reconstruction"] < 0.9 * log[0]["reconstruction"]
+
+
+def test_denoiser_begins_with_what_fits(denoiser_shards: Path, tmp_path: Path) -> None:
+    """`init`: a U-Net without AdaIN, with fewer inputs and another token size, as Stable Diffusion's."""
+    torch.manual_seed(3)
+    other = dataclasses.replace(DENOISER, adain="none", carry=False, token_size=20)
+    given = Denoiser(other).state_dict()
+    save_checkpoint(tmp_path / "unet.safetensors", given, kind="denoiser", config=other.to_dict(), license="test", source="test")
+    common = COMMON | {"learning_rate": 0.0}
+    options = DenoiserTraining(
+        folder=str(tmp_path / "r"), shards=str(denoiser_shards), steps=1, init=str(tmp_path / "unet.safetensors"), **common
+    )
+    begun = train_denoiser(options, DENOISER).state_dict()
+    assert torch.equal(begun["denoiser.unet.conv_in.weight"][:, :4], given["unet.conv_in.weight"])
+    assert begun["denoiser.unet.conv_in.weight"][:, 4:].abs().max() == 0
+    assert torch.equal(begun["denoiser.unet.mid_block.resnets.0.conv1.weight"], given["unet.mid_block.resnets.0.conv1.weight"])
+
+
+def test_presets() -> None:
+    training, model = read_configs(["paper-256", "no-acr", "no-identity"], "denoiser", ["batch=8"], [])
+    options = build(DenoiserTraining, training, "test")
+    assert (options.learning_rate, options.steps, options.batch, options.joint, options.weight_decay) == (1e-4, 100_000, 8, True, 0.0)
+    assert options.delta == 0.0
+    config = build(DenoiserConfig, model, "test")
+    assert config == dataclasses.replace(profile("paper-256").denoiser, adain="none")
+    for count in (2, 4, 8):
+        training, model = read_configs(["paper-256", f"slots-{count}"], "slots", [], [])
+        assert build(SlotsTraining, training, "test").mask_weight == 0.0
+        slots = build(SlotsConfig, model, "test")
+        assert slots == dataclasses.replace(SlotsConfig(), slot_count=count, order=slots.order)
+        assert len(slots.order) == count
+    with pytest.raises(ConfigError, match="slots-8"):  # the choices are named
+        read_configs(["slots-3"], "slots", [], [])
+    with pytest.raises(ConfigError, match="changes nothing"):
+        read_configs(["no-acr"], "slots", [], [])

@@ -28,6 +28,19 @@ def read_config(path: str | None, training: Sequence[str], model: Sequence[str])
     return data["training"] | parse_pairs(training), data["model"] | parse_pairs(model)
 
 
+def read_configs(names: Sequence[str], stage: str, training: Sequence[str], model: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Presets of training.presets and JSON files, each laid over those before it, then the NAME=VALUE options. Raises ConfigError."""
+    from ..training.presets import NAMES, preset
+
+    merged: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+    for name in names:
+        if name not in NAMES and not name.endswith(".json"):
+            raise ConfigError(f"--config {name}: neither a .json file nor one of {', '.join(NAMES)}")
+        part = preset(name, stage) if name in NAMES else dict(zip(SECTIONS, read_config(name, [], []), strict=True))
+        merged = {section: merged[section] | part.get(section, {}) for section in SECTIONS}
+    return merged["training"] | parse_pairs(training), merged["model"] | parse_pairs(model)
+
+
 def parse_pairs(pairs: Sequence[str]) -> dict[str, Any]:
     """["a=1", "b=text"] -> {"a": 1, "b": "text"}: values are JSON, or else plain text."""
     result = {}
