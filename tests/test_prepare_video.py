@@ -135,6 +135,12 @@ def test_clip_that_kills_its_process_is_reported_and_others_go_on() -> None:
     assert results == {"die": None} | {name: {"done": name} for name in "abc"}
 
 
+def test_ray_cluster_that_does_not_answer_is_named() -> None:
+    pytest.importorskip("ray", reason="Ray is not installed")
+    with pytest.raises(ConfigError, match=r"--ray-address 127\.0\.0\.1:1: no Ray cluster answers"):
+        list(run_tasks(fatal, ["a"], 1, "127.0.0.1:1"))
+
+
 def test_layouts_that_cannot_be_prepared_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no videos here"):
         list_clips(tmp_path)

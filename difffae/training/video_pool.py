@@ -7,6 +7,7 @@ broken if it takes its process down again.
 from __future__ import annotations
 
 import os
+import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -103,8 +104,12 @@ def _on_ray(work: Work, tasks: Sequence[Task], address: str) -> Iterator[tuple[T
     started = not ray.is_initialized()
     if started:
         try:
+            host, _, port = address.rpartition(":")
+            if host and "//" not in host:
+                # Ray itself would go on trying for minutes
+                socket.create_connection((host, int(port)), timeout=10).close()
             ray.init(address=address, log_to_driver=False)
-        except (ConnectionError, ValueError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             raise ConfigError(f"--ray-address {address}: no Ray cluster answers there; start one with `ray start`") from error
     try:
         remote: Any = ray.remote(num_cpus=1, max_retries=1)(_call)
