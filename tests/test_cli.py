@@ -244,7 +244,7 @@ def test_edit_without_arguments(tmp_path: Path):
     )
     assert run.returncode == 0, run.stderr
     assert run.stdout.split() == ["out.png", "sheet.png"]
-    assert "9/9" in run.stderr  # progress
+    assert "13/13" in run.stderr  # progress: of 20 steps those down to the schedule's finish, and one to the end
     assert files(tmp_path) == ["out.png", "sheet.png"]
     before, after = pixels(SOURCE), pixels(tmp_path / "out.png")
     assert after.shape == before.shape
