@@ -14,6 +14,7 @@ import asyncio
 import importlib
 import importlib.util
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -40,7 +41,8 @@ class Pack:
             spec = importlib.util.spec_from_file_location(NAME, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
             sys.modules[NAME] = importlib.util.module_from_spec(spec)
             spec.loader.exec_module(sys.modules[NAME])
-            nodes = asyncio.run(_start(sys.modules[NAME]))
+            with ThreadPoolExecutor(1) as apart:  # in this thread a browser test may have left its event loop running
+                nodes = apart.submit(asyncio.run, _start(sys.modules[NAME])).result()
             self.nodes = {node.define_schema().node_id: node for node in nodes}
             for path in sorted((ROOT / "nodes").glob("*.py")):  # now, because later the names in SHARED are the tests' own again
                 self.module(path.stem if path.stem != "__init__" else "")
