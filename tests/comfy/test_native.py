@@ -84,7 +84,8 @@ def test_samplers_that_stop_short_are_not_offered(pack: Pack, edit: dict, expect
     (options,) = (own.options for own in pack.nodes["DiffFAESampler"].define_schema().inputs if own.id == "sampler_name")
     assert {"dpm_fast", "dpm_adaptive"}.isdisjoint(options)
     assert {*DETERMINISTIC, *STOCHASTIC} <= set(options)
-    assert psnr(drawn(pack, edit, sampler_name="dpm_fast"), expected) < 15
+    # 18.5 dB with the schedule's finish at 0.4, 12.8 dB at 0.6; those that are offered have 30 dB and more
+    assert psnr(drawn(pack, edit, sampler_name="dpm_fast"), expected) < 25
 
 
 def test_schedule(pack: Pack) -> None:
