@@ -230,7 +230,8 @@ def carry(
     shown = (facing_s / facing_t.clamp_min(0.05) / o.grazing).clamp(0, 1)  # source texels per target pixel
     seen = _seen(raster_s, depth_s, grid, inside, o) * shown
     stretched = torch.exp(-((_gradient_norm(flow) / o.stretch) ** 2))
-    covered = F.grid_sample((raster_s.face >= 0)[:, None].to(image.dtype), grid, padding_mode="border", align_corners=False)
+    on_mesh = (raster_s.face >= 0)[:, None].to(image.dtype)
+    covered = F.grid_sample(on_mesh, grid, padding_mode="border", align_corners=False)
     outside = stretched * (1 - covered * (1 - fade * 0.5))  # a background pixel that samples the source's head is a smear
     valid = torch.where(inside[:, None], seen * stretched.sqrt(), outside)
     valid = torch.where(still, torch.ones_like(valid), valid)
@@ -239,7 +240,6 @@ def carry(
         valid = torch.where(still, validity, valid * sampled)
     front = torch.ones_like(valid)
     if layers is not None:
-        on_mesh = (raster_s.face >= 0)[:, None].to(image.dtype)
         edge = 2 * round(o.mesh_edge * side) + 1
         # the mesh may stand out beyond the person (ears, skull): along its edge the matte decides, where the source showed that place
         person = layers.person.maximum(1 - _dilate(1 - on_mesh, 2 * edge + 1))
