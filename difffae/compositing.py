@@ -11,14 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .carry import gaussian_blur, pixel_grid
 from .crop import FaceCrop, extract
+from .fields import gaussian_blur, pixel_grid
 
 
 def composite_weight(drawn: Tensor, carried: Tensor, validity: Tensor, low: float = 0.016, tolerance: float = 0.12) -> Tensor:
     """How much the carried photograph's pixels count beside the sample's: (B,1,H,W) in 0..1. Arguments as `composite`."""
     sigma = low * drawn.shape[-1]
-    trusted = ((validity - 0.05) / 0.45).clamp(0, 1)
+    trusted = ((validity - 0.15) / 0.35).clamp(0, 1)
     # low-pass the carried picture over its valid pixels only: a hole must not spoil its neighbourhood's agreement
     weight = gaussian_blur(trusted, sigma).clamp_min(1e-4)
     difference = gaussian_blur((drawn - carried) * trusted, sigma) / weight

@@ -176,10 +176,13 @@ class HeadModel(nn.Module):
         """Joints after posing (B,5,3); arguments as `forward`."""
         return torch.stack(_chain(axis_angle_to_matrix(pose), self.joints(shape, expression))[1], 1)
 
-    def forward(self, shape: Tensor, expression: Tensor, pose: Tensor) -> Tensor:
-        """shape (B,S), expression (B,E), pose (B,5,3) axis-angle -> vertices (B,V,3)."""
+    def forward(self, shape: Tensor, expression: Tensor, pose: Tensor, offsets: Tensor | None = None) -> Tensor:
+        """shape (B,S), expression (B,E), pose (B,5,3) axis-angle -> vertices (B,V,3). offsets (B,V,3) are added to the unposed vertices;
+        the joints stay."""
         rest = self.unposed(shape, expression)
         joints = torch.einsum("jv,bvk->bjk", self.joint_regressor, rest)
+        if offsets is not None:
+            rest = rest + offsets
         rotations = axis_angle_to_matrix(pose)  # (B,5,3,3)
         if self.has_pose_basis:
             feature = (rotations[:, 1:] - torch.eye(3, dtype=rest.dtype, device=rest.device)).flatten(1)

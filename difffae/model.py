@@ -24,6 +24,7 @@ PARTS = ("autoencoder", "slots", "denoiser")
 # of files that do not name theirs
 DEFAULT_IDENTITY = "dlib-resnet-v1"
 DEFAULT_HEAD = "open"
+NOTHING_KNOWN = 0.05  # validity below which a carried pixel fades to grey
 
 
 class EditModel(nn.Module):
@@ -103,10 +104,12 @@ class EditModel(nn.Module):
         return model.eval().requires_grad_(False)
 
 
-def carry_latents(autoencoder: FirstStage, carried: Tensor, validity: Tensor) -> tuple[Tensor, Tensor]:
-    """The carried photograph (B,3,H,W) and its validity (B,1,H,W) as the denoiser sees them: (B,Z,h,w) and (B,1,h,w).
+def known_pixels(carried: Tensor, validity: Tensor) -> Tensor:
+    """The carried photograph (B,3,H,W) with mid-grey where nothing is known of it: validity (B,1,H,W) near 0. A guess, which `carry` gives a
+    low validity, stays."""
+    return 0.5 + (carried - 0.5) * (validity / NOTHING_KNOWN).clamp(0, 1)
 
-    Pixels that are not valid are painted mid-grey before encoding, so that nothing of a smear reaches the denoiser.
-    """
-    latents = autoencoder.encode(0.5 + (carried - 0.5) * validity)
-    return latents, F.avg_pool2d(validity, autoencoder.factor)
+
+def carry_latents(autoencoder: FirstStage, carried: Tensor, validity: Tensor) -> tuple[Tensor, Tensor]:
+    """The carried photograph (B,3,H,W) and its validity (B,1,H,W) as the denoiser sees them: (B,Z,h,w) and (B,1,h,w)."""
+    return autoencoder.encode(known_pixels(carried, validity)), F.avg_pool2d(validity, autoencoder.factor)

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .carry import Layers
+from .person_layer import Layers
 
 # share of a change of light that each region takes
 LIT = {"face": 1.0, "hair": 1.0, "clothes": 0.2, "background": 0.0}
@@ -43,10 +43,10 @@ def layers(masks: Tensor, order: Sequence[str], image: Tensor) -> Layers:
         return sharp[:, [name == region for name in order]].sum(1, keepdim=True)
 
     window = max(3, round(GUIDE_WINDOW * max(size)) | 1)
-    rough = torch.cat([1 - share("background"), share("hair") + share("clothes")], dim=1)
+    rough = torch.cat([1 - share("background"), share("hair") + share("clothes"), share("hair")], dim=1)
     fine = guided_blur(image, rough, window, GUIDE_EPS, border_type="replicate")
-    person, loose = ((fine - 0.15) / 0.7).clamp(0, 1).split(1, dim=1)
-    return Layers(light_matte(masks, order, size), person, loose)
+    person, loose, hair = ((fine - 0.15) / 0.7).clamp(0, 1).split(1, dim=1)
+    return Layers(light_matte(masks, order, size), person, loose, hair)
 
 
 def swapped_region(masks: Tensor, other_masks: Tensor, regions: Sequence[str], order: Sequence[str]) -> Tensor:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..difffae.errors import ConfigError
+from ..difffae.model import known_pixels
 from .frames import common_batch, frames, to_pictures
 from .native_model import CARRIED, IDENTITY, RENDER, VALIDITY
 from .native_vae import DiffFAEVAE
@@ -39,8 +40,7 @@ def make_conditions(vae: Any, slots: Tokens, identity: Tensor, render: Tensor, c
     extra: dict[str, Any] = {IDENTITY: frames(identity.to(tokens), batch), RENDER: frames(vae.encode(shown.movedim(1, -1)), batch)}
     start = torch.zeros_like(extra[RENDER])
     if carry is not None:
-        # pixels that are not valid are painted mid-grey, so that nothing of a smear reaches the denoiser (model.carry_latents)
-        visible = 0.5 + (carry.image - 0.5) * carry.validity
+        visible = known_pixels(carry.image, carry.validity)  # as model.carry_latents does
         extra[CARRIED] = frames(vae.encode(visible.movedim(1, -1)), batch)
         extra[VALIDITY] = frames(F.avg_pool2d(carry.validity, factor), batch)
         start = frames(vae.encode(carry.image.movedim(1, -1)), batch)

@@ -26,9 +26,10 @@ from torch import Tensor
 
 from ..difffae.adjust import EXPRESSION_AXES, light_direction
 from ..difffae.attributes import FaceAttributes
-from ..difffae.carry import Layers, carry
+from ..difffae.carry import carry
 from ..difffae.errors import DiffFAEError
 from ..difffae.head import HeadModel
+from ..difffae.person_layer import Layers
 from ..difffae.regions import layers
 from ..difffae.render import render
 from ..difffae.rotations import axis_angle_to_matrix, matrix_to_axis_angle, to_yaw_pitch_roll

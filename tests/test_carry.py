@@ -11,10 +11,12 @@ from people import directional, person
 from scipy.ndimage import distance_transform_edt
 
 from difffae.attributes import compose
-from difffae.carry import Carried, CarryOptions, Layers, carry, gaussian_blur, nearest_inside, pixel_grid
+from difffae.carry import Carried, carry
 from difffae.errors import AttributeShapeError
 from difffae.evaluation.measures import psnr
+from difffae.fields import gaussian_blur, nearest_inside, pixel_grid
 from difffae.head import HeadModel
+from difffae.person_layer import CarryOptions, Layers
 from difffae.render import Render, render
 
 SIZE = 192
@@ -36,6 +38,12 @@ def picture() -> torch.Tensor:
 def shown(head: HeadModel, face) -> Render:
     drawn = render(head, face, SIZE)
     return replace(drawn, image=drawn.image.clamp(0, 1))
+
+
+def bare(person_mask: torch.Tensor) -> Layers:
+    """Layers of a bald person without clothes."""
+    nothing = torch.zeros_like(person_mask)
+    return Layers(person_mask, person_mask, nothing, nothing)
 
 
 def visible_skin(head: HeadModel, truth: Render, moved: Carried, least: float = 0.9) -> torch.Tensor:
@@ -104,7 +112,7 @@ def test_light_stays_off_the_background_with_a_matte(head, picture):
     face = person(head, 3)
     target = replace(face, light=directional(-0.3, 0.1, 0.1))
     person_mask = gaussian_blur(render(head, face, SIZE).mask, 1.0)
-    moved = carry(picture, face, target, head, layers=Layers(person_mask, torch.ones_like(person_mask), torch.zeros_like(person_mask)))
+    moved = carry(picture, face, target, head, layers=bare(person_mask))
     away = (gaussian_blur(person_mask, 4.0) < 1e-3).expand(-1, 3, -1, -1)
     assert away.float().mean() > 0.1
     assert torch.equal(moved.image[away], picture[away])
@@ -253,7 +261,7 @@ def test_background_stays_behind_a_turning_head(head: HeadModel) -> None:
     image = torch.where(covered > 0, torch.tensor([0.8, 0.6, 0.5])[None, :, None, None], stripes)
     dragged, stayed = (
         carry(image, source, target, head),
-        carry(image, source, target, head, layers=Layers(covered, covered, torch.zeros_like(covered))),
+        carry(image, source, target, head, layers=bare(covered)),
     )
     heads = torch.nn.functional.max_pool2d(covered.maximum(dragged.mask), 25, 1, 12)  # gaps between chin and shoulder are no background
     outside = (heads == 0).expand(-1, 3, -1, -1)
@@ -269,7 +277,7 @@ def test_layers_change_nothing_where_nothing_moves(head: HeadModel) -> None:
     source = person(head, 3)
     image = torch.rand(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
     matte = torch.rand(1, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
-    same = carry(image, source, source, head, layers=Layers(matte, matte, matte))
+    same = carry(image, source, source, head, layers=Layers(matte, matte, matte, matte))
     assert torch.equal(same.image, image)
     assert torch.equal(same.validity, torch.ones_like(same.validity))
 
@@ -280,7 +288,7 @@ def test_plain_background_goes_on_behind_the_person(head: HeadModel) -> None:
     covered = render(head, source, SIZE).mask
     plain = torch.tensor([0.3, 0.5, 0.7])[None, :, None, None].expand(1, 3, SIZE, SIZE)
     image = torch.where(covered > 0, torch.tensor([0.8, 0.6, 0.5])[None, :, None, None], plain)
-    moved = carry(image, source, target, head, layers=Layers(covered, covered, torch.zeros_like(covered)))
+    moved = carry(image, source, target, head, layers=bare(covered))
     left = (covered > 0) & (moved.front < 0.01) & (moved.flow.norm(dim=1, keepdim=True) >= 1)
     assert (moved.image - plain).abs().amax(1, keepdim=True)[left].max() < 1e-3
     assert moved.validity[left].min() > 0.55

@@ -9,9 +9,9 @@ import torch
 from people import directional, person
 
 from difffae.attributes import FaceAttributes
-from difffae.carry import gaussian_blur
 from difffae.data.roundtrip import TargetOptions, random_targets, round_trip
 from difffae.evaluation.measures import psnr
+from difffae.fields import gaussian_blur
 from difffae.head import HeadModel
 from difffae.render import render
 from difffae.rotations import axis_angle_to_matrix, to_yaw_pitch_roll

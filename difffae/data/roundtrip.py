@@ -15,8 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..attributes import FaceAttributes
-from ..carry import Layers, carry, pixel_grid
+from ..carry import carry
+from ..fields import pixel_grid
 from ..head import HeadModel
+from ..person_layer import Layers
 from ..rotations import axis_angle_to_matrix, from_yaw_pitch_roll, matrix_to_axis_angle
 
 

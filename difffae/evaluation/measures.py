@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..carry import gaussian_blur, pixel_grid
+from ..fields import gaussian_blur, pixel_grid
 from ..landmarks import BLENDSHAPE_NAMES
 from .skin_points import LEFT, LOWER, RIGHT, UPPER
 

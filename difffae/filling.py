@@ -1,0 +1,49 @@
+"""Filling the holes of a moved photograph with what is known around them.
+
+Shape letters: B batch, C channels, H and W picture sides, F faces.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .attributes import FaceAttributes
+from .head import HeadModel
+from .render import Raster, interpolate, sh_shading
+
+INNER = ("mouth", "teeth", "tongue", "sockets")
+INNER_DARKNESS = 0.75  # of the light reaches the inside of a mouth, which SH lighting without shadows does not know
+
+
+def pull_push(image: Tensor, weight: Tensor) -> Tensor:
+    """Smooth continuation of the known pixels into the unknown ones (Gortler et al. 1996, "The Lumigraph").
+
+    image (B,C,H,W); weight (B,1,H,W) in 0..1, how well each pixel is known. Pixels of weight 1 stay as they are; where nothing at all is
+    known the result is mid-grey.
+    """
+    height, width = image.shape[-2:]
+    if min(height, width) == 1:
+        return torch.lerp(torch.full_like(image, 0.5), image, weight)
+    even = (0, width % 2, 0, height % 2)
+    weighted, known = F.pad(image * weight, even), F.pad(weight, even)
+    total = F.avg_pool2d(known, 2)
+    mean = F.avg_pool2d(weighted, 2) / total.clamp_min(1e-6)
+    coarse = pull_push(mean, (4 * total).clamp(max=1))
+    coarse = F.interpolate(coarse, scale_factor=2, mode="bilinear", align_corners=False)[..., :height, :width]
+    return torch.lerp(coarse, image, weight)
+
+
+def inside_of_mouth(head: HeadModel, face: FaceAttributes, raster: Raster, normals: Tensor) -> tuple[Tensor, Tensor]:
+    """Mouth, teeth, tongue and eye sockets as the head model shows them, on a raster of the posed head with vertex normals (B,V,3).
+
+    -> their picture (B,3,H,W), and where they are (B,1,H,W) bool.
+    """
+    where = head.part_mask(raster, *INNER)[:, None]
+    if not bool(where.any()):
+        return normals.new_zeros(len(normals), 3, *raster.face.shape[1:]), where
+    facing = interpolate(raster, head.faces, normals)
+    albedo = F.grid_sample(head.albedo(face.albedo), head.uv_grid(raster), padding_mode="border", align_corners=False)
+    shading = sh_shading(facing.permute(0, 2, 3, 1), face.light).permute(0, 3, 1, 2)
+    return (INNER_DARKNESS * albedo * shading).clamp(0, 1), where

@@ -1,0 +1,201 @@
+"""The person of a carried photograph apart from the background, and what neither of them showed (for `carry`).
+
+Shape letters: B batch, V vertices, F faces, H and W picture height and width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .attributes import FaceAttributes
+from .fields import dilate, erode, gather, gaussian_blur, nearest_inside
+from .filling import INNER, inside_of_mouth, pull_push
+from .hair_volume import hair_weight, has_scalp
+from .head import LABELS, HeadModel
+from .render import Raster, interpolate
+
+
+@dataclass(frozen=True)
+class CarryOptions:
+    """Lengths are fractions of the crop's side."""
+
+    reach: float = 0.18  # outside the mesh the displacement fades as exp(-(distance / reach)^2)
+    hair_reach: float = 0.35  # same, where the background moves apart
+    light_reach: float = 0.07  # same for the light ratio
+    matte_light_reach: float = 0.14  # same, where a matte keeps the light off the background
+    motion_blur: float = 0.03  # standard deviation of the blur of the extrapolated displacement
+    light_blur: float = 0.01
+    ratio_limit: float = 4.0  # light ratios approach limit and 1/limit softly
+    shading_floor: float = 0.1  # of the mean shading: SH fitted to a visible face says little about directions it hides
+    depth_tolerance: float = 0.03  # in units of the projected mesh (the crop is 2 wide)
+    grazing: float = 0.4  # texture seen at less than this share of the target's foreshortening fades out: it is stretched
+    fill_blur: float = 0.015  # of the colours that stand in for background which the person hid
+    fill_validity: float = 0.6  # of these colours where the background around is plain
+    plain_reach: float = 0.03  # how far around is looked at
+    plain_spread: float = 0.04  # standard deviation of its colours (0..1) at which a background is plain no more
+    outline: int = 2  # pixels around the person where the background is mixed with it, and not to be trusted once the person left
+    mesh_edge: float = 0.012  # how far skin may reach beyond the mesh, because the fit is not exact
+    closing: float = 0.02  # gaps in the moved person up to this width are no view of the background
+    guess_validity: float = 0.1  # of what is only continued from around
+    mirrored_validity: float = 0.4  # of hair that stands in for hair behind it
+    nape_hair: float = 0.04  # that hair stands out from a neck (the crop is 2 wide) until its colour counts as hair's
+    stretch: float = 0.8  # validity falls as exp(-(|gradient of displacement| / stretch)^2)
+
+
+@dataclass(frozen=True)
+class Layers:
+    """What a photograph shows where, each (B,1,H,W) in 0..1 (regions.layers makes them).
+
+    light   how far a change of light may change the pixel: 1 skin and hair, 0 background
+    person  1 on the person, 0 on the background, which stays where it is when the person moves
+    loose   1 on what stands out from the head model's surface: hair, hats, clothes; 0 on bare skin and on the background
+    hair    1 on hair and hats: what turns with the head
+    """
+
+    light: Tensor
+    person: Tensor
+    loose: Tensor
+    hair: Tensor
+
+    def __getitem__(self, index: slice) -> Layers:
+        """Rows of the batch."""
+        return self.map(lambda layer: layer[index])
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Layers:
+        return Layers(*(function(getattr(self, field.name)) for field in fields(self)))
+
+
+@dataclass(frozen=True)
+class Motion:
+    """Where the pixels of a carried photograph come from.
+
+    source, target: the two rasters of the head with its hair; normals (B,V,3) of the target's vertices; offsets (B,V,3) of hair_offsets;
+    flow (B,2,H,W) source minus target position in pixels; grid (B,H,W,2) the source positions in -1..1; seen (B,1,H,W) how well the source
+    showed the mesh's surface point.
+    """
+
+    source: Raster
+    target: Raster
+    normals: Tensor
+    offsets: Tensor
+    flow: Tensor
+    grid: Tensor
+    seen: Tensor
+
+    def sample(self, picture: Tensor) -> Tensor:
+        """A map (B,C,H,W) of the source, carried along."""
+        return F.grid_sample(picture, self.grid, padding_mode="border", align_corners=False)
+
+
+@dataclass(frozen=True)
+class Apart:
+    """image (B,3,H,W), its validity (B,1,H,W); person and front (B,1,H,W): where the person was, and is now."""
+
+    image: Tensor
+    validity: Tensor
+    person: Tensor
+    front: Tensor
+
+
+def separate(
+    image: Tensor,
+    carried: Tensor,
+    valid: Tensor,
+    known: Tensor,
+    layers: Layers,
+    motion: Motion,
+    head: HeadModel,
+    target: FaceAttributes,
+    o: CarryOptions,
+) -> Apart:
+    """The carried person in front of the background, which stays where it is; holes in both are filled with a guess.
+
+    image (B,3,H,W) the source, known (B,1,H,W) its validity; carried (B,3,H,W) the source moved and relit all over, valid (B,1,H,W) its
+    validity.
+    """
+    side = max(image.shape[-2:])
+    pixels = round(o.mesh_edge * side)
+    edge = 2 * pixels + 1
+    on_mesh, mask = ((raster.face >= 0)[:, None].to(image.dtype) for raster in (motion.source, motion.target))
+    inside = mask > 0
+    # the mesh may stand out beyond the person (ears, skull): along its edge the matte decides, where the source showed that place
+    person = layers.person.maximum(erode(on_mesh, 2 * edge + 1))
+    on_person = motion.sample(person)
+    moves = motion.flow.square().sum(1, keepdim=True).sqrt()
+    # bare skin of the source is inside the target's mesh now, and what lay on its head is on the target's head; beside it they would
+    # only be a smear, if they moved by more than a fit is wrong. Hair and hats stand out
+    loose = motion.sample(torch.lerp(layers.person, layers.loose, dilate(on_mesh, 3 * edge))) * (1 - motion.sample(erode(on_mesh, edge)))
+    beside = torch.lerp(on_person, loose, (moves / (o.mesh_edge * side) - 0.5).clamp(0, 1))
+    # the matte cuts the mesh's rim off where the source showed background there; farther inside it leaves a hole to fill
+    rim = dilate(1 - mask, 2 * edge + 1)
+    cut = (motion.seen > 0) | head.part_mask(motion.target, "ears")[:, None]
+    front = torch.where(inside, torch.where(cut, on_person.maximum(1 - rim), 1), beside)
+    # what hardly moved is not hidden by anything new, except inside the mouth
+    shifted = torch.where(head.part_mask(motion.target, *INNER)[:, None], 1, (moves / (o.mesh_edge * side)).clamp(max=1))
+    valid = torch.where(inside, torch.lerp(torch.ones_like(valid), valid * on_person, shifted), valid)
+    # no background shows in a gap between face and hair, but what does was not seen
+    closing = round(o.closing * side) | 1
+    gap = (erode(dilate(front, closing), closing) - front).clamp(0, 1)
+    front, valid = front + gap, valid * (1 - gap)
+    # edges of a matte are soft everywhere; only where something moves do they hide what is behind
+    behind, seen_behind = background(image, person, front, moves.clamp(max=1), o)
+    guess, guessed = guess_person(carried, valid * front, layers.hair * known, motion, head, target, o)
+    filled = torch.lerp(guess, carried, valid)
+    validity = front * valid.maximum(guessed) + (1 - front) * seen_behind * known
+    return Apart(front * filled + (1 - front) * behind, validity, person, front)
+
+
+def guess_person(
+    moved: Tensor, known: Tensor, hair: Tensor, motion: Motion, head: HeadModel, target: FaceAttributes, o: CarryOptions
+) -> tuple[Tensor, Tensor]:
+    """What the person may look like where the source did not show it: picture (B,3,H,W) and validity (B,1,H,W) of the guess.
+
+    Hair continues hair and skin continues skin; the inside of the mouth is the head model's. Where a hidden point of the scalp lies
+    behind hair of the source, that hair stands in for it. moved (B,3,H,W), known (B,1,H,W): the carried picture and how well it is known;
+    hair (B,1,H,W) of the source.
+    """
+    scalp = _scalp(motion, head, target, o)
+    mirrored = motion.sample(hair) * scalp
+    sure = (2 * known - 1).clamp_min(0)  # a little of a wrong colour would fill a whole hole
+    continued = pull_push(moved, (sure * scalp).maximum(0.3 * mirrored))
+    guess = torch.lerp(pull_push(moved, sure * (1 - scalp)), continued, scalp)
+    inner, where = inside_of_mouth(head, target, motion.target, motion.normals)
+    # thin gaps between lips and teeth are errors of the fit
+    hole = where * (1 - known)
+    wide = dilate(erode(hole, 5), 5).minimum(hole)
+    guess = torch.lerp(torch.where(where, moved, guess), inner, wide)
+    return guess, o.guess_validity + (o.mirrored_validity - o.guess_validity) * mirrored
+
+
+def _scalp(motion: Motion, head: HeadModel, target: FaceAttributes, o: CarryOptions) -> Tensor:
+    """How far the colour of a pixel is hair's rather than skin's, by its place on the target's head: (B,1,H,W), 1 outside of it."""
+    outside = (motion.target.face < 0)[:, None].to(motion.normals)
+    if not has_scalp(head):
+        return outside
+    rest = head.unposed(target.shape, target.expression)
+    weight = hair_weight(head, rest)
+    # a nape is skin unless hair hangs there
+    hairy = (motion.offsets.norm(dim=-1) * target.camera[:, :1] / o.nape_hair).clamp(max=1)
+    weight = torch.where(head.labels == LABELS.index("neck"), weight * hairy, weight)
+    return interpolate(motion.target, head.faces, weight[..., None]) + outside
+
+
+def background(image: Tensor, person: Tensor, front: Tensor, moves: Tensor, o: CarryOptions) -> tuple[Tensor, Tensor]:
+    """What is behind a person who moved: the picture (B,3,H,W) with the place the person left filled by the colours around, and how far
+    it was seen (B,1,H,W). person and front (B,1,H,W): where the person was, and is now; moves: 0 where nothing does."""
+    wide = dilate(person, 2 * o.outline + 1)
+    left = ((wide - front).clamp_min(0) / (1 - front).clamp_min(1e-3)).clamp(0, 1) * moves
+    outside = wide < 0.05
+    side = max(image.shape[-2:])
+    around = gather(image, nearest_inside(outside[:, 0])[0])
+    fill = torch.where(outside, image, gaussian_blur(around, o.fill_blur * side))
+    # a plain background goes on behind the person; of a busy one the fill says little
+    reach = o.plain_reach * side
+    spread = (gaussian_blur(around.square(), reach) - gaussian_blur(around, reach).square()).mean(1, keepdim=True).clamp_min(0)
+    plain = o.fill_validity * torch.exp(-spread / o.plain_spread**2)
+    return torch.lerp(image, fill, left), 1 - left * (1 - plain)

@@ -1,0 +1,153 @@
+"""Hair that turns with the head, holes that are filled, and the inside of a mouth, against pictures with known pixels."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from people import person
+
+from difffae.carry import carry
+from difffae.fields import dilate, erode, pixel_grid
+from difffae.filling import pull_push
+from difffae.hair_volume import hair_offsets, hair_weight, middle_of_skull, motion_around
+from difffae.head import LABELS, HeadModel
+from difffae.person_layer import Layers
+from difffae.render import project, rasterize, render
+
+SIZE = 192
+HAIR, SKIN, WALL = torch.tensor([0.25, 0.15, 0.1]), torch.tensor([0.8, 0.6, 0.5]), torch.tensor([0.3, 0.5, 0.7])
+
+
+@pytest.fixture(scope="module")
+def head() -> HeadModel:
+    return HeadModel.load()
+
+
+def paint(*layers: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    """(1,3,SIZE,SIZE): a wall and what is in front of it, masks (1,1,SIZE,SIZE) with their colours."""
+    picture = WALL[None, :, None, None].expand(1, 3, SIZE, SIZE)
+    for mask, colour in layers:
+        picture = torch.where(mask > 0, colour[None, :, None, None], picture)
+    return picture.contiguous()
+
+
+@pytest.fixture(scope="module")
+def afro(head: HeadModel):
+    """A person with a round mass of hair of 12 pixels around the skull: picture, layers, attributes."""
+    face = person(head, 3)
+    covered = render(head, face, SIZE).mask
+    points = project(head(face.shape, face.expression, face.pose), face.camera)[..., :2]
+    middle = middle_of_skull(head, points)[0, 0]
+    above = (pixel_grid(SIZE, SIZE, covered)[..., 1] < middle[1] + 0.1)[None, None]
+    hair = dilate(covered, 25) * above * (1 - covered)
+    person_mask = covered.maximum(hair)
+    return paint((covered, SKIN), (hair, HAIR)), Layers(person_mask, person_mask, hair, hair), face
+
+
+def test_pull_push_keeps_known_pixels_and_continues_a_plane():
+    ramp = torch.linspace(0.2, 0.8, 37)[None, None, None].expand(1, 3, 29, 37)
+    known = torch.ones(1, 1, 29, 37)
+    known[..., 8:20, 10:26] = 0
+    filled = pull_push(torch.where(known > 0, ramp, 9.0), known)
+    assert torch.equal(filled[known.expand(-1, 3, -1, -1) > 0], ramp[known.expand(-1, 3, -1, -1) > 0])
+    assert (filled - ramp).abs().max() < 0.12
+    assert torch.allclose(pull_push(torch.rand(1, 3, 16, 16), torch.zeros(1, 1, 16, 16)), torch.tensor(0.5))
+    one = torch.zeros(1, 1, 16, 16)
+    one[..., 3, 5] = 1
+    assert torch.allclose(pull_push(torch.full((1, 2, 16, 16), 0.3), one), torch.tensor(0.3), atol=1e-5)
+
+
+def test_erode_is_the_opposite_of_dilate():
+    mask = (torch.rand(1, 1, 40, 40, generator=torch.Generator().manual_seed(0)) > 0.7).float()
+    assert torch.equal(erode(mask, 5), 1 - dilate(1 - mask, 5))
+
+
+def test_bald_heads_and_heads_without_labels_get_no_hair(head: HeadModel):
+    face = person(head, 1)
+    vertices = head(face.shape, face.expression, face.pose)
+    assert torch.equal(hair_offsets(head, face, vertices, torch.zeros(1, 1, SIZE, SIZE)), torch.zeros_like(vertices))
+    tensors = {name: buffer for name, buffer in head.named_buffers() if name not in ("labels", "face_labels")}
+    unlabelled = HeadModel(head.config, tensors)
+    assert torch.equal(hair_offsets(unlabelled, face, vertices, torch.ones(1, 1, SIZE, SIZE)), torch.zeros_like(vertices))
+
+
+def test_hair_weight_spares_face_and_throat_and_is_symmetric(head: HeadModel):
+    rest = head.template[None]
+    weight = hair_weight(head, rest)[0]
+    assert weight[head.labels == LABELS.index("scalp")].mean() > 0.9
+    for part in ("lips", "eyes", "mouth", "shoulders"):
+        assert weight[head.labels == LABELS.index(part)].max() < 0.05, part
+    assert (weight - weight[head.mirror]).abs().max() < 5e-3  # the mesh is symmetric to a fraction of a millimetre
+
+
+def test_lifted_scalp_reaches_the_outline_of_the_hair(head: HeadModel, afro):
+    _, layers, face = afro
+    vertices = head(face.shape, face.expression, face.pose)
+    lifted = head(face.shape, face.expression, face.pose, hair_offsets(head, face, vertices, layers.hair))
+    covers = (rasterize(project(lifted, face.camera), head.faces, SIZE, SIZE).face >= 0)[:, None]
+    hair, outside = layers.hair > 0, erode(1 - layers.person, 7) > 0
+    assert covers[hair].float().mean() > 0.85
+    assert covers[outside].float().mean() < 0.01
+    # the face itself stays where it was
+    face_vertices = hair_weight(head, head.unposed(face.shape, face.expression))[0] == 0
+    assert torch.equal(lifted[:, face_vertices], vertices[:, face_vertices])
+
+
+def test_hair_turns_with_the_head_and_leaves_no_double(head: HeadModel, afro):
+    image, layers, face = afro
+    target = replace(face, pose=person(head, 3, yaw=20).pose)
+    moved = carry(image, face, target, head, layers=layers)
+    is_hair = (moved.image - HAIR[None, :, None, None]).abs().amax(1, keepdim=True) < 0.12
+    area = (layers.hair > 0).sum()
+    assert 0.8 < is_hair.sum() / area < 1.6  # the back of the head comes to view
+    # every pixel is hair, skin, wall, or a mixture at an edge; the edges are a small part
+    colours = torch.stack([(moved.image - colour[None, :, None, None]).abs().amax(1) for colour in (HAIR, SKIN, WALL)])
+    assert (colours.amin(0) > 0.12).float().mean() < 0.05
+    # beside the turned head with its hair there is wall, in place
+    far = erode(1 - moved.front, 5).expand(-1, 3, -1, -1) > 0
+    assert (moved.image - WALL[None, :, None, None])[far & (dilate(layers.person, 9).expand(-1, 3, -1, -1) == 0)].abs().max() < 1e-6
+
+
+def test_hidden_hair_is_a_guess_and_says_so(head: HeadModel, afro):
+    image, layers, face = afro
+    target = replace(face, pose=person(head, 3, yaw=30).pose)
+    moved = carry(image, face, target, head, layers=layers)
+    only_hair = render(head, target, SIZE).mask == 0
+    turned_to_view = (moved.validity > 0.3) & (moved.validity < 0.5) & (moved.front > 0.99) & only_hair
+    assert turned_to_view.sum() > 100
+    colours = moved.image.permute(0, 2, 3, 1)[turned_to_view[:, 0]]
+    assert ((colours - HAIR).abs().amax(1) < 0.15).float().mean() > 0.8
+
+
+def test_an_opened_mouth_shows_the_head_models_inside(head: HeadModel):
+    face = person(head, 3, expression=0.0)
+    jaw = face.expression.clone()
+    jaw[:, head.expression_names.index("jawOpen")] = 0.8
+    target = replace(face, expression=jaw)
+    covered = render(head, face, SIZE).mask
+    image = paint((covered, SKIN))
+    nothing = torch.zeros_like(covered)
+    moved = carry(image, face, target, head, layers=Layers(covered, covered, nothing, nothing))
+    drawn = render(head, target, SIZE)
+    inside = erode(head.part_mask(drawn.raster, "mouth", "tongue")[:, None].float(), 5) > 0
+    assert inside.sum() > 20
+    assert moved.image[inside.expand(-1, 3, -1, -1)].mean() < 0.5 * SKIN.mean()  # dark, not skin
+    assert moved.validity[inside].max() <= 0.15
+    brow = drawn.raster.face[:, None] >= 0
+    brow[..., SIZE // 3 :, :] = False
+    assert (moved.image - image)[brow.expand(-1, 3, -1, -1)].abs().max() < 2e-3  # hardly anything moves above
+
+
+def test_motion_around_is_zero_where_nothing_moves_and_a_shift_for_a_shift(head: HeadModel):
+    face = person(head, 2)
+    points = project(head(face.shape, face.expression, face.pose), face.camera)[..., :2]
+    grid = pixel_grid(64, 64, points)
+    same, holds = motion_around(head, points, points, grid)
+    assert torch.equal(same, torch.zeros_like(same))
+    shift = torch.tensor([0.1, -0.05])
+    shifted, _ = motion_around(head, points, points + shift, grid)
+    assert torch.allclose(shifted, -shift.view(1, 2, 1, 1).expand_as(shifted), atol=1e-4)
+    assert holds.min() == 0
+    assert holds.max() == 1
