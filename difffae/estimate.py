@@ -12,6 +12,7 @@ The tone components of the albedo have a loose prior and the light's mean a tigh
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +25,9 @@ from .landmark_offsets import LandmarkOffsets
 from .landmarks import BLENDSHAPE_NAMES
 from .render import interpolate, project, rasterize, sh_basis, vertex_normals
 from .rotations import axis_angle_to_matrix, matrix_to_axis_angle, to_yaw_pitch_roll
+
+if TYPE_CHECKING:
+    from .detail import DetailSurface
 
 FACE_OVAL = (
     10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377,
@@ -71,6 +75,7 @@ class LandmarkFit(nn.Module):
     neck_weight: Tensor
     sigma: Tensor
     score_order: Tensor
+    surface: DetailSurface | None = None  # no wrinkles
 
     def __init__(self, head: HeadModel, options: FitOptions | None = None, offsets: LandmarkOffsets | None = None) -> None:
         """offsets correct the landmark network's points by yaw; None takes landmarks for exact points of the mesh."""

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch.nn.functional as F
+from torch import Tensor
+
+from .attributes import FaceAttributes
 from .deca import Deca, DecaFit
 from .errors import CheckpointError
 from .estimate import LandmarkFit
@@ -11,6 +15,7 @@ from .head import HeadModel
 from .landmark_offsets import LandmarkOffsets
 
 Estimator = LandmarkFit | DecaFit
+SIDE = 256  # of the pictures that the estimators were tuned at, in pixels
 
 
 def landmark_fit(head: HeadModel) -> LandmarkFit:
@@ -35,3 +40,17 @@ def load_estimator(head: str | Path | None = None, deca: str | Path | None = Non
     if not len(model.landmark_faces):
         raise CheckpointError(f"{given}: has no places for MediaPipe's landmarks to fit; give DECA's weights with --deca")
     return landmark_fit(model)
+
+
+def estimate(estimator: Estimator, pictures: Tensor, landmarks: Tensor, blendshapes: Tensor, known: Tensor | None = None) -> FaceAttributes:
+    """The numbers of faces in square crops of any size, which they do not depend on: the estimator always sees 256x256.
+
+    pictures (B,3,S,S) RGB 0..1; landmarks (B,478,3) in their pixels; blendshapes (B,52) scores; known (B,1,S,S), 0 where a crop left its
+    picture, or None.
+    """
+    side = pictures.shape[-1]
+    if side != SIDE:
+        pictures = F.interpolate(pictures, (SIDE, SIDE), mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+        known = None if known is None else F.interpolate(known, (SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False)
+        landmarks = landmarks * (SIDE / side)
+    return estimator(pictures, landmarks, blendshapes, known)

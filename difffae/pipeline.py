@@ -23,7 +23,7 @@ from .compositing import composite, composite_weight, native_detail
 from .conditions import Conditions
 from .crop import FaceCrop, crop_square, extract, paste
 from .errors import ConfigError, FaceChoiceError, NoFaceError
-from .estimators import Estimator, landmark_fit, load_estimator
+from .estimators import Estimator, estimate, landmark_fit, load_estimator
 from .head import HeadModel
 from .identity import IdentityEncoder
 from .identity_networks import load_identity
@@ -48,8 +48,8 @@ Progress = Callable[[int, int], None]
 class Portrait:
     """A picture with one chosen face, analysed.
 
-    image (3,H,W) the whole picture; picture (1,3,S,S) the square crop; known (1,1,S,S) 0 where the crop left the picture;
-    landmarks (1,478,3) in crop pixels; blendshapes (1,52) scores; attributes the fitted numbers.
+    image (3,H,W) the whole picture; picture (1,3,S,S) the square crop at the model's size; known (1,1,S,S) 0 where the crop left the
+    picture; landmarks (1,478,3) in crop pixels; blendshapes (1,52) scores; attributes the fitted numbers.
     """
 
     name: str
@@ -65,12 +65,12 @@ class Portrait:
 @dataclass(frozen=True, eq=False)
 class EditResult:
     """image (3,H,W) in the source's framing; crop (1,3,S,S) the edited square; render (1,3,S,S) the target's 3DMM render;
-    masks (1,4,S,S) the source's slot masks; carried (1,3,S,S) the carried photograph; validity (1,1,S,S)."""
+    masks (1,K,S,S) the source's slot masks, or None without slots; carried (1,3,S,S) the carried photograph; validity (1,1,S,S)."""
 
     image: Tensor
     crop: Tensor
     render: Tensor
-    masks: Tensor
+    masks: Tensor | None
     attributes: FaceAttributes
     carried: Tensor
     validity: Tensor
@@ -151,10 +151,10 @@ class DiffFAE:
     def analyse_face(self, image: Tensor, landmarks: Tensor, blendshapes: Tensor, name: str = "image") -> Portrait:
         """As `analyse`, for known landmarks (478,3) in picture pixels and scores (52,)."""
         image = image.to(self.device)
-        crop = crop_square(landmarks.to(self.device), image.shape[-2:])
+        crop = crop_square(landmarks.to(self.device), image.shape[-2:], self.model.image_size)
         picture, known = extract(image[None], crop)
         inside = crop.to_crop(landmarks.to(self.device))[None]
-        attributes = self.estimator(picture, inside, blendshapes[None].to(self.device), known)
+        attributes = estimate(self.estimator, picture, inside, blendshapes[None].to(self.device), known)
         return Portrait(name, image, crop, picture, known, inside, blendshapes[None].to(self.device), attributes)
 
     def target(
@@ -221,13 +221,13 @@ class DiffFAE:
         for name, own in (("pose", pose_from), ("expression", expression_from), ("light", light_from)):
             givers[name] = self._portrait(own, f"{name} picture") if own is not None else (common if name in take else None)
         wanted = self.target(portrait, **givers, change=adjust, strength=strength, framing=framing)
-        tokens, masks = self.model.slots(portrait.picture)
+        tokens, masks = self.model.encoder(portrait.picture)
         if self.model.denoiser.config.carry:
-            shows = layers(masks, self.model.slots.config.order, portrait.picture)
+            shows = None if masks is None else layers(masks, self.model.slots.config.order, portrait.picture)
             carried = carry(portrait.picture, portrait.attributes, wanted, self.head, portrait.known, shows)
         else:
             carried = nothing_carried(portrait.picture)
-        shown = render(self.head, wanted, portrait.picture.shape[-1])
+        shown = self.render(wanted, portrait.picture.shape[-1])
         weight = torch.ones_like(carried.validity)
         if wanted is portrait.attributes:
             edited = portrait.picture
@@ -257,14 +257,15 @@ class DiffFAE:
         for name in regions:
             if name not in SWAPPABLE:
                 raise ConfigError(f"regions: '{name}' cannot be swapped; choose from {', '.join(SWAPPABLE)}")
+        slots = self.model.slots
         portrait, giver = self._portrait(source, "source"), self._portrait(reference, "reference")
-        tokens, masks = self.model.slots(portrait.picture)
-        other, other_masks = self.model.slots(giver.picture)
-        order = self.model.slots.config.order
+        tokens, masks = slots(portrait.picture)
+        other, other_masks = slots(giver.picture)
+        order = slots.config.order
         mixed = swap(tokens, other, regions, strength, order)
         size = portrait.picture.shape[-1]
         region = swapped_region(masks, other_masks, regions, order)
-        shown = render(self.head, portrait.attributes, size)
+        shown = self.render(portrait.attributes, size)
         keep = kept_pixels(region, self._face_mask(shown), (size, size)) * portrait.known
         if not regions or strength == 0:
             keep = torch.ones_like(keep)
@@ -277,8 +278,8 @@ class DiffFAE:
         return self._result(portrait, edited, shown, masks, portrait.attributes, same, keep)
 
     def render(self, attributes: FaceAttributes, size: int | None = None) -> Render:
-        """The 3DMM render alone, on a black background."""
-        return render(self.head, attributes.to(self.device), size or self.model.image_size)
+        """The 3DMM render alone, on a black background; with wrinkles where attributes and estimator have DECA's detail."""
+        return render(self.head, attributes.to(self.device), size or self.model.image_size, self.estimator.surface)
 
     def _portrait(self, picture: Portrait | Tensor, name: str) -> Portrait:
         return picture if isinstance(picture, Portrait) else self.analyse(picture, name=name)
@@ -314,12 +315,20 @@ class DiffFAE:
         return self._decode(drawn).clamp(0, 1)
 
     def _result(
-        self, portrait: Portrait, edited: Tensor, shown: Render, masks: Tensor, wanted: FaceAttributes, carried: Carried, weight: Tensor
+        self,
+        portrait: Portrait,
+        edited: Tensor,
+        shown: Render,
+        masks: Tensor | None,
+        wanted: FaceAttributes,
+        carried: Carried,
+        weight: Tensor,
     ) -> EditResult:
         size = portrait.picture.shape[-1]
         image = portrait.image
         if edited is not portrait.picture:
             detail = native_detail(image[None], portrait.crop, carried.flow, carried.ratio, carried.front, weight)
             image = paste(image[None], edited, portrait.picture, portrait.crop, detail=[detail])[0]
-        masks = F.interpolate(masks, (size, size), mode="bilinear", align_corners=False)
+        if masks is not None:
+            masks = F.interpolate(masks, (size, size), mode="bilinear", align_corners=False)
         return EditResult(image, edited, shown.image, masks, wanted, carried.image, carried.validity)

@@ -114,7 +114,8 @@ def contact_sheet(
         overlay = landmark_overlay(portrait.picture, portrait.landmarks, describe(portrait.attributes, expression_names))
         cells.append((f"attributes: {caption}", overlay))
     cells.append(("render", _picture(result.render)))
-    cells.append(("slot masks of the source", mask_overlay(source.picture, result.masks, order)))
+    if result.masks is not None:
+        cells.append(("slot masks of the source", mask_overlay(source.picture, result.masks, order)))
     cells.append(("carried", _picture(result.carried)))
     cells.append(("result", _picture(result.crop)))
     columns = min(columns, len(cells))

@@ -100,6 +100,10 @@ class SlotEncoder(nn.Module):
         self.initial = nn.Parameter(torch.randn(1, c.slot_count, c.slot_size))
         self.attention = SlotAttention(c.feature_channels, c.slot_size, c.slot_hidden, c.iterations)
 
+    @property
+    def token_size(self) -> int:
+        return self.config.slot_size
+
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """images (B,3,H,W) RGB in 0..1, sides divisible by patch * 2^(levels-1) -> tokens (B,S,D) and masks (B,S,h,w).
 

@@ -8,18 +8,20 @@ Shape letters: B batch, H and W image sides, N tokens, F features per token of t
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
+from diffusers import AutoencoderKL
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from .autoencoder import FirstStage
 from .errors import CheckpointError, ConfigError
-from .first_stages import load_first_stage
+from .first_stages import build_first_stage, describe, load_first_stage
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -117,8 +119,43 @@ class SourceEncoder(nn.Module):
             )
         return self.project(self.norm(features)) + self.position, None
 
+    @property
+    def token_size(self) -> int:
+        return self.position.shape[2]
+
     def to_dict(self) -> dict[str, Any]:
-        return {"kind": self.kind, "tokens": self.position.shape[1], "token_size": self.position.shape[2]}
+        """What `build_source_encoder` needs."""
+        sizes = {"tokens": self.position.shape[1], "token_size": self.token_size}
+        return {"kind": self.kind, **sizes, "network": _describe(self.backbone.network)}
+
+
+def build_source_encoder(config: dict[str, Any], path: str | Path) -> SourceEncoder:
+    """What `SourceEncoder.to_dict` described, with fresh weights; path names the file in errors.
+
+    Raises CheckpointError for a description of another version, ConfigError without transformers.
+    """
+    try:
+        kind, tokens, size, network = config["kind"], config["tokens"], config["token_size"], config["network"]
+        if "kind" in network:
+            backbone: Backbone = LatentBackbone(build_first_stage(network, path))
+        elif kind == "vae":
+            backbone = LatentBackbone(AutoencoderKL.from_config(network))
+        else:
+            network_class, _, wrap = _library(kind)
+            backbone = wrap(network_class(network_class.config_class(**network)))
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise CheckpointError(f"{path}: its source encoder does not fit this version ({error!r}); train it again") from error
+    return SourceEncoder(kind, backbone, tokens, size)
+
+
+def _describe(network: nn.Module) -> dict[str, Any]:
+    """A backbone's network as JSON values: of a first stage as `first_stages.describe`, else the library's own configuration."""
+    if isinstance(network, FirstStage):
+        return describe(network)
+    config: Any = network if isinstance(network, AutoencoderKL) else network.config
+    values = json.loads(config.to_json_string())
+    # neither versions nor the folder that it was read from
+    return {name: value for name, value in values.items() if not name.startswith("_") and name not in ("transformers_version", "path")}
 
 
 def load_source_encoder(kind: str, path: str | Path, token_size: int, image_size: int = 256) -> SourceEncoder:
@@ -161,8 +198,6 @@ def _from_folder(kind: str, path: str | Path) -> Backbone:
 def _library(kind: str) -> tuple[Any, dict[str, Any], Callable[[nn.Module], Backbone]]:
     """Class of the network, options for reading it, and how it is called."""
     if kind == "vae":
-        from diffusers import AutoencoderKL
-
         return AutoencoderKL, {}, LatentBackbone
     try:
         from transformers import CLIPVisionModel, ViTMAEModel

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..difffae.attributes import FaceAttributes
 from ..difffae.crop import FaceCrop, crop_square, extract
 from ..difffae.errors import ImageError
+from ..difffae.estimators import estimate as estimate_faces
 from ..difffae.tracking import Track, faces_from_mediapipe, faces_in_boxes, follow_face, join_track, smooth_crops
 from .bundle import Bundle, each_chunk
 from .frames import common_batch, frames
@@ -115,5 +116,5 @@ def estimate(bundle: Bundle, crop: Crop) -> FaceAttributes:
     parts = []
     for part in each_chunk(len(crop.picture), CHUNK):
         scores, known = crop.blendshapes[part].to(device), crop.known[part]
-        parts.append(estimator(crop.picture[part], crop.landmarks[part].to(device), scores, known))
+        parts.append(estimate_faces(estimator, crop.picture[part], crop.landmarks[part].to(device), scores, known))
     return FaceAttributes.cat(parts)

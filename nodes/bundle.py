@@ -16,9 +16,10 @@ import comfy.model_patcher
 import comfy.utils
 from torch import nn
 
-from ..difffae.estimate import LandmarkFit
+from ..difffae.errors import ConfigError
+from ..difffae.estimators import Estimator
 from ..difffae.head import HeadModel
-from ..difffae.identity import IdentityNetwork
+from ..difffae.identity import IdentityEncoder
 from ..difffae.landmarks import FaceLandmarker
 from ..difffae.recipe import file_sha256
 from ..difffae.slots import SlotEncoder
@@ -47,7 +48,8 @@ def loaded(part: Any, memory: float = 0) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """What the loader found. Each property gives a network that is ready on the compute device."""
+    """What the loader found. Each property gives a network that is ready on the compute device. A model with another source encoder
+    has no slots."""
 
     name: str
     path: Path
@@ -60,15 +62,21 @@ class Bundle:
         return loaded(self.parts["landmarker"])
 
     @property
-    def identity(self) -> IdentityNetwork:
+    def identity(self) -> IdentityEncoder:
         return loaded(self.parts["identity"])
 
     @property
     def slots(self) -> SlotEncoder:
+        """Raises ConfigError for a model that was trained without."""
+        if "slots" not in self.parts:
+            raise ConfigError(
+                f"difffae: {self.name} was trained with another encoder of the source in the slots' place, which knows no regions; "
+                "load a checkpoint with slots, or use this one from the command line"
+            )
         return loaded(self.parts["slots"])
 
     @property
-    def estimator(self) -> LandmarkFit:
+    def estimator(self) -> Estimator:
         return loaded(self.parts["estimator"])
 
     @property

@@ -14,6 +14,7 @@ from comfy_api.v0_0_2 import Types
 from torch import Tensor
 
 from ..difffae.attributes import FaceAttributes
+from ..difffae.detail import DetailSurface
 from ..difffae.head import HeadModel
 from ..difffae.render import Render, render, sh_shading
 from .bundle import each_chunk
@@ -24,10 +25,13 @@ CLAY = 0.62  # albedo
 BRIGHTEST = 0.97  # a strong light is dimmed until the clay stays below this, so that its form shows
 
 
-def draw_heads(head: HeadModel, attributes: FaceAttributes, size: int, clay: bool = False) -> tuple[Render, Types.MESH]:
-    """Renders (B,3,size,size) on the compute device, and the posed meshes in world axes (x right, y up, z to the viewer)."""
+def draw_heads(
+    head: HeadModel, attributes: FaceAttributes, size: int, clay: bool = False, surface: DetailSurface | None = None
+) -> tuple[Render, Types.MESH]:
+    """Renders (B,3,size,size) on the compute device, and the posed meshes in world axes (x right, y up, z to the viewer). With DECA's
+    surface the renders of attributes that have a detail code show its wrinkles; the meshes do not."""
     attributes = on_device(attributes)
-    parts = [_draw(head, attributes[part], size, clay) for part in each_chunk(len(attributes), CHUNK)]
+    parts = [_draw(head, attributes[part], size, clay, surface) for part in each_chunk(len(attributes), CHUNK)]
     images = Render(
         torch.cat([part.image for part in parts]),
         torch.cat([part.mask for part in parts]),
@@ -38,8 +42,8 @@ def draw_heads(head: HeadModel, attributes: FaceAttributes, size: int, clay: boo
     return images, _mesh(head, attributes)
 
 
-def _draw(head: HeadModel, attributes: FaceAttributes, size: int, clay: bool) -> Render:
-    shown = render(head, attributes, size)
+def _draw(head: HeadModel, attributes: FaceAttributes, size: int, clay: bool, surface: DetailSurface | None) -> Render:
+    shown = render(head, attributes, size, surface)
     return replace(shown, image=clay_picture(shown, attributes.light)) if clay else shown
 
 

@@ -31,10 +31,9 @@ def open_checkpoint(name: str, path: Path | None) -> tuple[Any, DiffFAEVAE, Bund
         "head": path.parent / f"{model.head}.safetensors" if own_head else asset_path("open_head.safetensors"),
     } | ({"estimator": path.parent / "deca.safetensors"} if own_head else {})
     parts = {
-        "slots": patcher(model.slots),
         "landmarker": patcher(FaceLandmarker.load()),
         "identity": patcher(load_identity(files["identity"], model.identity)),
         "estimator": patcher(load_estimator(files["head"], files.get("estimator"), model.head)),
-    }
+    } | ({"slots": patcher(model.slots)} if model.has_slots else {})
     licenses = {part: load_checkpoint(file).license for part, file in files.items()}
     return native_model(model), DiffFAEVAE(model.autoencoder), Bundle(name, path, licenses, model.image_size, parts)

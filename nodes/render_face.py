@@ -51,6 +51,7 @@ class DiffFAERenderFace(io.ComfyNode):
         from .drawing import draw_heads
         from .frames import to_image, to_mask
 
-        shown, mesh = draw_heads(difffae.head, attributes, size, clay=shading == "clay")
+        estimator = difffae.estimator
+        shown, mesh = draw_heads(estimator.head, attributes, size, clay=shading == "clay", surface=estimator.surface)
         normals = (shown.normals * 0.5 + 0.5) * shown.mask
         return io.NodeOutput(to_image(shown.image.clamp(0, 1)), to_mask(shown.mask), to_image(normals), mesh)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from scipy.linalg import sqrtm
+from test_model import small
 
 from difffae.attributes import FaceAttributes
 from difffae.checkpoint import asset_path
@@ -20,13 +23,12 @@ from difffae.crop import FaceCrop
 from difffae.errors import CheckpointError, ConfigError, NoFaceError
 from difffae.evaluation import grid
 from difffae.evaluation.comparison import Method, compare
-from difffae.evaluation.figures import layer_name, mean_attention
+from difffae.evaluation.figures import at_model_size, layer_name, mean_attention
 from difffae.evaluation.frechet import frechet_distance
 from difffae.evaluation.inception import Inception, resize
 from difffae.evaluation.judge import Codes, Judge
 from difffae.evaluation.pairs import read_pairs
 from difffae.evaluation.parsing import CELEBAMASK, intersection_over_union, read_labels, region_masks
-from difffae.evaluation.produce import at_model_size
 from difffae.evaluation.report import LAYOUTS, markdown, to_dict
 from difffae.images import read_image
 from difffae.pipeline import DiffFAE
@@ -440,11 +442,21 @@ def test_mean_attention_sums_to_one_over_the_tokens():
 
 
 def test_portraits_at_the_size_of_a_512_model(model: DiffFAE):
-    portrait = model.analyse(read_image(SOURCE)[0])
-    large = SimpleNamespace(model=SimpleNamespace(image_size=512))
-    again = at_model_size(large, portrait)
-    assert again.picture.shape == (1, 3, 512, 512)
-    assert torch.allclose(again.crop.to_picture(again.landmarks[0]), portrait.crop.to_picture(portrait.landmarks[0]), atol=1e-3)
+    image = read_image(SOURCE)[0]
+    portrait = model.analyse(image)
+    large = DiffFAE(small(sample_size=64), model.head, model.landmarker, model.identity)
+    own = large.analyse(image)
+    assert own.picture.shape == (1, 3, 512, 512)
+    # the same square, four times the pixels, and everything in it agrees
+    assert own.crop == replace(portrait.crop, size=512)
+    assert torch.allclose(own.landmarks, portrait.landmarks * 2, atol=1e-2)
+    assert (F.avg_pool2d(own.picture, 2) - portrait.picture).abs().mean() < 0.01
+    # and the numbers of the face do not depend on the model's size
+    for name, values in portrait.attributes.tensors().items():
+        assert torch.allclose(own.attributes.tensors()[name], values, atol=5e-3), name
+    again = at_model_size(large, portrait)  # one that another model analysed
+    assert torch.equal(again.picture, own.picture)
+    assert torch.allclose(again.landmarks, own.landmarks, atol=1e-2)
     assert at_model_size(model, portrait) is portrait
 
 

@@ -129,12 +129,12 @@ def test_files_that_name_neither_are_open_with_dlib(tmp_path) -> None:
     config = {"name": "old", "autoencoder": first.config.to_dict(), "slots": model.slots.config.to_dict()}
     config["denoiser"] = model.denoiser.config.to_dict()
     path = tmp_path / "old.safetensors"
-    save_checkpoint(path, model.state_dict(), kind="edit", config=config, license="test", source="test")
+    save_checkpoint(path, model.tensors(), kind="edit", config=config, license="test", source="test")
     again = EditModel.load(path)
     assert again.autoencoder.config == first.config
     assert again.identity == "dlib-resnet-v1"
     config["autoencoder"]["kind"] = "vq-f4"
-    save_checkpoint(path, model.state_dict(), kind="edit", config=config, license="test", source="test")
+    save_checkpoint(path, model.tensors(), kind="edit", config=config, license="test", source="test")
     with pytest.raises(CheckpointError, match=r"old\.safetensors: its first stage is 'vq-f4', but only open, kl-f8, vq-f8"):
         EditModel.load(path)
 

@@ -19,10 +19,10 @@ FIRST = AutoencoderConfig(
 SLOTS = replace(SlotsConfig.open_256(), image_size=64)
 
 
-def small(carry: bool = True, channels: int = 4) -> EditModel:
+def small(carry: bool = True, channels: int = 4, sample_size: int = 8) -> EditModel:
     torch.manual_seed(0)
     denoiser = DenoiserConfig(
-        sample_size=8,
+        sample_size=sample_size,
         latent_channels=channels,
         carry=carry,
         block_channels=(32, 32),

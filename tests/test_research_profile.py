@@ -7,16 +7,24 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_deca import deca, randomize, unset  # noqa: F401  (a fixture and its helpers)
+from test_deca import deca, faces_of, randomize, surface_head, unset  # noqa: F401  (fixtures and their helpers)
 from test_model import small
 
 from difffae import DiffFAE
+from difffae.adjust import Adjustments
+from difffae.attributes import FaceAttributes
 from difffae.checkpoint import asset_path, save_checkpoint
 from difffae.convert.flame import convert
+from difffae.data.clips import Chunk
 from difffae.deca import Deca, DecaFit
 from difffae.errors import CheckpointError, ConfigError
+from difffae.head import HeadModel
+from difffae.identity import IdentityNetwork
 from difffae.images import read_image
+from difffae.landmarks import FaceLandmarker
 from difffae.model import EditModel
+from difffae.render import render
+from difffae.training import prepare_video
 
 GOLDEN = Path(__file__).parents[2] / "shared" / "golden"
 
@@ -29,8 +37,6 @@ def files(tmp_path_factory, deca: Deca) -> dict[str, Path]:  # noqa: F811
     head, weights, model = (folder / f"{name}.safetensors" for name in ("flame", "deca", "model"))
     convert([GOLDEN / "flame_like.pkl"], head)
     save_checkpoint(weights, deca.state_dict(), kind="deca", config={}, license="test", source="test")
-    from difffae.head import HeadModel
-
     parts = small(carry=False)
     EditModel(parts.autoencoder, parts.slots, parts.denoiser, "paper-like", head=HeadModel.load(head).name).save(
         model, license="test", source="test"
@@ -55,6 +61,36 @@ def test_edit_by_flame_and_deca(files: dict[str, Path]) -> None:
     assert (result.crop - portrait.picture).abs().mean() > 0.02
     with pytest.raises(ConfigError, match="carries no photograph"):
         pipeline.edit(portrait, image, preview=True)
+
+
+def test_renders_show_decas_wrinkles(deca: Deca, surface_head: HeadModel, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    fit = DecaFit(deca, surface_head)
+    model = small(carry=False)
+    model.head = surface_head.name
+    pipeline = DiffFAE(model, surface_head, FaceLandmarker.load(), IdentityNetwork.load(), estimator=fit)
+    face = faces_of(surface_head, seed=6)
+    with torch.no_grad():
+        detailed, plain = render(surface_head, face, 64, fit.surface).image, render(surface_head, face, 64).image
+        assert (detailed - plain).abs().mean() > 1e-3
+        assert torch.equal(pipeline.render(face).image, detailed)
+        assert torch.equal(pipeline.render(replace(face, detail=None)).image, plain)
+    # what an edit is told, and what training is: the same render
+    portrait = pipeline.analyse(read_image(asset_path("source.png"))[0])
+    result = pipeline.edit(replace(portrait, attributes=face), adjust=Adjustments(light_azimuth=40), steps=1)
+    assert result.attributes.detail is not None
+    assert torch.equal(result.render, render(surface_head, result.attributes, 64, fit.surface).image)
+    monkeypatch.setattr(prepare_video, "load_tools", lambda options: prepare_video.Tools(pipeline.landmarker, fit, pipeline.identity))
+    frame = (portrait.picture[0].permute(1, 2, 0) * 255).round().byte().numpy()
+    track = prepare_video.FaceTrack(64, 64, [None], {0: portrait.landmarks[0]}, {0: portrait.blendshapes[0]})
+    options = prepare_video.VideoOptions(size=64)
+    with torch.no_grad():
+        (files,) = prepare_video.frame_files([frame], [0], Chunk(0, 1, (0, 0, 64, 64)), track, options)
+        stored = prepare_video.decode_frame(files)
+        names = ("shape", "albedo", "pose", "camera", "expression", "light", "detail")
+        again = FaceAttributes(surface_head.name, **{name: stored[name][None] for name in names})
+        drawn = render(surface_head, again, 64, fit.surface).image[0].clamp(0, 1) * 255
+    assert (drawn - stored["render"].float()).abs().max() <= 0.51
+    assert options.describe()["detail"] is True
 
 
 def turned(attributes):

@@ -8,12 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import AutoencoderKL
+from test_model import small
 from training_files import COMMON, DENOISER, write_denoiser_shards
 
-from difffae.checkpoint import save_checkpoint
+from difffae import DiffFAE
+from difffae.adjust import Adjustments
+from difffae.checkpoint import asset_path, save_checkpoint
 from difffae.errors import CheckpointError, ConfigError
 from difffae.first_stages import VQConfig, VQFirstStage, describe
-from difffae.source_encoders import load_source_encoder
+from difffae.images import read_image
+from difffae.model import EditModel
+from difffae.source_encoders import SourceEncoder, load_source_encoder
 from difffae.training.denoiser import DenoiserTraining, train_denoiser
 
 VIT = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 24, "patch_size": 8}
@@ -84,6 +89,46 @@ def test_denoiser_trains_with_one(kind: str, tmp_path: Path) -> None:
     assert all(torch.equal(a, b) for a, b in zip(learned.backbone.parameters(), fresh.backbone.parameters(), strict=True))
     with pytest.raises(ConfigError, match="delta=0"):
         train_denoiser(dataclasses.replace(options, delta=0.1, folder=str(tmp_path / "x")), DENOISER)
+
+
+@pytest.mark.parametrize("kind", ["vae", "mae", "clip"])
+def test_a_whole_model_with_one_is_saved_and_edits(kind: str, tmp_path: Path) -> None:
+    write_encoder(kind, tmp_path / kind)
+    parts = small(carry=False)
+    encoder = load_source_encoder(kind, tmp_path / kind, parts.denoiser.config.token_size, 64)
+    torch.nn.init.normal_(parts.denoiser.unet.conv_out.weight, std=0.05)  # zero at the start, whatever the tokens are
+    model = EditModel(parts.autoencoder, encoder, parts.denoiser, "ablation").eval()
+    path = tmp_path / "model.safetensors"
+    model.save(path, license="test", source="test", eight_bit=False, half=False)
+    assert str(tmp_path) not in (path.read_bytes()[:100_000]).decode("latin-1")  # it says nothing of the folder
+    (tmp_path / kind).rename(tmp_path / "gone")  # everything is in the file
+    pipeline = DiffFAE.from_pretrained(path)
+    again = pipeline.model.encoder
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        assert torch.equal(again(images)[0], encoder(images)[0])
+    source = pipeline.analyse(read_image(asset_path("source.png"))[0])
+    result = pipeline.edit(source, adjust=Adjustments(yaw=10), steps=1)
+    assert result.masks is None
+    with torch.no_grad():
+        again.position.zero_()
+    assert not torch.equal(pipeline.edit(source, adjust=Adjustments(yaw=10), steps=1).crop, result.crop)  # the tokens count
+    with pytest.raises(ConfigError, match=f"model 'ablation': its source encoder is '{kind}', which knows no regions"):
+        pipeline.swap(source, source)
+
+
+def test_parts_of_other_sizes_are_refused(tmp_path: Path) -> None:
+    write_encoder("vae", tmp_path / "vae")
+    parts = small()
+    with pytest.raises(CheckpointError, match="makes tokens of 12 numbers, the denoiser reads 192"):
+        EditModel(parts.autoencoder, load_source_encoder("vae", tmp_path / "vae", 12, 64), parts.denoiser)
+    model = EditModel(parts.autoencoder, load_source_encoder("vae", tmp_path / "vae", 192, 64), parts.denoiser)
+    path = tmp_path / "model.safetensors"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SourceEncoder, "to_dict", lambda self: {"kind": "vae", "tokens": 4})
+        model.save(path, license="test", source="test")
+    with pytest.raises(CheckpointError, match="its source encoder does not fit this version"):
+        EditModel.load(path)
 
 
 def test_a_converted_first_stage_is_a_vae(tmp_path: Path) -> None:

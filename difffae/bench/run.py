@@ -19,7 +19,8 @@ from ..carry import Carried, carry
 from ..checkpoint import asset_path, channels_last
 from ..compositing import composite
 from ..conditions import Conditions
-from ..crop import FaceCrop, crop_square, extract, paste
+from ..crop import paste
+from ..estimators import estimate
 from ..first_stages import describe
 from ..head import HeadModel
 from ..identity_networks import NETWORKS, build_identity, load_identity
@@ -29,7 +30,6 @@ from ..model import DEFAULT_IDENTITY
 from ..pipeline import DiffFAE, Portrait
 from ..profiles import Profile
 from ..regions import layers
-from ..render import render
 from ..sampling import sample
 from .counts import Cost
 from .machine import Peaks
@@ -97,18 +97,9 @@ def prepare(model: DiffFAE, dtype: torch.dtype) -> None:
 
 
 def portraits(model: DiffFAE) -> tuple[Portrait, Portrait]:
-    """The two pictures that ship, analysed at the model's own size."""
-    return tuple(_portrait(model, name) for name in ("source.png", "query.png"))  # type: ignore[return-value]
-
-
-@torch.no_grad()
-def _portrait(model: DiffFAE, name: str) -> Portrait:
-    image = read_image(asset_path(name))[0].to(model.device)
-    found = model.analyse(image, name=name)
-    landmarks = found.crop.to_picture(found.landmarks[0])
-    crop = crop_square(landmarks, image.shape[-2:], model.model.image_size)
-    picture, known = extract(image[None], crop)
-    return replace(found, crop=crop, picture=picture, known=known, landmarks=crop.to_crop(landmarks)[None])
+    """The two pictures that ship, analysed; on the model's device."""
+    images = {name: read_image(asset_path(name))[0].to(model.device) for name in ("source.png", "query.png")}
+    return tuple(model.analyse(image, name=name) for name, image in images.items())  # type: ignore[return-value]
 
 
 class Bench:
@@ -140,7 +131,7 @@ class Bench:
         def name_person() -> Tensor:
             return model.identity.embed(source.picture, source.landmarks[..., :2])
 
-        shown, carried = render(model.head, wanted, size).image, move()
+        shown, carried = model.render(wanted, size).image, move()
         conditions = m.conditions(tokens, name_person(), shown, carried.image, carried.validity)
         latents, step = torch.randn_like(conditions.render), torch.full((1,), 500, device=model.device)
 
@@ -150,8 +141,8 @@ class Bench:
 
         stages: dict[str, Callable[[], object]] = {
             "landmarks": lambda: model.landmarker.detect(source.image),
-            "fit": lambda: model.estimator(source.picture, source.landmarks, source.blendshapes, source.known),
-            "render": lambda: render(model.head, wanted, size),
+            "fit": lambda: estimate(model.estimator, source.picture, source.landmarks, source.blendshapes, source.known),
+            "render": lambda: model.render(wanted, size),
             "carry": move,
             "slots": lambda: m.slots(source.picture),
             "identity": name_person,
@@ -191,9 +182,8 @@ class Bench:
             for steps in plan.steps:
                 call = partial(model.edit, source, query, steps=steps, sampler=plan.sampler)
                 rows.append(self._row("edit", call, None, mode, steps=steps))
-            if model.model.image_size == FaceCrop.size:  # `analyse` crops to that size
-                call = partial(model.edit, source.image, query.image, steps=plan.steps[0], sampler=plan.sampler)
-                rows.append(self._row("edit, new pictures", call, None, mode, steps=plan.steps[0]))
+            call = partial(model.edit, source.image, query.image, steps=plan.steps[0], sampler=plan.sampler)
+            rows.append(self._row("edit, new pictures", call, None, mode, steps=plan.steps[0]))
         model.accelerate("eager")
         return rows
 

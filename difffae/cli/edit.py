@@ -54,5 +54,6 @@ def run(arguments: argparse.Namespace) -> None:
     write(arguments.output, result.image, wishes.source.alpha, recipe)
     if sheet:
         shown = ({"query": query} if query is not None else {}) | {f"{name} from": portrait for name, portrait in portraits.items()}
-        picture = contact_sheet(source, result, shown, model.head.expression_names, model.model.slots.config.order)
+        order = model.model.slots.config.order if model.model.has_slots else ()
+        picture = contact_sheet(source, result, shown, model.head.expression_names, order)
         write(sheet, picture, recipe=recipe)

@@ -15,19 +15,30 @@ from torch import Tensor
 
 from ..adjust import Adjustments
 from ..carry import carry
+from ..crop import extract
 from ..pipeline import TAKEABLE, DiffFAE, EditResult, Portrait
 from ..regions import layers
-from ..render import render
 from ..sampling import sample
 from ..slots import REGIONS
 from .grid import Row, grid, heat, slot_colours, tint
 from .parsing import intersection_over_union, read_labels, region_masks
-from .produce import Sampling, at_model_size
+from .produce import Sampling
 
 Models = Mapping[str, DiffFAE]
 # azimuth and elevation in degrees, strength
 LIGHTS = ((-90, 0, 0.8), (-60, 0, 0.8), (-30, 0, 0.8), (0, 0, 0.8), (30, 0, 0.8), (60, 0, 0.8), (90, 0, 0.8), (0, 50, 0.6), (0, -50, 0.6))
 SWAPS = (("hair",), ("clothes",), ("background",), ("hair", "clothes", "background"))
+
+
+def at_model_size(model: DiffFAE, portrait: Portrait) -> Portrait:
+    """The same square of a picture at the size of this model, for a portrait that another one analysed; its numbers stay."""
+    size = model.model.image_size
+    if portrait.picture.shape[-1] == size:
+        return portrait
+    crop = replace(portrait.crop, size=size)
+    picture, known = extract(portrait.image[None], crop)
+    landmarks = portrait.landmarks * (size / portrait.crop.size)
+    return replace(portrait, crop=crop, picture=picture, known=known, landmarks=landmarks)
 
 
 def _edit(model: DiffFAE, source: Portrait, query: Portrait | None, sampling: Sampling, **wishes: object) -> EditResult:
@@ -41,7 +52,7 @@ def attention_of(model: DiffFAE, source: Portrait, query: Portrait | None, sampl
     m = model.model
     wanted = model.target(source, pose=query, expression=query, light=query, framing=sampling.framing)
     tokens, masks = m.slots(source.picture)
-    shown = render(model.head, wanted, source.picture.shape[-1]).image
+    shown = model.render(wanted, source.picture.shape[-1]).image
     carried, validity = source.picture, torch.zeros_like(source.picture[:, :1])
     if m.denoiser.config.carry:
         shows = layers(masks, m.slots.config.order, source.picture)

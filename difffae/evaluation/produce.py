@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from ..crop import extract
 from ..errors import ConfigError, ImageError, NoFaceError
 from ..images import read_image, write_image
 from ..pipeline import DiffFAE, Portrait
@@ -44,7 +43,7 @@ def write_results(
     @lru_cache(maxsize=64)  # pairs of one source come together; all pictures of a large set would not fit
     def portrait(path: Path) -> Portrait | None:
         try:
-            return at_model_size(model, model.analyse(read_image(path)[0], 0, str(path)))
+            return model.analyse(read_image(path)[0], 0, str(path))
         except (ImageError, NoFaceError):
             return None  # the judge meets the same picture and says why
 
@@ -56,14 +55,3 @@ def write_results(
                 place.parent.mkdir(parents=True, exist_ok=True)
                 write_image(place, model.edit(source, query, take=pair.take, **asdict(sampling)).image)
         each()
-
-
-def at_model_size(model: DiffFAE, portrait: Portrait) -> Portrait:
-    """The same square of the picture at the model's own size, 512 for paper-512; attributes do not depend on it."""
-    size = model.model.image_size
-    if portrait.picture.shape[-1] == size:
-        return portrait
-    crop = replace(portrait.crop, size=size)
-    picture, known = extract(portrait.image[None], crop)
-    landmarks = portrait.landmarks * (size / portrait.crop.size)
-    return replace(portrait, crop=crop, picture=picture, known=known, landmarks=landmarks)

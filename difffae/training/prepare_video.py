@@ -28,7 +28,7 @@ from ..data.clips import Box, Chunk, ClipRules, find_chunks, nearest_box
 from ..data.tar_samples import Sample, write_tar
 from ..data.video import read_frames
 from ..errors import ConfigError, VideoError
-from ..estimators import Estimator, load_estimator
+from ..estimators import Estimator, estimate, load_estimator
 from ..identity import IdentityEncoder
 from ..identity_networks import load_identity
 from ..landmarks import FaceLandmarker
@@ -62,7 +62,7 @@ class VideoOptions:
         """Everything that must not change within one data set, as JSON; networks by their names, since files may move."""
         tools = load_tools(self)
         values = asdict(self) | {"head": tools.estimator.head.name, "identity": tools.identity.name}
-        return values | {"deca": self.deca is not None}
+        return values | {"deca": self.deca is not None, "detail": tools.estimator.surface is not None}
 
 
 @dataclass(frozen=True)
@@ -172,8 +172,8 @@ def frame_files(
     scale = torch.tensor([options.size / (right - left), options.size / (bottom - top), options.size / (right - left)])
     landmarks = torch.stack([(track.landmarks[index] - torch.tensor([left, top, 0])) * scale for index in indices])
     blendshapes = torch.stack([track.blendshapes[index] for index in indices])
-    faces = tools.estimator(pictures, landmarks, blendshapes)
-    renders = render(tools.estimator.head, faces, options.size).image
+    faces = estimate(tools.estimator, pictures, landmarks, blendshapes)
+    renders = render(tools.estimator.head, faces, options.size, tools.estimator.surface).image
     identities = tools.identity.embed(pictures, landmarks)
     numbers = faces.tensors() | {"landmarks": landmarks, "blendshapes": blendshapes, "identity": identities}
     for row in range(len(frames)):
