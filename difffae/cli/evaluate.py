@@ -1,4 +1,4 @@
-"""`evaluate`: the README's table over the dev portraits; or, with --pairs-file, the paper's tables for checkpoints and other methods."""
+"""`evaluate`: the README's table over the dev portraits, with --card all of the model card's, with --pairs-file the paper's tables."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from ..errors import ConfigError
 from .options import FRAMINGS, TAKEABLE, add_model, add_sampling, positive
 
 TABLES = ("comparison", "slots", "identity", "speed")
+CARD_PARTS = ("first-stage", "self", "edit", "drift", "synthetic", "carry", "samplers", "slots", "swaps")
 
 
 def add(subparsers) -> None:
@@ -22,6 +23,15 @@ def add(subparsers) -> None:
     parser.add_argument("--take", nargs="+", choices=TAKEABLE, default=list(TAKEABLE), help="what is taken (default: all)")
     parser.add_argument("--preview", action="store_true", help="measure the carried photograph, without diffusion")
     parser.add_argument("--output", help="also write the table: JSON; with --pairs-file or --table speed Markdown and JSON")
+    card = parser.add_argument_group("the model card (--portraits FOLDER --card --output FOLDER)")
+    card.add_argument("--card", action="store_true", help="measure everything the model card states; finished parts are kept")
+    card.add_argument(
+        "--synthetic", type=Path, metavar="FOLDER", help="shards of rendered pairs that no training saw (render_synthetic.py)"
+    )
+    card.add_argument("--labels", type=Path, metavar="FOLDER", help="shards of labelled dev portraits (label_portraits.py --split dev)")
+    card.add_argument("--groups", type=Path, metavar="CSV", help="how the portraits look, by file (default: the bundled labels)")
+    card.add_argument("--sampler-pairs", type=positive, default=24, metavar="N", help="pairs that compare samplers (default: %(default)s)")
+    card.add_argument("--only", nargs="+", choices=CARD_PARTS, metavar="PART", help=f"measure again only: {', '.join(CARD_PARTS)}")
     methods = parser.add_argument_group("the paper's tables")
     methods.add_argument("--pairs-file", type=Path, metavar="CSV", help="columns source, query, result and, if wanted, take")
     methods.add_argument("--pictures", type=Path, metavar="FOLDER", help="where sources and queries lie (default: beside the CSV)")
@@ -56,7 +66,13 @@ def run(arguments: argparse.Namespace) -> None:
 
         compare(arguments)
     elif arguments.portraits is not None:
-        _dev_table(arguments)
+        _check_portraits(arguments.portraits)
+        if arguments.card:
+            from .card import run as run_card
+
+            run_card(arguments)
+        else:
+            _dev_table(arguments)
     else:
         raise ConfigError("evaluate: nothing to measure; give --portraits FOLDER, or --pairs-file CSV, or --table speed")
 
@@ -70,8 +86,6 @@ def _dev_table(arguments: argparse.Namespace) -> None:
     from ..training.common import dev_files
     from .work import load_model
 
-    if not (arguments.portraits / "manifest.csv").is_file():
-        raise ConfigError(f"--portraits {arguments.portraits}: no manifest.csv there; give the folder of the portraits")
     output = Path(arguments.output) if arguments.output else None
     if output and not output.parent.is_dir():
         raise ConfigError(f"--output {output}: its folder does not exist; make it first")
@@ -100,3 +114,8 @@ def _dev_table(arguments: argparse.Namespace) -> None:
         temporary = output.with_name(output.name + ".tmp")
         temporary.write_text(json.dumps(rows, indent=2) + "\n")
         temporary.replace(output)
+
+
+def _check_portraits(folder: Path) -> None:
+    if not (folder / "manifest.csv").is_file():
+        raise ConfigError(f"--portraits {folder}: no manifest.csv there; give the folder of the portraits")

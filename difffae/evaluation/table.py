@@ -1,7 +1,4 @@
-"""The table of an edit's quality over pairs of portraits (design section 8).
-
-Shape letters: B batch, N landmarks (478).
-"""
+"""The table of an edit's quality over pairs of portraits (design section 8)."""
 
 from __future__ import annotations
 
@@ -14,17 +11,15 @@ from pathlib import Path
 from statistics import mean, median
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from ..errors import NoFaceError
 from ..images import read_image
 from ..pipeline import DiffFAE, EditResult, Portrait
-from ..rotations import axis_angle_to_matrix, matrix_to_axis_angle, to_yaw_pitch_roll
-from .measures import away_from_head, expression_distance, laplacian_variance, light_direction, psnr
+from .edit_numbers import edit_numbers
 
 log = logging.getLogger(__name__)
 Edit = Callable[[Portrait, Portrait], EditResult]
+LEAST_LIGHT = 0.5  # pairs whose lights differ by less do not count in the light's quotient
 
 
 @dataclass
@@ -99,45 +94,18 @@ def evaluate_edits(
     return table
 
 
-def cloth_and_background(model: DiffFAE, picture: Tensor) -> Tensor:
-    """(1,1,S,S): 1 where the slots see clothes or background in a crop (1,3,S,S)."""
-    masks = model.model.slots(picture)[1]
-    wanted = [name in ("clothes", "background") for name in model.model.slots.config.order]
-    share = F.interpolate(masks[:, wanted].sum(1, keepdim=True), picture.shape[-2:], mode="bilinear", align_corners=False)
-    return (share > 0.7).to(picture.dtype)
-
-
 def measure(model: DiffFAE, table: Table, source: Portrait, query: Portrait, result: EditResult) -> None:
     """Add one edit to the table; everything is estimated again from the edited crop."""
-    faces = model.landmarker.detect(result.crop)[0]
-    if not faces:
+    numbers = edit_numbers(model, source, query, result.crop)
+    if numbers is None:
         table.lost += 1
         return
-    size = result.crop.shape[-1]
-    points = faces[0].landmarks[None].to(result.crop)
-    scores = faces[0].blendshapes[None].to(result.crop)
-    again = model.estimator(result.crop, points, scores)
-    turns = [axis_angle_to_matrix(face.pose[0, :2]) for face in (again, query.attributes)]  # global and neck: DECA's turn is the first
-    angles = to_yaw_pitch_roll(torch.stack([matrix_to_axis_angle(turn[0] @ turn[1]) for turn in turns]))
-    table.yaw.append((angles[0, 0] - angles[1, 0]).abs().item())
-    table.pitch.append((angles[0, 1] - angles[1, 1]).abs().item())
-    table.expression.append(
-        (expression_distance(scores, query.blendshapes).item(), expression_distance(source.blendshapes, query.blendshapes).item())
-    )
-    lights = [
-        light_direction(p, m) for p, m in ((source.picture, source.landmarks), (query.picture, query.landmarks), (result.crop, points))
-    ]
-    before = (lights[0] - lights[1]).norm().item()
-    if before > 0.5:
-        table.light.append(((lights[2] - lights[1]).norm().item(), before))
-    own = model.identity.embed(source.picture, source.landmarks[..., :2])
-    new = model.identity.embed(result.crop, points[..., :2])
-    table.identity.append(model.identity.distance(own, new).item())
-    away = away_from_head(source.landmarks, size, size) * away_from_head(points, size, size) * (source.known > 0.99)
-    away = away * cloth_and_background(model, source.picture) * cloth_and_background(model, result.crop)
-    if away.sum() > 0.02 * size * size:
-        table.still.append(psnr(result.crop, source.picture, away).item())
-    head_mask = (1 - away_from_head(points, size, size, 0.9)) * (result.validity >= 0)
-    own_mask = 1 - away_from_head(source.landmarks, size, size, 0.9)
-    sharp = laplacian_variance(result.crop, head_mask) / laplacian_variance(source.picture, own_mask).clamp_min(1e-9)
-    table.sharpness.append(sharp.item())
+    table.yaw.append(numbers.yaw)
+    table.pitch.append(numbers.pitch)
+    table.expression.append((numbers.to_query["expression"], numbers.before["expression"]))
+    if numbers.before["light"] > LEAST_LIGHT:
+        table.light.append((numbers.to_query["light"], numbers.before["light"]))
+    table.identity.append(numbers.identity)
+    if numbers.still is not None:
+        table.still.append(numbers.still)
+    table.sharpness.append(numbers.sharpness)
