@@ -54,7 +54,7 @@ def render(people: SyntheticPeople, example: Example) -> torch.Tensor:
     shape = person.shape * MEAN_SHAPE
     person = replace(person, shape=shape, camera=frame(people.head, shape, generator(0)))
     names = people.head.expression_names
-    calm = people.attributes(person, example.seed)
+    calm, _ = people.attributes(person, example.seed)
     scores = torch.tensor([[example.expression.get(name, 0.0) for name in names]])
     calm = replace(calm, pose=torch.zeros_like(calm.pose), expression=scores)
     azimuth, elevation, strength = example.light

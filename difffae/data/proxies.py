@@ -44,6 +44,18 @@ class Proxy:
         """(V,J) -> (P,J)."""
         return (skin_weights[self.index] * self.weight[..., None]).sum(1)
 
+    def mirrored(self, mirror: Tensor) -> Proxy:
+        """Its reflection in the plane x = 0; mirror (V,) is the head's permutation of vertices."""
+        return Proxy(
+            mirror[self.index],
+            self.weight,
+            self.offset * torch.tensor([-1.0, 1.0, 1.0]),
+            self.faces.flip(1),
+            self.uv.flip(1),
+            self.hidden[mirror],
+            self.follows,
+        )
+
 
 def read_mesh(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """A Wavefront file's triangles: vertex indices (Q,3) and texture coordinates (Q,3,2)."""
