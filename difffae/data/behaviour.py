@@ -21,8 +21,8 @@ BOTH = ("Left", "Right")
 OFTEN = (0.25, 0.2, 0.15, 0.1, 0.08, 0.12, 0.1)  # of EMOTIONS, in their order
 # mouth shapes of speech and the action units of emotions (Ekman) as ARKit weights; a name without a side means both sides
 SPEECH: tuple[dict[str, float], ...] = (
-    {"jawOpen": 0.55, "mouthLowerDown": 0.25, "mouthUpperUp": 0.15},  # ah
-    {"jawOpen": 0.3, "mouthStretch": 0.3, "mouthLowerDown": 0.35, "mouthUpperUp": 0.2},  # eh
+    {"jawOpen": 0.5, "mouthLowerDown": 0.3, "mouthUpperUp": 0.35},  # ah
+    {"jawOpen": 0.3, "mouthStretch": 0.3, "mouthLowerDown": 0.35, "mouthUpperUp": 0.35},  # eh
     {"jawOpen": 0.14, "mouthSmile": 0.35, "mouthStretch": 0.3, "mouthLowerDown": 0.5, "mouthUpperUp": 0.4},  # ee, s: teeth
     {"jawOpen": 0.35, "mouthFunnel": 0.6},  # oh
     {"jawOpen": 0.12, "mouthPucker": 0.75, "mouthFunnel": 0.25},  # oo
@@ -93,7 +93,7 @@ def expressions(rng: np.random.Generator, count: int, names: Sequence[str], tabl
     blinks = torch.tensor([name.startswith("eyeBlink") for name in names])
     # a landmarker sees some squint and frown in every calm face: half of what the median face shows is taken off
     upper = torch.tensor([name.startswith(("eyeSquint", "brow", "eyeBlink")) for name in names])
-    calm = table.median(0).values * 0.5 * upper if table is not None else None
+    calm = torch.zeros(len(names)) if table is None else table.median(0).values * 0.5 * upper
     mouth = torch.tensor([name.startswith(("mouth", "jaw")) for name in names])
     out = torch.zeros(count, len(names))
     for row in out:

@@ -33,13 +33,13 @@ def occlusion(depth: Tensor, inside: Tensor) -> Tensor:
     return torch.where(inside, out, torch.ones_like(out))[None]
 
 
-def mouth_shade(depth: Tensor, inner: Tensor, teeth: Tensor) -> Tensor:
+def mouth_shade(depth: Tensor, inner: Tensor, teeth: Tensor, scale: float) -> Tensor:
     """Brightness (1,H,W) of the mouth's inside: light falls off with the depth behind its nearest visible part, less on teeth, which
-    stand in front and shine."""
+    stand in front and shine. scale: depth units per metre."""
     if not inner.any():
         return torch.ones_like(depth)[None]
-    behind = (depth - depth[inner].min()).clamp_min(0)
-    return torch.where(teeth, 0.97 * torch.exp(-1.6 * behind), 0.82 * torch.exp(-4.5 * behind))[None]
+    behind = (depth - depth[inner].min()).clamp_min(0) / scale
+    return torch.where(teeth, 0.97 * torch.exp(-9 * behind), 0.9 * torch.exp(-13 * behind))[None]
 
 
 def lid_shade(eyes: Tensor, radius: int) -> Tensor:

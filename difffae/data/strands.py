@@ -97,7 +97,7 @@ def hair_layers(scene: Scene, depth: Tensor, side: int) -> list[Layer]:
     reach = (points[:, :2] - middle).abs().amax(0).clamp_min(0.1)
     ball = torch.stack([xy[:, 0] / reach[0], -xy[:, 1] / reach[1], torch.full_like(xy[:, 0], 0.7)], -1)
     light = _light(scene, (1 - ROUND) * normal + ROUND * F.normalize(ball, dim=-1))
-    return [_layer(found, person.hair_colour * strand * light, alpha, side, True), _flyaways(scene, worn, depth, side)]
+    return [_layer(found, shoulder(person.hair_colour * strand * light), alpha, side, True), _flyaways(scene, worn, depth, side)]
 
 
 def _flyaways(scene: Scene, worn: Worn, depth: Tensor, side: int) -> Layer:
@@ -136,6 +136,13 @@ def _flyaways(scene: Scene, worn: Worn, depth: Tensor, side: int) -> Layer:
     light = _light(scene, normal).repeat_interleave(14, 0)
     colour = scene.person.hair_colour * 1.1 * found.interpolate(faces, light)
     return _layer(found, colour, opacity, side, True)
+
+
+def shoulder(colour: Tensor) -> Tensor:
+    """Colours (N,3) whose brightest channel approaches 1 softly with the hue kept: clipped channels turn blond hair yellow."""
+    top = colour.amax(-1, keepdim=True).clamp_min(1e-4)
+    soft = torch.where(top > 0.7, 0.7 + 0.3 * torch.tanh((top - 0.7) / 0.3), top)
+    return colour * soft / top
 
 
 def _fur(worn: Worn, scale: float) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:

@@ -220,10 +220,11 @@ class SyntheticPeople:
             dark = cast_shadow(every, casters, world, inside, rig.direction[0], float(rig.edge))
             key = sh_shading(normals.permute(1, 2, 0)[None], rig.key)[0].permute(2, 0, 1).clamp_min(0)
             light = light - float(rig.shadow) * dark * key
-        light = light.clamp_min(SMALLEST_LIGHT) * occlusion(depth, inside)
         inner = skin & torch.isin(parts, torch.tensor([LABELS.index(n) for n in INNER]))
         teeth = skin & (parts == LABELS.index("teeth"))
-        light = torch.where(inner, light * mouth_shade(depth, inner, teeth), light)
+        open_ = occlusion(depth, inside)
+        light = light.clamp_min(SMALLEST_LIGHT) * torch.where(inner, open_.sqrt(), open_)
+        light = torch.where(inner, light * mouth_shade(depth, inner, teeth, float(face.camera[0, 0])), light)
         eyes = skin & (parts == LABELS.index("eyes"))
         light = light * lid_shade(eyes, max(1, round(0.0012 * side * float(face.camera[0, 0]))))
         wet = teeth | (skin & (parts == LABELS.index("lips"))) | frame

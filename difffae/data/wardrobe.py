@@ -149,7 +149,7 @@ class Wardrobe:
         return F.grid_sample(texture[None], torch.from_numpy(grid).float()[None], align_corners=False)[0]
 
     def _border(self, name: str) -> Tensor:
-        """(P,): 1 on the free edges of hair `name` (edges that one triangle alone has) a finger's breadth off the head, else 0."""
+        """(P,): 1 on the free edges of hair `name` (edges that one triangle alone has) well off the scalp, else 0."""
         proxy = self.mesh("hair", name)
         count = len(proxy.index)
         edges = torch.cat([proxy.faces[:, [0, 1]], proxy.faces[:, [1, 2]], proxy.faces[:, [2, 0]]]).sort(1).values
@@ -158,7 +158,8 @@ class Wardrobe:
         out = torch.zeros(count)
         out[torch.cat([single // count, single % count])] = 1
         template = self.head.template
-        return out * (torch.cdist(proxy.rest(template[None])[0], template).amin(1) > 0.015)
+        skull = template[self.vertices_of("scalp")]
+        return out * (torch.cdist(proxy.rest(template[None])[0], skull).amin(1) > 0.02)
 
     def _scalp_cover(self, name: str, mirrored: bool = False) -> Tensor:
         """(V,) 0..1: where hair `name` ("" = cropped: the whole scalp) hides the skin, so that gaps between strands are not bald."""
