@@ -15,10 +15,10 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 from ..errors import ConfigError, DiffFAEError
-from . import bench, convert, edit, evaluate, figure, prepare, render, report, swap, train
+from . import assemble, bench, convert, edit, evaluate, figure, prepare, render, report, swap, train
 from .options import OneLineParser
 
-COMMANDS = (edit, swap, render, report, prepare, train, evaluate, figure, convert, bench)
+COMMANDS = (edit, swap, render, report, prepare, train, assemble, evaluate, figure, convert, bench)
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # as PyTorch says it, per device
 DESCRIPTION = "One-shot facial appearance editing: pose, expression and light of a portrait, from references or by numbers."
 
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     try:
         arguments = build_parser().parse_args(argv)
-        level = logging.INFO if arguments.command in ("train", "convert") else logging.WARNING
+        level = logging.INFO if arguments.command in ("train", "assemble", "convert") else logging.WARNING
         with _messages(level), warnings.catch_warnings():
             # other people's libraries have much to say that is no concern of the user; our own warnings go through logging
             warnings.simplefilter("ignore")

@@ -13,10 +13,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..checkpoint import load_checkpoint, save_checkpoint
 from ..conditions import Conditions
-from ..denoiser import KIND, Denoiser, DenoiserConfig
-from ..errors import CheckpointError, ConfigError
+from ..denoiser import Denoiser, DenoiserConfig
+from ..errors import ConfigError
 from ..initialisation import init_from
 from ..losses import attention_consistency, diffusion_loss, hole_weights, total_loss
 from ..sampling import sample, starting_noise
@@ -26,6 +25,7 @@ from ..source_encoders import load_source_encoder
 from .common import any_first_stage, autocast, load_state
 from .journal import grid
 from .loop import LoopOptions, Stage, run_loop
+from .parts import read_denoiser, read_slots
 from .shards import Shards, stacked
 
 log = logging.getLogger(__name__)
@@ -47,10 +47,10 @@ class DenoiserTraining(LoopOptions):
     identity_dropout: float = 0.05
     render_dropout: float = 0.0
     joint: bool = False  # train the slot encoder too; shards then hold the pictures `source` and `query`
-    slots: str = ""  # joint: the pre-trained `slots` checkpoint
+    slots: str = ""  # joint: the pre-trained slots, such as runs/slots/last.pt
     source_encoder: str = ""  # "vae", "mae" or "clip" in place of the slots (paper 5.3); shards then hold `source`
     source_encoder_path: str = ""  # its weights: a folder of transformers or diffusers, or a converted first stage
-    start: str = ""  # a new run begins with the denoiser of this file, such as difffae/assets/open-256.safetensors
+    start: str = ""  # a new run begins with the denoiser of this checkpoint or file, such as difffae/assets/open-256.safetensors
     init: str = ""  # a new run begins with what fits of this file from `convert unet`; sizes are the run's own
     first_stage: str = ""  # file that decodes the sample grids: a converted first stage, or a whole model
 
@@ -266,8 +266,7 @@ def build(options: DenoiserTraining, config: DenoiserConfig | None, state: dict 
     if options.start and options.init:
         raise ConfigError("denoiser training: start and init both give the first weights; leave one out")
     if options.start and state is None:
-        given = load_checkpoint(options.start)
-        denoiser = Denoiser.from_checkpoint(given, options.start, None if given.kind == KIND else "denoiser").requires_grad_(True).train()
+        denoiser = read_denoiser(options.start)[0].requires_grad_(True).train()
         config = denoiser.config
     else:
         config = DenoiserConfig(**state["config"]["denoiser"]) if state else (config or DenoiserConfig.open_256())
@@ -288,7 +287,7 @@ def build(options: DenoiserTraining, config: DenoiserConfig | None, state: dict 
     elif options.joint:
         if not options.slots:
             raise ConfigError("denoiser training: joint training starts from pre-trained slots; name their checkpoint in `slots`")
-        slots = SlotEncoder.load(options.slots).requires_grad_(True).train()
+        slots = read_slots(options.slots).requires_grad_(True).train()
         model["slots"] = slots
         settings["slots"] = slots.config.to_dict()
         needed += ("source", "query")
@@ -323,13 +322,3 @@ def dev_loss(model: nn.ModuleDict, shards: Shards, alphas: Tensor, options: Deno
         for name, value in parts.items():
             total["dev_" + name] = total.get("dev_" + name, 0.0) + float(value) * len(chunk) / count
     return {name: round(value, 5) for name, value in total.items()}
-
-
-def export_denoiser(state_path: str | Path, path: str | Path, *, license: str, source: str, eight_bit: bool = True) -> None:
-    """Averaged denoiser of a training checkpoint -> a `denoiser` checkpoint (8-bit, or float16). Raises CheckpointError."""
-    state = load_state(Path(state_path))
-    if state is None:
-        raise CheckpointError(f"{state_path}: no such training checkpoint; train the denoiser first")
-    config = DenoiserConfig(**state["config"]["denoiser"])
-    tensors = {name.removeprefix("denoiser."): tensor for name, tensor in state["ema"].items() if name.startswith("denoiser.")}
-    save_checkpoint(path, tensors, kind=KIND, config=config.to_dict(), license=license, source=source, eight_bit=eight_bit, half=True)

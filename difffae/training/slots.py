@@ -18,11 +18,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recomputed
 
 from ..autoencoder import FirstStage
-from ..checkpoint import save_checkpoint
 from ..errors import CheckpointError
 from ..losses import UNLABELLED, mask_loss, slot_reconstruction, soft_labels
 from ..mixture_decoder import MixtureDecoder, MixtureDecoderConfig
-from ..slots import KIND, SlotEncoder, SlotsConfig, find_order, region_overlap
+from ..slots import SlotEncoder, SlotsConfig, find_order, region_overlap
 from .common import any_first_stage, load_state
 from .journal import grid
 from .loop import LoopOptions, Stage, run_loop
@@ -227,17 +226,3 @@ def measure_order(encoder: SlotEncoder, shards: Shards, samples: int = 200) -> t
         raise CheckpointError(f"{shards.folder}: no labelled samples here; the order of the slots needs some")
     overlap /= seen
     return find_order(overlap), overlap
-
-
-def export_slots(
-    state_path: str | Path, path: str | Path, *, license: str, source: str, order: tuple[str, ...] | None = None, eight_bit: bool = False
-) -> None:
-    """Averaged encoder of a training checkpoint -> a `slots` checkpoint (float16, or 8-bit). Raises CheckpointError."""
-    state = load_state(Path(state_path))
-    if state is None:
-        raise CheckpointError(f"{state_path}: no such training checkpoint; train the slots first")
-    config = SlotsConfig(**state["config"]["slots"])
-    if order is not None:
-        config = replace(config, order=order)
-    tensors = {name.removeprefix("slots."): tensor for name, tensor in state["ema"].items() if name.startswith("slots.")}
-    save_checkpoint(path, tensors, kind=KIND, config=config.to_dict(), license=license, source=source, eight_bit=eight_bit, half=True)

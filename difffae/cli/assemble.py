@@ -1,0 +1,63 @@
+"""`assemble`: trained parts in one file."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..errors import ConfigError
+from .options import OneLineParser
+
+PARTS = ("first-stage", "slots", "denoiser")
+PRECISIONS = ("8-bit", "half", "full")
+REGIONS = ("face", "hair", "clothes", "background")
+
+
+def add(subparsers) -> None:
+    text = (
+        "Put trained parts into one file that --model and ComfyUI's loader read. A FILE is a training checkpoint (last.pt), a part's own "
+        ".safetensors file, or a whole model. Without --denoiser: the first stage alone, for the other stages' training."
+    )
+    parser: OneLineParser = subparsers.add_parser("assemble", help="trained parts in one file", description=text)
+    parts = parser.add_argument_group("parts")
+    parts.add_argument("--first-stage", type=Path, required=True, metavar="FILE", help="of `train autoencoder` or `convert kl-f8`, `vq-f8`")
+    parts.add_argument("--decoder", type=Path, metavar="FILE", help="a later first stage, whose decoder replaces the first one's")
+    parts.add_argument("--latent-scale", type=float, metavar="X", help="one over the latents' standard deviation (default: the file's)")
+    parts.add_argument("--slots", type=Path, metavar="FILE", help="of `train slots` (default: those trained together with the denoiser)")
+    parts.add_argument("--denoiser", type=Path, metavar="FILE", help="of `train denoiser`")
+    parts.add_argument("--raw", nargs="+", choices=PARTS, default=[], metavar="PART", help="parts whose weights are not averaged ones")
+    parts.add_argument("--finish", type=float, metavar="X", help="share of the noise at which samplers end (default: as trained)")
+    order = parser.add_argument_group("which slot is which region (default: as trained)")
+    order.add_argument("--order", nargs="+", choices=REGIONS, default=[], metavar="REGION", help=f"one per slot: {', '.join(REGIONS)}")
+    order.add_argument("--labels", type=Path, metavar="FOLDER", help="labelled shards to measure it on")
+    about = parser.add_argument_group("what the file says of itself")
+    about.add_argument("--name", default="unnamed", metavar="NAME", help="of the model")
+    about.add_argument("--head", default="open", metavar="NAME", help="head model that the renders were made with, or its file")
+    about.add_argument("--identity", default="dlib-resnet-v1", metavar="NAME", help="network that made the identity tokens, or its file")
+    about.add_argument("--license", required=True, metavar="TEXT", help="of the file; those of converted parts are added")
+    about.add_argument("--source", required=True, metavar="TEXT", help="where the weights come from")
+    parser.add_argument("--precision", choices=PRECISIONS, default="half", help="of the stored weights (default: %(default)s)")
+    parser.add_argument("--output", required=True, metavar="FILE.safetensors", help="where to write it")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from ..training.assemble import PRECISIONS, FirstStageParts, assemble, licence_of, save_first_stage
+    from .convert import check_paths
+
+    a = arguments
+    given = {"first-stage": a.first_stage, "decoder": a.decoder, "slots": a.slots, "denoiser": a.denoiser}
+    output = check_paths([str(path) for path in given.values() if path is not None], a.output)
+    first = FirstStageParts(a.first_stage, a.decoder, a.latent_scale, "first-stage" in a.raw)
+    if a.denoiser is None:
+        if a.slots is not None or a.order or a.labels is not None or set(a.raw) - {"first-stage"}:
+            raise ConfigError("assemble: there is no denoiser; add --denoiser, or leave the slots' options out for the first stage alone")
+        license = licence_of(a.license, {"first stage": first.files()})
+        save_first_stage(first.read(), output, license=license, source=a.source, precision=a.precision)
+    else:
+        about = {"name": a.name, "head": a.head, "identity": a.identity}
+        model = assemble(first, a.denoiser, a.slots, **about, finish=a.finish, order=a.order, labels=a.labels, raw=a.raw)
+        files = {"first stage": first.files(), "slots": [a.slots] if a.slots else [], "denoiser": [a.denoiser]}
+        options = {"eight_bit": False, "half": False} | PRECISIONS[a.precision]
+        model.save(output, license=licence_of(a.license, files), source=a.source, **options)
+    print(f"wrote {output}")
