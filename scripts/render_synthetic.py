@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from difffae.data.behaviour import load_expressions
+from difffae.data.lens import photograph
 from difffae.data.people import STYLES, Person
 from difffae.data.synthetic import SyntheticPeople
 from difffae.head import HeadModel
@@ -53,10 +54,11 @@ def facts(person: Person) -> dict[str, float]:
 
 
 def sheet(people: SyntheticPeople, seed: int, count: int) -> Image.Image:
-    """The first pictures of `count` pairs, eight in a row."""
+    """`count` people as training sees them, eight in a row."""
     tiles = []
     for s in range(seed, seed + count):
-        tiles.append(F.interpolate(people.pair(s).image[:1], (TILE, TILE), mode="bicubic", antialias=True)[0].clamp(0, 1))
+        taken = photograph(people.portrait(s).image, s)
+        tiles.append(F.interpolate(taken, (TILE, TILE), mode="bicubic", antialias=True)[0].clamp(0, 1))
         LOG.info("picture %d of %d", len(tiles), count)
     rows = [torch.cat(tiles[k : k + 8], 2) for k in range(0, count, 8)]
     return Image.fromarray((torch.cat(rows, 1) * 255).round().byte().permute(1, 2, 0).numpy())
