@@ -56,12 +56,15 @@ class CheckpointInfo:
     name: str
     path: Path
     license: str
+    identity: str = ""  # name of the identity network that a model was trained with
 
     @classmethod
     def read(cls, path: str | Path) -> CheckpointInfo:
         """Of a checkpoint that was just loaded; reads the file's header only."""
         with safe_open(str(path), framework="pt") as handle:
-            return cls(Path(path).stem, Path(path), (handle.metadata() or {}).get("license", ""))
+            metadata = handle.metadata() or {}
+        config = json.loads(metadata.get("config", "{}"))
+        return cls(Path(path).stem, Path(path), metadata.get("license", ""), config.get("identity", {}).get("network", ""))
 
     @cached_property
     def sha256(self) -> str:
@@ -70,7 +73,8 @@ class CheckpointInfo:
 
     def record(self) -> dict[str, str]:
         """What a recipe stores: the name and the hash, not the folder."""
-        return {"name": self.name, "sha256": self.sha256, "license": self.license}
+        record = {"name": self.name, "sha256": self.sha256, "license": self.license}
+        return record | ({"identity": self.identity} if self.identity else {})
 
 
 def software(**others: str) -> dict[str, str]:
@@ -83,7 +87,7 @@ class Recipe:
     """How a picture, or a batch of frames, was made. All values are plain JSON values; they are copied.
 
     software             name -> version
-    checkpoint           {"name", "sha256", "license"} (see CheckpointInfo.record), or None
+    checkpoint           {"name", "sha256", "license"} and, if known, "identity": the identity network (see CheckpointInfo.record), or None
     steps                what was done, in order: {"command": "edit", "seed": 0, ...} or {"node": "KSampler", ...}
     attributes           the target as FaceAttributes.to_json writes it, parsed; 1 row or one per frame; or None
     identity_distance    one number per frame, source to result; None for a frame without a face; or None altogether

@@ -66,6 +66,10 @@ class Bundle:
         return loaded(self.parts["identity"])
 
     @property
+    def identity_name(self) -> str:
+        return self.parts["identity"].model.network.name
+
+    @property
     def slots(self) -> SlotEncoder:
         """Raises ConfigError for a model that was trained without."""
         if "slots" not in self.parts:

@@ -56,7 +56,12 @@ def recipe_of(
             steps.append({"node": prompt[name]["class_type"], **settings})
     checkpoint = None
     if bundle is not None:
-        checkpoint = {"name": bundle.name, "sha256": bundle.sha256, "license": bundle.licenses["checkpoint"]}
+        checkpoint = {
+            "name": bundle.name,
+            "sha256": bundle.sha256,
+            "license": bundle.licenses["checkpoint"],
+            "identity": bundle.identity_name,
+        }
     distances = None
     if report is not None:
         distances = [row.value for frame in report.rows for row in frame if row.key == "identity"]

@@ -27,7 +27,9 @@ class DiffFAEReport(io.ComfyNode):
             outputs=[
                 io.String.Output("text", display_name="text", tooltip="All numbers, one a line."),
                 io.Float.Output(
-                    "identity_distance", display_name="identity_distance", tooltip="Mean over frames; same person: up to 0.43."
+                    "identity_distance",
+                    display_name="identity_distance",
+                    tooltip="Mean over frames; with the bundled identity network the same person is up to 0.43.",
                 ),
                 io.Float.Output(
                     "pose_error", display_name="pose_error", tooltip="Degrees, mean of yaw, pitch and roll; NaN without a reference."

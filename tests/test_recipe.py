@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -13,10 +15,12 @@ import torch
 from PIL import Image, PngImagePlugin
 
 from difffae import xmp
+from difffae.arcface import ArcFace
 from difffae.attributes import FaceAttributes
 from difffae.checkpoint import asset_path
 from difffae.cli import main
 from difffae.errors import ConfigError, ImageError
+from difffae.evaluation.pair import measure_pair
 from difffae.images import read_image, write_image
 from difffae.recipe import CheckpointInfo, Recipe, file_sha256, identity_distances, pnginfo, read_recipe
 
@@ -236,6 +240,30 @@ def test_identity_distances(model):
     assert same == 0
     assert other > 0.45
     assert nobody is None
+
+
+def test_thresholds_are_named_for_their_own_network_only(model, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    source, query = (model.analyse(read_image(path)[0]) for path in (SOURCE, QUERY))
+    row = measure_pair(model, source, query, query)[0]
+    assert row.value == pytest.approx(
+        (model.identity.embed(source.picture, source.landmarks) - model.identity.embed(query.picture, query.landmarks)).norm()
+    )
+    assert row.note == "same person: up to 0.43, others: from 0.45"
+    torch.manual_seed(0)
+    other = SimpleNamespace(identity=ArcFace("r18").eval())
+    row = measure_pair(other, source, query, query)[0]  # type: ignore[arg-type]
+    tokens = [other.identity.embed(face.picture, face.landmarks) for face in (source, query)]
+    assert row.value == pytest.approx(1 - float((tokens[0] * tokens[1]).sum()), abs=1e-5)
+    assert "arcface-r18" in row.note
+    assert "0.4" not in row.note
+
+    for network, wanted in (("arcface-r50", "of arcface-r50; 0 is the same face"), (None, "up to 0.43"), ("dlib-resnet-v1", "up to 0.43")):
+        checkpoint = example().checkpoint | ({} if network is None else {"identity": network})
+        write_image(tmp_path / "a.png", noise(), recipe=replace(example(), checkpoint=checkpoint))
+        assert main(["report", str(tmp_path / "a.png")]) == 0
+        shown = capsys.readouterr().out
+        assert wanted in shown
+        assert ("0.43" in shown) == (network != "arcface-r50")
 
 
 def test_command_line(model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):

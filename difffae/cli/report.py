@@ -84,13 +84,17 @@ def _print_recipe(path: str, as_json: bool) -> None:
 
 def _described(recipe: Recipe) -> list[tuple[str, list[str]]]:
     """The recipe as labels with lines of text."""
+    from ..identity import IdentityNetwork, distance_note
+
     rows = [("software", [", ".join(f"{name} {version}" for name, version in recipe.software.items())])]
     c = recipe.checkpoint
     rows.append(("checkpoint", [f"{c['name']}, {c['license'] or 'no licence named'}", f"sha256 {c['sha256']}"] if c else ["not recorded"]))
     rows.append(("done", [_step(step) for step in recipe.steps] or ["not recorded"]))
     if recipe.identity_distance is not None:
         shown = ", ".join("no face" if d is None else f"{d:.3f}" for d in recipe.identity_distance)
-        rows.append(("identity distance", [f"{shown}  (same person: up to 0.43, others: from 0.45)"]))
+        # recipes that name no network are of models with the bundled one
+        network = (c or {}).get("identity", IdentityNetwork.name)
+        rows.append(("identity distance", [f"{shown}  ({distance_note(network)})"]))
     face = recipe.face_attributes()
     if face is not None:
         from ..checkpoint import asset_path, load_checkpoint

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..identity import distance_note
 from ..pipeline import DiffFAE, Portrait
 from ..rotations import axis_angle_to_matrix, matrix_to_axis_angle, to_yaw_pitch_roll
 from .measures import expression_distance, light_direction
@@ -40,8 +41,8 @@ def measure_pair(model: DiffFAE, source: Portrait, query: Portrait, result: Port
     (NaN) where source and query hardly differed.
     """
     faces = [model.identity.embed(p.picture, p.landmarks[..., :2]) for p in (source, result)]
-    distance = (faces[0] - faces[1]).norm(dim=-1).item()
-    rows = [Row("identity", "identity distance to the source", distance, "same person: up to 0.43, others: from 0.45")]
+    distance = model.identity.distance(faces[0], faces[1]).item()
+    rows = [Row("identity", "identity distance to the source", distance, distance_note(model.identity.name))]
     angles = {name: head_angles(p) for name, p in (("source", source), ("query", query), ("result", result))}
     for index, name in enumerate(("yaw", "pitch", "roll")):
         left = (angles["result"] - angles["query"])[index].abs().item()
