@@ -68,6 +68,10 @@ class FirstStage(nn.Module):
         """latents (B,Z,h,w) -> images (B,3,H,W), nominally in 0..1, not clamped."""
         raise NotImplementedError
 
+    def encoding_parts(self) -> tuple[nn.Module, ...]:
+        """The modules that latents, and the codes of quantised ones, depend on: frozen, they keep cached latents valid."""
+        raise NotImplementedError
+
     def forward(self, images: Tensor) -> Tensor:
         return self.decode(self.encode(images))
 
@@ -140,6 +144,9 @@ class Autoencoder(FirstStage):
     @property
     def factor(self) -> int:
         return 2 * self.config.unshuffle
+
+    def encoding_parts(self) -> tuple[nn.Module, ...]:
+        return (self.encoder,)
 
     def moments(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of the posterior, unscaled. images (B,3,H,W) in 0..1 -> two (B,Z,h,w)."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, VQModel
-from torch import Tensor
+from torch import Tensor, nn
 
 from .autoencoder import Autoencoder, AutoencoderConfig, FirstStage, FirstStageConfig
 from .checkpoint import load_checkpoint, load_weights
@@ -78,8 +78,15 @@ class KLFirstStage(FirstStage):
         """As FirstStage: the posterior's mean, scaled."""
         return self.moments(images)[0] * self.config.latent_scale
 
+    def decoder(self, latents: Tensor) -> Tensor:
+        """Unscaled latents (B,Z,h,w) -> images (B,3,H,W) in -1..1."""
+        return self.network.decode(_cast(latents, self)).sample.float()
+
     def decode(self, latents: Tensor) -> Tensor:
-        return self.network.decode(_cast(latents / self.config.latent_scale, self)).sample.float() * 0.5 + 0.5
+        return self.decoder(latents / self.config.latent_scale) * 0.5 + 0.5
+
+    def encoding_parts(self) -> tuple[nn.Module, ...]:
+        return self.network.encoder, self.network.quant_conv
 
 
 class VQFirstStage(FirstStage):
@@ -110,7 +117,11 @@ class VQFirstStage(FirstStage):
 
     def encode(self, images: Tensor) -> Tensor:
         """As FirstStage: what the encoder says before quantisation, scaled."""
-        return self.network.encode(_cast(images * 2 - 1, self)).latents.float() * self.config.latent_scale
+        return self.unscaled(images) * self.config.latent_scale
+
+    def unscaled(self, images: Tensor) -> Tensor:
+        """images (B,3,H,W) in 0..1 -> the encoder's points (B,Z,h,w), in the codebook's units."""
+        return self.network.encode(_cast(images * 2 - 1, self)).latents.float()
 
     def quantize(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """Latents (B,Z,h,w) -> the nearest codes (B,Z,h,w) and their numbers (B,h,w), 0..K-1. Ties go to the first.
@@ -126,8 +137,14 @@ class VQFirstStage(FirstStage):
 
     def decode(self, latents: Tensor) -> Tensor:
         """As FirstStage: quantises first."""
-        nearest = self.quantize(latents)[0] / self.config.latent_scale
-        return self.network.decode(_cast(nearest, self), force_not_quantize=True).sample.float() * 0.5 + 0.5
+        return self.decoder(self.quantize(latents)[0] / self.config.latent_scale) * 0.5 + 0.5
+
+    def decoder(self, codes: Tensor) -> Tensor:
+        """Codes (B,Z,h,w), unscaled, taken as they are -> images (B,3,H,W) in -1..1."""
+        return self.network.decode(_cast(codes, self), force_not_quantize=True).sample.float()
+
+    def encoding_parts(self) -> tuple[nn.Module, ...]:
+        return self.network.encoder, self.network.quant_conv, self.network.quantize
 
 
 KINDS: dict[str, tuple[type[FirstStageConfig], Callable[[Any], FirstStage]]] = {
@@ -167,5 +184,5 @@ def load_first_stage(path: str | Path) -> FirstStage:
 
 
 def _cast(values: Tensor, stage: FirstStage) -> Tensor:
-    parameter: torch.nn.Parameter = next(stage.parameters())
+    parameter: nn.Parameter = next(stage.parameters())
     return values.to(parameter.dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 import math
@@ -14,10 +15,28 @@ import torch
 from PIL import Image
 
 from difffae.autoencoder import Autoencoder, AutoencoderConfig
-from difffae.carry import gaussian_blur
+from difffae.checkpoint import save_checkpoint
+from difffae.cli.configs import build, read_configs
+from difffae.cli.train import first_stage_class
+from difffae.errors import CheckpointError, ConfigError
+from difffae.fields import gaussian_blur
+from difffae.first_stages import KLConfig, VQConfig, VQFirstStage, build_first_stage, describe
 from difffae.training import loop
-from difffae.training.autoencoder import AutoencoderTraining, autoencoder_loss, laplacian, train_autoencoder
-from difffae.training.common import dev_files, load_state, random_crops, read_pictures, save_state
+from difffae.training.adversarial import Adversary, adaptive_weight, hinge_loss
+from difffae.training.assemble import save_first_stage
+from difffae.training.autoencoder import (
+    AutoencoderTraining,
+    autoencoder_loss,
+    laplacian,
+    repeated,
+    structure,
+    train_autoencoder,
+)
+from difffae.training.bottleneck import quantised_latents
+from difffae.training.common import any_first_stage, dev_files, load_state, random_crops, read_pictures, save_state
+from difffae.training.parts import read_first_stage
+from difffae.training.perceptual import PerceptualDistance
+from difffae.training.shards import write_shard
 
 SMALL = AutoencoderConfig(latent_channels=4, width=16, deep_width=16, encoder_blocks=(1, 1), decoder_blocks=(1, 1), norm_groups=4)
 
@@ -72,11 +91,11 @@ def test_new_model_hardly_adds_noise_and_everything_learns():
     assert set(parts) == {"pixel", "edge", "sharp", "kl", "psnr"}
 
 
-class Perfect(torch.nn.Module):
+class Perfect(Autoencoder):
     """Latents are the pixels, so the reconstruction is exact (noise aside)."""
 
     def __init__(self, blur: float = 0.0, logvar: float = -40.0) -> None:
-        super().__init__()
+        super().__init__(SMALL)
         self.blur, self.logvar = blur, logvar
 
     def moments(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -182,6 +201,227 @@ def test_training_resumes_from_the_first_format(folder, clock):
     assert load_state(folder / "run" / "last.pt")["step"] == 3
 
 
+def toy_adversary(**changes) -> Adversary:
+    return Adversary(**{"width": 4, "layers": 2, "detail": 0.0, "learning_rate": 1e-2, "device": "cpu", "seed": 0} | changes)
+
+
+def test_structure_is_best_at_the_photographs_energy() -> None:
+    g = torch.Generator().manual_seed(0)
+    truth, other = torch.randn(1, 3, 128, 128, generator=g), torch.randn(1, 3, 128, 128, generator=g)
+    assert structure(truth, truth).item() == pytest.approx(0.0, abs=1e-6)
+    assert structure(other, truth).item() == pytest.approx(1.0, abs=0.02)
+    partly = 0.6 * truth + 0.8 * other  # correlation 0.6, the truth's energy
+    values = [structure(partly * size, truth).item() for size in (0.3, 0.6, 1.0, 1.6)]
+    assert min(values) == values[2] == pytest.approx(0.4, abs=0.02)  # an L1 or L2 loss is lowest at 0.6 times the energy
+    faint = torch.full_like(truth, 1e-3)
+    assert structure(faint, -faint).item() < 0.01  # noise does not count
+
+
+def test_a_grid_is_what_repeats_from_cell_to_cell() -> None:
+    cell = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    cell = cell - cell.mean(dim=(2, 3), keepdim=True)
+    tiled = cell.repeat(1, 1, 8, 8)
+    assert torch.allclose(repeated(tiled + 0.5, 8)[0, :, 0, 0], cell.flatten(), atol=1e-5)  # a change of colour is no grid
+    noise = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * cell.std()
+    assert repeated(noise, 8).abs().mean() < 0.3 * repeated(tiled, 8).abs().mean()
+
+
+def test_perceptual_distance_reaches_the_output_alone() -> None:
+    distance = PerceptualDistance()
+    target = smooth_pictures(2, 64)
+    assert distance(target, target).item() == 0
+    blurred = gaussian_blur(target, 1.0).requires_grad_()
+    more = gaussian_blur(target, 3.0)
+    value = distance(blurred, target)
+    assert 0 < value.item() < distance(more, target).item()
+    value.backward()
+    assert blurred.grad.abs().sum() > 0
+    assert not any(p.requires_grad for p in distance.parameters())
+
+
+@pytest.mark.parametrize("detail", [0.0, 1.0])
+def test_an_adversary_learns_to_tell_and_its_judgement_trains_the_decoder_alone(detail: float) -> None:
+    photographs = smooth_pictures(8, 48) * 2 - 1
+    photographs = photographs + 0.1 * torch.randn(photographs.shape, generator=torch.Generator().manual_seed(0))
+    smooth = gaussian_blur(photographs, 1.0)
+    adversary = toy_adversary(detail=detail)
+    losses = []
+    for _ in range(60):
+        adversary.generator_loss(photographs, smooth)
+        losses.append(adversary.learn(lambda tensors: None)["discriminator"].item())
+    assert losses[-1] < 0.7 * losses[0]
+    before = copy.deepcopy(adversary.network.state_dict())
+    fake = smooth.clone().requires_grad_()
+    loss = adversary.generator_loss(photographs, fake)
+    assert loss > adversary.generator_loss(photographs, photographs)
+    loss.backward()
+    assert fake.grad.abs().sum() > 0
+    assert all(p.grad is None or not p.requires_grad for p in adversary.network.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in adversary.network.state_dict().items())
+    if detail:  # colour and shading are none of its business
+        assert torch.allclose(adversary.network(fake), adversary.network(fake + 0.3), atol=1e-4)
+
+
+def test_hinge_loss_of_known_verdicts() -> None:
+    verdicts = torch.tensor([2.0, 0.5, -1.0])
+    assert hinge_loss(verdicts, torch.tensor([-3.0, 0.0])).item() == pytest.approx(0.5 * ((0 + 0.5 + 2) / 3 + (0 + 1) / 2))
+
+
+def test_adaptive_weight_is_the_ratio_of_gradients() -> None:
+    output = torch.randn(1, 3, 4, 4, requires_grad=True)
+    assert adaptive_weight((3 * output).sum(), (-0.5 * output).sum(), output).item() == pytest.approx(6.0, rel=1e-5)
+
+
+FULL = {"structure_weight": 0.1, "grid_weight": 1.0, "perceptual_weight": 0.05, "latent_noise": 0.1}
+RIVAL = {
+    "adversarial_weight": 0.5,
+    "adversarial_start": 1,
+    "adversarial_warmup": 2,
+    "discriminator_width": 4,
+    "discriminator_layers": 2,
+    "discriminator_rate": 1e-3,
+}
+
+
+def test_all_losses_in_parts_and_interrupted(folder, tmp_path):
+    """The discriminator, its optimizer and its place in the warm-up are part of an exact resume."""
+    start = tmp_path / "start.safetensors"
+    torch.manual_seed(3)
+    given = Autoencoder(replace(SMALL, latent_scale=0.7))
+    save_checkpoint(start, given.state_dict(), kind="first-stage", config=describe(given), license="test", source="test")
+    common = {"portraits": str(folder / "portraits"), "crop": 64, "batch": 4, "warmup": 1, "steps": 4, "autocast": False, "log_every": 1}
+    options = AutoencoderTraining(**common, **FULL, **RIVAL, folder=str(folder / "whole"), start=str(start), freeze_encoder=True)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        train_autoencoder(options)
+        broken = replace(options, folder=str(folder / "broken"))
+        train_autoencoder(broken, stop_step=2)
+        train_autoencoder(broken)
+        train_autoencoder(replace(options, folder=str(folder / "parts"), accumulation=2, gradient_checkpointing=True))
+    finally:
+        torch.set_num_threads(threads)
+    whole, resumed, parts = (load_state(folder / name / "last.pt") for name in ("whole", "broken", "parts"))
+    assert whole["config"] == given.config.to_dict()
+    for name, value in given.state_dict().items():
+        same = torch.equal(whole["model"][name], value)
+        assert same == name.startswith("encoder."), name  # the decoder learns, the encoder does not
+    assert all(torch.equal(resumed["model"][name], value) for name, value in whole["model"].items())
+    for name, value in whole["stage"]["discriminator"].items():
+        assert torch.equal(resumed["stage"]["discriminator"][name], value), name
+        if name.endswith("original"):
+            # in parts the power iteration runs twice as often, and Adam's first steps are as long whatever the gradient
+            assert (parts["stage"]["discriminator"][name] - value).abs().max() < 5 * options.discriminator_rate, name
+    lines = [json.loads(line) for line in (folder / "whole" / "log.jsonl").read_text().splitlines()]
+    assert ["discriminator" in line for line in lines] == [False, True, True, True]
+    assert ["adaptive" in line for line in lines] == [False, False, True, True]  # at its start the weight is 0
+
+
+def test_a_start_must_agree_with_what_the_options_say(folder, tmp_path):
+    options = AutoencoderTraining(portraits=str(folder / "portraits"), folder=str(folder / "run"), crop=32, batch=2, steps=1)
+    with pytest.raises(CheckpointError, match=r"none\.pt: no such file"):
+        train_autoencoder(replace(options, start="none.pt"))
+    start = tmp_path / "start.safetensors"
+    save_checkpoint(start, Autoencoder(SMALL).state_dict(), kind="first-stage", config=SMALL.to_dict(), license="test", source="test")
+    with pytest.raises(ConfigError, match="kind open"):
+        train_autoencoder(replace(options, start=str(start)), KLConfig())
+    with pytest.raises(ConfigError, match="its width is 16, not 24"):
+        train_autoencoder(replace(options, start=str(start)), AutoencoderConfig(width=24))
+    with pytest.raises(ConfigError, match="crop=36: must be a multiple of 8"):
+        train_autoencoder(replace(options, crop=36), SMALL)
+    (folder / "run" / "last.pt").unlink(missing_ok=True)
+    train_autoencoder(options, SMALL)
+    again = train_autoencoder(replace(options, folder=str(folder / "again"), start=str(folder / "run" / "last.pt"), learning_rate=0.0))
+    assert torch.equal(again.state_dict()["decoder.0.weight"], load_state(folder / "run" / "last.pt")["model"]["decoder.0.weight"])
+
+
+def test_shards_are_trained_on_as_portraits_are(folder):
+    options = AutoencoderTraining(portraits=str(folder / "portraits"), folder=str(folder / "a"), crop=32, batch=2, steps=2, autocast=False)
+    of_portraits = train_autoencoder(options, SMALL).state_dict()
+    (folder / "shards").mkdir()
+    images = torch.stack(read_pictures(folder / "portraits", "train"))
+    write_shard(folder / "shards" / "0.safetensors", {"images": images[:3]})
+    write_shard(folder / "shards" / "1.safetensors", {"images": images[3:]})
+    of_shards = train_autoencoder(
+        replace(options, folder=str(folder / "b"), shards=str(folder / "shards"), portraits=""), SMALL
+    ).state_dict()
+    for name, value in of_portraits.items():
+        torch.testing.assert_close(of_shards[name], value, msg=name)
+    with pytest.raises(ConfigError, match=r"none: no \.webp pictures"):
+        train_autoencoder(replace(options, folder=str(folder / "c"), portraits=str(folder / "none")), SMALL)
+
+
+DIFFUSERS = {"block_channels": (8, 8, 16, 16), "layers_per_block": 1, "norm_groups": 4}
+
+
+@pytest.mark.parametrize("config", [KLConfig(**DIFFUSERS), VQConfig(codes=16, latent_scale=0.5, **DIFFUSERS)], ids=["kl-f8", "vq-f8"])
+def test_the_papers_first_stages_are_retrained_from_a_file_to_a_file(config, folder, tmp_path):
+    torch.manual_seed(0)
+    given = build_first_stage({"kind": "kl-f8" if isinstance(config, KLConfig) else "vq-f8", **config.to_dict()}, "test")
+    pictures = smooth_pictures(2, 64)
+    if isinstance(given, VQFirstStage):
+        with torch.no_grad():
+            points = given.unscaled(pictures).movedim(1, -1).flatten(0, 2)
+            given.network.quantize.embedding.weight.copy_(points[:: len(points) // 16][:16])
+    start = tmp_path / "converted.safetensors"
+    save_checkpoint(start, given.state_dict(), kind="first-stage", config=describe(given), license="test", source="test")
+    options = AutoencoderTraining(
+        portraits=str(folder / "portraits"),
+        folder=str(folder / "run"),
+        start=str(start),
+        crop=64,
+        batch=4,
+        warmup=1,
+        steps=25,
+        learning_rate=3e-3,
+        ema=0.5,
+        log_every=5,
+        edge_weight=0.0,
+        perceptual_weight=0.05,
+        gradient_checkpointing=True,
+        **(RIVAL | {"adversarial_weight": 0.1}),
+    )
+    trained = train_autoencoder(options)
+    lines = [json.loads(line) for line in (folder / "run" / "log.jsonl").read_text().splitlines()]
+    assert lines[-1]["pixel"] < 0.85 * lines[0]["pixel"]
+    unmoved = [name for name, value in given.state_dict().items() if torch.equal(trained.state_dict()[name], value)]
+    assert not unmoved  # encoder, decoder and codebook have all learnt
+    output = tmp_path / "retrained.safetensors"
+    save_first_stage(read_first_stage(folder / "run" / "last.pt"), output, license="test", source="test")  # as `assemble` does
+    again = any_first_stage(output)
+    assert again.config == config
+    with torch.no_grad():
+        torch.testing.assert_close(again.encode(pictures), trained.encode(pictures), atol=2e-2, rtol=1e-2)  # stored in half precision
+        assert (again(pictures) - pictures).abs().mean() < (given.eval()(pictures) - pictures).abs().mean()
+    frozen = train_autoencoder(replace(options, folder=str(folder / "frozen"), start=str(output), freeze_encoder=True, steps=2))
+    moved = [name for name, value in again.state_dict().items() if not torch.equal(frozen.state_dict()[name], value)]
+    assert moved
+    assert all(name.startswith(("network.decoder.", "network.post_quant_conv.")) for name in moved)
+    if isinstance(again, VQFirstStage):
+        assert torch.equal(again.quantize(again.encode(pictures))[1], frozen.quantize(frozen.encode(pictures))[1])
+        assert lines[-1]["codes"] > 2  # perplexity: the codebook has not collapsed
+
+
+def test_codes_pass_gradients_straight_through() -> None:
+    torch.manual_seed(0)
+    model = VQFirstStage(VQConfig(codes=16, **DIFFUSERS))
+    torch.nn.init.normal_(model.network.quantize.embedding.weight)
+    pictures = smooth_pictures(1, 32)
+    codes, loss, parts = quantised_latents(model, pictures, None, frozen=False)
+    nearest, index = model.quantize(model.unscaled(pictures))
+    assert torch.allclose(codes, nearest, atol=1e-6)
+    shares = torch.bincount(index.flatten(), minlength=16) / index.numel()
+    assert parts["codes"].item() == pytest.approx(math.exp(-sum(p * math.log(p) for p in shares.tolist() if p)), rel=1e-4)
+    points = model.unscaled(pictures)
+    assert loss.item() == pytest.approx(1.25 * (nearest - points).square().mean().item(), rel=1e-4)
+    codes.sum().backward()  # as the decoder would
+    assert model.network.quantize.embedding.weight.grad is None  # that part is the codebook's own loss
+    assert model.network.encoder.conv_in.weight.grad.abs().sum() > 0
+    model.zero_grad()
+    quantised_latents(model, pictures, None, frozen=False)[1].backward()
+    assert set(model.network.quantize.embedding.weight.grad.abs().sum(dim=1).nonzero().flatten().tolist()) == set(index.unique().tolist())
+
+
 def test_training_in_parts_and_interrupted(folder):
     options = AutoencoderTraining(
         portraits=str(folder / "portraits"), folder=str(folder / "whole"), crop=32, batch=4, warmup=1, steps=4, autocast=False
@@ -201,3 +441,15 @@ def test_training_in_parts_and_interrupted(folder):
         assert torch.equal(resumed[name], value), name
         # Adam's step magnifies rounding where gradients are close to zero
         torch.testing.assert_close(parts[name], value, atol=5e-4, rtol=0, msg=name)
+
+
+def test_presets_of_the_first_stage() -> None:
+    for name, kind, discriminator in (("kl-f8", KLConfig, 3), ("vq-f8", VQConfig, 2), ("paper-256", VQConfig, 2)):
+        training, model = read_configs([name], "autoencoder", ["portraits=faces"], [])
+        options = build(AutoencoderTraining, training, "test")
+        assert (options.crop, options.discriminator_layers, options.portraits) == (256, discriminator, "faces")
+        assert options.perceptual_weight > 0 < options.adversarial_weight
+        assert first_stage_class(model["kind"]) is kind
+    assert read_configs(["kl-f8"], "denoiser", [], [])[1]["schedule"]["beta_end"] == 0.012
+    with pytest.raises(ConfigError, match="kind=vq-f4: no such first stage; choose from open, kl-f8, vq-f8"):
+        first_stage_class("vq-f4")

@@ -11,23 +11,29 @@ from pathlib import Path
 
 import pytest
 import torch
-from training_files import COMMON, DENOISER, SLOTS, write_denoiser_shards
+from training_files import COMMON, DENOISER, FIRST_STAGE, SLOTS, write_denoiser_shards
 
 from difffae.checkpoint import save_checkpoint
 from difffae.errors import ConfigError
 from difffae.slots import SlotEncoder
+from difffae.training.autoencoder import AutoencoderTraining, train_autoencoder
 from difffae.training.denoiser import DenoiserTraining, train_denoiser
 from difffae.training.processes import Processes
+from difffae.training.shards import write_shard
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = """
 import json
 import sys
+from difffae.training.autoencoder import AutoencoderTraining, train_autoencoder
 from difffae.training.denoiser import DenoiserTraining, train_denoiser
-from training_files import DENOISER
+from training_files import DENOISER, FIRST_STAGE
 for options in json.loads(sys.argv[1]):
     stop = options.pop("stop_step")
-    train_denoiser(DenoiserTraining(**options), DENOISER, stop)
+    if "portraits" in options:
+        train_autoencoder(AutoencoderTraining(**options), FIRST_STAGE, stop)
+    else:
+        train_denoiser(DenoiserTraining(**options), DENOISER, stop)
 """
 
 
@@ -69,6 +75,30 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
         for key, value in states["frozen"][part].items():
             torch.testing.assert_close(states["resumed"][part][key], value, atol=1e-6, rtol=0)
             torch.testing.assert_close(one[part][key], value, atol=5e-3, rtol=0)  # Adam's first steps magnify rounding
+
+
+@pytest.mark.slow
+def test_a_discriminator_learns_in_two_processes_as_in_one(tmp_path: Path) -> None:
+    pytest.importorskip("accelerate")
+    (tmp_path / "shards").mkdir()
+    images = torch.randint(0, 256, (8, 3, 64, 64), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    write_shard(tmp_path / "shards" / "0.safetensors", {"images": images})
+    rival = {"adversarial_weight": 0.2, "adversarial_adaptive": False, "discriminator_width": 4, "discriminator_layers": 2}
+    options = AutoencoderTraining(
+        shards=str(tmp_path / "shards"), crop=32, batch=4, warmup=1, steps=4, log_every=1, autocast=False, adversarial_warmup=0, **rival
+    )
+    train_autoencoder(dataclasses.replace(options, folder=str(tmp_path / "one")), FIRST_STAGE)
+    order = {**dataclasses.asdict(options), "folder": str(tmp_path / "two"), "stop_step": None}
+    (tmp_path / "script.py").write_text(SCRIPT)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(tmp_path / "script.py")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*launcher, json.dumps([order])], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), abs=5e-4)
+    one, two = (torch.load(tmp_path / name / "last.pt", weights_only=True)["stage"]["discriminator"] for name in ("one", "two"))
+    for name, value in one.items():
+        if name.endswith("original"):
+            torch.testing.assert_close(two[name], value, atol=options.discriminator_rate, rtol=0)
 
 
 def test_rows_are_shared_evenly() -> None:

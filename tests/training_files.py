@@ -6,12 +6,14 @@ from pathlib import Path
 
 import torch
 
+from difffae.autoencoder import AutoencoderConfig
 from difffae.denoiser import DenoiserConfig
 from difffae.mixture_decoder import MixtureDecoderConfig
 from difffae.schedule import ScheduleConfig
 from difffae.slots import SlotsConfig
 from difffae.training.shards import write_shard
 
+FIRST_STAGE = AutoencoderConfig(latent_channels=2, width=8, deep_width=8, encoder_blocks=(1, 1), decoder_blocks=(1, 1), norm_groups=4)
 SLOTS = SlotsConfig(
     image_size=32, patch=4, stem_channels=16, block_channels=(16, 32), layers_per_block=1, feature_channels=16, slot_size=12, slot_hidden=16
 )

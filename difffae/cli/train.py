@@ -48,10 +48,22 @@ def run(arguments: argparse.Namespace) -> None:
     model = import_module(f"difffae.{model_module}")
     training, shape = read_configs(arguments.config, arguments.stage, arguments.set, arguments.model_set)
     options = build(getattr(stage, options_class), training, f"train {arguments.stage}")
-    config = build(getattr(model, config_class), shape, f"train {arguments.stage} model") if shape else None
+    shape_class = getattr(model, config_class)
+    if arguments.stage == "autoencoder" and "kind" in shape:
+        shape_class = first_stage_class(shape.pop("kind"))
+    config = build(shape_class, shape, f"train {arguments.stage} model") if shape or shape_class.__name__ != config_class else None
     if arguments.num_processes > 1 and "WORLD_SIZE" not in os.environ:
         launch(arguments)
     getattr(stage, function)(options, config)
+
+
+def first_stage_class(kind: str) -> type:
+    """The class of the configuration of a kind of first stage. Raises ConfigError."""
+    from ..first_stages import KINDS
+
+    if kind not in KINDS:
+        raise ConfigError(f"kind={kind}: no such first stage; choose from {', '.join(KINDS)}")
+    return KINDS[kind][0]
 
 
 def launch(arguments: argparse.Namespace) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def read_pictures(folder: Path, split: str) -> list[Tensor]:
 
 
 def random_crops(
-    pictures: list[Tensor],
+    pictures: Sequence[Tensor],
     batch: int,
     size: int,
     generator: torch.Generator,

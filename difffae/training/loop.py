@@ -63,6 +63,20 @@ class Stage:
         """Held during forward and backward."""
         return nullcontext()
 
+    def before_step(self, step: int) -> None:
+        """Called before the samples of a step, counted from 0, are read."""
+
+    def after_step(self, processes: Processes) -> dict[str, Tensor]:
+        """Called after the model's step: other networks of the stage learn here. Returns numbers for the log."""
+        return {}
+
+    def state(self) -> dict[str, Any]:
+        """What else an exact resume needs; saved in the checkpoint as `stage`."""
+        return {}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Takes what `state` gave; not called for checkpoints without it."""
+
     def evaluate(self, average: nn.Module) -> dict[str, float]:
         """Numbers for the log at every checkpoint."""
         return {}
@@ -134,6 +148,8 @@ def run_loop(options: LoopOptions, model: nn.Module, config: dict, stage: Stage,
             generator.set_state(state["generator"])
         else:  # the first version of the first stage did not save it
             generator.manual_seed(options.seed + step)
+        if "stage" in state:
+            stage.load_state(state["stage"])
         log.info("resumed at step %d, %.1f minutes", step, spent)
     bfloat16 = True if options.autocast is None and processes.bfloat16 else options.autocast
     loss_of = processes.wrap(_Step(model, stage))
@@ -148,6 +164,8 @@ def run_loop(options: LoopOptions, model: nn.Module, config: dict, stage: Stage,
             if journal.shows_pictures:
                 journal.pictures(step, stage.pictures(average))
             values = {"config": config, "model": model.state_dict(), "ema": average.state_dict(), "optimizer": optimizer.state_dict()}
+            if more := stage.state():
+                values["stage"] = more
             save_state(folder / "last.pt", {**values, "generator": generator.get_state(), "step": step, "spent": spent})
         if processes.count == 1:  # several would have to find the same
             stage.refresh()
@@ -161,6 +179,7 @@ def run_loop(options: LoopOptions, model: nn.Module, config: dict, stage: Stage,
             rate = learning_rate(options, step, spent)
             for group in optimizer.param_groups:
                 group["lr"] = rate
+            stage.before_step(step)
             before = time.perf_counter()
             items = stage.read(generator, rows)
             waited += time.perf_counter() - before
@@ -176,6 +195,8 @@ def run_loop(options: LoopOptions, model: nn.Module, config: dict, stage: Stage,
                     raise DiffFAEError(f"{folder}: the loss is not finite at step {step}; lower the learning rate and resume")
             torch.nn.utils.clip_grad_norm_(trained, options.clip)
             optimizer.step()
+            for name, value in stage.after_step(processes).items():
+                sums[name] = sums.get(name, 0.0) + value
             if processes.main:
                 update_average(average, model, step, options.ema)
             step += 1

@@ -79,6 +79,14 @@ class Processes:
         packed = torch.stack([values[name].detach().float().to(self.device) for name in names])
         return dict(zip(names, self._accelerator.reduce(packed, "mean").unbind(), strict=True))
 
+    def average(self, tensors: list[Tensor]) -> None:
+        """Replaces tensors that all processes have, such as gradients of a module that is not wrapped, by their means; in place."""
+        if self.count == 1 or not tensors:
+            return
+        packed = self._accelerator.reduce(torch.cat([tensor.reshape(-1) for tensor in tensors]), "mean")
+        for tensor, mean in zip(tensors, packed.split([tensor.numel() for tensor in tensors]), strict=True):
+            tensor.copy_(mean.view_as(tensor))
+
     def wait(self) -> None:
         """Until all processes are here."""
         if self.count > 1:
