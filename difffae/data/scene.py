@@ -59,19 +59,21 @@ class Layer:
 
 
 class Scene:
-    """One person with the attributes `face` (one face). calm and moved (1,V,3): the head at rest without and with expression;
-    matrices (1,J,3,4) of `joint_matrices`."""
+    """One person with the attributes `face` (one face)."""
 
-    def __init__(self, wardrobe: Wardrobe, person: Person, face: FaceAttributes, calm: Tensor, moved: Tensor, matrices: Tensor) -> None:
+    def __init__(self, wardrobe: Wardrobe, person: Person, face: FaceAttributes) -> None:
         self.wardrobe, self.head, self.person, self.face = wardrobe, wardrobe.head, person, face
-        self.calm, self.moved, self.matrices = calm, moved, matrices
+        # the head (1,V,3) at rest without and with its expression, and what the joints do (1,J,3,4)
+        self.calm = self.head.unposed(face.shape, face.expression[:, :0])
+        self.moved = self.head.unposed(face.shape, face.expression)
+        self.matrices = joint_matrices(self.head, self.moved, face.pose)
         self.shine = 0.035 + 0.05 * ((person.seed * 7919) % 97) / 97  # of skin: dry to oily
-        rest = moved
+        rest = self.moved
         if person.top in PAINTED:
             low = torch.isin(self.head.labels, torch.tensor([LABELS.index(n) for n in ("neck", "shoulders")]))
             lift = CLOTH_THICKNESS * paint.garment(person.top, self.head.template) * low
-            rest = moved + vertex_normals(moved, self.head.faces) * lift[:, None]
-        self.vertices = skinned(rest, self.head.skin_weights, matrices)
+            rest = rest + vertex_normals(rest, self.head.faces) * lift[:, None]
+        self.vertices = skinned(rest, self.head.skin_weights, self.matrices)
 
     def wear(self, kind: str, name: str, mirrored: bool = False) -> Worn:
         proxy = self.wardrobe.mesh(kind, name, mirrored)

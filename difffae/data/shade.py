@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..render import interpolate, rasterize
+from ..render import rasterize
 
 SHADOW_MAP = 320
 SHADOW_BIAS = 0.05
@@ -93,8 +93,3 @@ def gloss(light: Tensor, normals: Tensor, eyes: Tensor, wet: Tensor, skin: Tenso
     value = torch.where(eyes, 0.85 * cosine**140, torch.where(wet, 0.14 * cosine**30, shine * (0.6 * cosine**12 + 0.5 * cosine**40) * skin))
     colour = light[0] / light[0].mean().clamp_min(1e-3)
     return value * strength * colour.clamp(0.5, 1.5)[:, None, None]
-
-
-def world_places(raster, faces: Tensor, points: Tensor) -> Tensor:
-    """Projected places (3,H,W) of what a raster shows; points (P,3)."""
-    return interpolate(raster, faces, points[None])[0]

@@ -20,22 +20,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..attributes import FaceAttributes
-from ..head import LABELS, HeadModel
-from ..render import interpolate, interpolate_corners, project, rasterize, sh_shading, vertex_normals
-from . import paint
+from ..head import HeadModel
 from .backdrops import background
 from .lens import photograph
 from .lighting import Rig, rigs
 from .people import Person, expressions, generator, moved_camera, poses, random_person, with_skin_tone
-from .scene import Layer, Scene, joint_matrices
-from .shade import cast_shadow, gloss, lid_shade, mouth_shade, occlusion, world_places
-from .strands import hair_layers, hair_occluders, strip_layers
-from .wardrobe import PAINTED, Wardrobe
+from .scene import Layer, Scene
+from .strands import hair_layers, strip_layers
+from .surface import Surface
+from .wardrobe import Wardrobe
 
 FACE, HAIR, CLOTHES, BACKGROUND = 0, 1, 2, 3
 OVERSAMPLING = 2
-INNER = ("mouth", "teeth", "tongue", "sockets")
-SMALLEST_LIGHT = 0.03  # second-order SH can go below zero behind a hard light
 
 
 @dataclass(frozen=True)
@@ -155,87 +151,19 @@ class SyntheticPeople:
         return Synthetic(image, labels, shares, depth, normals, attributes)
 
     def _one(self, person: Person, face: FaceAttributes, rig: Rig, backdrop: Tensor, size: int) -> tuple[Tensor, ...]:
-        head, side = self.head, size * OVERSAMPLING
-        calm = head.unposed(face.shape, face.expression[:, :0])
-        moved = head.unposed(face.shape, face.expression)
-        matrices = joint_matrices(head, moved, face.pose)
-        scene = Scene(self.wardrobe, person, face, calm, moved, matrices)
-        solids, lenses, hidden = scene.solids()
-
-        # opaque parts: head, top, hat and frame of the glasses in one z-buffer
-        vertices = scene.vertices
-        shown = (~hidden[head.faces].all(1)).nonzero()[:, 0]
-        starts = [head.vertex_count]
-        for solid in solids.values():
-            starts.append(starts[-1] + len(solid.points))
-        points = torch.cat([project(vertices, face.camera)[0], *(s.points for s in solids.values())])
-        faces = torch.cat([head.faces[shown], *(s.faces + b for s, b in zip(solids.values(), starts, strict=False))])
-        normals_v = torch.cat([vertex_normals(vertices, head.faces)[0], *(s.normals for s in solids.values())])
-        places_v = torch.cat([head.template, *(s.place for s in solids.values())])
-        pad = torch.zeros(len(faces) - len(shown), 3, 2)
-        solid_uv = torch.cat([torch.zeros(len(shown), 3, 2), *(s.uv for s in solids.values())])
-        counts = torch.tensor([len(shown), *(len(s.faces) for s in solids.values())])
-        owner = torch.repeat_interleave(torch.arange(len(counts)), counts)  # 0 the head, then the solids in their order
-        number = torch.cat([shown, torch.zeros(len(pad), dtype=torch.long)])
-        raster = rasterize(points[None], faces, side, side)
-        inside = raster.mask[0]
-        at = raster.face[0].clamp_min(0)
-        parts = head.face_labels[number[at]]
-        of = owner[at]
-        skin = inside & (of == 0)
-        normals = F.normalize(interpolate(raster, faces, normals_v[None])[0], dim=0)
-        place = interpolate(raster, faces, places_v[None])[0]
-        own = interpolate_corners(raster, torch.cat([head.uvs[head.uv_faces][shown], pad]))[0][:, skin].T
-        fine = interpolate_corners(raster, torch.cat([self.wardrobe.uv[shown], pad]))[0][:, skin].T
-
-        albedo = torch.zeros(3, side, side)
-        albedo[:, skin] = paint.head_colour(person, self.wardrobe, face.albedo, parts[skin], own, fine, place[:, skin].T).T
-        cover = torch.zeros(len(points))
-        if person.style is not None:
-            cover[: head.vertex_count] = self.wardrobe.scalp_cover(person.style, person.mirrored)
-        covered = interpolate(raster, faces, cover[None, :, None])[0, 0] * skin
-        scalp = torch.zeros(3, side, side)
-        scalp[:, skin] = paint.scalp_colour(person, fine).T
-        albedo = albedo * (1 - 0.85 * covered) + 0.85 * covered * scalp
-        worn = torch.zeros(side, side)  # share of painted cloth
-        if person.top in PAINTED:
-            bare = skin & torch.isin(parts, torch.tensor([LABELS.index(n) for n in ("neck", "shoulders")]))
-            worn[bare] = paint.garment(person.top, place[:, bare].T)
-        frame = torch.zeros(side, side, dtype=torch.bool)
-        for k, name in enumerate(solids):
-            here = inside & (of == k + 1)
-            uv = interpolate_corners(raster, solid_uv)[0][:, here].T if name == "top" else own[:0]
-            albedo[:, here] = scene.solid_colour(name, uv, place[:, here].T).T
-            if name == "frame":
-                frame = here
-            else:
-                worn[here] = 1
-
-        depth = torch.where(inside, raster.depth[0], torch.ones(()))
-        light = sh_shading(normals.permute(1, 2, 0)[None], face.light)[0].permute(2, 0, 1)
-        if float(rig.shadow) > 0:
-            tops, caps = hair_occluders(scene, starts[-1])
-            world = world_places(raster, faces, points)
-            every, casters = torch.cat([points, tops]), torch.cat([faces, caps])
-            dark = cast_shadow(every, casters, world, inside, rig.direction[0], float(rig.edge))
-            key = sh_shading(normals.permute(1, 2, 0)[None], rig.key)[0].permute(2, 0, 1).clamp_min(0)
-            light = light - float(rig.shadow) * dark * key
-        inner = skin & torch.isin(parts, torch.tensor([LABELS.index(n) for n in INNER]))
-        teeth = skin & (parts == LABELS.index("teeth"))
-        open_ = occlusion(depth, inside)
-        light = light.clamp_min(SMALLEST_LIGHT) * torch.where(inner, open_.sqrt(), open_)
-        light = torch.where(inner, light * mouth_shade(depth, inner, teeth, float(face.camera[0, 0])), light)
-        eyes = skin & (parts == LABELS.index("eyes"))
-        light = light * lid_shade(eyes, max(1, round(0.0012 * side * float(face.camera[0, 0]))))
-        wet = teeth | (skin & (parts == LABELS.index("lips"))) | frame
-        bare = skin & (worn < 0.5) & (covered < 0.5)
-        picture = albedo * light + gloss(face.light[0], normals, eyes, wet, bare, scene.shine)
+        side = size * OVERSAMPLING
+        scene = Scene(self.wardrobe, person, face)
+        surface = Surface(scene, side)
+        paints = surface.paint()
+        picture = surface.lit(paints, rig)
+        skin, worn, depth = surface.skin, paints.cloth, surface.depth
+        bald = paints.covered <= 0.5
+        shares = torch.stack([skin * bald * (1 - worn) + paints.frame, skin * ~bald * (1 - worn), worn * surface.inside])
 
         # transparent parts in front; each says how much of a pixel it takes
-        shares = torch.stack([skin * (covered <= 0.5) * (1 - worn) + frame, skin * (covered > 0.5) * (1 - worn), worn * inside])
         layers: list[Layer] = strip_layers(scene, depth, side)
-        if lenses is not None:
-            layers.append(scene.lens_layer(lenses, depth, side))
+        if surface.lenses is not None:
+            layers.append(scene.lens_layer(surface.lenses, depth, side))
         layers += hair_layers(scene, depth, side)
         for layer in layers:
             picture = picture * (1 - layer.cover) + layer.colour
@@ -244,12 +172,12 @@ class SyntheticPeople:
                 shares[HAIR] += layer.cover
                 depth = torch.where(layer.cover > 0.5, torch.minimum(depth, layer.near), depth)
 
-        person_share = shares.sum(0)
-        image = F.avg_pool2d((picture * person_share).clamp(0, 1), OVERSAMPLING)
+        image = F.avg_pool2d((picture * shares.sum(0)).clamp(0, 1), OVERSAMPLING)
         small = F.avg_pool2d(shares, OVERSAMPLING).clamp(0, 1)
         empty = (1 - small.sum(0, keepdim=True)).clamp(0, 1)
         shares = torch.cat([small, empty]) / (small.sum(0, keepdim=True) + empty)
-        image = image + backdrop * shares[BACKGROUND]
-        labels = torch.where(empty[0] > 0.5, torch.full_like(of[:size, :size], BACKGROUND), small.argmax(0)).to(torch.uint8)
-        depth, normals = F.avg_pool2d(depth[None], OVERSAMPLING), F.avg_pool2d(normals * inside, OVERSAMPLING)
-        return image.clamp(0, 1), labels, shares, depth, normals
+        image = (image + backdrop * shares[BACKGROUND]).clamp(0, 1)
+        largest = small.argmax(0)
+        labels = torch.where(empty[0] > 0.5, torch.full_like(largest, BACKGROUND), largest).to(torch.uint8)
+        normals = F.avg_pool2d(surface.normals * surface.inside, OVERSAMPLING)
+        return image, labels, shares, F.avg_pool2d(depth[None], OVERSAMPLING), normals
