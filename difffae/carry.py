@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .attributes import FaceAttributes
+from .eyelids import lid_offsets
 from .fields import gather, gaussian_blur, gradient_norm, nearest_inside, pixel_grid
 from .hair_volume import hair_offsets, has_scalp, motion_around
 from .head import HeadModel
@@ -63,8 +64,8 @@ def carry(
     offsets = torch.zeros_like(vertices_s)
     if layers is not None:
         offsets = hair_offsets(head, source, vertices_s, layers.hair)
-        vertices_s = head(source.shape, source.expression, source.pose, offsets)
-    vertices_t = head(target.shape, target.expression, target.pose, offsets)
+    vertices_s = head(source.shape, source.expression, source.pose, offsets + lid_offsets(head, source.expression))
+    vertices_t = head(target.shape, target.expression, target.pose, offsets + lid_offsets(head, target.expression))
     points_s, points_t = project(vertices_s, source.camera), project(vertices_t, target.camera)
     normals_s, normals_t = vertex_normals(vertices_s, head.faces), vertex_normals(vertices_t, head.faces)
     raster_t = rasterize(points_t, head.faces, h, w)

@@ -35,6 +35,17 @@ LIPS = [
     61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 185, 40, 39, 37, 0, 267, 269, 270, 409,
     78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 191, 80, 81, 82, 13, 312, 311, 310, 415,
 ]  # fmt: skip
+# the lips of a closed mouth touch: which lip a landmark belongs to is MediaPipe's topology, not the nearest triangle
+UPPER_LIP = [
+    185, 40, 39, 37, 0, 267, 269, 270, 409, 184, 74, 73, 72, 11, 302, 303, 304, 408,
+    183, 42, 41, 38, 12, 268, 271, 272, 407, 191, 80, 81, 82, 13, 312, 311, 310, 415,
+]  # fmt: skip
+LOWER_LIP = [
+    146, 91, 181, 84, 17, 314, 405, 321, 375, 77, 90, 180, 85, 16, 315, 404, 320, 307,
+    96, 89, 179, 86, 15, 316, 403, 319, 325, 95, 88, 178, 87, 14, 317, 402, 318, 324,
+]  # fmt: skip
+JAW_DROP = 0.007  # metres that jawOpen moves a face of the lower lip, at least; the upper lip's move less,
+CORNER = 0.0165  # but for the corners of the mouth, this far (metres) from the middle
 
 
 def attributes(head: HeadModel, camera: list[float], tone: float, light: torch.Tensor) -> FaceAttributes:
@@ -76,6 +87,9 @@ def landmark_pairs(points: np.ndarray) -> np.ndarray:
     """(N,) index of each landmark's mirror image, by the best one-to-one matching of the reflected points."""
     reflected = points * [-1, 1]
     cost = ((points[:, None] - reflected[None]) ** 2).sum(-1)
+    lip = np.zeros(len(points))
+    lip[UPPER_LIP], lip[LOWER_LIP] = 1, 2
+    cost += lip[:, None] != lip[None]  # a square metre
     _, match = linear_sum_assignment(cost + cost.T)
     if not (match[match] == np.arange(len(match))).all():
         raise SystemExit("landmarks: left and right do not pair up; look at the overlay")
@@ -113,6 +127,8 @@ def embed(head: HeadModel, points: np.ndarray, pairs: np.ndarray) -> tuple[np.nd
         return np.flatnonzero(visible & np.isin(label, [LABELS.index(n) for n in names]))
 
     skin, lips = allowed("face", "lips", "scalp"), allowed("lips", "face")
+    jaw = head.expression_basis[head.expression_names.index("jawOpen"), :, 1].double().numpy()
+    drops = jaw[faces].mean(1) < -JAW_DROP
     everything = np.arange(len(faces))
     eyes = np.flatnonzero(label == LABELS.index("eyes"))
     out_face, out_bary = np.zeros(len(points), int), np.zeros((len(points), 3))
@@ -121,6 +137,8 @@ def embed(head: HeadModel, points: np.ndarray, pairs: np.ndarray) -> tuple[np.nd
         pool = lips if i in LIPS else skin
         if i in contour or i not in LIPS:
             pool = skin
+        if i in UPPER_LIP + LOWER_LIP and abs(points[i, 0]) < CORNER:
+            pool = pool[drops[pool] == (i in LOWER_LIP)]
         k, w = nearest_on_triangles(points[i], vertices[faces[pool]][..., :2])
         out_face[i], out_bary[i] = everything[pool][k], w
     # irises: the detected ring tells which point of the limb is which; radius and centre are the eyeball's own

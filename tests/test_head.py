@@ -279,3 +279,16 @@ def test_wrong_sizes_and_files_are_named(head, tmp_path):
         HeadModel({"name": "x", "expression_names": []}, {"template": torch.zeros(3, 3)})
     with pytest.raises(CheckpointError, match="no such"):
         HeadModel.load(tmp_path / "none.safetensors")
+
+
+def test_inner_lips_part_when_the_jaw_opens(head):
+    """Landmarks of touching lips once all lay on the upper lip, and every fitted mouth stayed shut."""
+    jaw = torch.zeros(1, head.expression_count)
+    jaw[:, head.expression_names.index("jawOpen")] = 1
+    still = torch.zeros(1, 5, 3)
+    closed, opened = (head.landmarks(head(torch.zeros(1, head.shape_count), e, still))[0] for e in (0 * jaw, jaw))
+    for upper, lower in ((13, 14), (82, 87), (312, 317), (81, 178), (311, 402)):
+        assert abs(closed[upper, 1] - closed[lower, 1]) < 2e-3
+        assert opened[upper, 1] - opened[lower, 1] > 0.02
+    partner = head.landmark_mirror
+    assert [int(partner[i]) for i in (80, 88, 78, 13, 14)] == [310, 318, 308, 13, 14]
