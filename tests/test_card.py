@@ -99,6 +99,7 @@ def test_card_states_goals_groups_and_what_few_steps_cost():
         one["to_query"]["expression"] = 0.02 if index < 6 else 0.3
     card.blocks = {"edit": note | {"records": good * 2}}
     card.blocks |= {"fast edit": note | {"records": bad}, "slow edit": note | {"records": good}}
+    card.blocks |= {"synthetic": note | {"records": [{"source": "s", "psnr": 20.0, "looks": {"hat": "yes"}}]}}
     card.groups = {f"{index}": {"hat": "no" if index < 6 else "yes"} for index in range(12)}
     text = card.markdown()
     assert "| expression error quotient | ≤ 0.35 | 0.400 [" in text
@@ -107,10 +108,11 @@ def test_card_states_goals_groups_and_what_few_steps_cost():
     assert "| hat: no | 12 |" in text
     assert "- hat, expression error quotient: best no 0.050, worst yes 0.750" in text
     assert "| expression error quotient | 0.500 | 0.400 | +25.0 %" in text
+    assert "| hat: yes | 1 | 20.0 dB | / |" in text
     data = json.loads(json.dumps(card.to_dict()))
     assert data["rows"]["yaw"]["met"] is False
     assert data["rows"]["yaw"]["count"] == 12
-    assert data["rows"]["synthetic_psnr"] is None
+    assert data["rows"]["synthetic_ssim"] is None
 
 
 # ------------------------------------------------------------------------------------------------------------- groups
@@ -240,9 +242,12 @@ def test_synthetic_pair_with_a_known_answer(model: DiffFAE, portraits: tuple[Por
     }
     labels = torch.zeros(1, 2, 256, 256, dtype=torch.uint8)
     labels[0, 1] = 3
-    write_shard(tmp_path / "a.safetensors", {"images": images, "labels": labels, **attributes})
+    write_shard(
+        tmp_path / "a.safetensors", {"images": images, "labels": labels, "tone": torch.tensor([20.0]), "hat": torch.ones(1), **attributes}
+    )
     subjects = Subjects(model, tmp_path, [], synthetic=tmp_path, synthetic_count=5)
     (found,) = synthetic_pairs(subjects, "preview")
+    assert found["looks"] == {"skin tone": "medium", "hat": "yes"}
     assert found["source_psnr"] == 100
     assert found["known_psnr"] > 40  # the same codes on both sides: nothing moves
     assert found["psnr"] > 40

@@ -176,8 +176,19 @@ class Card:
             lines += [*table(title, cells), ""] if cells else []
         turns = [self._turn_row(*limits) for limits in zip(("", *(name for name, _ in TURNS)), TURNS, strict=False)]
         lines += [*table(["head turn asked for", "pairs", *(row.short for row in edit_rows("edit"))], turns), ""]
-        lines += [f"Differences differences between groups of at least {FEW} pairs, whose intervals do not overlap:", ""]
+        lines += self._rendered()
+        lines += [f"Differences between groups of at least {FEW} pairs, whose intervals do not overlap:", ""]
         return [*lines, *(self._uneven() or ["- none"]), ""]
+
+    def _rendered(self) -> list[str]:
+        """Synthetic pairs by the exact labels of the rendered people."""
+        records = self.records("synthetic")
+        groups = sorted({group for record in records for group in record["looks"].items()})
+        cells = []
+        for column, label in groups:
+            part = [record for record in records if record["looks"].get(column) == label]
+            cells.append([f"{column}: {label}", str(len(part)), *(_cell(row, part) for row in SYNTHETIC)])
+        return [*table(["rendered people", "pairs", *(row.label for row in SYNTHETIC)], cells), ""] if cells else []
 
     def _count(self, sources: Sequence[str]) -> int:
         return sum(1 for record in self.records("edit") if record["source"] in sources)

@@ -6,6 +6,7 @@ Shape letters: S crop side, Z latent channels.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from ..training.prepare import FIELDS, attributes_of
 from ..training.shards import Shards
 from .card_rows import TAKES, Record
 from .edit_numbers import edit_numbers
+from .groups import TONE, tone_band
 from .measures import laplacian_variance, psnr, ssim
 
 log = logging.getLogger(__name__)
@@ -32,6 +34,7 @@ Step = Callable[[], object]
 # Of the light noise on the codes, standard deviations: head turn in degrees about each axis; expression coefficients (0..1);
 # light coefficients as a share of the mean light
 NOISE_TURN, NOISE_EXPRESSION, NOISE_LIGHT = 1.0, 0.02, 0.02
+AGES = (("under 40", 40.0), ("40 to 59", 60.0), ("60 and over", math.inf))
 FAST, SLOW = ("dpmpp_2m", 8), ("ddim", 50)
 
 
@@ -174,7 +177,7 @@ def synthetic_pairs(subjects: Subjects, mode: str = "edit") -> list[Record]:
         exact = attributes_of(sample_, model.head)
         first, second = (in_frame(model, pair[side], exact[side], f"synthetic {index}") for side in (0, 1))
         if first is not None and second is not None:
-            record: Record = {"source": f"synthetic {index}"}
+            record: Record = {"source": f"synthetic {index}", "looks": looks(sample_)}
             truth = pair[1:].to(model.device)
             for prefix, source, query in zip(("", "known_"), first, second, strict=True):
                 crop = subjects.edit(source, query, TAKEABLE, mode)
@@ -183,6 +186,21 @@ def synthetic_pairs(subjects: Subjects, mode: str = "edit") -> list[Record]:
             records.append(record | {"source_psnr": psnr(own, truth).item(), "source_ssim": ssim(own, truth).item()})
         subjects.tick()
     return records
+
+
+def looks(labels: dict[str, Tensor]) -> dict[str, str]:
+    """Groups of a rendered person, exact, from the labels of its shard, as far as it has them."""
+    found: dict[str, str] = {}
+    if "tone" in labels:
+        found[TONE] = tone_band(float(labels["tone"]))
+    if "male" in labels:
+        found["rendered as"] = "man" if labels["male"] > 0.5 else "woman"
+    if "age" in labels:
+        found["age"] = next(name for name, limit in AGES if float(labels["age"]) < limit)
+    for name in ("glasses", "hat"):
+        if name in labels:
+            found[name] = "yes" if labels[name] > 0.5 else "no"
+    return found
 
 
 def in_frame(model: DiffFAE, picture: Tensor, exact: FaceAttributes, name: str) -> tuple[Portrait, Portrait] | None:
