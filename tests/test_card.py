@@ -13,6 +13,7 @@ from difffae.checkpoint import asset_path
 from difffae.cli import main
 from difffae.errors import ConfigError
 from difffae.evaluation import card_rows as rows
+from difffae.evaluation import grid
 from difffae.evaluation.card import Card
 from difffae.evaluation.card_blocks import Subjects, noisy, synthetic_pairs
 from difffae.evaluation.edit_numbers import edit_numbers
@@ -254,6 +255,23 @@ def test_synthetic_pair_with_a_known_answer(model: DiffFAE, portraits: tuple[Por
     first, second = against_labels(subjects, tmp_path)
     assert first["slots"]["face"][1] == 256 * 256
     assert first["slots"]["face"][0] == second["slots"]["face"][1]  # what the slots call face
+
+
+def test_figure_of_the_card_shows_pictures_and_rendered_people(portraits: tuple[Portrait, Portrait], tmp_path: Path):
+    people = torch.stack([torch.zeros(3, 256, 256), portraits[1].picture[0]]).mul(255).to(torch.uint8)  # no face in the first
+    write_shard(tmp_path / "a.safetensors", {"images": people[:, None].expand(2, 2, 3, -1, -1)})
+    line = f"figure card --preview --cell 64 --source {SOURCE} --synthetic {tmp_path} --rows 3 --output {tmp_path / 'page.png'}"
+    assert main(line.split()) == 0
+    page = read_image(tmp_path / "page.png")[0]
+    step = 64 + grid.GAP
+    assert page.shape == (3, grid.HEADER + 2 * step + grid.GAP, grid.MARGIN + 6 * step + grid.GAP)
+    cells = page[:, grid.HEADER :, grid.MARGIN + grid.GAP :]
+    first, second = cells[:, :64, :64], cells[:, step : step + 64, :64]
+    assert torch.equal(cells[:, :64, step : step + 64], second)  # without --query the next one gives
+    assert torch.equal(cells[:, step : step + 64, step : step + 64], first)
+    turned, lit = cells[:, :64, 3 * step : 3 * step + 64], cells[:, :64, 5 * step : 5 * step + 64]
+    assert (turned - first).abs().mean() > 0.02
+    assert (lit - first).abs().mean() > 0.02
 
 
 @pytest.fixture

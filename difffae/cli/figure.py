@@ -22,8 +22,11 @@ FIGURES = {
     "attention": "cross-attention per layer and its mean (Fig. 11)",
     "lights": "a sweep of lights (Fig. 12)",
     "edits": "every attribute alone and all of them (Fig. 13 and 14 with a 512 model and --cell 512)",
+    "card": "for a model card: the bundled pictures and --synthetic people with hard edits, good and bad",
     "swaps": "hair, clothes and background of a reference, alone and with other attributes (Fig. 15)",
 }
+
+CARD_PICTURES = ("source.png", "query.png", "surprised.jpg", "turned.jpg", "side_light.jpg")
 
 
 def add(subparsers) -> None:
@@ -45,7 +48,10 @@ def add(subparsers) -> None:
     parser.add_argument("--pairs-file", type=Path, metavar="CSV", help="comparison: as for evaluate")
     parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="comparison: where sources and queries lie")
     parser.add_argument("--results", nargs="+", default=[], metavar="NAME=FOLDER", help="comparison: the methods' results")
-    parser.add_argument("--rows", type=positive, default=8, metavar="N", help="comparison: how many pairs (default: %(default)s)")
+    parser.add_argument(
+        "--rows", type=positive, default=8, metavar="N", help="comparison: pairs; card: people of --synthetic (default: %(default)s)"
+    )
+    parser.add_argument("--synthetic", type=Path, metavar="FOLDER", help="card: shards of rendered pairs (render_synthetic.py)")
     parser.add_argument("--cell", type=positive, default=192, metavar="N", help="side of a picture in pixels (default: %(default)s)")
     parser.add_argument("--output", default="figure.png", metavar="PICTURE", help="where to write it (default: %(default)s)")
     parser.add_argument("--framing", choices=FRAMINGS, default="source", help="whose place and size in the frame (default: %(default)s)")
@@ -82,9 +88,13 @@ def _draw(arguments: argparse.Namespace, sources: list[str], queries: list[str],
     for label, path in named_models.items():
         models[label] = load_model(argparse.Namespace(**{**vars(arguments), "model": path}))
     first = next(iter(models.values()))
+    if arguments.name == "card" and not sources:
+        read[0] = [Picture.read(asset_path(name)) for name in CARD_PICTURES]
     if any(model.head.name != first.head.name for model in models.values()):
         raise ConfigError("--models: they were trained with different head models; draw one figure for each")
     people: list[list[Portrait]] = [[picture.analyse(first) for picture in pictures] for pictures in read]
+    if arguments.synthetic is not None:
+        people[0] += _rendered(arguments.synthetic, first, arguments.rows)
     sampling = Sampling(arguments.steps, arguments.sampler, arguments.seed, arguments.framing, arguments.preview)
     if arguments.name == "tokens":
         return figures.tokens(models, people[0], arguments.cell)
@@ -94,6 +104,8 @@ def _draw(arguments: argparse.Namespace, sources: list[str], queries: list[str],
         return figures.lights(models, people[0], people[1], sampling, arguments.cell)
     if arguments.name == "edits":
         return figures.edits(models, people[0], people[1], sampling, arguments.cell)
+    if arguments.name == "card":
+        return figures.card(models, people[0], people[1], sampling, arguments.cell)
     if arguments.name == "swaps":
         return figures.swaps(models, people[0], people[2] or people[1], people[1], sampling, arguments.cell)
     labels = _labels(arguments.labels, people[0])
@@ -103,6 +115,25 @@ def _draw(arguments: argparse.Namespace, sources: list[str], queries: list[str],
             shown = "  ".join(f"{region} {'-' if value is None else f'{value:.3f}'}" for region, value in values.items())
             print(f"{label}, {Path(name).name}: intersection over union  {shown}")
     return page
+
+
+def _rendered(folder: Path, model: DiffFAE, count: int) -> list[Portrait]:
+    """The first pictures of rendered pairs in which a face is found."""
+    from ..errors import NoFaceError
+    from ..training.shards import Shards
+
+    if not folder.is_dir():
+        raise ConfigError(f"--synthetic {folder}: no such folder; give the one with the shards")
+    shards = Shards(folder, ("images",))
+    found: list[Portrait] = []
+    for index in range(len(shards)):
+        if len(found) == count:
+            break
+        try:
+            found.append(model.analyse(shards.sample(index)["images"][0].float() / 255, name=f"rendered {index}"))
+        except NoFaceError:
+            continue
+    return found
 
 
 def _models(arguments: argparse.Namespace) -> dict[str, str]:

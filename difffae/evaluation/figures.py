@@ -27,6 +27,12 @@ from .produce import Sampling
 Models = Mapping[str, DiffFAE]
 # azimuth and elevation in degrees, strength
 LIGHTS = ((-90, 0, 0.8), (-60, 0, 0.8), (-30, 0, 0.8), (0, 0, 0.8), (30, 0, 0.8), (60, 0, 0.8), (90, 0, 0.8), (0, 50, 0.6), (0, -50, 0.6))
+# what is asked of everybody in `card`: name -> numbers
+HARD = {
+    "turned by 35 degrees": Adjustments(yaw=35),
+    "mouth opened": Adjustments(jaw_open=0.8),
+    "hard light from the side": Adjustments(light_azimuth=75, light_elevation=15, light_strength=0.9),
+}
 SWAPS = (("hair",), ("clothes",), ("background",), ("hair", "clothes", "background"))
 
 
@@ -103,6 +109,21 @@ def attention(models: Models, sources: Sequence[Portrait], queries: Sequence[Por
                 shown = [heat(drawn, value[0, token]) for value in (mean, *maps.values())]
                 rows.append((f"{label}: token {token}, {region}", [drawn, *shown]))
     return grid(columns, rows, cell)
+
+
+def card(models: Models, sources: Sequence[Portrait], queries: Sequence[Portrait], sampling: Sampling, cell: int) -> Tensor:
+    """For a model card: every source with everything taken from a query (the next of the sources, if none is given), and what is hard for
+    everybody. Nothing is chosen: good and bad results stand side by side."""
+    rows: list[Row] = []
+    for label, model in models.items():
+        for index, portrait in enumerate(sources):
+            query = at_model_size(model, queries[index % len(queries)] if queries else sources[(index + 1) % len(sources)])
+            source = at_model_size(model, portrait)
+            made = [_edit(model, source, query, sampling).crop]
+            made += [_edit(model, source, None, sampling, adjust=change).crop for change in HARD.values()]
+            name = Path(source.name).stem
+            rows.append((name if len(models) == 1 else f"{label}: {name}", [source.picture, query.picture, *made]))
+    return grid(["source", "query", "pose, expression and light of the query", *HARD], rows, cell)
 
 
 @torch.no_grad()
