@@ -85,7 +85,7 @@ class LandmarkFit(nn.Module):
         self.options = options or FitOptions()
         self.head = head
         self.offsets = offsets
-        base, shape_basis, expression_basis, neck0, neck_basis, neck_weight = _landmark_bases(head)
+        base, shape_basis, expression_basis, neck0, neck_basis, neck_weight = landmark_bases(head)
         for name, value in (
             ("base", base), ("shape_basis", shape_basis), ("expression_basis", expression_basis),
             ("neck0", neck0), ("neck_basis", neck_basis), ("neck_weight", neck_weight),
@@ -116,7 +116,7 @@ class LandmarkFit(nn.Module):
         scale = inter_ocular(torch.stack([target[..., 0], target[..., 1]], -1))
         scores = torch.where(self.score_order >= 0, blendshapes[:, self.score_order.clamp_min(0)].float(), torch.zeros((), device=device))
 
-        rotation, camera = _procrustes(self.base - self.neck0, target)
+        rotation, camera = procrustes(self.base - self.neck0, target)
         camera[:, 1:] -= self.neck0[:2]  # the turn is about the neck joint, not the origin
         seen = target
         shape = torch.zeros(b, s_count, device=device)
@@ -272,7 +272,7 @@ def _ridge(sh: Tensor, albedo: Tensor, colour: Tensor, weight: Tensor, centre: T
     return torch.linalg.solve(weighted @ columns + prior, weighted @ colour + (prior @ centre[..., None]))[..., 0]
 
 
-def _procrustes(points: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+def procrustes(points: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Scaled rigid motion of points (N,3) onto target (B,N,3): rotation (B,3,3) and camera (B,3) of p = s (R x + t)."""
     centre, goal = points.mean(0), target.mean(1)
     x, y = points - centre, target - goal[:, None]
@@ -285,7 +285,7 @@ def _procrustes(points: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     return rotation, torch.stack([scale, t[:, 0], t[:, 1]], -1)
 
 
-def _landmark_bases(head: HeadModel) -> tuple[Tensor, ...]:
+def landmark_bases(head: HeadModel) -> tuple[Tensor, ...]:
     """Landmarks and neck joint as linear functions of shape and expression, from the unposed head.
 
     Returns base (N,3), shape (S,N,3), expression (E,N,3), neck0 (3,), neck (S,3), neck_weight (N,).

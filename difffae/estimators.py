@@ -1,4 +1,4 @@
-"""Which estimator and head model belong together: the landmark fit with the open head, or the user's DECA with FLAME."""
+"""Which estimator and head model belong together: the landmark fit or our network with the open head, the user's DECA with FLAME."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from torch import Tensor
 
 from .attributes import FaceAttributes
 from .deca import Deca, DecaFit
-from .errors import CheckpointError
+from .encoder_fit import EncoderFit
+from .errors import CheckpointError, ConfigError
 from .estimate import LandmarkFit
 from .head import HeadModel
 from .landmark_offsets import LandmarkOffsets
 
-Estimator = LandmarkFit | DecaFit
+Estimator = LandmarkFit | EncoderFit | DecaFit
+KINDS = ("fit", "network")  # of the open head; the first is the default
 SIDE = 256  # of the pictures that the estimators were tuned at, in pixels
 
 
@@ -23,12 +25,17 @@ def landmark_fit(head: HeadModel) -> LandmarkFit:
     return LandmarkFit(head, offsets=LandmarkOffsets.load())
 
 
-def load_estimator(head: str | Path | None = None, deca: str | Path | None = None, name: str | None = None) -> Estimator:
+def load_estimator(
+    head: str | Path | None = None, deca: str | Path | None = None, name: str | None = None, kind: str = KINDS[0]
+) -> Estimator:
     """An estimator with its head model.
 
     head: a file of `convert flame`, or None for the bundled open head; deca: a file of `convert deca`, which FLAME needs; name: the head
-    whose renders a model was trained with, checked if given. Raises CheckpointError, HeadModelMismatchError.
+    whose renders a model was trained with, checked if given; kind: one of KINDS, the landmark fit or the bundled network, where there is
+    no DECA. Raises CheckpointError, HeadModelMismatchError, ConfigError.
     """
+    if kind not in KINDS:
+        raise ConfigError(f"estimator: '{kind}' is none; choose {' or '.join(KINDS)}")
     model = HeadModel.load(head)
     given = "the bundled head" if head is None else str(head)
     if name is not None and model.name != name:
@@ -36,7 +43,11 @@ def load_estimator(head: str | Path | None = None, deca: str | Path | None = Non
             f"{given}: is '{model.name}', but this model was trained with renders of '{name}'; give that head's file with --head"
         )
     if deca is not None:
+        if kind != KINDS[0]:
+            raise ConfigError(f"estimator: '{kind}' is the open head's, and DECA was given too; choose one of them")
         return DecaFit(Deca.load(deca), model)
+    if kind == "network":
+        return EncoderFit.load(model)
     if not len(model.landmark_faces):
         raise CheckpointError(f"{given}: has no places for MediaPipe's landmarks to fit; give DECA's weights with --deca")
     return landmark_fit(model)

@@ -23,6 +23,7 @@ from .compositing import composite, composite_weight, native_detail
 from .conditions import Conditions
 from .crop import FaceCrop, crop_square, extract, paste
 from .errors import ConfigError, FaceChoiceError, NoFaceError
+from .estimators import KINDS as ESTIMATORS
 from .estimators import Estimator, estimate, landmark_fit, load_estimator
 from .head import HeadModel
 from .identity import IdentityEncoder
@@ -106,20 +107,21 @@ class DiffFAE:
         identity: str | Path | None = None,
         head: str | Path | None = None,
         deca: str | Path | None = None,
+        estimator: str = ESTIMATORS[0],
     ) -> DiffFAE:
         """Load a built-in model by name, or a checkpoint by path.
 
         identity, head, deca: files of the identity network, the head model and DECA's networks (identity_networks.load_identity,
-        estimators.load_estimator), for models that were not trained with the bundled ones. Raises CheckpointError, or ConfigError for a
-        missing device.
+        estimators.load_estimator), for models that were not trained with the bundled ones. estimator: "fit" or "network", which reads the
+        numbers of the open head. Raises CheckpointError, or ConfigError for a missing device.
         """
         if str(device).startswith("cuda") and not torch.cuda.is_available():
             raise ConfigError(f"device: '{device}' was asked for, but this PyTorch sees no CUDA device; use cpu")
         path = asset_path(BUILT_IN[str(name)]) if str(name) in BUILT_IN else Path(name)
         model = EditModel.load(path)
         encoder = load_identity(identity, model.identity)
-        estimator = load_estimator(head, deca, model.head)
-        return cls(model, estimator.head, FaceLandmarker.load(), encoder, device, CheckpointInfo.read(path), estimator)
+        reader = load_estimator(head, deca, model.head, estimator)
+        return cls(model, reader.head, FaceLandmarker.load(), encoder, device, CheckpointInfo.read(path), reader)
 
     def accelerate(self, mode: str) -> None:
         """From now on run the denoiser and the decoder "eager", "compiled", "graphed" or "compiled-graphed" (see `acceleration`). The

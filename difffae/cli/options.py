@@ -9,6 +9,7 @@ from ..errors import ConfigError
 
 TAKEABLE = ("pose", "expression", "light")
 SAMPLERS = ("dpmpp_2m", "ddim")
+ESTIMATORS = ("fit", "network")  # difffae.estimators.KINDS
 FRAMINGS = ("source", "query")
 # option name, placeholder, help; the names are fields of difffae.adjust.Adjustments
 NUMBERS = (
@@ -58,6 +59,12 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--identity", metavar="FILE", help="identity network of a model that was not trained with the bundled one")
     group.add_argument("--head", metavar="FILE", help="head model of a model that was not trained with the bundled one")
     group.add_argument("--deca", metavar="FILE", help="DECA's networks, which estimate the numbers of a FLAME head")
+    group.add_argument(
+        "--estimator",
+        choices=ESTIMATORS,
+        default=ESTIMATORS[0],
+        help="what reads a face's numbers: the landmark fit, or a network, which is faster and steadier on video (default: %(default)s)",
+    )
     group.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda if there is one, else cpu")
 
 

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from .options import fraction, positive
 
-STEPS = ("fit", "roundtrips", "synthetic", "encode", "videos", "pairs", "frames")
+STEPS = ("fit", "codes", "roundtrips", "synthetic", "encode", "videos", "pairs", "frames")
 
 
 def add(subparsers) -> None:
     text = (
-        "Cache training data, step by step: fit (portraits -> crops and attributes), roundtrips (-> pairs), synthetic (rendered pairs -> "
-        "carried pairs), encode (pairs -> latents); videos (talking heads -> WebDataset shards of frames), pairs (those -> latents), "
-        "frames (those -> pictures for the slots). "
+        "Cache training data, step by step: fit (portraits -> crops and attributes), codes (those, or rendered pairs -> what the estimator "
+        "network learns from), roundtrips (-> pairs), synthetic (rendered pairs -> carried pairs), encode (pairs -> latents); videos "
+        "(talking heads -> WebDataset shards of frames), pairs (those -> latents), frames (those -> pictures for the slots). "
         "Finished work is kept, so any step can be run again."
     )
     parser = subparsers.add_parser("prepare", help="cache training data", description=text)
@@ -60,6 +60,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     from ..errors import ConfigError
     from ..estimate import LandmarkFit
+    from ..estimators import landmark_fit
     from ..head import HeadModel
     from ..landmark_offsets import LandmarkOffsets
     from ..training import prepare
@@ -77,6 +78,12 @@ def run(arguments: argparse.Namespace) -> None:
     with torch.no_grad():
         if arguments.step == "pairs":
             _pairs(arguments)
+            return
+        if arguments.step == "codes":
+            from ..landmarks import FaceLandmarker
+            from ..training.codes import write_codes
+
+            write_codes(arguments.input, arguments.output, landmark_fit(HeadModel.load()), FaceLandmarker.load())
             return
         if arguments.step != "fit":
             from ..checkpoint import asset_path

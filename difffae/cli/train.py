@@ -15,6 +15,7 @@ STAGES = {
     "autoencoder": ("autoencoder", "train_autoencoder", "AutoencoderTraining", "autoencoder", "AutoencoderConfig"),
     "slots": ("slots", "train_slots", "SlotsTraining", "slots", "SlotsConfig"),
     "denoiser": ("denoiser", "train_denoiser", "DenoiserTraining", "denoiser", "DenoiserConfig"),
+    "estimator": ("estimator", "train_estimator", "EstimatorTraining", "encoder_fit", "EncoderConfig"),
 }
 
 

@@ -114,7 +114,8 @@ def load_model(arguments: argparse.Namespace) -> DiffFAE:
     from ..pipeline import DiffFAE
 
     device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return DiffFAE.from_pretrained(arguments.model, device=device, identity=arguments.identity, head=arguments.head, deca=arguments.deca)
+    files = {"identity": arguments.identity, "head": arguments.head, "deca": arguments.deca}
+    return DiffFAE.from_pretrained(arguments.model, device=device, estimator=arguments.estimator, **files)
 
 
 @contextmanager
