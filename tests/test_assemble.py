@@ -13,6 +13,7 @@ import pytest
 import torch
 from flame_files import small_flame
 from PIL import Image
+from safetensors.torch import load_file
 from training_files import DENOISER, SLOTS
 
 from difffae import DiffFAE
@@ -269,6 +270,25 @@ def test_denoisers_of_frozen_slots_need_them(work: Path, tmp_path: Path) -> None
     assert sizes["8-bit"] < sizes["half"] < sizes["full"]
     # the licences of finished parts stand beside the file's own
     assert load_checkpoint(tmp_path / "half.safetensors").license == "test; first stage: theirs; denoiser: mine"
+
+
+def test_parts_stand_in_for_a_model_that_is_not_yet(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pictures, first, slots = tmp_path / "pictures", work / "first.safetensors", work / "slots/last.pt"
+    pictures.mkdir()
+    g = torch.Generator().manual_seed(4)
+    names = ("target", "render", "carried", "source")
+    rows = {name: torch.randint(0, 256, (2, 3, SIDE, SIDE), generator=g, dtype=torch.uint8) for name in names}
+    rows |= {"validity": torch.full((2, 1, SIDE, SIDE), 255, dtype=torch.uint8), "landmarks": torch.rand(2, 478, 2, generator=g) * SIDE}
+    write_shard(pictures / "0.safetensors", rows)
+    given = ["--first-stage", first, "--slots", slots]
+    run("prepare", "encode", "--input", pictures, "--output", tmp_path / "latents", *given)
+    made = load_file(tmp_path / "latents/0.safetensors")
+    tokens, _ = read_slots(slots)(rows["source"].float() / 255)
+    torch.testing.assert_close(made["tokens"].float(), tokens, atol=5e-3, rtol=5e-3)
+    torch.testing.assert_close(made["target"].float(), read_first_stage(first).encode(rows["target"].float() / 255), atol=5e-3, rtol=5e-3)
+    line = ["prepare", "encode", "--input", pictures, "--output", tmp_path / "none", "--slots", slots]
+    assert main([str(word) for word in line]) == 2
+    assert "give both" in capsys.readouterr().err
 
 
 def test_a_later_decoder(work: Path, tmp_path: Path) -> None:

@@ -5,8 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .options import fraction, positive
+
+if TYPE_CHECKING:
+    from ..autoencoder import FirstStage
+    from ..slots import SlotEncoder
 
 STEPS = ("fit", "codes", "roundtrips", "synthetic", "encode", "videos", "pairs", "frames")
 
@@ -27,13 +32,19 @@ def add(subparsers) -> None:
     parser.add_argument("--shards", type=positive, default=30, help="roundtrips: how many shards of 100 (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--model", help="roundtrips, synthetic, encode, pairs: a DiffFAE model; its first stage and slots are used")
+    parser.add_argument(
+        "--first-stage",
+        type=Path,
+        metavar="FILE",
+        help="in place of --model, with --slots, or for pairs with --joint: a file or checkpoint",
+    )
+    parser.add_argument("--slots", type=Path, metavar="FILE", help="in place of --model, with --first-stage: a file or checkpoint")
     parser.add_argument("--identity", metavar="FILE", help="encode, videos: identity network, if it is not the bundled one")
     parser.add_argument("--head", metavar="FILE", help="videos, pairs: head model, if it is not the bundled one")
     parser.add_argument("--deca", metavar="FILE", help="videos: DECA's networks, which estimate the numbers of a FLAME head")
     _add_videos(parser.add_argument_group("videos: folders person/video/clip.mp4"))
     pairs = parser.add_argument_group("pairs: two frames of one chunk")
     pairs.add_argument("--joint", action="store_true", help="keep source and query pictures, for joint training with the slots")
-    pairs.add_argument("--first-stage", metavar="FILE", help="with --joint, in place of --model: a converted first stage")
     pairs.add_argument("--per-chunk", type=positive, default=8, metavar="N", help="pairs, frames: how many (default: %(default)s)")
     parser.set_defaults(run=run)
 
@@ -86,26 +97,36 @@ def run(arguments: argparse.Namespace) -> None:
             write_codes(arguments.input, arguments.output, landmark_fit(HeadModel.load()), FaceLandmarker.load())
             return
         if arguments.step != "fit":
-            from ..checkpoint import asset_path
-            from ..model import EditModel
-
-            model = EditModel.load(arguments.model or asset_path("open-256.safetensors"))
+            first_stage, slots, network = _trained(arguments)
         if arguments.step == "encode":
             from ..identity_networks import load_identity
 
             shards = sorted(arguments.input.glob("*.safetensors"))
-            prepare.encode_shards(
-                shards, arguments.output, model.autoencoder, model.slots, load_identity(arguments.identity, model.identity)
-            )
+            prepare.encode_shards(shards, arguments.output, first_stage, slots, load_identity(arguments.identity, network))
             return
         head = HeadModel.load().requires_grad_(False)
         if arguments.step == "fit":
             fit = LandmarkFit(head, offsets=None if arguments.static else LandmarkOffsets.load())
             prepare.fit_portraits(arguments.input, arguments.output, arguments.split, fit)
         elif arguments.step == "roundtrips":
-            prepare.write_round_trips(arguments.input, arguments.output, head, arguments.shards, model.slots, seed=arguments.seed)
+            prepare.write_round_trips(arguments.input, arguments.output, head, arguments.shards, slots, seed=arguments.seed)
         else:
-            prepare.write_synthetic(arguments.input, arguments.output, head, model.slots)
+            prepare.write_synthetic(arguments.input, arguments.output, head, slots)
+
+
+def _trained(arguments: argparse.Namespace) -> tuple[FirstStage, SlotEncoder, str | None]:
+    """First stage, slots and the name of the identity network of --model; or the parts that were given, while there is no model yet."""
+    from ..checkpoint import asset_path
+    from ..errors import ConfigError
+    from ..model import EditModel
+    from ..training.parts import read_first_stage, read_slots
+
+    if arguments.first_stage is None and arguments.slots is None:
+        model = EditModel.load(arguments.model or asset_path("open-256.safetensors"))
+        return model.autoencoder, model.slots, model.identity
+    if arguments.first_stage is None or arguments.slots is None or arguments.model is not None:
+        raise ConfigError("--first-stage and --slots: stand in for --model together; give both without it, or neither")
+    return read_first_stage(arguments.first_stage), read_slots(arguments.slots), None
 
 
 def _videos(arguments: argparse.Namespace) -> None:
@@ -139,15 +160,15 @@ def _videos(arguments: argparse.Namespace) -> None:
 def _pairs(arguments: argparse.Namespace) -> None:
     from ..checkpoint import asset_path
     from ..errors import ConfigError
-    from ..first_stages import load_first_stage
     from ..head import HeadModel
     from ..model import EditModel
+    from ..training.parts import read_first_stage
     from ..training.video_pairs import check_networks, write_pairs
 
-    if arguments.first_stage is not None:
-        if not arguments.joint or arguments.model is not None:
+    if arguments.first_stage is not None or arguments.slots is not None:
+        if arguments.slots is not None or not arguments.joint or arguments.model is not None:
             raise ConfigError("--first-stage: goes with --joint and without --model; frozen slots come from a model")
-        autoencoder, slots, head = load_first_stage(arguments.first_stage), None, None
+        autoencoder, slots, head = read_first_stage(arguments.first_stage), None, None
     else:
         model = EditModel.load(arguments.model or asset_path("open-256.safetensors"))
         check_networks(arguments.input, model.head, model.identity)
