@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ from difffae.evaluation import grid
 from difffae.evaluation.card import Card
 from difffae.evaluation.card_blocks import Subjects, noisy, synthetic_pairs
 from difffae.evaluation.edit_numbers import edit_numbers
-from difffae.evaluation.groups import count, read_groups, tone_band, typology_angle
+from difffae.evaluation.groups import count, read_groups, tone_band
 from difffae.evaluation.measures import psnr
 from difffae.evaluation.slot_quality import SHIFT, against_labels, moved, overlaps, refined
 from difffae.images import read_image, write_image
@@ -126,6 +125,7 @@ def test_bundled_groups_label_every_dev_portrait():
     assert {column: set(labels) for column, labels in counts.items()} == {
         "presented": {"man", "woman", "unclear"},
         "age": {"under 40", "40 to 59", "60 and over"},
+        "skin tone": {"light", "medium", "dark"},
         "glasses": {"none", "clear", "dark"},
         "hat": {"yes", "no"},
         "long hair": {"yes", "no"},
@@ -141,17 +141,8 @@ def test_groups_file_needs_its_column(tmp_path: Path):
         read_groups(tmp_path / "g.csv")
 
 
-def test_typology_angle_of_known_colours():
-    landmarks = torch.full((1, 478, 3), 16.0)
-
-    def angle(*colour: float) -> float | None:
-        return typology_angle(torch.tensor(colour)[None, :, None, None].expand(1, 3, 32, 32), landmarks)
-
-    # sRGB (0.8, 0.6, 0.5) is Lab (66.5, 16.9, 20.0), (0.3, 0.2, 0.15) is (23.4, 9.3, 12.2), by the CIE's formulas
-    assert angle(0.8, 0.6, 0.5) == pytest.approx(math.degrees(math.atan2(16.5, 20.0)), abs=1)
-    assert angle(0.3, 0.2, 0.15) == pytest.approx(math.degrees(math.atan2(-26.6, 12.2)), abs=1.5)
-    assert angle(0.5, 0.5, 0.5) is None
-    assert [tone_band(value) for value in (50.0, 41.0, 10.0, -70.0, None)] == ["light", "medium", "dark", "dark", "no colour"]
+def test_tones_of_rendered_skin():
+    assert [tone_band(value) for value in (50.0, 41.0, 10.0, -70.0)] == ["light", "medium", "dark", "dark"]
 
 
 # -------------------------------------------------------------------------------------------------------------- slots

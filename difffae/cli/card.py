@@ -18,7 +18,7 @@ from ..evaluation import card_blocks as blocks
 from ..evaluation import slot_quality as quality
 from ..evaluation.card import Card
 from ..evaluation.card_rows import Record
-from ..evaluation.groups import TONE, read_groups, tone_band, typology_angle
+from ..evaluation.groups import read_groups
 from ..evaluation.report import write
 from ..evaluation.table import pair_names
 from ..pipeline import DiffFAE
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> None:
         }
         for block, records in measured.items():
             card.blocks[block] = note | {"records": records}
-        card.groups = {source: _groups(subjects, labels, source) for source, _ in pairs if subjects.portrait(source) is not None}
+        card.groups = {source: labels.get(source, {}) for source, _ in pairs}
         write(folder / "card", card.markdown(), card.to_dict())  # an interrupted run goes on from here
     paths = write(folder / "card", card.markdown(), card.to_dict())
     print(card.markdown())
@@ -97,7 +97,7 @@ def _parts(subjects: blocks.Subjects, arguments: argparse.Namespace) -> dict[str
         "edit": (lambda: {"edit": blocks.cross_edits(subjects)}, count),
         "drift": (lambda: {"drift": blocks.single_takes(subjects)}, count),
         "synthetic": (lambda: {"synthetic": blocks.synthetic_pairs(subjects)}, synthetic),
-        "carry": (carry, 2 * (count + synthetic)),
+        "carry": (carry, 2 * (sources + count + synthetic)),
         "samplers": (samplers, 2 * (few_sources + 2 * few + min(few, synthetic))),
         "slots": (slots, names),
         "swaps": (lambda: {"swaps": quality.swaps(replace(subjects, pairs=subjects.pairs[:SWAP_PAIRS]))}, min(count, SWAP_PAIRS)),
@@ -109,12 +109,6 @@ def _parts(subjects: blocks.Subjects, arguments: argparse.Namespace) -> dict[str
     if not subjects.model.model.has_slots:
         del parts["slots"], parts["swaps"]
     return parts
-
-
-def _groups(subjects: blocks.Subjects, labels: dict[str, dict[str, str]], source: str) -> dict[str, str]:
-    portrait = subjects.portrait(source)
-    assert portrait is not None
-    return {TONE: tone_band(typology_angle(portrait.picture, portrait.landmarks))} | labels.get(source, {})
 
 
 def _folder(arguments: argparse.Namespace) -> Path:

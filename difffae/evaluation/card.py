@@ -18,6 +18,7 @@ from .card_rows import (
     DRIFT_DETAIL,
     GOALS,
     SAMPLED,
+    SELF,
     SLOTS,
     SPLIT,
     SWAPS,
@@ -43,8 +44,8 @@ SLOTS_NOTE = (
     "agreement with them."
 )
 SPLITS_NOTE = (
-    f"Groups of fewer than {FEW} pairs say little. Skin tone is measured on the photograph (individual typology angle), where dim or "
-    "coloured light counts too; the other labels are guesses by eye. Columns: source = query with noisy codes, identity distance and "
+    f"Groups of fewer than {FEW} pairs say little. Labels are guesses by eye of one viewer. Columns: source = query with noisy codes, "
+    "identity distance and "
     "PSNR; cross edit, errors in yaw and pitch, quotients of expression and light, identity distance, sharpness; kept: PSNR of clothes "
     "and background when only expression is taken."
 )
@@ -135,7 +136,7 @@ class Card:
 
     def _carry(self) -> list[str]:
         lines = []
-        for row in (*edit_rows("edit"), *SYNTHETIC):
+        for row in (*SELF, *edit_rows("edit"), *SYNTHETIC):
             cells = [_cell(row, self.records(row.block if mode == "edit" else f"{mode} {row.block}")) for mode in MODES]
             if any(cell != "/" for cell in cells[1:]):
                 lines.append([row.label, *cells])

@@ -131,14 +131,14 @@ def noisy(attributes: FaceAttributes, seed: int) -> FaceAttributes:
 
 
 @torch.no_grad()
-def self_edits(subjects: Subjects) -> list[Record]:
+def self_edits(subjects: Subjects, mode: str = "edit") -> list[Record]:
     """Source = query with light noise on the codes, so that the whole chain runs and should give the source back."""
     records: list[Record] = []
     for index, name in enumerate(dict.fromkeys(source for source, _ in subjects.pairs)):
         source = subjects.portrait(name)
         if source is not None:
             query = replace(source, attributes=noisy(source.attributes, index))
-            crop = subjects.edit(source, query)
+            crop = subjects.edit(source, query, mode=mode)
             numbers = edit_numbers(subjects.model, source, query, crop)
             record: Record = {"source": name, "lost": numbers is None, "psnr": psnr(crop, source.picture, source.known).item()}
             records.append(record | ({} if numbers is None else {"identity": numbers.identity, "sharpness": numbers.sharpness}))
@@ -229,7 +229,7 @@ def sampled(subjects: Subjects) -> dict[str, list[Record]]:
 
 
 def ablation(subjects: Subjects, mode: str) -> dict[str, list[Record]]:
-    """Cross edits and synthetic pairs without carry, or with carry alone. Raises ConfigError for a model that carries nothing."""
+    """What carry is worth: edits without it, or with it alone. Raises ConfigError for a model that carries nothing."""
     if not subjects.model.model.denoiser.config.carry:
         raise ConfigError(f"model '{subjects.model.model.name}' carries no photograph, so there is nothing to take away")
-    return {"edit": cross_edits(subjects, mode), "synthetic": synthetic_pairs(subjects, mode)}
+    return {"self": self_edits(subjects, mode), "edit": cross_edits(subjects, mode), "synthetic": synthetic_pairs(subjects, mode)}

@@ -123,7 +123,7 @@ def card(models: Models, sources: Sequence[Portrait], queries: Sequence[Portrait
             made += [_edit(model, source, None, sampling, adjust=change).crop for change in HARD.values()]
             name = Path(source.name).stem
             rows.append((name if len(models) == 1 else f"{label}: {name}", [source.picture, query.picture, *made]))
-    return grid(["source", "query", "pose, expression and light of the query", *HARD], rows, cell)
+    return grid(["source", "query", "all taken from the query", *HARD], rows, cell)
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Groups of portraits that a table is split by: how people look (labelled by eye), and their skin's tone (measured)."""
+"""Groups of portraits that a table is split by: how people look, labelled by eye; of rendered people, exactly."""
 
 from __future__ import annotations
 
@@ -8,20 +8,13 @@ from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
-import torch.nn.functional as F
-from kornia.color import rgb_to_lab
-from torch import Tensor
-
 from ..errors import ConfigError
-from ..fields import gaussian_blur
-from .skin_points import LEFT, RIGHT
 
 BUNDLED = "portraits-dev-groups.csv"
 TONE = "skin tone"
-# Individual typology angle in degrees (Chardon et al. 1991), six classes in three bands: very light and light; intermediate and tan;
-# brown and dark
+# Of rendered skin: individual typology angle in degrees (Chardon et al. 1991), its six classes in three bands: very light and light;
+# intermediate and tan; brown and dark
 TONES = (("light", 41.0), ("medium", 10.0), ("dark", -math.inf))
-LEAST_CHROMA = 4.0  # of the skin's median in Lab: below, a picture has no colour and no angle
 
 
 def read_groups(path: Path | None = None) -> dict[str, dict[str, str]]:
@@ -37,23 +30,9 @@ def read_groups(path: Path | None = None) -> dict[str, dict[str, str]]:
     return {row["file"]: {name.replace("_", " "): value for name, value in row.items() if name != "file"} for row in reader}
 
 
-def typology_angle(picture: Tensor, landmarks: Tensor) -> float | None:
-    """ITA = atan((L* - 50) / b*) in degrees of the median colour at the landmarks on bare skin: about 60 for the lightest, -60 for the
-    darkest skin. It sees the photograph, so dim or coloured light moves it. None for a picture without colour.
-
-    picture (1,3,H,W) in 0..1, landmarks (1,478,>=2) in its pixels.
-    """
-    height, width = picture.shape[-2:]
-    points = landmarks[:, [*LEFT, *RIGHT], :2] / landmarks.new_tensor([width, height]) * 2 - 1
-    smooth = gaussian_blur(picture, max(0.5, 0.005 * height))
-    colours = F.grid_sample(smooth, points[:, None].to(smooth.dtype), padding_mode="border", align_corners=False)
-    light, a, b = rgb_to_lab(colours)[0, :, 0].median(dim=-1).values.tolist()
-    return math.degrees(math.atan2(light - 50, b)) if math.hypot(a, b) > LEAST_CHROMA else None
-
-
-def tone_band(angle: float | None) -> str:
-    """Name of the band of TONES that an angle lies in."""
-    return "no colour" if angle is None else next(name for name, least in TONES if angle > least)
+def tone_band(angle: float) -> str:
+    """Name of the band of TONES that a typology angle in degrees lies in."""
+    return next(name for name, least in TONES if angle > least)
 
 
 def count(groups: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, int]]:
