@@ -109,9 +109,9 @@ def _of_crop(crop: Crop, pictures: Tensor, name: str) -> Crop:
     return Crop(squares, *rest)
 
 
-def estimate(bundle: Bundle, crop: Crop) -> FaceAttributes:
-    """The numbers of the faces in their crops."""
-    estimator = bundle.estimator
+def estimate(bundle: Bundle, crop: Crop, kind: str = "fit") -> FaceAttributes:
+    """The numbers of the faces in their crops; kind: "fit" for the bundle's own estimator, or "network"."""
+    estimator = bundle.network if kind == "network" else bundle.estimator
     device = crop.picture.device
     parts = []
     for part in each_chunk(len(crop.picture), CHUNK):

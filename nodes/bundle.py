@@ -84,6 +84,13 @@ class Bundle:
         return loaded(self.parts["estimator"])
 
     @property
+    def network(self) -> Estimator:
+        """The fast estimator. Raises ConfigError for a model with a head of its own, which DECA estimates."""
+        if "network" not in self.parts:
+            raise ConfigError(f"difffae: {self.name} has a head model of its own, which the estimator network does not know; choose fit")
+        return loaded(self.parts["network"])
+
+    @property
     def head(self) -> HeadModel:
         return self.estimator.head
 

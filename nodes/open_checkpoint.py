@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..difffae.checkpoint import asset_path, load_checkpoint
+from ..difffae.encoder_fit import BUNDLED
 from ..difffae.estimators import load_estimator
 from ..difffae.identity_networks import load_identity
 from ..difffae.landmarks import FaceLandmarker
@@ -29,11 +30,13 @@ def open_checkpoint(name: str, path: Path | None) -> tuple[Any, DiffFAEVAE, Bund
         "landmarks": asset_path("landmarks.safetensors"),
         "identity": path.parent / f"{model.identity}.safetensors" if own_identity else asset_path("identity.safetensors"),
         "head": path.parent / f"{model.head}.safetensors" if own_head else asset_path("open_head.safetensors"),
-    } | ({"estimator": path.parent / "deca.safetensors"} if own_head else {})
+    } | ({"estimator": path.parent / "deca.safetensors"} if own_head else {"network": asset_path(BUNDLED)})
     parts = {
         "landmarker": patcher(FaceLandmarker.load()),
         "identity": patcher(load_identity(files["identity"], model.identity)),
         "estimator": patcher(load_estimator(files["head"], files.get("estimator"), model.head)),
     } | ({"slots": patcher(model.slots)} if model.has_slots else {})
+    if not own_head:
+        parts["network"] = patcher(load_estimator(files["head"], name=model.head, kind="network"))
     licenses = {part: load_checkpoint(file).license for part, file in files.items()}
     return native_model(model), DiffFAEVAE(model.autoencoder), Bundle(name, path, licenses, model.image_size, parts)

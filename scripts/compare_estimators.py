@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from difffae.attributes import FaceAttributes
 from difffae.checkpoint import asset_path
+from difffae.crop import FaceCrop
 from difffae.encoder_fit import BUNDLED, EncoderFit
 from difffae.estimate import LandmarkFit
 from difffae.estimators import landmark_fit
@@ -86,21 +87,21 @@ def steadiness(readers: dict[str, Reader], landmarker: FaceLandmarker, folder: P
     for index, name in enumerate(tqdm(names, desc="steadiness")):
         generator = torch.Generator().manual_seed(index)
         image = read_image(folder / name)[0]
-        for images, rows, summary in (
-            (numbers.disturbed(image, 8, generator), still, numbers.spread_numbers),
-            (numbers.moving(seen[name], seen[name].read(fit), fit.head, 12, generator), moving, numbers.jitter_numbers),
-        ):
-            found = [numbers.look(landmarker, picture) for picture in images]
-            crop = None
-            if rows is moving and found[0] is not None:
-                crop = numbers.crop_square(found[0].landmarks, images[0].shape[-2:])  # a tracked crop is smooth: here it stands still
-            looks = [Seen.of(picture, face, crop) for picture, face in zip(images, found, strict=True) if face is not None]
-            if len(looks) < 4:
-                continue
-            for reader, module in readers.items():
-                rows[reader].append(summary(FaceAttributes.cat([one.read(module) for one in looks])))
+        looks = [(p, numbers.look(landmarker, p)) for p in numbers.disturbed(image, 8, generator)]
+        shown = [Seen.of(picture, face) for picture, face in looks if face is not None]
+        video, truth = numbers.moving(seen[name], seen[name].read(fit), fit.head, 12, generator)
+        frames = [(k, numbers.look(landmarker, picture)) for k, picture in enumerate(video)]
+        kept = [(k, face) for k, face in frames if face is not None]
+        if len(shown) < 4 or len(kept) < len(video):
+            continue
+        side = video[0].shape[-1]
+        whole = FaceCrop(0, 0, side, side, side, side)  # a tracked crop moves smoothly: here it stands still
+        for reader, module in readers.items():
+            still[reader].append(numbers.spread_numbers(FaceAttributes.cat([one.read(module) for one in shown])))
+            found = FaceAttributes.cat([Seen.of(video[k], face, whole).read(module) for k, face in kept])
+            moving[reader].append(numbers.jitter_numbers(found, truth))
     result: Rows = {}
-    for what, rows in (("disturbed pictures, standard deviation", still), ("smooth motion, second difference", moving)):
+    for what, rows in (("disturbed pictures, standard deviation", still), ("smooth motion, second difference of the error", moving)):
         for reader, values in rows.items():
             means = numbers.means(values)
             _put(result, reader, f"{what}: angles, degrees", means["angles"])
@@ -216,7 +217,7 @@ def main() -> None:
     torch.set_num_threads(1)
     head, landmarker = HeadModel.load(), FaceLandmarker.load()
     readers: dict[str, Reader] = {"fit": landmark_fit(head)}
-    if (asset_path(BUNDLED).parent / BUNDLED).is_file():
+    if (asset_path("open_head.safetensors").parent / BUNDLED).is_file():
         readers["network"] = EncoderFit.load(head)
     for pair in arguments.network:
         name, _, path = pair.partition("=")

@@ -248,8 +248,12 @@ def test_numbers_of_the_comparison(head):
     frames = FaceAttributes.cat([faces[0]] * 6)
     pose = frames.pose.clone()
     pose[:, 1, 1] = torch.arange(6) * math.radians(2)
-    steady = jitter_numbers(replace(frames, pose=pose))
-    assert steady["angles"] < 1e-3  # an even turn does not tremble
+    moving = replace(frames, pose=pose)
+    assert jitter_numbers(moving, frames)["angles"] < 1e-3  # an even turn does not tremble
+    shaken = pose.clone()
+    shaken[::2, 1, 1] += math.radians(0.5)
+    trembling = jitter_numbers(replace(frames, pose=shaken), moving)
+    assert trembling["angles"] == pytest.approx(1.0 / 3**0.5, rel=0.01)  # +-1 degree in one of three angles
     assert spread_numbers(frames)["shading"] == 0
     # skin that leaks into the light by a fifth of what the light itself does
     light = torch.zeros(6, 5, 9, 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -65,3 +66,15 @@ def test_a_model_without_slots_says_so(pack: Pack, tmp_path: Path) -> None:
     assert pack.run("DiffFAERenderFace", **bundle, attributes=own)[1].mean() > 0.1
     with pytest.raises(pack.library("errors").ConfigError, match="toy was trained with another encoder of the source"):
         pack.run("DiffFAEEncodeSlots", **bundle, image=picture)
+
+
+def test_the_estimator_network_is_a_choice_of_the_open_heads_models_alone(pack: Pack) -> None:
+    picture, _, crop = pack.run("DiffFAECropFace", image=portrait("source.png"))
+    (fit,) = pack.run("DiffFAEEstimateAttributes", image=picture, crop=crop)
+    (network,) = pack.run("DiffFAEEstimateAttributes", image=picture, crop=crop, estimator="network")
+    assert not torch.equal(network.pose, fit.pose)
+    assert (network.pose - fit.pose).abs().max() < 0.07  # 4 degrees
+    assert (network.expression - fit.expression).abs().mean() < 0.03
+    bundle = dataclasses.replace(pack.bundle, parts={name: part for name, part in pack.bundle.parts.items() if name != "network"})
+    with pytest.raises(Exception, match="has a head model of its own"):
+        pack.run("DiffFAEEstimateAttributes", difffae=bundle, image=picture, crop=crop, estimator="network")
