@@ -83,7 +83,7 @@ def test_a_discriminator_learns_in_two_processes_as_in_one(tmp_path: Path) -> No
     (tmp_path / "shards").mkdir()
     images = torch.randint(0, 256, (8, 3, 64, 64), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     write_shard(tmp_path / "shards" / "0.safetensors", {"images": images})
-    rival = {"adversarial_weight": 0.2, "adversarial_adaptive": False, "discriminator_width": 4, "discriminator_layers": 2}
+    rival = {"adversarial_weight": 0.2, "discriminator_width": 4, "discriminator_layers": 2}
     options = AutoencoderTraining(
         shards=str(tmp_path / "shards"), crop=32, batch=4, warmup=1, steps=4, log_every=1, autocast=False, adversarial_warmup=0, **rival
     )

@@ -1,14 +1,15 @@
 """Stage 1: train a first stage on portraits (paper 5.4: a first stage trained on faces beats a generic one).
 
 Loss on images x in -1..1, with x' the reconstruction and L a Laplacian:
-    |x - x'|_1 + w_edge * |L x - L x'|_1 + w_sharp * | rms(Lx) - rms(Lx') | per patch of 7x7
+    |x - x'|_1 + w_edge * |L x - L x'|_1 + w_sharp * | rms(Ly) - rms(Ly') | per patch of 7x7, y the luminance
         + w_structure * (1 - 2 <Lx, Lx'> / (|Lx|^2 + |Lx'|^2)) per patch of 7x7, at two scales
         + w_grid * |what of x - x' repeats from latent cell to latent cell|_1
         + w_perceptual * features' distance + w_adversarial * (-D(x')) + w_kl * KL, or w_codebook * the codebook's loss
 The third term asks for as much high-frequency energy as the photograph has, wherever it is: an L1 loss alone settles for blur where
-texture cannot be predicted. The fourth, SSIM's contrast and structure of the edges, is best at the photograph's energy however little of
-the detail is predicted, but pays only for detail that agrees with it: edges become crisp, nothing is invented. The fifth is against the
-decoder's cheapest texture, a grid of its pixel shuffles' period, which a young discriminator believes. The perceptual and adversarial
+texture cannot be predicted. (Asked of each colour, it makes coloured specks.) The fourth, SSIM's contrast and structure of the edges, is
+best at the photograph's energy however little of the detail is predicted, but pays only for detail that agrees with it: edges become
+crisp, nothing is invented. The fifth is against the decoder's cheapest texture, a grid of its pixel shuffles' period, which a young
+discriminator believes. The perceptual and adversarial
 terms are latent diffusion's (Rombach et al. 2022, appendix G); a weight of 0 leaves a term out.
 """
 
@@ -61,7 +62,8 @@ class AutoencoderTraining(LoopOptions):
     # are no encoder's, and the decoder must not take their errors for texture
     perceptual_weight: float = 0.0
     adversarial_weight: float = 0.0
-    adversarial_adaptive: bool = True  # times the ratio of the other terms' gradient to the adversarial one's
+    adversarial_adaptive: bool = False  # times the ratio of the other terms' gradient to the adversarial one's; that ratio grows when the
+    # discriminator is fooled, and may then drive a small decoder away
     adversarial_start: int = 0  # step from which the discriminator learns
     adversarial_warmup: int = 200  # steps after it over which the weight rises from 0
     discriminator_width: int = 32
@@ -90,6 +92,7 @@ class AutoencoderTraining(LoopOptions):
             edge_weight=0.0,
             kl_weight=1e-6 / (3 * 256 * 256),  # theirs is against the sum over the pixels
             perceptual_weight=0.1,
+            adversarial_adaptive=True,
             adversarial_weight=0.5 if variational else 0.6,
             adversarial_start=50_000 if variational else 0,
             discriminator_width=64,
@@ -116,6 +119,11 @@ def repeated(error: Tensor, factor: int, cells: int = 5) -> Tensor:
     phases = F.avg_pool2d(F.pixel_unshuffle(error, factor), cells, 1)
     colours = phases.unflatten(1, (3, -1))
     return (colours - colours.mean(dim=2, keepdim=True)).flatten(1, 2)
+
+
+def luminance(x: Tensor) -> Tensor:
+    """(B,3,H,W) RGB -> (B,1,H,W), Rec. 601."""
+    return (x * x.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(dim=1, keepdim=True)
 
 
 @dataclass(frozen=True)
@@ -153,7 +161,7 @@ def autoencoder_loss(
     target = images * 2 - 1
     output = decode_latents(model, latents, options.gradient_checkpointing)
     edges_out, edges_in = laplacian(output), laplacian(target)
-    energy_out, energy_in = (F.avg_pool2d(edges.square(), 7, 3).add(1e-4).sqrt() for edges in (edges_out, edges_in))
+    energy_out, energy_in = (F.avg_pool2d(luminance(edges).square(), 7, 3).add(1e-4).sqrt() for edges in (edges_out, edges_in))
     parts |= {
         "pixel": (output - target).abs().mean(),
         "edge": (edges_out - edges_in).abs().mean(),
