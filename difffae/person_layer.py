@@ -17,7 +17,7 @@ from .fields import dilate, erode, gather, gaussian_blur, nearest_inside
 from .filling import INNER, inside_of_mouth, pull_push
 from .hair_volume import hair_weight, has_scalp
 from .head import LABELS, HeadModel
-from .render import Raster, interpolate
+from .render import Raster, interpolate, sh_shading
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,11 @@ def guess_person(
     mirrored = motion.sample(hair) * scalp
     sure = (2 * known - 1).clamp_min(0)  # a little of a wrong colour would fill a whole hole
     continued = pull_push(moved, (sure * scalp).maximum(0.3 * mirrored))
-    guess = torch.lerp(pull_push(moved, sure * (1 - scalp)), continued, scalp)
+    # skin goes on in its own colour, under the light that falls on the hidden place
+    shading = interpolate(motion.target, head.faces, sh_shading(motion.normals, target.light).clamp_min(o.shading_floor))
+    shading = torch.where(motion.target.face[:, None] >= 0, shading, torch.ones_like(shading))
+    skin = (pull_push(moved / shading, sure * (1 - scalp)) * shading).clamp(0, 1)
+    guess = torch.lerp(skin, continued, scalp)
     inner, where = inside_of_mouth(head, target, motion.target, motion.normals)
     # thin gaps between lips and teeth are errors of the fit
     hole = where * (1 - known)

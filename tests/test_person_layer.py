@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from people import person
+from people import directional, person
 
 from difffae.carry import carry
 from difffae.fields import dilate, erode, pixel_grid
@@ -14,7 +14,7 @@ from difffae.filling import pull_push
 from difffae.hair_volume import hair_offsets, hair_weight, middle_of_skull, motion_around
 from difffae.head import LABELS, HeadModel
 from difffae.person_layer import Layers
-from difffae.render import project, rasterize, render
+from difffae.render import project, rasterize, render, sh_shading
 
 SIZE = 192
 HAIR, SKIN, WALL = torch.tensor([0.25, 0.15, 0.1]), torch.tensor([0.8, 0.6, 0.5]), torch.tensor([0.3, 0.5, 0.7])
@@ -151,3 +151,21 @@ def test_motion_around_is_zero_where_nothing_moves_and_a_shift_for_a_shift(head:
     assert torch.allclose(shifted, -shift.view(1, 2, 1, 1).expand_as(shifted), atol=1e-4)
     assert holds.min() == 0
     assert holds.max() == 1
+
+
+def test_hidden_skin_is_lit_by_the_light_that_falls_on_it(head: HeadModel):
+    light = directional(0.45, 0.0, 0.1)  # from the side of the cheek that is in view
+    face = person(head, 3, yaw=-25, light=light)
+    target = replace(face, pose=person(head, 3, yaw=25).pose)
+    lit = []
+    for one in (face, target):
+        drawn = render(head, one, SIZE)
+        shading = sh_shading(drawn.normals.permute(0, 2, 3, 1), light).permute(0, 3, 1, 2).clamp(0.1, 1.1)
+        lit.append((drawn.mask, (0.8 * SKIN[None, :, None, None] * shading).clamp(0, 1)))
+    (covered, image), (_, truth) = lit
+    image = torch.where(covered > 0, image, WALL[None, :, None, None])
+    moved = carry(image, face, target, head, layers=Layers(covered, covered, torch.zeros_like(covered), torch.zeros_like(covered)))
+    cheeks = head.part_mask(render(head, target, SIZE).raster, "face")[:, None]
+    hidden = (cheeks & (moved.validity < 0.15)).expand(-1, 3, -1, -1)
+    assert hidden.sum() > 300
+    assert (moved.image - truth)[hidden].abs().mean() < 0.06
