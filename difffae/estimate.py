@@ -54,7 +54,15 @@ class FitOptions:
     detail_sigma: float = 0.3  # ... and must not explain light away
     pixel_sigma: float = 0.05
     outlier_sigma: float = 0.15  # errors of the pixels' mean colour beyond this lose weight
+    ears: bool = True  # whether they count as skin: hair often covers them
+    edge: float = 0.4  # normals whose z is below this count less
+    core: float = 0.0  # power of the normals' z in the first round's weights: what looks ahead says first what the skin is like
     pixel_count: float = 20.0  # effective number of independent skin pixels
+
+    @classmethod
+    def wary_of_hair(cls) -> FitOptions:
+        """For hair that hangs over the face: bright hair beside dark skin is else taken for light from the side."""
+        return cls(ears=False, edge=0.8, core=6.0)
 
 
 def inter_ocular(landmarks: Tensor) -> Tensor:
@@ -223,8 +231,8 @@ class LandmarkFit(nn.Module):
         raster = rasterize(project(vertices, face.camera), head.faces, size, size)
         normals = F.normalize(interpolate(raster, head.faces, normals_v), dim=1)
         mean, basis = head.albedo_samples(raster)  # (B,3,h,w), (B,A,3,h,w)
-        skin = head.skin_mask(raster)[:, None].to(images.dtype)  # (B,1,h,w)
-        weight = skin * (normals[:, 2:3] / 0.4).clamp(0, 1)
+        skin = (head.skin_mask(raster) if o.ears else head.part_mask(raster, "face"))[:, None].to(images.dtype)  # (B,1,h,w)
+        weight = skin * (normals[:, 2:3] / o.edge).clamp(0, 1)
         if known is not None:
             weight = weight * F.interpolate(known, (size, size), mode="area")
         # pixels as rows
@@ -245,7 +253,7 @@ class LandmarkFit(nn.Module):
         tint[0] = o.ambient_sigma / k0
         tint_prior = torch.diag(1 / tint**2)
         alpha = torch.zeros(b, basis.shape[-1], device=images.device)
-        robust = torch.ones_like(weight)
+        robust = normals[:, 2:3].flatten(2).transpose(1, 2).clamp(0, 1) ** o.core
         spread = torch.full((basis.shape[-1],), o.detail_sigma, device=images.device)
         spread[: o.tone_count] = o.albedo_sigma
         albedo_prior = torch.diag(1 / spread**2)

@@ -114,7 +114,8 @@ def synthetic(readers: dict[str, Reader], landmarker: FaceLandmarker, folder: Pa
     pictures, faces = [], []
     head = next(iter(readers.values())).head
     for path in sorted(folder.glob("*.safetensors")):
-        data = {name: value.flatten(0, 1) for name, value in load_file(str(path)).items()}
+        loaded = load_file(str(path))
+        data = {name: loaded[name].flatten(0, 1) for name in ("images", *FIELDS)}
         pictures.append(data["images"])
         faces.append(attributes_of({name: data[name] for name in FIELDS}, head))
     return _exact(readers, landmarker, torch.cat(pictures), FaceAttributes.cat(faces))[0]

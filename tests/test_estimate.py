@@ -15,7 +15,7 @@ from people import directional, person, true_landmarks, true_scores
 from difffae.checkpoint import asset_path
 from difffae.crop import crop_square, extract
 from difffae.errors import ConfigError, HeadModelMismatchError
-from difffae.estimate import LandmarkFit, inter_ocular
+from difffae.estimate import FitOptions, LandmarkFit, inter_ocular
 from difffae.evaluation.measures import psnr
 from difffae.head import HeadModel
 from difffae.images import read_image
@@ -158,6 +158,25 @@ def test_dark_skin_is_not_dim_light(head, fit):
     slopes = [code.light[0, 1:4].mean(-1) / code.light[0, 0].mean() for code in (dark, fair)]
     assert torch.allclose(slopes[0], slopes[1], atol=0.08)
     assert fair.albedo[0, 0] - dark.albedo[0, 0] > 1.2
+
+
+def test_bright_hair_beside_dark_skin_fools_the_wary_options_less(head, fit):
+    face = person(head, 6, light=directional(0.0, 0.1, 0.2), expression=0.0)
+    albedo = torch.zeros_like(face.albedo)
+    albedo[:, 0] = -1.2
+    face = replace(face, albedo=albedo)
+    drawn = render(head, face, SIZE)
+    clean = drawn.image.clamp(0, 1)
+    hairy = torch.where(drawn.normals[:, :1] < -0.8, torch.full_like(clean, 0.8), clean)
+    wary = LandmarkFit(head, FitOptions.wary_of_hair())
+    skin = head.skin_mask(drawn.raster) & (drawn.normals[:, 2] > 0.3)
+    normals = drawn.normals.permute(0, 2, 3, 1)
+    fooled = []
+    for estimator in (fit, wary):
+        ours, other = (sh_shading(normals, estimator.fit_light(image, face).light)[skin] for image in (clean, hairy))
+        fooled.append((other - ours).abs().mean())
+    assert fooled[0] > 0.1
+    assert fooled[1] < 0.6 * fooled[0], fooled
 
 
 def test_unknown_pixels_do_not_count(head, fit):
