@@ -35,6 +35,17 @@ def composite(drawn: Tensor, carried: Tensor, validity: Tensor, low: float = 0.0
     return drawn + composite_weight(drawn, carried, validity, low, tolerance) * (carried - drawn)
 
 
+def keep_grey(edited: Tensor, source: Tensor, limit: float = 0.01) -> Tensor:
+    """A grey photograph stays grey: edited (B,3,H,W) without its colours where source (B or 1,3,H',W') has none.
+
+    limit: mean difference of a grey picture's channels, in 0..1 (JPEG leaves a little).
+    """
+    colour = (source.amax(1) - source.amin(1)).flatten(1).mean(1)[:, None, None, None]
+    grey = (edited * edited.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)
+    without = edited.amax(1, keepdim=True) == edited.amin(1, keepdim=True)  # bit for bit what it was
+    return torch.where((colour < limit) & ~without, grey, edited)
+
+
 def moved_detail(square: Tensor, flow: Tensor, ratio: Tensor, front: Tensor, weight: Tensor) -> Tensor:
     """The photograph's detail that a crop of C pixels cannot hold, moved and relit like the crop: (B,3,N,N).
 

@@ -19,7 +19,7 @@ from .adjust import Adjustments, adjust
 from .attributes import FaceAttributes, compose
 from .carry import Carried, carry, nothing_carried
 from .checkpoint import asset_path
-from .compositing import composite, composite_weight, native_detail
+from .compositing import composite, composite_weight, keep_grey, native_detail
 from .conditions import Conditions
 from .crop import FaceCrop, crop_square, extract, paste
 from .errors import ConfigError, FaceChoiceError, NoFaceError
@@ -329,8 +329,10 @@ class DiffFAE:
         size = portrait.picture.shape[-1]
         image = portrait.image
         if edited is not portrait.picture:
+            edited = keep_grey(edited, image[None])
             detail = native_detail(image[None], portrait.crop, carried.flow, carried.ratio, carried.front, weight)
-            image = paste(image[None], edited, portrait.picture, portrait.crop, detail=[detail])[0]
+            image = paste(image[None], edited, portrait.picture, portrait.crop, detail=[detail])
+            image = keep_grey(image, portrait.image[None])[0]
         if masks is not None:
             masks = F.interpolate(masks, (size, size), mode="bilinear", align_corners=False)
         return EditResult(image, edited, shown.image, masks, wanted, carried.image, carried.validity)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..difffae.compositing import composite_weight, native_detail
+from ..difffae.compositing import composite_weight, keep_grey, native_detail
 from ..difffae.crop import extract, paste
 from .bundle import each_chunk
 from .frames import common_batch, frames, from_mask, to_image, to_pictures
@@ -51,7 +51,7 @@ def paste_frames(
         if carry is not None:
             shown = zip(squares[part], *(values[part].split(1) for values in (flow, ratio, front, weight)), strict=True)
             detail = [native_detail(whole if len(whole) == 1 else whole[i : i + 1], *one) for i, one in enumerate(shown)]
-        results.append(paste(whole, drawn[part], before[part], squares[part], cut, feather, detail))
+        results.append(keep_grey(paste(whole, drawn[part], before[part], squares[part], cut, feather, detail), whole))
     result = to_image(torch.cat(results))
     if original.shape[-1] == 4:
         result = torch.cat([result, frames(original[..., 3:], batch).to(result)], dim=-1)

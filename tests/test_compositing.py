@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from difffae import Adjustments, DiffFAE
-from difffae.compositing import composite, composite_weight, moved_detail, native_detail
+from difffae.compositing import composite, composite_weight, keep_grey, moved_detail, native_detail
 from difffae.crop import FaceCrop, extract, paste
 from difffae.evaluation.measures import laplacian_variance
 
@@ -84,3 +84,15 @@ def test_edit_of_a_large_photograph_stays_sharp(model: DiffFAE) -> None:
     face = (slice(None), slice(y - reach, y + reach), slice(x - reach, x + reach))
     ratio = laplacian_variance(result.image[face][None]) / laplacian_variance(large[face][None])
     assert 0.6 < float(ratio) < 1.3  # 0.13 with the crop's own pixels alone
+
+
+def test_a_grey_photograph_stays_grey_and_a_coloured_one_is_not_touched():
+    generator = torch.Generator().manual_seed(2)
+    edited = torch.rand(2, 3, 20, 30, generator=generator)
+    grey = torch.rand(1, 1, 16, 16, generator=generator).expand(1, 3, 16, 16)
+    coloured = grey * torch.tensor([1.0, 0.9, 0.8])[None, :, None, None]
+    kept = keep_grey(edited, torch.cat([grey, coloured]))
+    assert torch.equal(kept[1], edited[1])
+    assert torch.equal(kept[0, 0], kept[0, 2])
+    assert torch.equal(keep_grey(grey, grey), grey)
+    assert torch.allclose(kept[0, 0], 0.299 * edited[0, 0] + 0.587 * edited[0, 1] + 0.114 * edited[0, 2], atol=1e-6)
