@@ -28,12 +28,13 @@ LID = 0.0024  # metres of the eyeball along the lids that lie in their shade
 
 @dataclass(frozen=True)
 class Paints:
-    """albedo (3,H,W); covered (H,W) share of the head's skin that hair covers; cloth (H,W) share of garments and hats; frame (H,W) bool,
-    the frame of the glasses."""
+    """albedo (3,H,W); covered (H,W) share of the head's skin that hair covers; cloth (H,W) share of garments and hats; hat (H,W) bool, hats
+    alone; frame (H,W) bool, the frame of the glasses."""
 
     albedo: Tensor
     covered: Tensor
     cloth: Tensor
+    hat: Tensor
     frame: Tensor
 
 
@@ -94,7 +95,7 @@ class Surface:
         if person.top in PAINTED:
             low = self.part("neck", "shoulders")
             cloth[low] = paint.garment(person.top, self.place[:, low].T)
-        frame = torch.zeros(side, side, dtype=torch.bool)
+        hat, frame = torch.zeros(2, side, side, dtype=torch.bool)
         for k, name in enumerate(self.solids):
             here = self.inside & (self.owner == k + 1)
             albedo[:, here] = scene.solid_colour(name, self._worn[:, here].T, self.place[:, here].T).T
@@ -102,7 +103,9 @@ class Surface:
                 frame = here
             else:
                 cloth[here] = 1
-        return Paints(albedo, covered, cloth, frame)
+            if name == "hat":
+                hat = here
+        return Paints(albedo, covered, cloth, hat, frame)
 
     def lit(self, paints: Paints, rig: Rig) -> Tensor:
         """(3,H,W) under the scene's light, of which `rig` tells what can be in shadow."""

@@ -36,7 +36,7 @@ OVERSAMPLING = 2
 
 @dataclass(frozen=True)
 class Synthetic:
-    """image (B,3,H,W) 0..1; labels (B,H,W) uint8: 0 face (all bare skin, beards and glasses), 1 hair, 2 clothes and hats, 3 background;
+    """image (B,3,H,W) 0..1; labels (B,H,W) uint8: 0 face (all bare skin, beards and glasses), 1 hair and hats, 2 clothes, 3 background;
     shares (B,4,H,W) how much of each pixel they take, summing to 1; depth (B,1,H,W) of the head, clothes and hair (z of `project`, smaller
     is nearer, 1 at the background); normals (B,3,H,W) world normals of head and clothes, zero elsewhere; attributes."""
 
@@ -158,7 +158,9 @@ class SyntheticPeople:
         picture = surface.lit(paints, rig)
         skin, worn, depth = surface.skin, paints.cloth, surface.depth
         bald = paints.covered <= 0.5
-        shares = torch.stack([skin * bald * (1 - worn) + paints.frame, skin * ~bald * (1 - worn), worn * surface.inside])
+        # a hat goes where the hair goes: it turns with the head, and masks of real portraits count it so
+        hair, clothes = skin * ~bald * (1 - worn) + paints.hat, worn * surface.inside * ~paints.hat
+        shares = torch.stack([skin * bald * (1 - worn) + paints.frame, hair, clothes])
 
         # transparent parts in front; each says how much of a pixel it takes
         layers: list[Layer] = strip_layers(scene, depth, side)
