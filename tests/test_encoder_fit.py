@@ -13,16 +13,18 @@ from safetensors.torch import load_file
 from training_files import COMMON
 
 from difffae.attributes import FaceAttributes
-from difffae.checkpoint import load_checkpoint
+from difffae.checkpoint import asset_path, load_checkpoint
 from difffae.cli.configs import build, read_configs
 from difffae.encoder_fit import Encoder, EncoderConfig, EncoderFit
 from difffae.errors import ConfigError, HeadModelMismatchError
-from difffae.estimate import LandmarkFit
+from difffae.estimate import LandmarkFit, inter_ocular
 from difffae.estimators import load_estimator
 from difffae.evaluation.estimators import exact_numbers, jitter_numbers, spread_numbers, tone_numbers
 from difffae.head import HeadModel
+from difffae.images import read_image
 from difffae.landmarks import FaceLandmarker
 from difffae.mirror import mirror
+from difffae.pipeline import DiffFAE
 from difffae.render import render, sh_shading
 from difffae.rotations import axis_angle_to_matrix, from_yaw_pitch_roll, to_yaw_pitch_roll
 from difffae.training.code_augmentation import Sample, flipped, moved, recoloured, turned_light
@@ -260,3 +262,17 @@ def test_numbers_of_the_comparison(head):
     light[:, :, 1] = torch.arange(5.0)[None, :, None] / torch.arange(5.0).std(unbiased=False)
     light[:, :, 1] += 0.2 * torch.arange(6.0)[:, None, None] / torch.arange(6.0).std(unbiased=False)
     assert tone_numbers(light)["ratio"] == pytest.approx(0.2, rel=1e-3)
+
+
+def test_the_shipped_network_reads_the_shipped_portraits_as_the_fit_does():
+    model = DiffFAE.from_pretrained(estimator="network")
+    assert isinstance(model.estimator, EncoderFit)
+    fit = load_estimator(kind="fit")
+    for name in ("source.png", "query.png"):
+        portrait = model.analyse(read_image(asset_path(name))[0])
+        seen = (portrait.picture, portrait.landmarks, portrait.blendshapes, portrait.known)
+        found, wanted = portrait.attributes, fit(*seen)
+        error = model.estimator.landmarks(found, SIDE) - portrait.landmarks[..., :2]
+        assert error.norm(dim=-1).mean() / inter_ocular(portrait.landmarks) < 0.025
+        assert (to_yaw_pitch_roll(found.pose[:, 1]) - to_yaw_pitch_roll(wanted.pose[:, 1])).abs().max() < 4
+        assert (found.expression - wanted.expression).abs().mean() < 0.03
