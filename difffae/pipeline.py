@@ -202,14 +202,14 @@ class DiffFAE:
         sampler: str = "dpmpp_2m",
         seed: int = 0,
         preview: bool = False,
-        start_strength: float = 1.0,
+        start_strength: float | None = None,
         progress: Progress | None = None,
     ) -> EditResult:
         """Give the source the attributes named in `take` of the query, or each of another picture, or by numbers.
 
         Taking nothing returns the source bit for bit. preview stops after the carried photograph, without diffusion. With a
         start_strength below 1 the sampler starts from the carried photograph under that share of the noise schedule, and does only
-        that share of the steps.
+        that share of the steps; None is the model's own (ScheduleConfig.start).
         """
         if preview and not self.model.denoiser.config.carry:
             raise ConfigError(f"preview: model '{self.model.name}' carries no photograph; leave preview out")
@@ -237,7 +237,9 @@ class DiffFAE:
             edited = carried.image
         else:
             conditions = self._conditions(portrait, tokens, shown, carried.image, carried.validity)
-            drawn = self._draw(conditions, steps, sampler, seed, progress, carried.image, start_strength)
+            begin = carried.image if self.model.denoiser.config.carry else None
+            share = self.model.schedule.start if start_strength is None else start_strength
+            drawn = self._draw(conditions, steps, sampler, seed, progress, begin, share)
             weight = composite_weight(drawn, carried.image, carried.validity)
             edited = torch.lerp(drawn, carried.image, weight)
         return self._result(portrait, edited, shown, masks, wanted, carried, weight)

@@ -34,11 +34,14 @@ class ScheduleConfig:
     prediction_type: str = "epsilon"
     zero_terminal_snr: bool = False
     finish: float = 0.0  # share of the schedule that a sampler does in one last step; see sampling.sample
+    start: float = 1.0  # share of the schedule that an edit with carry goes through from the carried photograph; 1 is from noise alone
     spacing: str = "leading"  # LDM's steps 1, 51, ..., 951 for 20 steps; "trailing" ends at 999
 
     def __post_init__(self) -> None:
         if not 0 <= self.finish <= 1:
             raise ConfigError(f"schedule: finish {self.finish} is outside 0..1")
+        if not 0 < self.start <= 1:
+            raise ConfigError(f"schedule: start {self.start} is outside 0..1 or 0")
         if self.prediction_type not in PREDICTIONS:
             raise ConfigError(f"schedule: unknown prediction type '{self.prediction_type}'; choose from {', '.join(PREDICTIONS)}")
         if self.zero_terminal_snr and self.prediction_type == "epsilon":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from workflow_chains import EDIT_DENOISE
 from workflow_graph import AMBER, GREEN, RED, Graph
 
 
@@ -61,7 +62,7 @@ def _paint(graph: Graph, **given: Any):
     sampler = graph.node(
         "DiffFAESampler",
         **{"model": given["model"], "vae": given["vae"], "positive": told["positive"], "latent": told["latent"]},
-        **{"seed": given["seed"], "steps": given["steps"]},
+        **{"seed": given["seed"], "steps": given["steps"], "denoise": EDIT_DENOISE},
     )
     pasted = graph.node(
         "DiffFAEPasteBack", original=given["original"], edited=sampler["image"], crop=given["crop_info"], carry=carry["carry"]

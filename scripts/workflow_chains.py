@@ -7,6 +7,9 @@ from typing import Any
 
 from workflow_graph import Graph, Node, Out
 
+# what nobody saw is repaired, and the rest of the carried photograph stays; a swap needs 1
+EDIT_DENOISE = 0.2
+
 
 @dataclass
 class Face:
@@ -63,9 +66,8 @@ class Chains:
 
     def paint(self, face: Face, told: Node, carry: Node, **settings: Any) -> tuple[Node, Node]:
         """Sampler and paste back."""
-        sampler = self.graph.node(
-            "DiffFAESampler", model=self.model, vae=self.vae, positive=told["positive"], latent=told["latent"], **settings
-        )
+        told_all = {"model": self.model, "vae": self.vae, "positive": told["positive"], "latent": told["latent"]}
+        sampler = self.graph.node("DiffFAESampler", **told_all, **{"denoise": EDIT_DENOISE} | settings)
         return sampler, self.paste(face, sampler["image"], carry)
 
     def paste(self, face: Face, edited: Out, carry: Node) -> Node:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from workflow_chains import Chains
+from workflow_chains import EDIT_DENOISE, Chains
 from workflow_graph import AMBER, BLUE, GREEN, GREY, RED, VIOLET, Graph, Node, Picture, Workflow
 
 NOTES = Path(__file__).parent / "workflow_notes"  # Markdown; {limits} and {own_picture} stand for the sentences of those files
@@ -117,7 +117,7 @@ def swap_hair_clothes_background(graph: Graph) -> Picture:
         swaps.append(graph.node("DiffFAESwapSlots", slots=slots, reference=tokens[region][1]["slots"], **wanted, title=f"Swap {region}"))
         slots = swaps[-1]["slots"]
     render, carry, told = chains.condition(face, face.attributes, slots)
-    sampler, pasted = chains.paint(face, told, carry, cfg=2.0, negative=told["negative"])
+    sampler, pasted = chains.paint(face, told, carry, cfg=2.0, negative=told["negative"], denoise=1.0)
     report = chains.report(face, pasted["image"])
     save = chains.save(pasted["image"], "DiffFAE/swap", face.attributes, report[0])
     closer = chains.closer(face, pasted)
@@ -155,7 +155,7 @@ def swap_and_edit(graph: Graph) -> Picture:
     )
     target = adjust["attributes"]
     render, carry, told = chains.condition(face, target, swap["slots"])
-    sampler, pasted = chains.paint(face, told, carry)
+    sampler, pasted = chains.paint(face, told, carry, denoise=1.0)
     report = chains.report(face, pasted["image"])
     save = chains.save(pasted["crop"], "DiffFAE/swap_and_edit", target, report[0])
     before = graph.node("PreviewImage", images=face.crop["crop"], title="Before")
@@ -179,7 +179,7 @@ def native_ksampler(graph: Graph) -> Picture:
         "DiffFAEComposeAttributes", source=face.attributes, **dict.fromkeys(("pose", "expression", "light"), wanted["attributes"])
     )
     render, carry, told = chains.condition(face, compose["attributes"])
-    settings = {"steps": 10, "cfg": 1.0, "sampler_name": "dpmpp_2m", "scheduler": "normal", "denoise": 1.0}
+    settings = {"steps": 10, "cfg": 1.0, "sampler_name": "dpmpp_2m", "scheduler": "normal", "denoise": EDIT_DENOISE}
     guides = {"model": chains.model, "positive": told["positive"], "negative": told["negative"]}
 
     sampler = node("KSampler", **guides, **settings, latent_image=told["latent"])
@@ -191,7 +191,7 @@ def native_ksampler(graph: Graph) -> Picture:
         node("RandomNoise", noise_seed=0),
         node("BasicGuider", model=chains.model, conditioning=told["positive"]),
         node("KSamplerSelect", sampler_name="dpmpp_2m"),
-        node("BasicScheduler", model=chains.model, scheduler="normal", steps=10, denoise=1.0),
+        node("BasicScheduler", model=chains.model, scheduler="normal", steps=10, denoise=EDIT_DENOISE),
     ]
     custom = node(
         "SamplerCustomAdvanced",

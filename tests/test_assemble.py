@@ -178,12 +178,12 @@ def check_edits(folder: Path, file: Path, name: str, built: EditModel) -> None:
 def test_from_training_to_a_table(work: Path, capfd: pytest.CaptureFixture[str]) -> None:
     file = work / "toy.safetensors"
     files = ["--first-stage", work / "first.safetensors", "--denoiser", work / "denoiser/last.pt", "--labels", work / "labelled"]
-    run("assemble", *files, "--name", "toy", "--finish", 0.1, "--precision", "full", *ABOUT, "--output", file)
+    run("assemble", *files, "--name", "toy", "--finish", 0.1, "--start", 0.5, "--precision", "full", *ABOUT, "--output", file)
     assert "order of the slots" in capfd.readouterr().err
     config, weights, first = by_hand(work, "denoiser")
     model = EditModel.load(file)
     assert (model.name, model.head, model.identity) == ("toy", "open", "dlib-resnet-v1")
-    assert model.schedule == replace(TOY.schedule, finish=0.1)
+    assert model.schedule == replace(TOY.schedule, finish=0.1, start=0.5)
     # the slots are those that were trained together with the denoiser, not the ones that they started from
     trained, start = model.slots.state_dict(), read_slots(work / "slots/last.pt").state_dict()
     for key, value in part(weights, "slots").items():

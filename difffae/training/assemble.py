@@ -88,6 +88,7 @@ def assemble(
     head: str = DEFAULT_HEAD,
     identity: str = DEFAULT_IDENTITY,
     finish: float | None = None,
+    start: float | None = None,
     order: Sequence[str] = (),
     labels: Path | None = None,
     raw: Collection[str] = (),
@@ -95,7 +96,7 @@ def assemble(
     """A whole model from trained parts; each file as `parts` reads it.
 
     slots: None takes the encoder that was trained together with the denoiser, from its file. head, identity: the names, or the files, of
-    the head model and the identity network that made the training's renders and tokens. finish: of the schedule (ScheduleConfig), None
+    the head model and the identity network that made the training's renders and tokens. finish, start: of the schedule (ScheduleConfig), None
     leaves the training's. order: region of every slot, or labels: a folder of labelled shards to measure it on; with neither it is the
     checkpoint's. raw: "slots", "denoiser": whose weights are not to be the averaged ones.
 
@@ -110,8 +111,9 @@ def assemble(
         raise ConfigError(f"{denoiser}: was trained with frozen slots, which it does not hold; give their checkpoint")
     if order or labels is not None:
         set_order(encoder, order, labels)
-    if finish is not None:
-        u_net.config = replace(u_net.config, schedule=replace(u_net.config.schedule, finish=finish))
+    given = {name: value for name, value in (("finish", finish), ("start", start)) if value is not None}
+    if given:
+        u_net.config = replace(u_net.config, schedule=replace(u_net.config.schedule, **given))
     identity = identity_name(identity)
     size = {IdentityNetwork.name: IdentityNetwork.dimensions, **dict.fromkeys(ARCFACE, DIMENSIONS)}.get(identity)
     if size is not None and u_net.config.adain != "none" and size != u_net.config.identity_size:
