@@ -96,8 +96,8 @@ def assemble(
     """A whole model from trained parts; each file as `parts` reads it.
 
     slots: None takes the encoder that was trained together with the denoiser, from its file. head, identity: the names, or the files, of
-    the head model and the identity network that made the training's renders and tokens. finish, start: of the schedule (ScheduleConfig), None
-    leaves the training's. order: region of every slot, or labels: a folder of labelled shards to measure it on; with neither it is the
+    the head model and the identity network that made the training's renders and tokens. finish, start: of the schedule (ScheduleConfig),
+    None leaves the training's. order: region of every slot, or labels: a folder of labelled shards to measure it on; with neither it is the
     checkpoint's. raw: "slots", "denoiser": whose weights are not to be the averaged ones.
 
     Raises ConfigError and CheckpointError for files that do not go together.
@@ -111,9 +111,9 @@ def assemble(
         raise ConfigError(f"{denoiser}: was trained with frozen slots, which it does not hold; give their checkpoint")
     if order or labels is not None:
         set_order(encoder, order, labels)
-    given = {name: value for name, value in (("finish", finish), ("start", start)) if value is not None}
-    if given:
-        u_net.config = replace(u_net.config, schedule=replace(u_net.config.schedule, **given))
+    own = u_net.config.schedule
+    own = replace(own, finish=own.finish if finish is None else finish, start=own.start if start is None else start)
+    u_net.config = replace(u_net.config, schedule=own)
     identity = identity_name(identity)
     size = {IdentityNetwork.name: IdentityNetwork.dimensions, **dict.fromkeys(ARCFACE, DIMENSIONS)}.get(identity)
     if size is not None and u_net.config.adain != "none" and size != u_net.config.identity_size:
