@@ -244,7 +244,7 @@ def test_edit_without_arguments(tmp_path: Path):
     )
     assert run.returncode == 0, run.stderr
     assert run.stdout.split() == ["out.png", "sheet.png"]
-    assert "13/13" in run.stderr  # progress: of 20 steps those down to the schedule's finish, and one to the end
+    assert "3/3" in run.stderr  # progress: of 20 steps those between the schedule's start and its finish, and one to the end
     assert files(tmp_path) == ["out.png", "sheet.png"]
     before, after = pixels(SOURCE), pixels(tmp_path / "out.png")
     assert after.shape == before.shape
@@ -299,7 +299,7 @@ def test_sampling_repeats_with_its_seed(edit: Callable[..., Run], tmp_path: Path
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         run = edit("edit", "--source", SOURCE, "--query", QUERY, "--steps", "2", "--seed", str(seed), "--output", f"{name}.png")
         assert run.status == 0
-        assert "2/2" in "".join(run.err)
+        assert "1/1" in "".join(run.err)  # of two steps the half that starts from the carried photograph
     assert np.array_equal(pixels(tmp_path / "a.png"), pixels(tmp_path / "b.png"))
     assert not np.array_equal(pixels(tmp_path / "a.png"), pixels(tmp_path / "c.png"))
 
