@@ -92,7 +92,7 @@ def listed(*options: str) -> set[str]:
 def test_the_packed_archive_holds_all_that_runs_and_nothing_else():
     dropped = listed("-c", "-i", "--exclude-from=.comfyignore")
     kept = listed() - dropped
-    shown = {"README.md", "LICENSE", "NOTICE", "CHANGELOG.md", "__init__.py", "pyproject.toml", "requirements.txt"}
+    shown = {"README.md", "LICENSE", "NOTICE", "MODEL_CARD.md", "CHANGELOG.md", "__init__.py", "pyproject.toml", "requirements.txt"}
     folders = {"difffae", "nodes", "web", "locales", "workflows", "subgraphs", "docs"}
     assert sorted(name for name in kept if "/" not in name) == sorted(shown)
     assert {name.split("/")[0] for name in kept if "/" in name} == folders
