@@ -60,10 +60,9 @@ def carry(
     b, _, h, w = image.shape
     side = max(h, w)
     source, target = source.expand(b), target.expand(b)
-    vertices_s = head(source.shape, source.expression, source.pose)
-    offsets = torch.zeros_like(vertices_s)
+    offsets = image.new_zeros(b, head.vertex_count, 3)
     if layers is not None:
-        offsets = hair_offsets(head, source, vertices_s, layers.hair)
+        offsets = hair_offsets(head, source, head(source.shape, source.expression, source.pose), layers.hair)
     vertices_s = head(source.shape, source.expression, source.pose, offsets + lid_offsets(head, source.expression))
     vertices_t = head(target.shape, target.expression, target.pose, offsets + lid_offsets(head, target.expression))
     points_s, points_t = project(vertices_s, source.camera), project(vertices_t, target.camera)
@@ -127,9 +126,9 @@ def carry(
         valid = torch.where(still, validity, valid * sampled)
     front = torch.ones_like(valid)
     if layers is not None:
-        motion = Motion(raster_s, raster_t, normals_t, offsets, flow, grid, seen)
+        origin = Motion(raster_s, raster_t, normals_t, offsets, flow, grid, seen)
         known = torch.ones_like(valid) if validity is None else validity
-        apart = separate(image, carried, valid, known, layers, motion, head, target, o)
+        apart = separate(image, carried, valid, known, layers, origin, head, target, o)
         carried = torch.where(unlit & still, image, apart.image)
         valid = torch.where(still, known, apart.validity)
         front = torch.where(still, apart.person, apart.front)

@@ -26,16 +26,18 @@ def lid_offsets(head: HeadModel, expression: Tensor) -> Tensor:
     if len(head.landmark_faces) < 468 or not bool((head.labels == LABELS.index("eyes")).any()):
         return still
     points = head.landmarks(head.template[None])[0]
-    outer = [points[list(pair)].mean(0) for pair, _ in CORNERS]
-    distance = (outer[0] - outer[1]).norm()
+    centres = [points[list(pair)].mean(0) for pair, _ in CORNERS]
+    distance = (centres[0] - centres[1]).norm()
     lids = torch.isin(head.labels, torch.tensor([LABELS.index(name) for name in ("face", "sockets")], device=head.labels.device))
-    for (pair, side), middle in zip(CORNERS, outer, strict=True):
+    for (pair, side), middle in zip(CORNERS, centres, strict=True):
         width = (points[pair[0]] - points[pair[1]]).norm()
         away = (head.template - middle) / width
         across = (1 - (away[:, 0] / 0.55).square()).clamp_min(0)
         above = away[:, 1]
         bump = across * torch.exp(-((above / REACH) ** 2)) * (away[:, 2].abs() < 1) * lids
+        lifted = 0.5 * WIDER * distance * bump * torch.tanh(20 * above)  # (V,)
         blink = f"eyeBlink{side}"
-        opened = 1 - expression[:, head.expression_names.index(blink)].clamp(0, 1) if blink in head.expression_names else 1
-        still[..., 1] += 0.5 * WIDER * distance * bump * torch.tanh(20 * above) * (opened[:, None] if isinstance(opened, Tensor) else 1)
+        if blink in head.expression_names:
+            lifted = lifted * (1 - expression[:, head.expression_names.index(blink), None].clamp(0, 1))
+        still[..., 1] += lifted
     return still

@@ -43,6 +43,7 @@ class CarryOptions:
     closing: float = 0.02  # gaps in the moved person up to this width are no view of the background
     guess_validity: float = 0.1  # of what is only continued from around
     mirrored_validity: float = 0.4  # of hair that stands in for hair behind it
+    mirrored_share: float = 0.3  # of its colour, beside the colours around
     nape_hair: float = 0.04  # that hair stands out from a neck (the crop is 2 wide) until its colour counts as hair's
     stretch: float = 0.8  # validity falls as exp(-(|gradient of displacement| / stretch)^2)
 
@@ -162,7 +163,7 @@ def guess_person(
     scalp = _scalp(motion, head, target, o)
     mirrored = motion.sample(hair) * scalp
     sure = (2 * known - 1).clamp_min(0)  # a little of a wrong colour would fill a whole hole
-    continued = pull_push(moved, (sure * scalp).maximum(0.3 * mirrored))
+    continued = pull_push(moved, (sure * scalp).maximum(o.mirrored_share * mirrored))
     # skin goes on in its own colour, under the light that falls on the hidden place
     shading = interpolate(motion.target, head.faces, sh_shading(motion.normals, target.light).clamp_min(o.shading_floor))
     shading = torch.where(motion.target.face[:, None] >= 0, shading, torch.ones_like(shading))
