@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .attributes import FaceAttributes
+from .expression_gain import stretch_expression
 from .eyelids import lid_offsets
 from .fields import gather, gaussian_blur, gradient_norm, nearest_inside, pixel_grid
 from .hair_volume import hair_offsets, has_scalp, motion_around
@@ -60,6 +61,8 @@ def carry(
     b, _, h, w = image.shape
     side = max(h, w)
     source, target = source.expand(b), target.expand(b)
+    if o.stretch_expression:
+        target = stretch_expression(source, target, head.expression_names)
     offsets = image.new_zeros(b, head.vertex_count, 3)
     if layers is not None:
         offsets = hair_offsets(head, source, head(source.shape, source.expression, source.pose), layers.hair)

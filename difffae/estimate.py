@@ -48,12 +48,13 @@ class FitOptions:
     light_rounds: int = 5
     ambient_sigma: float = 0.12  # of the light's mean, per channel
     band_sigma: float = 0.15  # of the other eight coefficients, in units of shading
-    chroma_sigma: float = 0.02  # of every channel's bands around the grey light's: colour casts are weaker than shadows
+    tint_sigma: float = 0.04  # of every channel's mean around the grey light's: ruddy skin is no red light
+    chroma_sigma: float = 0.01  # of every channel's bands around the grey light's: colour casts are weaker than shadows
     albedo_sigma: float = 1.0  # of the tone components
     tone_count: int = 2  # how many there are; the others describe beards, freckles, make-up ...
     detail_sigma: float = 0.3  # ... and must not explain light away
     pixel_sigma: float = 0.05
-    outlier_sigma: float = 0.15  # errors of the pixels' mean colour beyond this lose weight
+    outlier_sigma: float = 0.4  # errors of the pixels' mean colour beyond this lose weight; with 0.15 the dark side of a face lost it, too
     ears: bool = True  # whether they count as skin: hair often covers them
     edge: float = 0.4  # normals whose z is below this count less
     core: float = 0.0  # power of the normals' z in the first round's weights: what looks ahead says first what the skin is like
@@ -250,7 +251,7 @@ class LandmarkFit(nn.Module):
         sigma[0] = o.ambient_sigma / k0
         grey_prior = torch.diag(1 / sigma**2)
         tint = o.chroma_sigma / norms
-        tint[0] = o.ambient_sigma / k0
+        tint[0] = o.tint_sigma / k0
         tint_prior = torch.diag(1 / tint**2)
         alpha = torch.zeros(b, basis.shape[-1], device=images.device)
         robust = normals[:, 2:3].flatten(2).transpose(1, 2).clamp(0, 1) ** o.core

@@ -24,6 +24,7 @@ from .render import Raster, interpolate, sh_shading
 class CarryOptions:
     """Lengths are fractions of the crop's side."""
 
+    stretch_expression: bool = True  # by the factors of expression_gain
     reach: float = 0.18  # outside the mesh the displacement fades as exp(-(distance / reach)^2)
     hair_reach: float = 0.35  # same, where the background moves apart
     light_reach: float = 0.07  # same for the light ratio

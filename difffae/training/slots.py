@@ -18,13 +18,14 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recomputed
 
 from ..autoencoder import FirstStage
-from ..errors import CheckpointError
+from ..errors import CheckpointError, ConfigError
 from ..losses import UNLABELLED, mask_loss, slot_reconstruction, soft_labels
 from ..mixture_decoder import MixtureDecoder, MixtureDecoderConfig
 from ..slots import SlotEncoder, SlotsConfig, find_order, region_overlap
 from .common import any_first_stage, load_state
 from .journal import grid
 from .loop import LoopOptions, Stage, run_loop
+from .parts import read_slots
 from .shards import Shards
 
 SHOWN = 4  # samples in a grid of pictures
@@ -34,6 +35,9 @@ SHOWN = 4  # samples in a grid of pictures
 class SlotsTraining(LoopOptions):
     shards: str = "shards/slots"
     folder: str = "runs/slots"
+    start: str = ""  # whose encoder a new run starts from: a training checkpoint, a file of slots, or a whole model
+    keep_weight: float = 0.0  # mean square distance of the tokens from the start's, in units of their variance: a denoiser that was
+    # trained on those tokens then still knows the new ones
     mask_weight: float = 0.3  # cross-entropy of the encoder's masks
     decoder_mask_weight: float = 0.1  # and of the decoder's, so that every token draws its own region
     augment: bool = True  # mirrored, shifted, scaled, other colours: masks then cannot follow position alone
@@ -97,10 +101,16 @@ def augment(images: Tensor, labels: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def slots_loss(
-    encoder: SlotEncoder, decoder: nn.Module, images: Tensor, labels: Tensor, options: SlotsTraining, target: Tensor | None = None
+    encoder: SlotEncoder,
+    decoder: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    options: SlotsTraining,
+    target: Tensor | None = None,
+    former: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Reconstruction plus the weighted mask losses -> loss and its detached parts. images (B,3,H,W) in 0..1, labels (B,H,W) uint8;
-    target: what is reconstructed instead of the images, latents (B,Z,h,w)."""
+    target: what is reconstructed instead of the images, latents (B,Z,h,w); former (B,S,D): the tokens that `keep_weight` holds on to."""
     tokens, masks = encoder(images)
     output, decoder_masks = recomputed(decoder, tokens, use_reentrant=False) if options.gradient_checkpointing else decoder(tokens)
     reconstruction = slot_reconstruction(output, images if target is None else target)
@@ -113,6 +123,10 @@ def slots_loss(
             entropy = mask_loss(predicted, labels, encoder.config.order)
             loss = loss + weight * entropy
             parts[name] = entropy.detach()
+    if former is not None:
+        parts["moved"] = (tokens - former).square().mean() / former.var(dim=(0, 2)).mean().clamp_min(1e-6)
+        loss = loss + options.keep_weight * parts["moved"]
+        parts["moved"] = parts["moved"].detach()
     return loss, parts
 
 
@@ -123,10 +137,11 @@ def build(config: SlotsConfig, decoder: MixtureDecoderConfig) -> nn.ModuleDict:
 class SlotsStage(Stage):
     """Data, loss and pictures of the slots' pre-training."""
 
-    def __init__(self, options: SlotsTraining, first_stage: FirstStage | None) -> None:
+    def __init__(self, options: SlotsTraining, first_stage: FirstStage | None, former: SlotEncoder | None = None) -> None:
         self.options = options
         self.shards = Shards(options.shards, ("images",))
         self.first_stage = first_stage.to(options.device) if first_stage else None
+        self.former = former.to(options.device) if former else None
 
     def read(self, generator: torch.Generator, rows: list[slice]) -> list[Any]:
         size = self.options.batch
@@ -140,7 +155,9 @@ class SlotsStage(Stage):
         if r is not None:
             images, labels = augment(images, labels, r)
         encoder, decoder = _parts(model)
-        return slots_loss(encoder, decoder, images, labels, self.options, self.target(images))
+        with torch.no_grad():
+            former = None if self.former is None else self.former(images)[0]
+        return slots_loss(encoder, decoder, images, labels, self.options, self.target(images), former)
 
     @torch.no_grad()
     def target(self, images: Tensor) -> Tensor | None:
@@ -196,13 +213,21 @@ def train_slots(
     if state:
         config, decoder = SlotsConfig(**state["config"]["slots"]), MixtureDecoderConfig(**state["config"]["decoder"])
     first_stage = any_first_stage(options.first_stage) if options.first_stage else None
-    config = config or SlotsConfig.open_256()
+    start = read_slots(options.start) if options.start else None
+    if options.keep_weight and start is None:
+        raise ConfigError("keep_weight: holds on to the tokens of a start, and start= names none; give one, or leave keep_weight out")
+    if start is not None and config not in (None, start.config):
+        raise ConfigError(f"{options.start}: its sizes are not those of the options; leave the sizes out, they are the start's")
+    config = config or (start.config if start else SlotsConfig.open_256())
     decoder = decoder or decoder_config(options, config, first_stage)
     model = build(config, decoder)
     if options.gradient_checkpointing:
         _parts(model)[0].encoder.unet.enable_gradient_checkpointing()
+    if start is not None and not state:
+        _parts(model)[0].load_state_dict(start.state_dict())
     settings = {"slots": config.to_dict(), "decoder": decoder.to_dict()}
-    average = run_loop(options, model, settings, SlotsStage(options, first_stage), stop_step)
+    stage = SlotsStage(options, first_stage, start if options.keep_weight else None)
+    average = run_loop(options, model, settings, stage, stop_step)
     assert isinstance(average, nn.ModuleDict)
     return average
 
