@@ -24,6 +24,7 @@ from ..attributes import FaceAttributes
 from ..autoencoder import FirstStage
 from ..carry import carry
 from ..crop import crop_square, extract
+from ..data.augmentation import Augmentation, Still, augment
 from ..data.roundtrip import TargetOptions, random_targets, round_trip
 from ..estimate import LandmarkFit, inter_ocular
 from ..head import HeadModel
@@ -96,8 +97,10 @@ def write_round_trips(
     seed: int = 0,
     options: TargetOptions | None = None,
     first: int = 0,
+    augmentation: Augmentation | None = None,
 ) -> None:
-    """Shards of round trips of random portraits; shard i depends on seed and i alone, and existing ones are kept.
+    """Shards of round trips of random portraits, each mirrored, framed and coloured at random; shard i depends on seed and i alone, and
+    existing ones are kept.
 
     slots: an encoder whose masks keep light off the background and the background in its place, as in an edit; None: neither.
     """
@@ -112,14 +115,15 @@ def write_round_trips(
         chosen = torch.randint(len(pool), (size,), generator=generator)
         rows: dict[str, list[Tensor]] = {}
         for part in tqdm(chosen.split(4), desc=path.name, leave=False):
-            picture, known = data["pictures"][part].float() / 255, data["known"][part].float() / 255
-            source = pool[part]
+            still = Still(
+                data["pictures"][part].float() / 255, data["known"][part].float() / 255, data["landmarks"][part, :, :2], pool[part]
+            )
+            still = augment(still, head, generator, augmentation)
+            picture, known, source = still.picture, still.known, still.face
             target = random_targets(source, pool, generator, options)
             shows = None if slots is None else layers(slots(picture)[1], slots.config.order, picture)
             carried, validity = round_trip(picture, known, source, target, head, shows)
-            _append(
-                rows, picture, render(head, source, picture.shape[-1]).image, carried, validity, picture, data["landmarks"][part, :, :2]
-            )
+            _append(rows, picture, render(head, source, picture.shape[-1]).image, carried, validity, picture, still.landmarks)
         write_shard(path, {key: torch.cat(values) for key, values in rows.items()})
 
 
