@@ -63,7 +63,7 @@ class FitOptions:
     @classmethod
     def wary_of_hair(cls) -> FitOptions:
         """For hair that hangs over the face: bright hair beside dark skin is else taken for light from the side."""
-        return cls(ears=False, edge=0.8, core=6.0)
+        return cls(ears=False, edge=0.8, core=6.0, outlier_sigma=0.15)
 
 
 def inter_ocular(landmarks: Tensor) -> Tensor:
