@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .fields import dilate, erode
 from .filling import pull_push
 from .person_layer import Layers
 
@@ -26,6 +27,7 @@ MATTE_WINDOW = 0.03  # same, for a matte, whose own edges are a few pixels wide 
 # of the slots' log odds of person is added to the matte's: they decide where the matte does not know (0.5), and change little where it
 # does. Least mean error on labelled portraits, real and synthetic, among 0, 0.25, 0.5 and 1
 SLOTS_SAY = 0.5
+WHOLE = 0.06  # least width of a part of the person that the slots missed, not just a rim of two cells (share of the side)
 SURE_FACE = (0.85, 0.99)  # from here to there the face's slot overrules the matte
 
 
@@ -67,22 +69,22 @@ def region_shares(masks: Tensor, order: Sequence[str], size: tuple[int, int]) ->
 
 
 def with_matte(shares: Tensor, matte: Tensor) -> Tensor:
-    """Shares of the regions (B,R,H,W) by a matte (B,1,H,W) of the person: background is what the matte calls so, and person that the slots
-    call background becomes hair or clothes, whichever is nearer; never bare skin."""
+    """Shares of the regions (B,R,H,W) by a matte (B,1,H,W) of the person: background is what the matte calls so, and wide parts of the
+    person that the slots call background become hair or clothes, whichever is nearer, or hair above the face's middle and clothes below it.
+    """
     face, background = shares[:, :1], shares[:, 3:]
     person = torch.sigmoid(torch.logit(matte, 1e-3) + SLOTS_SAY * torch.logit(1 - background, 0.02))
     # a matte may miss a face, a drawn one for example
     person = person.maximum(((face - SURE_FACE[0]) / (SURE_FACE[1] - SURE_FACE[0])).clamp(0, 1))
-    worn = shares[:, 1:3]
-    missed = ((background - 0.6) / 0.35).clamp(0, 1)
-    # where there is neither hair nor clothes to go on with: hair above the middle of the face, clothes below
-    place = _above_middle(face)
-    sure = worn.sum(1, keepdim=True) * person * (1 - missed)
-    prior = torch.cat([place, 1 - place], dim=1)
-    nearer = pull_push(torch.lerp(prior, worn / worn.sum(1, keepdim=True).clamp_min(1e-6), sure), 0.01 + 0.99 * sure)
-    nearer = nearer / nearer.sum(1, keepdim=True).clamp_min(1e-6)
-    own = shares[:, :3] / (1 - background).clamp_min(1e-6)
-    inside = torch.lerp(own, torch.cat([torch.zeros_like(face), nearer], dim=1), missed)
+    missed = ((background - 0.6) / 0.35).clamp(0, 1) * person
+    seen = person * (1 - missed)
+    # a rim that the coarse masks left out goes on as what is beside it; a whole hat, braid or shoulder is worn, even with skin beside it
+    own = pull_push(shares[:, :3] / (1 - background).clamp_min(1e-6), seen)
+    worn = pull_push(shares[:, 1:3], seen) + 0.02 * torch.cat([_above_middle(face), 1 - _above_middle(face)], dim=1)
+    worn = worn / worn.sum(1, keepdim=True)
+    window = max(3, round(WHOLE * max(face.shape[-2:])) | 1)
+    whole = dilate(erode(missed, window), window).minimum(missed)
+    inside = torch.lerp(own / own.sum(1, keepdim=True).clamp_min(1e-6), torch.cat([torch.zeros_like(face), worn], dim=1), whole)
     return torch.cat([inside * person, 1 - person], dim=1)
 
 

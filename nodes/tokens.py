@@ -27,10 +27,10 @@ def encode(bundle: Bundle, pictures: Tensor) -> Tokens:
     side = bundle.image_size
     if tuple(pictures.shape[-2:]) != (side, side):
         pictures = F.interpolate(pictures, (side, side), mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
-    slots, matte = bundle.slots, bundle.matte
-    parts = [(*slots(pictures[part]), matte(pictures[part])) for part in each_chunk(len(pictures), CHUNK)]
-    tokens, masks, mattes = (torch.cat(values) for values in zip(*parts, strict=True))
-    return Tokens(tokens, masks, slots.config.order, matte=mattes)
+    slots = bundle.slots
+    parts = [slots(pictures[part]) for part in each_chunk(len(pictures), CHUNK)]
+    tokens, masks = (torch.cat(values) for values in zip(*parts, strict=True))
+    return Tokens(tokens, masks, slots.config.order, matte=bundle.matte(pictures))
 
 
 def layers_of(slots: Tokens, pictures: Tensor, rows: slice = slice(None)) -> Layers:
