@@ -131,7 +131,7 @@ def carry(
     if layers is not None:
         origin = Motion(raster_s, raster_t, normals_t, offsets, flow, grid, seen)
         known = torch.ones_like(valid) if validity is None else validity
-        apart = separate(image, carried, valid, known, layers, origin, head, target, o)
+        apart = separate(image, carried, ratio, valid, known, layers, origin, head, target, o)
         carried = torch.where(unlit & still, image, apart.image)
         valid = torch.where(still, known, apart.validity)
         front = torch.where(still, apart.person, apart.front)

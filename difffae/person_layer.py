@@ -40,6 +40,7 @@ class CarryOptions:
     plain_reach: float = 0.03  # how far around is looked at
     plain_spread: float = 0.04  # standard deviation of its colours (0..1) at which a background is plain no more
     outline: int = 2  # pixels around the person where the background is mixed with it, and not to be trusted once the person left
+    edge_blur: float = 0.7  # pixels: standard deviation of the blur of the moved person's outline
     mesh_edge: float = 0.012  # how far skin may reach beyond the mesh, because the fit is not exact
     closing: float = 0.02  # gaps in the moved person up to this width are no view of the background
     guess_validity: float = 0.1  # of what is only continued from around
@@ -107,6 +108,7 @@ class Apart:
 def separate(
     image: Tensor,
     carried: Tensor,
+    ratio: Tensor,
     valid: Tensor,
     known: Tensor,
     layers: Layers,
@@ -117,8 +119,8 @@ def separate(
 ) -> Apart:
     """The carried person in front of the background, which stays where it is; holes in both are filled with a guess.
 
-    image (B,3,H,W) the source, known (B,1,H,W) its validity; carried (B,3,H,W) the source moved and relit all over, valid (B,1,H,W) its
-    validity.
+    image (B,3,H,W) the source, known (B,1,H,W) its validity; carried (B,3,H,W) the source moved and relit all over, ratio (B,3,H,W) how much
+    lighter, valid (B,1,H,W) its validity.
     """
     side = max(image.shape[-2:])
     pixels = round(o.mesh_edge * side)
@@ -144,12 +146,26 @@ def separate(
     closing = round(o.closing * side) | 1
     gap = (erode(dilate(front, closing), closing) - front).clamp(0, 1)
     front, valid = front + gap, valid * (1 - gap)
+    # a mesh ends in whole pixels, a person does not
+    front = torch.lerp(front, gaussian_blur(front, o.edge_blur), moves.clamp(max=1))
+    solid, inner = without_background(image, person, o)
+    bare = (1 - motion.sample(inner)) * moves.clamp(max=1)
+    carried = torch.lerp(carried, (motion.sample(solid) * ratio).clamp(0, 1), bare)
     # edges of a matte are soft everywhere; only where something moves do they hide what is behind
     behind, seen_behind = background(image, person, front, moves.clamp(max=1), o)
     guess, guessed = guess_person(carried, valid * front, layers.hair * known, motion, head, target, o)
     filled = torch.lerp(guess, carried, valid)
     validity = front * valid.maximum(guessed) + (1 - front) * seen_behind * known
     return Apart(front * filled + (1 - front) * behind, validity, person, front)
+
+
+def without_background(image: Tensor, person: Tensor, o: CarryOptions) -> tuple[Tensor, Tensor]:
+    """The picture (B,3,H,W) with the person's colours going on beyond the person (B,1,H,W), whose outline is mixed with the background that
+    it leaves; and where the picture's own colours are the person's alone (B,1,H,W)."""
+    core = erode(person, o.outline | 1)
+    inner = ((core - 0.8) / 0.15).clamp(0, 1)
+    around = gather(image, nearest_inside(core[:, 0] > 0.9)[0])
+    return torch.lerp(gaussian_blur(around, 1.0), image, inner), inner
 
 
 def guess_person(

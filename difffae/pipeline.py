@@ -29,7 +29,9 @@ from .head import HeadModel
 from .identity import IdentityEncoder
 from .identity_networks import load_identity
 from .landmarks import FaceLandmarker
+from .matte import PersonMatte
 from .model import EditModel
+from .person_layer import Layers
 from .recipe import CheckpointInfo
 from .regions import kept_pixels, layers, swapped_region
 from .render import Render, render
@@ -89,13 +91,16 @@ class DiffFAE:
         device: str | torch.device = "cpu",
         checkpoint: CheckpointInfo | None = None,
         estimator: Estimator | None = None,
+        matte: PersonMatte | None = None,
     ) -> None:
+        """estimator: None is the landmark fit of `head`; matte: None is the bundled one."""
         self.checkpoint = checkpoint  # the file of `model`, for recipes
         self.device = torch.device(device)
         self.model = model.to(self.device).eval()
         self.head = head.to(self.device).eval()
         self.landmarker = landmarker.to(self.device).eval()
         self.identity = identity.to(self.device).eval()
+        self.matte = (matte or PersonMatte.load()).to(self.device).eval()
         self.accelerate("eager")
         self.estimator = (estimator or landmark_fit(self.head)).to(self.device).eval()
 
@@ -225,8 +230,7 @@ class DiffFAE:
         wanted = self.target(portrait, **givers, change=adjust, strength=strength, framing=framing)
         tokens, masks = self.model.encoder(portrait.picture)
         if self.model.denoiser.config.carry:
-            shows = None if masks is None else layers(masks, self.model.slots.config.order, portrait.picture)
-            carried = carry(portrait.picture, portrait.attributes, wanted, self.head, portrait.known, shows)
+            carried = carry(portrait.picture, portrait.attributes, wanted, self.head, portrait.known, self.layers(portrait.picture, masks))
         else:
             carried = nothing_carried(portrait.picture)
         shown = self.render(wanted, portrait.picture.shape[-1])
@@ -284,6 +288,10 @@ class DiffFAE:
     def render(self, attributes: FaceAttributes, size: int | None = None) -> Render:
         """The 3DMM render alone, on a black background; with wrinkles where attributes and estimator have DECA's detail."""
         return render(self.head, attributes.to(self.device), size or self.model.image_size, self.estimator.surface)
+
+    def layers(self, picture: Tensor, masks: Tensor | None) -> Layers | None:
+        """What a square (B,3,S,S) shows where, by the slots' masks of it (B,K,h,w) and the matte of the person; None without slots."""
+        return None if masks is None else layers(masks, self.model.slots.config.order, picture, self.matte(picture))
 
     def _portrait(self, picture: Portrait | Tensor, name: str) -> Portrait:
         return picture if isinstance(picture, Portrait) else self.analyse(picture, name=name)

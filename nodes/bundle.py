@@ -21,6 +21,7 @@ from ..difffae.estimators import Estimator
 from ..difffae.head import HeadModel
 from ..difffae.identity import IdentityEncoder
 from ..difffae.landmarks import FaceLandmarker
+from ..difffae.matte import PersonMatte
 from ..difffae.recipe import file_sha256
 from ..difffae.slots import SlotEncoder
 
@@ -78,6 +79,10 @@ class Bundle:
                 "load a checkpoint with slots, or use this one from the command line"
             )
         return loaded(self.parts["slots"])
+
+    @property
+    def matte(self) -> PersonMatte:
+        return loaded(self.parts["matte"])
 
     @property
     def estimator(self) -> Estimator:

@@ -11,11 +11,12 @@ from torch import Tensor
 from ..difffae.attributes import FaceAttributes
 from ..difffae.carry import carry
 from ..difffae.errors import ImageError
-from ..difffae.regions import kept_pixels, layers
+from ..difffae.regions import kept_pixels
 from ..difffae.render import render
 from .bundle import Bundle, each_chunk
 from .frames import common_batch, frames, on_device
 from .sockets import Carry, Crop, Tokens
+from .tokens import layers_of
 
 CHUNK = 4
 
@@ -42,8 +43,7 @@ def carry_frames(
     for part in each_chunk(batch, CHUNK):
         valid = known[part]
         if slots is not None:
-            masks = frames(slots.masks, batch)[part].to(pictures)
-            shows = layers(masks, slots.order, pictures[part])
+            shows = layers_of(slots, pictures, part)
             if slots.redraw is not None:
                 face = head.skin_mask(render(head, source[part], side).raster)[:, None]
                 keep = kept_pixels(frames(slots.redraw, batch)[part].to(pictures), face, (side, side))

@@ -32,6 +32,6 @@ class DiffFAEEncodeSlots(io.ComfyNode):
         from .frames import to_mask, to_pictures
         from .tokens import encode, region_masks
 
-        slots = encode(difffae, to_pictures(image))
-        masks = region_masks(slots, REGIONS, (image.shape[1], image.shape[2]))
-        return io.NodeOutput(slots, *(to_mask(mask) for mask in masks))
+        pictures = to_pictures(image)
+        slots = encode(difffae, pictures)
+        return io.NodeOutput(slots, *(to_mask(mask) for mask in region_masks(slots, pictures)))

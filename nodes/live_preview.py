@@ -30,7 +30,6 @@ from ..difffae.carry import carry
 from ..difffae.errors import DiffFAEError
 from ..difffae.head import HeadModel
 from ..difffae.person_layer import Layers
-from ..difffae.regions import layers
 from ..difffae.render import render
 from ..difffae.rotations import axis_angle_to_matrix, matrix_to_axis_angle, to_yaw_pitch_roll
 from .adjusting import adjusted
@@ -56,7 +55,7 @@ class Scene:
             part.nbytes
             for part in (
                 self.photo,
-                *(() if self.shows is None else (self.shows.light, self.shows.person, self.shows.loose)),
+                *(() if self.shows is None else (self.shows.light, self.shows.person, self.shows.loose, self.shows.hair)),
                 *self.attributes.tensors().values(),
             )
             if part is not None
@@ -93,15 +92,18 @@ STORE: web.AppKey[Scenes] = web.AppKey("difffae_previews", Scenes)
 def remember(head: HeadModel, attributes: FaceAttributes, image: Tensor | None, slots: Tokens | None) -> dict[str, Any]:
     """Keep a scene for the preview route; returns what the node's front end needs: its key, its number of frames, whether there is a
     photo, and of the first frame the head's angles and the light's direction (degrees) and the expression along the sliders' axes."""
+    from .tokens import layers_of
+
     attributes = attributes.to("cpu")
     photo = shows = None
     if image is not None:
         photo = (to_pictures(image).cpu().clamp(0, 1) * 255).round().byte()
         photo = frames(photo, max(len(image), len(attributes)))
         if slots is not None:
-            shows = layers(frames(slots.masks.cpu(), len(photo)), slots.order, photo.float() / 255)
+            shows = layers_of(slots, photo.float() / 255)
     scenes = PromptServer.instance.app.get(STORE)
-    key = _key(attributes, photo, None if slots is None else slots.masks.cpu())
+    told = () if slots is None else (slots.masks, slots.matte)
+    key = _key(attributes, photo, *(None if part is None else part.cpu() for part in told))
     if scenes is not None and key not in scenes.kept:
         scenes.add(key, Scene(copy.deepcopy(head).cpu() if head.faces.device.type != "cpu" else head, attributes, photo, shows))
     turns = axis_angle_to_matrix(attributes.pose[0, :2])

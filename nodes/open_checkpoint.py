@@ -10,6 +10,7 @@ from ..difffae.encoder_fit import BUNDLED
 from ..difffae.estimators import load_estimator
 from ..difffae.identity_networks import load_identity
 from ..difffae.landmarks import FaceLandmarker
+from ..difffae.matte import PersonMatte
 from ..difffae.model import DEFAULT_HEAD, DEFAULT_IDENTITY, EditModel
 from .bundle import Bundle, patcher
 from .native_model import native_model
@@ -28,6 +29,7 @@ def open_checkpoint(name: str, path: Path | None) -> tuple[Any, DiffFAEVAE, Bund
     files = {
         "checkpoint": path,
         "landmarks": asset_path("landmarks.safetensors"),
+        "matte": asset_path("matte.safetensors"),
         "identity": path.parent / f"{model.identity}.safetensors" if own_identity else asset_path("identity.safetensors"),
         "head": path.parent / f"{model.head}.safetensors" if own_head else asset_path("open_head.safetensors"),
     } | ({"estimator": path.parent / "deca.safetensors"} if own_head else {"network": asset_path(BUNDLED)})
@@ -35,6 +37,7 @@ def open_checkpoint(name: str, path: Path | None) -> tuple[Any, DiffFAEVAE, Bund
         "landmarker": patcher(FaceLandmarker.load()),
         "identity": patcher(load_identity(files["identity"], model.identity)),
         "estimator": patcher(load_estimator(files["head"], files.get("estimator"), model.head)),
+        "matte": patcher(PersonMatte.load()),
     } | ({"slots": patcher(model.slots)} if model.has_slots else {})
     if not own_head:
         parts["network"] = patcher(load_estimator(files["head"], name=model.head, kind="network"))

@@ -52,12 +52,14 @@ class Crop:
 @dataclass(frozen=True, eq=False)
 class Tokens:
     """tokens (B,S,D); masks (B,S,h,w), which sum to 1 over the slots; order: the region of every slot; redraw (B,1,h,w), 1 where the
-    tokens no longer describe the picture they came from, because a region was swapped, or None."""
+    tokens no longer describe the picture they came from, because a region was swapped, or None; matte (B,1,C,C) the share of person in that
+    picture, or None: then the masks say where the person is."""
 
     tokens: Tensor
     masks: Tensor
     order: tuple[str, ...]
     redraw: Tensor | None = None
+    matte: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)

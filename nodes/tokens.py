@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..difffae.regions import swapped_region
+from ..difffae.person_layer import Layers
+from ..difffae.regions import fitted_regions, layers, swapped_region
 from ..difffae.slots import swap
 from .bundle import Bundle, each_chunk
 from .frames import common_batch, frames
@@ -28,13 +29,40 @@ def encode(bundle: Bundle, pictures: Tensor) -> Tokens:
         pictures = F.interpolate(pictures, (side, side), mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
     slots = bundle.slots
     parts = [slots(pictures[part]) for part in each_chunk(len(pictures), CHUNK)]
-    return Tokens(torch.cat([tokens for tokens, _ in parts]), torch.cat([masks for _, masks in parts]), slots.config.order)
+    tokens, masks = (torch.cat(values) for values in zip(*parts, strict=True))
+    return Tokens(tokens, masks, slots.config.order, matte=bundle.matte(pictures))
 
 
-def region_masks(slots: Tokens, regions: Sequence[str], size: tuple[int, int]) -> list[Tensor]:
-    """(B,1,H,W) for every region; slots of one region are added."""
-    masks = F.interpolate(slots.masks, size, mode="bilinear", align_corners=False)
-    return [masks[:, [name == region for name in slots.order]].sum(1, keepdim=True) for region in regions]
+def layers_of(slots: Tokens, pictures: Tensor, rows: slice = slice(None)) -> Layers:
+    """What some rows of pictures (B,3,H,W) show where, for `carry`; slots of B frames or of one."""
+    masks = frames(slots.masks, len(pictures))[rows].to(pictures)
+    return layers(masks, slots.order, pictures[rows], _matte_of(slots, pictures, rows))
+
+
+def region_masks(slots: Tokens, pictures: Tensor) -> list[Tensor]:
+    """(B,1,H,W) for every region of regions.REGIONS, fitted to the edges of the pictures (B,3,H,W) and to their matte; they sum to 1."""
+    masks, matte, size = slots.masks, slots.matte, tuple(pictures.shape[-2:])
+    side = tuple(masks.shape[-2:] if matte is None else matte.shape[-2:])
+    if size != side:  # fitted at the model's size: large pictures would take minutes
+        pictures = F.interpolate(pictures, side, mode="bilinear", antialias=True, align_corners=False)
+    parts = [fitted_regions(masks[p], slots.order, pictures[p], None if matte is None else matte[p]) for p in _chunks(len(pictures))]
+    shares = torch.cat(parts).clamp(0, 1)
+    if size != side:
+        shares = F.interpolate(shares, size, mode="bilinear", align_corners=False)
+    return list(shares.split(1, dim=1))
+
+
+def _chunks(count: int) -> list[slice]:
+    return [slice(first, first + CHUNK) for first in range(0, count, CHUNK)]
+
+
+def _matte_of(slots: Tokens, pictures: Tensor, rows: slice) -> Tensor | None:
+    """Some rows of the matte, at the size of pictures (B,3,H,W)."""
+    if slots.matte is None:
+        return None
+    matte = frames(slots.matte, len(pictures))[rows].to(pictures)
+    size = tuple(pictures.shape[-2:])
+    return matte if matte.shape[-2:] == size else F.interpolate(matte, size, mode="bilinear", align_corners=False)
 
 
 def swap_regions(slots: Tokens, reference: Tokens, regions: Sequence[str], strength: float) -> Tokens:

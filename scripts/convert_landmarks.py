@@ -65,6 +65,8 @@ def fill(module: nn.Module, name: str, weights: list[Tensor]) -> None:
         values = {"weight": kernel, "bias": bias}
         if module.bias is None and bool(bias.abs().max() == 0):
             del values["bias"]
+    elif isinstance(module, nn.ConvTranspose2d):
+        values = {"weight": weights[0].permute(3, 0, 1, 2), "bias": weights[1]}
     elif isinstance(module, nn.Linear):
         values = {"weight": weights[0][:, 0, 0], "bias": weights[1]}
     else:

@@ -29,7 +29,6 @@ from ..landmarks import FaceLandmarker
 from ..model import DEFAULT_IDENTITY
 from ..pipeline import DiffFAE, Portrait
 from ..profiles import Profile
-from ..regions import layers
 from ..sampling import sample
 from .counts import Cost
 from .machine import Peaks
@@ -123,7 +122,7 @@ class Bench:
         wanted = model.target(source, pose=query, expression=query, light=query)
         size = source.picture.shape[-1]
         tokens, masks = m.slots(source.picture)
-        shows = layers(masks, m.slots.config.order, source.picture)
+        shows = model.layers(source.picture, masks)
 
         def move() -> Carried:
             return carry(source.picture, source.attributes, wanted, model.head, source.known, shows)

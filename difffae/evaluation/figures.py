@@ -17,7 +17,6 @@ from ..adjust import Adjustments
 from ..carry import carry
 from ..crop import extract
 from ..pipeline import TAKEABLE, DiffFAE, EditResult, Portrait
-from ..regions import layers
 from ..sampling import sample
 from ..slots import REGIONS
 from .grid import Row, grid, heat, slot_colours, tint
@@ -61,7 +60,7 @@ def attention_of(model: DiffFAE, source: Portrait, query: Portrait | None, sampl
     shown = model.render(wanted, source.picture.shape[-1]).image
     carried, validity = source.picture, torch.zeros_like(source.picture[:, :1])
     if m.denoiser.config.carry:
-        shows = layers(masks, m.slots.config.order, source.picture)
+        shows = model.layers(source.picture, masks)
         moved = carry(source.picture, source.attributes, wanted, model.head, source.known, shows)
         carried, validity = moved.image, moved.validity
     identity = model.identity.embed(source.picture, source.landmarks[..., :2])

@@ -11,11 +11,10 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from kornia.filters import guided_blur
 from torch import Tensor
 
 from ..pipeline import DiffFAE, Portrait
-from ..regions import GUIDE_EPS, GUIDE_WINDOW
+from ..regions import fitted_regions
 from ..sampling import sample
 from ..slots import REGIONS, swap
 from ..training.shards import Shards
@@ -34,12 +33,9 @@ def shares(masks: Tensor, order: Sequence[str], size: int) -> Tensor:
     return torch.stack([wide[:, [own == name for own in order]].sum(1) for name in REGIONS], 1)
 
 
-def refined(masks: Tensor, order: Sequence[str], image: Tensor) -> Tensor:
-    """Regions (B,H,W) of masks that a guided filter fitted to the picture (B,3,H,W), as `regions.layers` does for the person."""
-    sharp = torch.softmax(8 * F.interpolate(masks, image.shape[-2:], mode="bicubic", align_corners=False), dim=1)
-    rough = torch.stack([sharp[:, [own == name for own in order]].sum(1) for name in REGIONS], 1)
-    window = max(3, round(GUIDE_WINDOW * image.shape[-1]) | 1)
-    return guided_blur(image, rough, window, GUIDE_EPS, border_type="replicate").argmax(1)
+def refined(masks: Tensor, order: Sequence[str], image: Tensor, matte: Tensor | None = None) -> Tensor:
+    """Regions (B,H,W) of masks fitted to the picture (B,3,H,W), and to its matte (B,1,H,W), as `regions.layers` does for the person."""
+    return fitted_regions(masks, order, image, matte).argmax(1)
 
 
 def overlaps(found: Tensor, truth: Tensor, counted: Tensor | None = None) -> dict[str, list[int]]:
@@ -73,7 +69,7 @@ def against_labels(subjects: Subjects, folder: Path, limit: int | None = None) -
         known = label < len(REGIONS)
         record: Record = {"source": f"{index}", "slots": overlaps(found, label, known)}
         if index < REFINED:
-            record["refined"] = overlaps(refined(masks, slots.config.order, image)[0].cpu(), label, known)
+            record["refined"] = overlaps(refined(masks, slots.config.order, image, subjects.model.matte(image))[0].cpu(), label, known)
         records.append(record)
         subjects.tick()
     return records

@@ -30,6 +30,8 @@ from ..estimate import LandmarkFit, inter_ocular
 from ..head import HeadModel
 from ..identity import IdentityEncoder
 from ..landmarks import BLENDSHAPE_NAMES
+from ..matte import PersonMatte
+from ..person_layer import Layers
 from ..regions import layers
 from ..render import project, render
 from ..slots import SlotEncoder
@@ -106,6 +108,7 @@ def write_round_trips(
     """
     data = load_file(str(fitted))
     pool = attributes_of(data, head)
+    matte = None if slots is None else PersonMatte.load()
     output.mkdir(parents=True, exist_ok=True)
     for index in range(first, first + shards):
         path = output / f"roundtrip_{index:04d}.safetensors"
@@ -121,10 +124,15 @@ def write_round_trips(
             still = augment(still, head, generator, augmentation)
             picture, known, source = still.picture, still.known, still.face
             target = random_targets(source, pool, generator, options)
-            shows = None if slots is None else layers(slots(picture)[1], slots.config.order, picture)
+            shows = layers_of(picture, slots, matte)
             carried, validity = round_trip(picture, known, source, target, head, shows)
             _append(rows, picture, render(head, source, picture.shape[-1]).image, carried, validity, picture, still.landmarks)
         write_shard(path, {key: torch.cat(values) for key, values in rows.items()})
+
+
+def layers_of(pictures: Tensor, slots: SlotEncoder | None, matte: PersonMatte | None) -> Layers | None:
+    """What pictures (B,3,S,S) show where, as in an edit (pipeline.DiffFAE.layers); None without slots and matte."""
+    return None if slots is None or matte is None else layers(slots(pictures)[1], slots.config.order, pictures, matte(pictures))
 
 
 def write_synthetic(folder: Path, output: Path, head: HeadModel, slots: SlotEncoder | None = None) -> None:
@@ -132,6 +140,7 @@ def write_synthetic(folder: Path, output: Path, head: HeadModel, slots: SlotEnco
 
     Reads shards with images (N,2,3,S,S) and attributes (N,2,...)."""
     output.mkdir(parents=True, exist_ok=True)
+    matte = None if slots is None else PersonMatte.load()
     for path in sorted(folder.glob("*.safetensors")):
         goal = output / path.name
         if goal.exists():
@@ -142,7 +151,7 @@ def write_synthetic(folder: Path, output: Path, head: HeadModel, slots: SlotEnco
             pair = data["images"][part].float() / 255
             faces = [FaceAttributes(head.name, *(data[name][part, side].float() for name in FIELDS)) for side in (0, 1)]
             for a, b in ((0, 1), (1, 0)):
-                shows = None if slots is None else layers(slots(pair[:, a])[1], slots.config.order, pair[:, a])
+                shows = layers_of(pair[:, a], slots, matte)
                 moved = carry(pair[:, a], faces[a], faces[b], head, None, shows)
                 points = head.landmarks(project(head(faces[a].shape, faces[a].expression, faces[a].pose), faces[a].camera))
                 pixels = (points[..., :2] + 1) * pair.shape[-1] / 2

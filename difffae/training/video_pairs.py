@@ -21,6 +21,7 @@ from ..carry import carry
 from ..data.tar_samples import Sample, read_tar
 from ..errors import ConfigError
 from ..head import HeadModel
+from ..matte import PersonMatte
 from ..regions import layers
 from ..slots import SlotEncoder
 from .prepare import to_bytes
@@ -57,10 +58,11 @@ def write_pairs(
     of the query; with None, for joint training: the pictures source and query. head: carry the source to the query's attributes
     too, for denoisers that see the carried photograph. Raises ConfigError if there is no shard, CheckpointError for a damaged one.
     """
+    matte = None if slots is None or head is None else PersonMatte.load()
     for path, goal in _unfinished(folder, output):
         rows: dict[str, list[Tensor]] = {}
         for source, query in tqdm(_pairs(path, per_chunk, seed, batch), desc=path.name, leave=False):
-            for name, value in _encode(source, query, autoencoder, slots, head).items():
+            for name, value in _encode(source, query, autoencoder, slots, head, matte).items():
                 rows.setdefault(name, []).append(value if value.dtype == torch.uint8 else value.half())
         if rows:
             write_shard(goal, {name: torch.cat(values) for name, values in rows.items()})
@@ -118,7 +120,12 @@ def _stacked(frames: list[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def _encode(
-    source: dict[str, Tensor], query: dict[str, Tensor], autoencoder: FirstStage, slots: SlotEncoder | None, head: HeadModel | None
+    source: dict[str, Tensor],
+    query: dict[str, Tensor],
+    autoencoder: FirstStage,
+    slots: SlotEncoder | None,
+    head: HeadModel | None,
+    matte: PersonMatte | None,
 ) -> dict[str, Tensor]:
     from ..model import carry_latents
 
@@ -134,7 +141,7 @@ def _encode(
     else:
         rows |= {"tokens": tokens, "masks": slots(after)[1]}
     if head is not None:
-        shows = None if masks is None or slots is None else layers(masks, slots.config.order, before)
+        shows = None if masks is None or slots is None or matte is None else layers(masks, slots.config.order, before, matte(before))
         moved = carry(before, _attributes(source, head.name), _attributes(query, head.name), head, None, shows)
         # rounded as in the shards of round trips
         image, validity = (to_bytes(x).float() / 255 for x in (moved.image, moved.validity))

@@ -36,7 +36,7 @@ def frame_crop(parts: dict, rows: slice):
 
 def frame_slots(parts: dict, rows: slice):
     slots = parts["slots"]
-    return type(slots)(slots.tokens[rows], slots.masks[rows], slots.order)
+    return type(slots)(slots.tokens[rows], slots.masks[rows], slots.order, matte=slots.matte[rows])
 
 
 UNEQUAL = [  # the input with 2 frames, the one with 3, the node, and what else it gets
