@@ -6,6 +6,7 @@ Shape letters: B batch, N landmarks, S side of the picture.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -64,7 +65,8 @@ def _flipped(still: Still, head: HeadModel, flips: Tensor) -> Still:
     def choose(a: Tensor, c: Tensor) -> Tensor:
         return torch.where(flips.view(-1, *[1] * (a.dim() - 1)), c, a)
 
-    face = replace(still.face, **{name: choose(value, getattr(other, name)) for name, value in still.face.tensors().items()})
+    values: dict[str, Any] = {name: choose(value, getattr(other, name)) for name, value in still.face.tensors().items()}
+    face = replace(still.face, **values)
     return Still(
         choose(still.picture, still.picture.flip(-1)), choose(still.known, still.known.flip(-1)), choose(still.landmarks, points), face
     )
