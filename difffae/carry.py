@@ -21,7 +21,7 @@ from .attributes import FaceAttributes
 from .expression_gain import stretch_expression
 from .eyelids import lid_offsets
 from .fields import gather, gaussian_blur, gradient_norm, nearest_inside, pixel_grid
-from .hair_volume import hair_offsets, has_scalp, motion_around
+from .hair_volume import below_chin, hair_offsets, has_scalp, motion_around, shoulder_motion
 from .head import HeadModel
 from .person_layer import CarryOptions, Layers, Motion, separate
 from .render import Raster, interpolate, project, rasterize, sh_shading, vertex_normals
@@ -97,6 +97,12 @@ def carry(
         beside, holds = motion_around(head, points_s[..., :2], points_t[..., :2], pixel_grid(h, w, image))
         beside = beside * half[:, None, None] * torch.exp(-((distance / (o.hair_reach * side)) ** 2))[:, None]
         spread = torch.lerp(spread, beside, holds)
+    body = torch.zeros_like(spread)
+    if layers is not None:
+        # clothes, and hair below the chin, lie on the shoulders: what is there stays with them while the head turns
+        resting = (layers.loose - layers.hair).clamp_min(0) + layers.hair * below_chin(head, points_s[..., :2], pixel_grid(h, w, image))
+        body = shoulder_motion(head, raster_t, motion) * fade
+        spread = torch.lerp(spread, body, resting.clamp(max=1))
     flow = torch.where(inside[:, None], motion, spread)
     # light near the silhouette comes from the skin that faces the camera: normals there were hardly seen by any fit
     trust = mask * (facing_t.clamp(0, 1) ** 2 + 1e-3)
@@ -129,7 +135,7 @@ def carry(
         valid = torch.where(still, validity, valid * sampled)
     front = torch.ones_like(valid)
     if layers is not None:
-        origin = Motion(raster_s, raster_t, normals_t, offsets, flow, grid, seen)
+        origin = Motion(raster_s, raster_t, normals_t, offsets, flow, body, grid, seen)
         known = torch.ones_like(valid) if validity is None else validity
         apart = separate(image, carried, ratio, valid, known, layers, origin, head, target, o)
         carried = torch.where(unlit & still, image, apart.image)

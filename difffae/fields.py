@@ -88,6 +88,11 @@ def erode(x: Tensor, size: int) -> Tensor:
     return -dilate(-x, size)
 
 
+def opened(x: Tensor, size: int) -> Tensor:
+    """x (B,C,H,W) without what is narrower than an odd `size` of pixels."""
+    return dilate(erode(x, size), size)
+
+
 def gradient_norm(flow: Tensor) -> Tensor:
     """Frobenius norm of the gradient of a displacement (B,2,H,W) in pixels per pixel -> (B,1,H,W)."""
     dx = F.pad(flow[..., :, 1:] - flow[..., :, :-1], (0, 1, 0, 0), mode="replicate")

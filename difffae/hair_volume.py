@@ -16,8 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .attributes import FaceAttributes
+from .fields import gather, nearest_inside
 from .head import LABELS, HeadModel
-from .render import project
+from .render import Raster, project
 
 OUTER = ("face", "scalp", "neck", "ears")
 
@@ -91,6 +92,28 @@ def motion_around(
     below = (place - o.angles / 2).abs() * (360 / o.angles)  # degrees from straight down
     h, w = pixels.shape[:2]
     return motion.transpose(1, 2).unflatten(2, (h, w)), _ramp(below, 40, 75).unflatten(1, (h, w))[:, None]
+
+
+def below_chin(head: HeadModel, source: Tensor, pixels: Tensor) -> Tensor:
+    """1 below the chin, 0 above the ears' lobes, smooth in between: (B,1,H,W), all zeros for a head without labels for ears and scalp.
+
+    source (B,V,2) the projected vertices, -1..1; pixels (H,W,2).
+    """
+    if not has_scalp(head):
+        return source.new_zeros(len(source), 1, *pixels.shape[:2])
+    chin, lobes = (source[:, head.labels == LABELS.index(name), 1].amax(1)[:, None, None, None] for name in ("face", "ears"))
+    low = torch.minimum(lobes, chin - 0.05)
+    return _ramp((pixels[..., 1] - low) / (chin - low), 0, 1)
+
+
+def shoulder_motion(head: HeadModel, raster: Raster, motion: Tensor) -> Tensor:
+    """How the shoulders move, beyond them too: motion (B,2,H,W) of the head model's surface on a raster -> (B,2,H,W).
+
+    Where the raster shows no shoulders, how the surface moves.
+    """
+    shoulders = head.part_mask(raster, "shoulders")
+    some = shoulders.flatten(1).any(1)[:, None, None]
+    return gather(motion, nearest_inside(torch.where(some, shoulders, raster.face >= 0))[0])
 
 
 def _above_shoulders(head: HeadModel) -> Tensor:

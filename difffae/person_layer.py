@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .attributes import FaceAttributes
-from .fields import dilate, erode, gather, gaussian_blur, nearest_inside
+from .fields import dilate, erode, gather, gaussian_blur, nearest_inside, opened
 from .filling import INNER, inside_of_mouth, pull_push
 from .hair_volume import hair_weight, has_scalp
 from .head import LABELS, HeadModel
@@ -40,7 +40,7 @@ class CarryOptions:
     plain_reach: float = 0.03  # how far around is looked at
     plain_spread: float = 0.04  # standard deviation of its colours (0..1) at which a background is plain no more
     outline: int = 2  # pixels around the person where the background is mixed with it, and not to be trusted once the person left
-    edge_blur: float = 0.7  # pixels: standard deviation of the blur of the moved person's outline
+    edge_blur: float = 0.55  # pixels: standard deviation of the blur of the moved person's outline
     mesh_edge: float = 0.012  # how far skin may reach beyond the mesh, because the fit is not exact
     closing: float = 0.02  # gaps in the moved person up to this width are no view of the background
     guess_validity: float = 0.1  # of what is only continued from around
@@ -78,8 +78,8 @@ class Motion:
     """Where the pixels of a carried photograph come from.
 
     source, target: the two rasters of the head with its hair; normals (B,V,3) of the target's vertices; offsets (B,V,3) of hair_offsets;
-    flow (B,2,H,W) source minus target position in pixels; grid (B,H,W,2) the source positions in -1..1; seen (B,1,H,W) how well the source
-    showed the mesh's surface point.
+    flow (B,2,H,W) source minus target position in pixels, body (B,2,H,W) the same of what rests on the shoulders; grid (B,H,W,2) the source
+    positions in -1..1; seen (B,1,H,W) how well the source showed the mesh's surface point.
     """
 
     source: Raster
@@ -87,6 +87,7 @@ class Motion:
     normals: Tensor
     offsets: Tensor
     flow: Tensor
+    body: Tensor
     grid: Tensor
     seen: Tensor
 
@@ -119,8 +120,8 @@ def separate(
 ) -> Apart:
     """The carried person in front of the background, which stays where it is; holes in both are filled with a guess.
 
-    image (B,3,H,W) the source, known (B,1,H,W) its validity; carried (B,3,H,W) the source moved and relit all over, ratio (B,3,H,W) how much
-    lighter, valid (B,1,H,W) its validity.
+    image (B,3,H,W) the source, known (B,1,H,W) its validity; carried (B,3,H,W) the source moved and relit all over, by ratio (B,3,H,W),
+    valid (B,1,H,W) its validity.
     """
     side = max(image.shape[-2:])
     pixels = round(o.mesh_edge * side)
@@ -133,12 +134,21 @@ def separate(
     moves = motion.flow.square().sum(1, keepdim=True).sqrt()
     # bare skin of the source is inside the target's mesh now, and what lay on its head is on the target's head; beside it they would
     # only be a smear, if they moved by more than a fit is wrong. Hair and hats stand out
-    loose = motion.sample(torch.lerp(layers.person, layers.loose, dilate(on_mesh, 3 * edge))) * (1 - motion.sample(erode(on_mesh, edge)))
+    loose = torch.lerp(layers.person, layers.loose, dilate(on_mesh, 3 * edge)) * (1 - erode(on_mesh, edge))
+    # a thin rim beside a neck is its skin, whatever the masks say; beside the scalp it may be strands
+    scalp = dilate(head.part_mask(motion.source, "scalp")[:, None].to(image.dtype), 6 * edge + 1)
+    loose = motion.sample(loose.minimum(opened(loose, edge + 2).maximum(scalp)))
+    # clothes do not turn with the head
+    worn = dilate((layers.loose - layers.hair).clamp_min(0), edge)  # with its soft edges
+    apart = (motion.flow - motion.body).square().sum(1, keepdim=True).sqrt()
+    loose = loose * (1 - motion.sample(worn) * (apart / (o.mesh_edge * side) - 0.5).clamp(0, 1))
     beside = torch.lerp(on_person, loose, (moves / (o.mesh_edge * side) - 0.5).clamp(0, 1))
     # the matte cuts the mesh's rim off where the source showed background there; farther inside it leaves a hole to fill
     rim = dilate(1 - mask, 2 * edge + 1)
     cut = (motion.seen > 0) | head.part_mask(motion.target, "ears")[:, None]
     front = torch.where(inside, torch.where(cut, on_person.maximum(1 - rim), 1), beside)
+    # splinters of the mesh beyond that were cut off from the head
+    front = torch.where(inside & ~cut, front.minimum(opened(front, edge)), front)
     # what hardly moved is not hidden by anything new, except inside the mouth
     shifted = torch.where(head.part_mask(motion.target, *INNER)[:, None], 1, (moves / (o.mesh_edge * side)).clamp(max=1))
     valid = torch.where(inside, torch.lerp(torch.ones_like(valid), valid * on_person, shifted), valid)

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .fields import dilate, erode
+from .fields import opened
 from .filling import pull_push
 from .person_layer import Layers
 
@@ -83,7 +83,7 @@ def with_matte(shares: Tensor, matte: Tensor) -> Tensor:
     worn = pull_push(shares[:, 1:3], seen) + 0.02 * torch.cat([_above_middle(face), 1 - _above_middle(face)], dim=1)
     worn = worn / worn.sum(1, keepdim=True)
     window = max(3, round(WHOLE * max(face.shape[-2:])) | 1)
-    whole = dilate(erode(missed, window), window).minimum(missed)
+    whole = opened(missed, window).minimum(missed)
     inside = torch.lerp(own / own.sum(1, keepdim=True).clamp_min(1e-6), torch.cat([torch.zeros_like(face), worn], dim=1), whole)
     return torch.cat([inside * person, 1 - person], dim=1)
 

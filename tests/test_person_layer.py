@@ -8,16 +8,18 @@ import pytest
 import torch
 from people import directional, person
 
+from difffae.attributes import FaceAttributes
 from difffae.carry import carry
-from difffae.fields import dilate, erode, pixel_grid
+from difffae.fields import dilate, erode, opened, pixel_grid
 from difffae.filling import pull_push
 from difffae.hair_volume import hair_offsets, hair_weight, middle_of_skull, motion_around
 from difffae.head import LABELS, HeadModel
-from difffae.person_layer import Layers
+from difffae.person_layer import CarryOptions, Layers, without_background
 from difffae.render import project, rasterize, render, sh_shading
 
 SIZE = 192
 HAIR, SKIN, WALL = torch.tensor([0.25, 0.15, 0.1]), torch.tensor([0.8, 0.6, 0.5]), torch.tensor([0.3, 0.5, 0.7])
+GREEN = torch.tensor([0.2, 0.8, 0.1])
 
 
 @pytest.fixture(scope="module")
@@ -106,8 +108,55 @@ def test_hair_turns_with_the_head_and_leaves_no_double(head: HeadModel, afro):
     colours = torch.stack([(moved.image - colour[None, :, None, None]).abs().amax(1) for colour in (HAIR, SKIN, WALL)])
     assert (colours.amin(0) > 0.12).float().mean() < 0.05
     # beside the turned head with its hair there is wall, in place
-    far = erode(1 - moved.front, 5).expand(-1, 3, -1, -1) > 0
+    far = erode(1 - moved.front, 5).expand(-1, 3, -1, -1) == 1
     assert (moved.image - WALL[None, :, None, None])[far & (dilate(layers.person, 9).expand(-1, 3, -1, -1) == 0)].abs().max() < 1e-6
+
+
+def dressed(head: HeadModel, hair_hangs: bool) -> tuple[torch.Tensor, Layers, FaceAttributes, torch.Tensor]:
+    """A bald person with a striped collar that stands up beside the jaw, or with hair there: picture, layers, attributes, where it is."""
+    face = person(head, 3)
+    covered = render(head, face, SIZE).mask
+    points = project(head(face.shape, face.expression, face.pose), face.camera)[..., :2]
+    chin = points[0, head.labels == LABELS.index("face"), 1].max()
+    worn = dilate(covered, 41) * (pixel_grid(SIZE, SIZE, covered)[..., 1] > chin)[None, None] * (1 - covered)
+    stripes = (torch.arange(SIZE) // 2 % 2).bool()[None, None, None, :]
+    picture = torch.where((worn > 0) & stripes, GREEN[None, :, None, None], paint((covered, SKIN), (worn, HAIR)))
+    person_mask, nothing = covered.maximum(worn), torch.zeros_like(worn)
+    return picture, Layers(person_mask, person_mask, worn, worn if hair_hangs else nothing), face, worn
+
+
+@pytest.mark.parametrize("hair_hangs", [False, True], ids=["clothes", "hanging hair"])
+def test_what_rests_on_the_shoulders_does_not_turn(head: HeadModel, hair_hangs: bool) -> None:
+    image, layers, face, worn = dressed(head, hair_hangs)
+    target = replace(face, pose=person(head, 3, yaw=20).pose)
+    moved = carry(image, face, target, head, layers=layers)
+    still = (erode(worn, 9) > 0) & (moved.mask == 0)
+    assert still.sum() > 300
+    assert moved.flow.norm(dim=1, keepdim=True)[still].max() < 1.5
+    assert ((moved.image - image).abs().amax(1, keepdim=True)[still] < 0.1).float().mean() > 0.95
+    # the stripes come to no other place
+    green = ((moved.image - GREEN[None, :, None, None]).abs().amax(1, keepdim=True) < 0.2) & (dilate(worn, 5) == 0)
+    assert green.sum() < 10
+
+
+def test_the_person_takes_no_background_along() -> None:
+    """The colour of the outline's pixels, half wall, becomes the person's."""
+    person_mask = torch.zeros(1, 1, 64, 64)
+    person_mask[..., 20:] = 1
+    person_mask[..., 19] = 0.5
+    image = torch.lerp(WALL[None, :, None, None].expand(1, 3, 64, 64), SKIN[None, :, None, None], person_mask)
+    solid, inner = without_background(image, person_mask, CarryOptions())
+    assert (solid - SKIN[None, :, None, None]).abs().max() < 1e-5
+    assert torch.equal(inner[..., 24:], torch.ones(1, 1, 64, 40))
+    assert float(inner[..., :20].max()) == 0
+
+
+def test_opened_drops_what_is_narrow() -> None:
+    bars = torch.zeros(1, 1, 32, 32)
+    bars[..., 4:8], bars[..., 14:24] = 1, 1
+    kept = opened(bars, 5)
+    assert torch.equal(kept[..., 12:], bars[..., 12:])
+    assert float(kept[..., :12].max()) == 0
 
 
 def test_hidden_hair_is_a_guess_and_says_so(head: HeadModel, afro):

@@ -49,6 +49,46 @@ def test_layers_have_the_pictures_edges() -> None:
     assert torch.equal(shown.light, light_matte(masks, ORDER, (256, 256)))
 
 
+def worn_and_skin() -> tuple[torch.Tensor, torch.Tensor]:
+    """Masks (1,4,32,32) of a face in the middle, clothes at the bottom and background elsewhere, and a grey picture."""
+    masks = torch.zeros(1, 4, 32, 32)
+    masks[:, 0], masks[:, 1, 8:20, 10:22], masks[:, 3, 24:] = 1, 1, 1
+    masks[:, 0, 8:20, 10:22] = masks[:, 0, 24:] = 0
+    return masks, torch.full((1, 3, 256, 256), 0.5)
+
+
+def test_person_that_the_slots_missed_is_worn() -> None:
+    """A hat above the face and a shoulder below it, both wide; a rim of two cells around the face is skin."""
+    masks, image = worn_and_skin()
+    matte = torch.zeros(1, 1, 256, 256)
+    matte[..., 0:64, 70:186] = 1  # 60 rows of hat
+    matte[..., 50:250, 70:186] = 1  # face with a rim of 10 pixels, and the body
+    shown = layers(masks, ORDER, image, matte)
+    above, rim, below = (0, 0, 24, 128), (0, 0, 110, 75), (0, 0, 230, 128)
+    assert float(shown.person[above]) > 0.98
+    assert float(shown.hair[above]) > 0.9
+    assert float(shown.hair[below]) < 0.1 < 0.9 < float(shown.loose[below])
+    assert float(shown.loose[rim]) < 0.2
+    assert float(shown.person[..., 100, :50].max()) == 0
+    assert float(shown.light[above]) > 0.9
+    assert float(shown.light[below]) < 0.35
+    assert float(shown.light[..., :40].max()) == 0
+
+
+def test_a_matte_that_sees_nobody_loses_to_the_face() -> None:
+    masks, image = worn_and_skin()
+    shown = layers(masks, ORDER, image, torch.zeros(1, 1, 256, 256))
+    assert float(shown.person[..., 80:144, 96:160].min()) > 0.95
+    assert float(shown.person[..., :40, :].max()) < 0.05
+
+
+def test_where_the_matte_does_not_know_the_slots_decide() -> None:
+    masks, image = worn_and_skin()
+    shown = layers(masks, ORDER, image, torch.full((1, 1, 256, 256), 0.5))
+    assert float(shown.person[..., 230:, :].min()) > 0.95  # clothes
+    assert float(shown.person[..., 20:40, 20:60].max()) < 0.05  # background
+
+
 def test_a_swap_changes_both_regions() -> None:
     masks, others = quarters(), quarters().flip(3)
     region = swapped_region(masks, others, ("hair",), ORDER)
