@@ -31,12 +31,17 @@ GAIN = {
     "mouthLowerDown": 1.3,
     "jawOpen": 1.2,
 }
-LEAST, MOST = -0.3, 1.3  # of a stretched coefficient: shapes are linear, and tear beyond
+LEAST, MOST = -0.3, 1.1  # of a stretched coefficient: shapes are linear, and tear beyond
+MOST_GAZE = 0.75  # an iris that is asked to go farther goes there unstretched, lest it leave the eye
 
 
 def gains(names: tuple[str, ...], like: Tensor) -> Tensor:
     """(E,): the factor of every coefficient; 1 for names that are not ARKit's."""
     return like.new_tensor([GAIN.get(name.removesuffix("Left").removesuffix("Right"), 1.0) for name in names])
+
+
+def _gaze(names: tuple[str, ...], like: Tensor) -> Tensor:
+    return torch.tensor([name.startswith("eyeLook") for name in names], device=like.device)
 
 
 def stretch_expression(source: FaceAttributes, target: FaceAttributes, names: tuple[str, ...]) -> FaceAttributes:
@@ -47,5 +52,6 @@ def stretch_expression(source: FaceAttributes, target: FaceAttributes, names: tu
     factor = gains(names, source.expression)[: source.expression.shape[1]]
     own, wanted = source.expression, target.expression
     moved = own + factor * (wanted - own)
-    moved = moved.maximum(wanted.clamp_max(LEAST)).minimum(wanted.clamp_min(MOST))
+    most = torch.where(_gaze(names, own)[: own.shape[1]], MOST_GAZE, MOST)
+    moved = moved.maximum(wanted.clamp_max(LEAST)).minimum(wanted.maximum(most))
     return replace(target, expression=torch.where((factor == 1) | (wanted == own), wanted, moved))

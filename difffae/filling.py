@@ -10,11 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .attributes import FaceAttributes
+from .fields import gaussian_blur
 from .head import HeadModel
 from .render import Raster, interpolate, sh_shading
 
 INNER = ("mouth", "teeth", "tongue", "sockets")
 INNER_DARKNESS = 0.75  # of the light reaches the inside of a mouth, which SH lighting without shadows does not know
+DEEP = 0.014  # how far from the lips, as a share of the side, the middle of an open mouth lies
+DEEP_DARKNESS = {"teeth": 0.6, "tongue": 0.3, "mouth": 0.15, "sockets": 1.0}  # of that light there
 
 
 def pull_push(image: Tensor, weight: Tensor) -> Tensor:
@@ -46,4 +49,8 @@ def inside_of_mouth(head: HeadModel, face: FaceAttributes, raster: Raster, norma
     facing = interpolate(raster, head.faces, normals)
     albedo = F.grid_sample(head.albedo(face.albedo), head.uv_grid(raster), padding_mode="border", align_corners=False)
     shading = sh_shading(facing.permute(0, 2, 3, 1), face.light).permute(0, 3, 1, 2)
-    return (INNER_DARKNESS * albedo * shading).clamp(0, 1), where
+    deep = ((gaussian_blur(where.to(albedo.dtype), DEEP * max(where.shape[-2:])) - 0.35) / 0.5).clamp(0, 1)
+    dark = torch.ones_like(deep)
+    for name, share in DEEP_DARKNESS.items():
+        dark = torch.where(head.part_mask(raster, name)[:, None], 1 - (1 - share) * deep, dark)
+    return (INNER_DARKNESS * albedo * shading * gaussian_blur(dark, 1.0)).clamp(0, 1), where

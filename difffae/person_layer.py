@@ -163,7 +163,11 @@ def separate(
     carried = torch.lerp(carried, (motion.sample(solid) * ratio).clamp(0, 1), bare)
     # edges of a matte are soft everywhere; only where something moves do they hide what is behind
     behind, seen_behind = background(image, person, front, moves.clamp(max=1), o)
-    guess, guessed = guess_person(carried, valid * front, layers.hair * known, motion, head, target, o)
+    # what is behind the teeth was hardly seen: the fit takes teeth for tongue
+    behind_teeth = head.part_mask(motion.target, "mouth", "tongue")[:, None]
+    valid = torch.where(behind_teeth, valid * (1 - (moves / (o.mesh_edge * side)).clamp(max=1)), valid)
+    guess, guessed, mouth = guess_person(carried, valid * front, layers.hair * known, motion, head, target, o)
+    valid = valid * (1 - mouth)
     filled = torch.lerp(guess, carried, valid)
     validity = front * valid.maximum(guessed) + (1 - front) * seen_behind * known
     return Apart(front * filled + (1 - front) * behind, validity, person, front)
@@ -180,8 +184,9 @@ def without_background(image: Tensor, person: Tensor, o: CarryOptions) -> tuple[
 
 def guess_person(
     moved: Tensor, known: Tensor, hair: Tensor, motion: Motion, head: HeadModel, target: FaceAttributes, o: CarryOptions
-) -> tuple[Tensor, Tensor]:
-    """What the person may look like where the source did not show it: picture (B,3,H,W) and validity (B,1,H,W) of the guess.
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What the person may look like where the source did not show it: picture (B,3,H,W) and validity (B,1,H,W) of the guess, and how far it
+    shows the inside of a newly opened mouth (B,1,H,W).
 
     Hair continues hair and skin continues skin; the inside of the mouth is the head model's. Where a hidden point of the scalp lies
     behind hair of the source, that hair stands in for it. moved (B,3,H,W), known (B,1,H,W): the carried picture and how well it is known;
@@ -199,9 +204,9 @@ def guess_person(
     inner, where = inside_of_mouth(head, target, motion.target, motion.normals)
     # thin gaps between lips and teeth are errors of the fit
     hole = where * (1 - known)
-    wide = dilate(erode(hole, 5), 5).minimum(hole)
+    wide = gaussian_blur(dilate(erode(hole, 5), 5).minimum(hole), o.edge_blur)
     guess = torch.lerp(torch.where(where, moved, guess), inner, wide)
-    return guess, o.guess_validity + (o.mirrored_validity - o.guess_validity) * mirrored
+    return guess, o.guess_validity + (o.mirrored_validity - o.guess_validity) * mirrored, wide
 
 
 def _scalp(motion: Motion, head: HeadModel, target: FaceAttributes, o: CarryOptions) -> Tensor:
