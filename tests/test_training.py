@@ -145,6 +145,29 @@ def test_slots_resume_exactly(slot_shards: Path, tmp_path: Path) -> None:
     assert_equal_weights(train_slots(parts), whole)  # a finished run does nothing more
 
 
+def test_slots_start_from_others_and_hold_on_to_their_tokens(slot_shards: Path, tmp_path: Path) -> None:
+    """From a trained start with new labels: the tokens stay nearer to the start's with keep_weight than without."""
+    first = SlotsTraining(folder=str(tmp_path / "first"), shards=str(slot_shards), steps=30, augment=False, autocast=False, **COMMON)
+    train_slots(first, SLOTS, DECODER)
+    start = read_slots(tmp_path / "first" / "last.pt")
+    images = Shards(slot_shards, ("images",)).sample(0)["images"][None].float() / 255
+    tokens, far = start(images)[0], {}
+    for keep in (0.0, 20.0):
+        options = dataclasses.replace(
+            first, folder=str(tmp_path / f"keep{keep}"), start=str(tmp_path / "first" / "last.pt"), keep_weight=keep, steps=25
+        )
+        model = train_slots(options)
+        far[keep] = (model["slots"](images)[0] - tokens).square().mean().item()
+        assert ("moved" in rows(tmp_path / f"keep{keep}")[-1]) == (keep > 0)
+    assert 0 < far[20.0] < 0.5 * far[0.0]
+    with pytest.raises(ConfigError, match="keep_weight"):
+        train_slots(dataclasses.replace(first, folder=str(tmp_path / "none"), keep_weight=1.0))
+    with pytest.raises(ConfigError, match="sizes"):
+        train_slots(
+            dataclasses.replace(first, folder=str(tmp_path / "other"), start=options.start), dataclasses.replace(SLOTS, iterations=2)
+        )
+
+
 def test_denoiser_learns_and_exports(denoiser_shards: Path, tmp_path: Path) -> None:
     options = DenoiserTraining(
         folder=str(tmp_path / "run"), shards=str(denoiser_shards), dev_shards=str(denoiser_shards), steps=150, autocast=False, **COMMON
