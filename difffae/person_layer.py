@@ -148,7 +148,8 @@ def separate(
     cut = (motion.seen > 0) | head.part_mask(motion.target, "ears")[:, None]
     front = torch.where(inside, torch.where(cut, on_person.maximum(1 - rim), 1), beside)
     # splinters of the mesh beyond that were cut off from the head
-    front = torch.where(inside & ~cut, front.minimum(opened(front, edge)), front)
+    rounded = ((gaussian_blur(front, 0.6 * edge) - 0.35) / 0.3).clamp(0, 1)
+    front = torch.where(inside & ~cut, front.minimum(rounded), front)
     # what hardly moved is not hidden by anything new, except inside the mouth
     shifted = torch.where(head.part_mask(motion.target, *INNER)[:, None], 1, (moves / (o.mesh_edge * side)).clamp(max=1))
     valid = torch.where(inside, torch.lerp(torch.ones_like(valid), valid * on_person, shifted), valid)

@@ -240,7 +240,14 @@ SLOTS = (
         for row in (
             Row(f"slots_{kind}", f"{name}: mean IoU", f"slots-{kind}", overlap("slots"), 0.70, True),
             *(Row(f"slots_{kind}_{r}", f"{name}: {r}", f"slots-{kind}", overlap("slots", r), None, True) for r in REGION_NAMES),
-            Row(f"refined_{kind}", f"{name}, masks fitted to the picture: mean IoU", f"slots-{kind}", overlap("refined"), 0.70, True),
+            Row(
+                f"refined_{kind}",
+                f"{name}, masks fitted to picture and person matte: mean IoU",
+                f"slots-{kind}",
+                overlap("refined"),
+                0.70,
+                True,
+            ),
         )
     ),
     Row("shift", "masks of the shifted picture against shifted masks: mean IoU", "slots-moved", overlap("shift"), 0.70, True),
