@@ -20,7 +20,8 @@ from difffae.first_stages import VQConfig, VQFirstStage, describe
 from difffae.losses import UNLABELLED
 from difffae.profiles import profile
 from difffae.slots import REGIONS, SlotEncoder, SlotsConfig
-from difffae.training.denoiser import Batch, DenoiserTraining, Dropout, drop_conditions, read_batch, train_denoiser
+from difffae.training.denoiser import Batch, DenoiserStage, DenoiserTraining, Dropout, drop_conditions, read_batch, train_denoiser
+from difffae.training.denoiser import build as build_denoiser
 from difffae.training.loop import LoopOptions, learning_rate
 from difffae.training.parts import read_denoiser, read_slots
 from difffae.training.shards import Shards, stacked, write_shard
@@ -256,6 +257,22 @@ def slots_file(tmp_path: Path) -> Path:
     path = tmp_path / "slots.safetensors"
     save_checkpoint(path, SlotEncoder(SLOTS).state_dict(), kind="slots", config=SLOTS.to_dict(), license="test", source="test")
     return path
+
+
+def test_focus_draws_the_levels_of_edits(denoiser_shards: Path) -> None:
+    def draw(**settings: float) -> torch.Tensor:
+        options = DenoiserTraining(shards=str(denoiser_shards), **settings)
+        model, _, needed = build_denoiser(options, DENOISER, None)
+        return DenoiserStage(options, model, needed).draw_steps(4000, torch.Generator().manual_seed(0))
+
+    count = DENOISER.schedule.train_steps
+    plain, half, whole = draw(), draw(focus=0.5, focus_from=0.2, focus_to=0.6), draw(focus=1.0, focus_from=0.2, focus_to=0.6)
+    inside = [((steps >= 0.2 * count) & (steps < 0.6 * count)).float().mean() for steps in (plain, half, whole)]
+    assert abs(inside[0] - 0.4) < 0.03
+    assert abs(inside[1] - 0.7) < 0.03
+    assert inside[2] == 1
+    assert whole.min() <= 0.21 * count and whole.max() >= 0.59 * count
+    assert torch.equal(plain, torch.randint(count, (4000,), generator=torch.Generator().manual_seed(0)))
 
 
 def test_memory_saving_changes_nothing(denoiser_shards: Path, slots_file: Path, tmp_path: Path) -> None:

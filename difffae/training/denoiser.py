@@ -41,6 +41,9 @@ class DenoiserTraining(LoopOptions):
     delta: float = 0.1  # weight of the attention consistency, Eq. 8; 0 switches it off
     min_snr: float = 5.0  # gamma of the loss weights; 0 = the paper's plain loss
     hole_weight: float = 2.0  # extra loss weight where the carried picture is not valid
+    focus: float = 0.0  # share of the samples whose noise is of the levels that edits go through; the others' is of any level
+    focus_from: float = 0.25  # these levels, as shares of the schedule: a little more than ScheduleConfig.finish to start
+    focus_to: float = 0.55
     carry_dropout: float = 0.1  # nothing carried at all
     region_dropout: float = 0.1  # one slot's region not carried, as in a swap
     token_dropout: float = 0.1  # every token on its own
@@ -208,9 +211,19 @@ class DenoiserStage(Stage):
         size = self.options.batch
         chosen = self.shards.draw(size, generator)
         dropout = Dropout.draw(self.options, size, self.slots, generator)
-        steps = torch.randint(self.schedule.train_steps, (size,), generator=generator)
+        steps = self.draw_steps(size, generator)
         noise = torch.randn((size, *self.shape), generator=generator)
         return [Item([self.shards.sample(index) for index in chosen[part]], dropout.rows(part), steps[part], noise[part]) for part in rows]
+
+    def draw_steps(self, size: int, generator: torch.Generator) -> Tensor:
+        """Noise levels (size,) of a batch."""
+        o, count = self.options, self.schedule.train_steps
+        steps = torch.randint(count, (size,), generator=generator)
+        if not o.focus:
+            return steps
+        chosen = torch.rand(size, generator=generator) < o.focus
+        low, high = round(o.focus_from * count), round(o.focus_to * count)
+        return torch.where(chosen, low + steps * (high - low) // count, steps)
 
     def loss(self, model: nn.Module, item: Item) -> tuple[Tensor, dict[str, Tensor]]:
         assert isinstance(model, nn.ModuleDict)
