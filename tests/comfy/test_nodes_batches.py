@@ -108,6 +108,22 @@ def test_a_batch_is_edited_like_its_frames(pack: Pack, parts: dict) -> None:
         assert (single[0] - pasted[number]).abs().max() < 1e-3
 
 
+def test_tokens_without_a_matte_still_carry(pack: Pack, parts: dict) -> None:
+    """As tokens of earlier versions are."""
+    rows, slots = slice(0, 1), frame_slots(parts, slice(0, 1))
+    assert slots.matte.shape == (1, 1, 256, 256)
+    old = type(slots)(slots.tokens, slots.masks, slots.order)
+    inputs = {
+        "image": parts["picture"][rows],
+        "source": parts["own"][rows],
+        "target": parts["target"][rows],
+        "crop": frame_crop(parts, rows),
+    }
+    carry = pack.run("DiffFAECarryPhoto", **inputs, slots=old)[2]
+    assert carry.image.shape == (1, 3, 256, 256)
+    assert (carry.image - parts["carry"].image[rows]).abs().max() > 0.01  # the matte tells more
+
+
 def test_one_source_serves_many_targets(pack: Pack, parts: dict) -> None:
     first = slice(0, 1)
     slots, crop = frame_slots(parts, first), frame_crop(parts, first)
