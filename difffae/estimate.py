@@ -33,6 +33,12 @@ FACE_OVAL = (
     10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377,
     152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109,
 )  # fmt: skip
+# fmt: off
+INNER_LIPS = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 95, 88, 178, 87, 14, 317, 402, 318, 324)
+OUTER_LIPS = (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 146, 91, 181, 84, 17, 314, 405, 321, 375)
+LIDS = (33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144, 163, 7,
+        263, 466, 388, 387, 386, 385, 384, 398, 362, 382, 381, 380, 374, 373, 390, 249)
+# fmt: on
 EYE_CORNERS = ((33, 133), (263, 362))  # outer and inner corner of the eye at image left, at image right
 
 
@@ -42,6 +48,10 @@ class FitOptions:
     landmark_sigma: float = 0.025  # of the inter-ocular distance
     depth_sigma: float = 0.15  # landmark z is only a hint
     oval_sigma: float = 2.0  # the face oval is this many times less certain
+    # lips and lids are more certain: what lies between them must come apart in the photograph as on the head, else closed lips keep teeth
+    inner_lips_sigma: float = 0.2
+    outer_lips_sigma: float = 0.4
+    lids_sigma: float = 0.4
     expression_sigma: float = 0.12
     shape_sigma: float = 1.0
     light_size: int = 96  # light is fitted at this resolution
@@ -101,7 +111,10 @@ class LandmarkFit(nn.Module):
         ):  # fmt: skip
             self.register_buffer(name, value, persistent=False)
         sigma = torch.ones(base.shape[0])
-        sigma[list(FACE_OVAL)] = self.options.oval_sigma
+        o = self.options
+        parts = ((FACE_OVAL, o.oval_sigma), (INNER_LIPS, o.inner_lips_sigma), (OUTER_LIPS, o.outer_lips_sigma), (LIDS, o.lids_sigma))
+        for points, value in parts:
+            sigma[list(points)] = value
         self.register_buffer("sigma", sigma, persistent=False)
         order = [BLENDSHAPE_NAMES.index(name) if name in BLENDSHAPE_NAMES else -1 for name in head.expression_names]
         self.register_buffer("score_order", torch.tensor(order), persistent=False)
