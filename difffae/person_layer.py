@@ -33,6 +33,7 @@ class CarryOptions:
     light_blur: float = 0.01
     ratio_limit: float = 4.0  # light ratios approach limit and 1/limit softly
     shading_floor: float = 0.1  # of the mean shading: SH fitted to a visible face says little about directions it hides
+    hidden_shading: float = 0.6  # of the mean shading, at least, on skin that is guessed: that light is an extrapolation
     depth_tolerance: float = 0.03  # in units of the projected mesh (the crop is 2 wide)
     grazing: float = 0.4  # texture seen at less than this share of the target's foreshortening fades out: it is stretched
     fill_blur: float = 0.015  # of the colours that stand in for background which the person hid
@@ -46,6 +47,7 @@ class CarryOptions:
     guess_validity: float = 0.1  # of what is only continued from around
     mirrored_validity: float = 0.4  # of hair that stands in for hair behind it
     mirrored_share: float = 0.3  # of its colour, beside the colours around
+    cloth_share: float = 0.02  # of the colour of clothes in skin that goes on, beside that of skin
     nape_hair: float = 0.04  # that hair stands out from a neck (the crop is 2 wide) until its colour counts as hair's
     stretch: float = 0.8  # validity falls as exp(-(|gradient of displacement| / stretch)^2)
 
@@ -153,6 +155,9 @@ def separate(
     # what hardly moved is not hidden by anything new, except inside the mouth
     shifted = torch.where(head.part_mask(motion.target, *INNER)[:, None], 1, (moves / (o.mesh_edge * side)).clamp(max=1))
     valid = torch.where(inside, torch.lerp(torch.ones_like(valid), valid * on_person, shifted), valid)
+    # cloth on a moved jaw is what lay behind it
+    jaw = head.part_mask(motion.target, "face", "ears")[:, None] * shifted
+    valid = valid * (1 - jaw * motion.sample((layers.loose - layers.hair).clamp_min(0)))
     # no background shows in a gap between face and hair, but what does was not seen
     closing = round(o.closing * side) | 1
     gap = (erode(dilate(front, closing), closing) - front).clamp(0, 1)
@@ -167,7 +172,7 @@ def separate(
     # what is behind the teeth was hardly seen: the fit takes teeth for tongue
     behind_teeth = head.part_mask(motion.target, "mouth", "tongue")[:, None]
     valid = torch.where(behind_teeth, valid * (1 - (moves / (o.mesh_edge * side)).clamp(max=1)), valid)
-    guess, guessed, mouth = guess_person(carried, valid * front, layers.hair * known, motion, head, target, o)
+    guess, guessed, mouth = guess_person(carried, valid * front, layers, known, motion, head, target, o)
     valid = valid * (1 - mouth)
     filled = torch.lerp(guess, carried, valid)
     validity = front * valid.maximum(guessed) + (1 - front) * seen_behind * known
@@ -184,23 +189,27 @@ def without_background(image: Tensor, person: Tensor, o: CarryOptions) -> tuple[
 
 
 def guess_person(
-    moved: Tensor, known: Tensor, hair: Tensor, motion: Motion, head: HeadModel, target: FaceAttributes, o: CarryOptions
+    moved: Tensor, known: Tensor, layers: Layers, seen: Tensor, motion: Motion, head: HeadModel, target: FaceAttributes, o: CarryOptions
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What the person may look like where the source did not show it: picture (B,3,H,W) and validity (B,1,H,W) of the guess, and how far it
     shows the inside of a newly opened mouth (B,1,H,W).
 
     Hair continues hair and skin continues skin; the inside of the mouth is the head model's. Where a hidden point of the scalp lies
     behind hair of the source, that hair stands in for it. moved (B,3,H,W), known (B,1,H,W): the carried picture and how well it is known;
-    hair (B,1,H,W) of the source.
+    layers and seen (B,1,H,W): of the source, and how well that was known.
     """
     scalp = _scalp(motion, head, target, o)
-    mirrored = motion.sample(hair) * scalp
-    sure = (2 * known - 1).clamp_min(0)  # a little of a wrong colour would fill a whole hole
+    mirrored = motion.sample(layers.hair * seen) * scalp
+    # a little of a wrong colour would fill a whole hole, and along its edge the mesh shows what lay beside the skin
+    sure = erode((2 * known - 1).clamp_min(0), 2 * round(o.mesh_edge * moved.shape[-1] / 2) + 1)
     continued = pull_push(moved, (sure * scalp).maximum(o.mirrored_share * mirrored))
     # skin goes on in its own colour, under the light that falls on the hidden place
-    shading = interpolate(motion.target, head.faces, sh_shading(motion.normals, target.light).clamp_min(o.shading_floor))
+    lit = sh_shading(motion.normals, target.light)
+    lit = lit.maximum(o.hidden_shading * lit.mean(1, keepdim=True)).clamp_min(o.shading_floor)
+    shading = interpolate(motion.target, head.faces, lit)
     shading = torch.where(motion.target.face[:, None] >= 0, shading, torch.ones_like(shading))
-    skin = (pull_push(moved / shading, sure * (1 - scalp)) * shading).clamp(0, 1)
+    cloth = motion.sample((layers.loose - layers.hair).clamp_min(0))
+    skin = (pull_push(moved / shading, sure * (1 - scalp) * (1 - (1 - o.cloth_share) * cloth)) * shading).clamp(0, 1)
     guess = torch.lerp(skin, continued, scalp)
     inner, where = inside_of_mouth(head, target, motion.target, motion.normals)
     # thin gaps between lips and teeth are errors of the fit
