@@ -47,7 +47,7 @@ class CarryOptions:
     guess_validity: float = 0.1  # of what is only continued from around
     mirrored_validity: float = 0.4  # of hair that stands in for hair behind it
     mirrored_share: float = 0.3  # of its colour, beside the colours around
-    cloth_share: float = 0.02  # of the colour of clothes in skin that goes on, beside that of skin
+    cloth_share: float = 0.0005  # of the colour of clothes in skin that goes on, beside that of skin
     nape_hair: float = 0.04  # that hair stands out from a neck (the crop is 2 wide) until its colour counts as hair's
     stretch: float = 0.8  # validity falls as exp(-(|gradient of displacement| / stretch)^2)
 

@@ -14,8 +14,8 @@ from difffae.fields import dilate, erode, opened, pixel_grid
 from difffae.filling import pull_push
 from difffae.hair_volume import hair_offsets, hair_weight, middle_of_skull, motion_around
 from difffae.head import LABELS, HeadModel
-from difffae.person_layer import CarryOptions, Layers, without_background
-from difffae.render import project, rasterize, render, sh_shading
+from difffae.person_layer import CarryOptions, Layers, Motion, guess_person, without_background
+from difffae.render import project, rasterize, render, sh_shading, vertex_normals
 
 SIZE = 192
 HAIR, SKIN, WALL = torch.tensor([0.25, 0.15, 0.1]), torch.tensor([0.8, 0.6, 0.5]), torch.tensor([0.3, 0.5, 0.7])
@@ -218,3 +218,30 @@ def test_hidden_skin_is_lit_by_the_light_that_falls_on_it(head: HeadModel):
     hidden = (cheeks & (moved.validity < 0.15)).expand(-1, 3, -1, -1)
     assert hidden.sum() > 300
     assert (moved.image - truth)[hidden].abs().mean() < 0.06
+
+
+def test_skin_goes_on_as_skin_beside_cloth(head: HeadModel):
+    """A hole between cheek and a green scarf that covers the neck is filled with skin, not with a mixture."""
+    face = person(head, 3, light=directional(0.0, 0.0, 0.0), expression=0.0)
+    drawn = render(head, face, SIZE)
+    scarf = head.part_mask(drawn.raster, "neck", "shoulders")[:, None].float()
+    picture = paint((drawn.mask, SKIN), (scarf, GREEN))
+    chin = int(torch.nonzero(head.part_mask(drawn.raster, "face")[0].any(1)).max())
+    known = torch.ones_like(scarf)
+    known[..., chin - 10 : chin + 1, :] = 0
+    nothing = torch.zeros_like(scarf)
+    layers = Layers(drawn.mask, drawn.mask, scarf, nothing)
+    normals = vertex_normals(head(face.shape, face.expression, face.pose), head.faces)
+    still = torch.zeros(1, 2, SIZE, SIZE)
+    grid = pixel_grid(SIZE, SIZE, still)[None]
+    motion = Motion(drawn.raster, drawn.raster, normals, torch.zeros_like(normals), still, still, grid, known)
+    hole = (head.part_mask(drawn.raster, "face")[:, None] & (known == 0)).expand(-1, 3, -1, -1)
+    skin = SKIN[None, :, None, None].expand_as(picture)
+    off = [
+        (guess_person(picture, known * drawn.mask, layers, known, motion, head, face, CarryOptions(cloth_share=share))[0] - skin).abs()[
+            hole
+        ]
+        for share in (CarryOptions.cloth_share, 1.0)
+    ]
+    assert off[0].mean() < 0.04, [x.mean() for x in off]
+    assert off[1].mean() > 3 * off[0].mean(), [x.mean() for x in off]
