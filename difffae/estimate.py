@@ -113,8 +113,8 @@ class LandmarkFit(nn.Module):
         sigma = torch.ones(base.shape[0])
         o = self.options
         parts = ((FACE_OVAL, o.oval_sigma), (INNER_LIPS, o.inner_lips_sigma), (OUTER_LIPS, o.outer_lips_sigma), (LIDS, o.lids_sigma))
-        for points, value in parts:
-            sigma[list(points)] = value
+        for points, share in parts:
+            sigma[list(points)] = share
         self.register_buffer("sigma", sigma, persistent=False)
         order = [BLENDSHAPE_NAMES.index(name) if name in BLENDSHAPE_NAMES else -1 for name in head.expression_names]
         self.register_buffer("score_order", torch.tensor(order), persistent=False)

@@ -31,7 +31,7 @@ from .identity_networks import load_identity
 from .landmarks import FaceLandmarker
 from .matte import PersonMatte
 from .model import EditModel
-from .person_layer import Layers
+from .person_layer import CarryOptions, Layers
 from .recipe import CheckpointInfo
 from .regions import kept_pixels, layers, swapped_region
 from .render import Render, render
@@ -93,14 +93,16 @@ class DiffFAE:
         estimator: Estimator | None = None,
         matte: PersonMatte | None = None,
     ) -> None:
-        """estimator: None is the landmark fit of `head`; matte: None is the bundled one."""
+        """estimator: None is the landmark fit of `head`; matte: None is the bundled one. `matte` and `carry_options` may be changed
+        afterwards; without a matte (None) the slots alone say where the person is."""
         self.checkpoint = checkpoint  # the file of `model`, for recipes
         self.device = torch.device(device)
         self.model = model.to(self.device).eval()
         self.head = head.to(self.device).eval()
         self.landmarker = landmarker.to(self.device).eval()
         self.identity = identity.to(self.device).eval()
-        self.matte = (matte or PersonMatte.load()).to(self.device).eval()
+        self.matte: PersonMatte | None = (matte or PersonMatte.load()).to(self.device).eval()
+        self.carry_options = CarryOptions()
         self.accelerate("eager")
         self.estimator = (estimator or landmark_fit(self.head)).to(self.device).eval()
 
@@ -239,7 +241,8 @@ class DiffFAE:
         wanted = self.target(portrait, **givers, change=adjust, strength=strength, framing=framing)
         tokens, masks = self.model.encoder(portrait.picture)
         if self.model.denoiser.config.carry:
-            carried = carry(portrait.picture, portrait.attributes, wanted, self.head, portrait.known, self.layers(portrait.picture, masks))
+            shows = self.layers(portrait.picture, masks)
+            carried = carry(portrait.picture, portrait.attributes, wanted, self.head, portrait.known, shows, self.carry_options)
         else:
             carried = nothing_carried(portrait.picture)
         shown = self.render(wanted, portrait.picture.shape[-1])
@@ -300,7 +303,8 @@ class DiffFAE:
 
     def layers(self, picture: Tensor, masks: Tensor | None) -> Layers | None:
         """What a square (B,3,S,S) shows where, by the slots' masks of it (B,K,h,w) and the matte of the person; None without slots."""
-        return None if masks is None else layers(masks, self.model.slots.config.order, picture, self.matte(picture))
+        matte = None if self.matte is None else self.matte(picture)
+        return None if masks is None else layers(masks, self.model.slots.config.order, picture, matte)
 
     def _portrait(self, picture: Portrait | Tensor, name: str) -> Portrait:
         return picture if isinstance(picture, Portrait) else self.analyse(picture, name=name)

@@ -14,10 +14,10 @@ from difffae.errors import ConfigError
 from difffae.evaluation import card_rows as rows
 from difffae.evaluation import grid
 from difffae.evaluation.card import Card
-from difffae.evaluation.card_blocks import Subjects, noisy, synthetic_pairs
+from difffae.evaluation.card_blocks import LESS, Subjects, noisy, synthetic_pairs
 from difffae.evaluation.edit_numbers import edit_numbers
 from difffae.evaluation.groups import count, read_groups, tone_band
-from difffae.evaluation.measures import psnr
+from difffae.evaluation.measures import away_from_head, psnr
 from difffae.evaluation.slot_quality import SHIFT, against_labels, moved, overlaps, refined
 from difffae.images import read_image, write_image
 from difffae.pipeline import DiffFAE, Portrait
@@ -224,6 +224,21 @@ def test_without_carry_nothing_of_the_photograph_is_copied(model: DiffFAE, portr
     subjects = Subjects(model, tmp_path, [], steps=2)
     own, bare = (psnr(subjects.edit(source, source, mode=mode), source.picture).item() for mode in ("edit", "no carry"))
     assert own > bare + 3
+
+
+def test_parts_of_carry_are_left_out_and_come_back(model: DiffFAE, portraits: tuple[Portrait, Portrait], tmp_path: Path):
+    subjects = Subjects(model, tmp_path, [])
+    source, query = portraits
+    whole = subjects.edit(source, query, mode="preview")
+    less = {mode: subjects.edit(source, query, mode=mode) for mode in LESS}
+    assert set(less) == {"no-matte", "unstretched"}
+    for mode, crop in less.items():
+        assert (crop - whole).abs().max() > 0.1, mode
+    # what the matte says is about the person's outline, expressions are in the face
+    size = whole.shape[-1]
+    away = away_from_head(source.landmarks, size, size, 1.0) * away_from_head(query.landmarks, size, size, 1.0)
+    assert psnr(less["unstretched"], whole, away) > psnr(less["no-matte"], whole, away) + 6
+    assert torch.equal(subjects.edit(source, query, mode="preview"), whole)
 
 
 def test_synthetic_pair_with_a_known_answer(model: DiffFAE, portraits: tuple[Portrait, Portrait], tmp_path: Path):

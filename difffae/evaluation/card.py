@@ -49,7 +49,13 @@ SPLITS_NOTE = (
     "PSNR; cross edit, errors in yaw and pitch, quotients of expression and light, identity distance, sharpness; kept: PSNR of clothes "
     "and background when only expression is taken."
 )
-MODES = {"edit": "carry on", "no-carry": "carry off", "preview": "carry alone, no diffusion"}
+MODES = {
+    "edit": "carry on",
+    "no-carry": "carry off",
+    "preview": "carry alone, no diffusion",
+    "no-matte": "the same without the matte",
+    "unstretched": "carry alone, expressions not stretched",
+}
 
 
 @dataclass

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -35,6 +36,30 @@ Step = Callable[[], object]
 NOISE_TURN, NOISE_EXPRESSION, NOISE_LIGHT = 1.0, 0.02, 0.02
 AGES = (("under 40", 40.0), ("40 to 59", 60.0), ("60 and over", math.inf))
 FAST, SLOW = ("dpmpp_2m", 8), ("ddim", 50)
+
+
+@contextmanager
+def without_matte(model: DiffFAE) -> Iterator[None]:
+    """Within it the slots alone say where the person is that is carried."""
+    matte, model.matte = model.matte, None
+    try:
+        yield
+    finally:
+        model.matte = matte
+
+
+@contextmanager
+def without_stretching(model: DiffFAE) -> Iterator[None]:
+    """Within it expressions are carried as far as the head model says."""
+    options = model.carry_options
+    model.carry_options = replace(options, stretch_expression=False)
+    try:
+        yield
+    finally:
+        model.carry_options = options
+
+
+LESS = {"no-matte": without_matte, "unstretched": without_stretching}  # carry without one of its parts
 
 
 @dataclass
@@ -77,12 +102,12 @@ class Subjects:
         return replace(self, sampler=sampler, steps=steps, pairs=self.pairs[:pairs], synthetic_count=min(pairs, self.synthetic_count))
 
     def edit(self, source: Portrait, query: Portrait, take: Sequence[str] = TAKEABLE, mode: str = "edit") -> Tensor:
-        """The edited crop (1,3,S,S). mode: "edit", "preview" (the carried photograph alone) or "no carry"."""
+        """The edited crop (1,3,S,S). mode: "edit", "preview" (the carried photograph alone), "no carry", or one of LESS (a preview)."""
         if mode == "no carry":
             return without_carry(self.model, source, query, take, self.steps, self.sampler, self.seed)
-        preview = mode == "preview"
         how = {"steps": self.steps, "sampler": self.sampler, "seed": self.seed}
-        return self.model.edit(source, query, take=take, preview=preview, **how).crop  # type: ignore[arg-type]
+        with LESS.get(mode, nullcontext)(self.model):
+            return self.model.edit(source, query, take=take, preview=mode != "edit", **how).crop  # type: ignore[arg-type]
 
 
 @torch.no_grad()
@@ -228,7 +253,7 @@ def sampled(subjects: Subjects) -> dict[str, list[Record]]:
 
 
 def ablation(subjects: Subjects, mode: str) -> dict[str, list[Record]]:
-    """What carry is worth: edits without it, or with it alone. Raises ConfigError for a model that carries nothing."""
+    """What carry is worth: edits without it, with it alone, or with a part of it. Raises ConfigError for a model that carries nothing."""
     if not subjects.model.model.denoiser.config.carry:
         raise ConfigError(f"model '{subjects.model.model.name}' carries no photograph, so there is nothing to take away")
     return {"self": self_edits(subjects, mode), "edit": cross_edits(subjects, mode), "synthetic": synthetic_pairs(subjects, mode)}

@@ -69,7 +69,8 @@ def against_labels(subjects: Subjects, folder: Path, limit: int | None = None) -
         known = label < len(REGIONS)
         record: Record = {"source": f"{index}", "slots": overlaps(found, label, known)}
         if index < REFINED:
-            record["refined"] = overlaps(refined(masks, slots.config.order, image, subjects.model.matte(image))[0].cpu(), label, known)
+            matte = None if subjects.model.matte is None else subjects.model.matte(image)
+            record["refined"] = overlaps(refined(masks, slots.config.order, image, matte)[0].cpu(), label, known)
         records.append(record)
         subjects.tick()
     return records
