@@ -20,11 +20,13 @@ from torch import Tensor
 from .attributes import FaceAttributes
 from .expression_gain import stretch_expression
 from .eyelids import lid_offsets
-from .fields import gather, gaussian_blur, gradient_norm, nearest_inside, pixel_grid
+from .fields import gather, gaussian_blur, gradient_norm, nearest_inside, pixel_grid, relit
 from .hair_volume import below_chin, hair_offsets, has_scalp, motion_around, shoulder_motion
 from .head import HeadModel
 from .person_layer import CarryOptions, Layers, Motion, separate
 from .render import Raster, interpolate, project, rasterize, sh_shading, vertex_normals
+
+LIPS = (13, 14)  # landmarks: middle of the upper and of the lower lip, inside
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ def carry(
         log_ratio = torch.where(above_collar[:, None], log_ratio, log_ratio * lit)
     ratio = log_ratio.exp()
     unlit = (log_ratio.flatten(1).abs().amax(1) == 0)[:, None, None, None]
-    carried = torch.where(unlit & still, moved, (moved * ratio).clamp(0, 1))
+    carried = torch.where(unlit & still, moved, relit(moved, ratio))
 
     shown = (facing_s / facing_t.clamp_min(0.05) / o.grazing).clamp(0, 1)  # source texels per target pixel
     seen = _seen(raster_s, depth_s, grid, inside, o) * shown
@@ -135,13 +137,22 @@ def carry(
         valid = torch.where(still, validity, valid * sampled)
     front = torch.ones_like(valid)
     if layers is not None:
-        origin = Motion(raster_s, raster_t, normals_t, offsets, flow, body, grid, seen)
+        parted = (_mouth(head, points_t) - _mouth(head, points_s)).clamp_min(0) * h / 2
+        origin = Motion(raster_s, raster_t, normals_t, offsets, flow, body, grid, seen, parted)
         known = torch.ones_like(valid) if validity is None else validity
         apart = separate(image, carried, ratio, valid, known, layers, origin, head, target, o)
         carried = torch.where(unlit & still, image, apart.image)
         valid = torch.where(still, known, apart.validity)
         front = torch.where(still, apart.person, apart.front)
     return Carried(carried, valid.clamp(0, 1), flow, ratio, mask, front)
+
+
+def _mouth(head: HeadModel, points: Tensor) -> Tensor:
+    """How far the lips of a projected head (B,V,3) are apart: (B,1,1,1), 0 for heads without MediaPipe's landmarks."""
+    if len(head.landmark_faces) < 468:
+        return points.new_zeros(len(points), 1, 1, 1)
+    marks = head.landmarks(points)
+    return (marks[:, LIPS[0], :2] - marks[:, LIPS[1], :2]).norm(dim=-1)[:, None, None, None]
 
 
 def nothing_carried(image: Tensor) -> Carried:

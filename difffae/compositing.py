@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .crop import FaceCrop, extract
-from .fields import gaussian_blur, pixel_grid
+from .fields import gaussian_blur, pixel_grid, relit
 
 
 def composite_weight(drawn: Tensor, carried: Tensor, validity: Tensor, low: float = 0.016, tolerance: float = 0.12) -> Tensor:
@@ -60,7 +60,7 @@ def moved_detail(square: Tensor, flow: Tensor, ratio: Tensor, front: Tensor, wei
 
     grid = pixel_grid(side, side, square) + enlarge(flow).permute(0, 2, 3, 1) * (2 / size)
     moved = F.grid_sample(square, grid, mode="bicubic", padding_mode="border", align_corners=False)
-    moved = torch.lerp(square, (moved * enlarge(ratio)).clamp(0, 1), enlarge(front))
+    moved = torch.lerp(square, relit(moved, enlarge(ratio)), enlarge(front))
     small = F.interpolate(moved, (size, size), mode="bicubic", antialias=True, align_corners=False)
     return (moved - F.interpolate(small, (side, side), mode="bicubic", align_corners=False)) * enlarge(weight)
 

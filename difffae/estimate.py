@@ -96,14 +96,22 @@ class LandmarkFit(nn.Module):
     score_order: Tensor
     surface: DetailSurface | None = None  # no wrinkles
 
-    def __init__(self, head: HeadModel, options: FitOptions | None = None, offsets: LandmarkOffsets | None = None) -> None:
-        """offsets correct the landmark network's points by yaw; None takes landmarks for exact points of the mesh."""
+    def __init__(
+        self,
+        head: HeadModel,
+        options: FitOptions | None = None,
+        offsets: LandmarkOffsets | None = None,
+        hair: nn.Module | None = None,
+    ) -> None:
+        """offsets correct the landmark network's points by yaw; None takes landmarks for exact points of the mesh. hair: pictures
+        (B,3,H,W) -> share of hair (B,1,H,W), which light is not read off (HairFinder); None: all that the head's skin covers is skin."""
         super().__init__()
         if offsets is not None and offsets.head != head.name:
             raise HeadModelMismatchError(f"landmark offsets: made for head '{offsets.head}', not '{head.name}'; load the ones of that head")
         self.options = options or FitOptions()
         self.head = head
         self.offsets = offsets
+        self.hair = hair
         base, shape_basis, expression_basis, neck0, neck_basis, neck_weight = landmark_bases(head)
         for name, value in (
             ("base", base), ("shape_basis", shape_basis), ("expression_basis", expression_basis),
@@ -124,6 +132,9 @@ class LandmarkFit(nn.Module):
         """images (B,3,H,W) RGB 0..1; landmarks (B,478,3) pixels of these images; blendshapes (B,52) scores; known (B,1,H,W)."""
         height, width = images.shape[-2:]
         face = self.fit_geometry(landmarks, blendshapes, height, width)
+        if self.hair is not None:
+            bare = 1 - self.hair(images)
+            known = bare if known is None else known * bare
         return self.fit_light(images, face, known)
 
     def fit_geometry(self, landmarks: Tensor, blendshapes: Tensor, height: int, width: int) -> FaceAttributes:

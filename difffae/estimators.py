@@ -12,6 +12,7 @@ from .deca import Deca, DecaFit
 from .encoder_fit import EncoderFit
 from .errors import CheckpointError, ConfigError
 from .estimate import LandmarkFit
+from .hair_finder import HairFinder
 from .head import HeadModel
 from .landmark_offsets import LandmarkOffsets
 
@@ -21,8 +22,8 @@ SIDE = 256  # of the pictures that the estimators were tuned at, in pixels
 
 
 def landmark_fit(head: HeadModel) -> LandmarkFit:
-    """The fit of the open head, with the bundled landmark offsets."""
-    return LandmarkFit(head, offsets=LandmarkOffsets.load())
+    """The fit of the open head, with the bundled landmark offsets and networks that find hair."""
+    return LandmarkFit(head, offsets=LandmarkOffsets.load(), hair=HairFinder.load())
 
 
 def load_estimator(
@@ -53,22 +54,13 @@ def load_estimator(
     return landmark_fit(model)
 
 
-def estimate(
-    estimator: Estimator,
-    pictures: Tensor,
-    landmarks: Tensor,
-    blendshapes: Tensor,
-    known: Tensor | None = None,
-    hair: Tensor | None = None,
-) -> FaceAttributes:
+def estimate(estimator: Estimator, pictures: Tensor, landmarks: Tensor, blendshapes: Tensor, known: Tensor | None = None) -> FaceAttributes:
     """The numbers of faces in square crops of any size, which they do not depend on: the estimator always sees 256x256.
 
     pictures (B,3,S,S) RGB 0..1; landmarks (B,478,3) in their pixels; blendshapes (B,52) scores; known (B,1,S,S), 0 where a crop left its
-    picture, or None; hair (B,1,S,S), 1 where hair hangs over the face, or None: the landmark fit reads no light off it.
+    picture, or None.
     """
     side = pictures.shape[-1]
-    if hair is not None and isinstance(estimator, LandmarkFit):
-        known = 1 - hair if known is None else known * (1 - hair)
     if side != SIDE:
         pictures = F.interpolate(pictures, (SIDE, SIDE), mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
         known = None if known is None else F.interpolate(known, (SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False)

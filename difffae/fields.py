@@ -72,6 +72,15 @@ def gaussian_blur(x: Tensor, sigma: float) -> Tensor:
     return F.conv2d(F.pad(x, (0, 0, radius, radius), mode="replicate"), taps[:, None, :, None], groups=x.shape[1])
 
 
+def relit(image: Tensor, ratio: Tensor, knee: float = 0.8) -> Tensor:
+    """image (B,3,H,W) in 0..1 times ratio (B,3,H,W), in 0..1. What comes above the knee, or above the image's own brightness, comes near to
+    white slowly, so that bright skin keeps its detail; a ratio of 1 or less changes nothing else."""
+    bright = image.clamp(knee, 1)
+    room = (1 - bright).clamp_min(1e-4)
+    product = (image * ratio).clamp_min(0)
+    return torch.where(product <= bright, product, bright + room * torch.tanh((product - bright) / room)).clamp(max=1)
+
+
 def gather(x: Tensor, index: Tensor) -> Tensor:
     """x (B,C,H,W) at flat pixel indices (B,H,W) -> (B,C,H,W)."""
     b, c, h, w = x.shape

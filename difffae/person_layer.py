@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .attributes import FaceAttributes
-from .fields import dilate, erode, gather, gaussian_blur, nearest_inside, opened
+from .fields import dilate, erode, gather, gaussian_blur, nearest_inside, opened, relit
 from .filling import INNER, inside_of_mouth, pull_push
 from .hair_volume import hair_weight, has_scalp
 from .head import LABELS, HeadModel
@@ -81,7 +81,8 @@ class Motion:
 
     source, target: the two rasters of the head with its hair; normals (B,V,3) of the target's vertices; offsets (B,V,3) of hair_offsets;
     flow (B,2,H,W) source minus target position in pixels, body (B,2,H,W) the same of what rests on the shoulders; grid (B,H,W,2) the source
-    positions in -1..1; seen (B,1,H,W) how well the source showed the mesh's surface point.
+    positions in -1..1; seen (B,1,H,W) how well the source showed the mesh's surface point; parted (B,1,1,1) by
+    how many pixels the lips part.
     """
 
     source: Raster
@@ -92,6 +93,7 @@ class Motion:
     body: Tensor
     grid: Tensor
     seen: Tensor
+    parted: Tensor
 
     def sample(self, picture: Tensor) -> Tensor:
         """A map (B,C,H,W) of the source, carried along."""
@@ -166,12 +168,12 @@ def separate(
     front = torch.lerp(front, gaussian_blur(front, o.edge_blur), moves.clamp(max=1))
     solid, inner = without_background(image, person, o)
     bare = (1 - motion.sample(inner)) * moves.clamp(max=1)
-    carried = torch.lerp(carried, (motion.sample(solid) * ratio).clamp(0, 1), bare)
+    carried = torch.lerp(carried, relit(motion.sample(solid), ratio), bare)
     # edges of a matte are soft everywhere; only where something moves do they hide what is behind
     behind, seen_behind = background(image, person, front, moves.clamp(max=1), o)
-    # what is behind the teeth was hardly seen: the fit takes teeth for tongue
+    # what is behind the teeth of a mouth that opens was hardly seen: the fit takes teeth for tongue
     behind_teeth = head.part_mask(motion.target, "mouth", "tongue")[:, None]
-    valid = torch.where(behind_teeth, valid * (1 - (moves / (o.mesh_edge * side)).clamp(max=1)), valid)
+    valid = torch.where(behind_teeth, valid * (1 - (motion.parted / (o.mesh_edge * side)).clamp(max=1)), valid)
     guess, guessed, mouth = guess_person(carried, valid * front, layers, known, motion, head, target, o)
     valid = valid * (1 - mouth)
     filled = torch.lerp(guess, carried, valid)

@@ -163,17 +163,8 @@ class DiffFAE:
         crop = crop_square(landmarks.to(self.device), image.shape[-2:], self.model.image_size)
         picture, known = extract(image[None], crop)
         inside = crop.to_crop(landmarks.to(self.device))[None]
-        attributes = self.estimate(picture, inside, blendshapes[None].to(self.device), known)
+        attributes = estimate(self.estimator, picture, inside, blendshapes[None].to(self.device), known)
         return Portrait(name, image, crop, picture, known, inside, blendshapes[None].to(self.device), attributes)
-
-    @torch.no_grad()
-    def estimate(self, pictures: Tensor, landmarks: Tensor, blendshapes: Tensor, known: Tensor | None = None) -> FaceAttributes:
-        """The numbers of faces in squares of the model's size (B,3,S,S), without their hair; the others as `estimators.estimate`."""
-        hair = None
-        if self.model.has_slots:
-            shown = self.layers(pictures, self.model.slots(pictures)[1])
-            hair = None if shown is None else shown.hair
-        return estimate(self.estimator, pictures, landmarks, blendshapes, known, hair)
 
     def target(
         self,

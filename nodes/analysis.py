@@ -19,7 +19,6 @@ from ..difffae.tracking import Track, faces_from_mediapipe, faces_in_boxes, foll
 from .bundle import Bundle, each_chunk
 from .frames import common_batch, frames
 from .sockets import Crop
-from .tokens import encode, layers_of
 
 CHUNK = 16  # frames at a time, which bounds the memory
 
@@ -116,7 +115,6 @@ def estimate(bundle: Bundle, crop: Crop, kind: str = "fit") -> FaceAttributes:
     device = crop.picture.device
     parts = []
     for part in each_chunk(len(crop.picture), CHUNK):
-        scores, known, pictures = crop.blendshapes[part].to(device), crop.known[part], crop.picture[part]
-        hair = layers_of(encode(bundle, pictures), pictures).hair if kind == "fit" and "slots" in bundle.parts else None
-        parts.append(estimate_faces(estimator, pictures, crop.landmarks[part].to(device), scores, known, hair))
+        scores, known = crop.blendshapes[part].to(device), crop.known[part]
+        parts.append(estimate_faces(estimator, crop.picture[part], crop.landmarks[part].to(device), scores, known))
     return FaceAttributes.cat(parts)

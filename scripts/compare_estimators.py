@@ -30,21 +30,15 @@ from difffae.evaluation.estimators import Reader, Seen
 from difffae.head import HeadModel
 from difffae.images import read_image
 from difffae.landmarks import FaceLandmarker
-from difffae.matte import PersonMatte
-from difffae.slots import SlotEncoder
 from difffae.training.common import dev_files
-from difffae.training.parts import read_slots
 from difffae.training.prepare import FIELDS, attributes_of
 
 TONES = (60.0, 48.0, 34.0, 19.0, -10.0, -45.0)  # ITA in degrees, the middles of the six groups of complexion.TONES
 LIGHTS, FIRST_SEED = 5, 900_001
 Rows = dict[str, dict[str, float]]  # row -> estimator -> number
-Parser = tuple[SlotEncoder, PersonMatte]  # what sees the hair
 
 
-def portraits(
-    readers: dict[str, Reader], landmarker: FaceLandmarker, parser: Parser, folder: Path, limit: int
-) -> tuple[Rows, dict[str, Seen]]:
+def portraits(readers: dict[str, Reader], landmarker: FaceLandmarker, folder: Path, limit: int) -> tuple[Rows, dict[str, Seen]]:
     with (folder / "manifest.csv").open(newline="") as handle:
         table = {row["file"]: row for row in csv.DictReader(handle)}
     found: dict[str, list[dict[str, float]]] = {name: [] for name in readers}
@@ -54,7 +48,7 @@ def portraits(
         face = numbers.look(landmarker, image)
         if face is None:
             continue
-        seen[name] = Seen.of(image, face).with_hair(*parser)
+        seen[name] = Seen.of(image, face)
         row = table[name]
         # the table's signs: pitch > 0 looks down, roll > 0 is counter-clockwise
         pose = torch.tensor([float(row["yaw_deg"]), -float(row["pitch_deg"]), -float(row["roll_deg"])])
@@ -78,16 +72,14 @@ def portraits(
 
 def times(readers: dict[str, Reader], seen: Seen) -> Rows:
     rows: Rows = {}
-    eight = Seen(*(x.expand(8, *x.shape[1:]).contiguous() for x in (seen.picture, seen.known, seen.landmarks, seen.scores, seen.hair)))
+    eight = Seen(*(x.expand(8, *x.shape[1:]).contiguous() for x in (seen.picture, seen.known, seen.landmarks, seen.scores)))
     for reader, module in readers.items():
         _put(rows, reader, "time of a face, ms (one thread)", numbers.milliseconds(lambda m=module: seen.read(m)))
         _put(rows, reader, "time of a face in a batch of 8, ms", numbers.milliseconds(lambda m=module: eight.read(m)) / 8)
     return rows
 
 
-def steadiness(
-    readers: dict[str, Reader], landmarker: FaceLandmarker, parser: Parser, folder: Path, seen: dict[str, Seen], count: int
-) -> Rows:
+def steadiness(readers: dict[str, Reader], landmarker: FaceLandmarker, folder: Path, seen: dict[str, Seen], count: int) -> Rows:
     still: dict[str, list[dict[str, float]]] = {name: [] for name in readers}
     moving: dict[str, list[dict[str, float]]] = {name: [] for name in readers}
     fit = next(module for module in readers.values() if isinstance(module, LandmarkFit))
@@ -96,7 +88,7 @@ def steadiness(
         generator = torch.Generator().manual_seed(index)
         image = read_image(folder / name)[0]
         looks = [(p, numbers.look(landmarker, p)) for p in numbers.disturbed(image, 8, generator)]
-        shown = [Seen.of(picture, face).with_hair(*parser) for picture, face in looks if face is not None]
+        shown = [Seen.of(picture, face) for picture, face in looks if face is not None]
         video, truth = numbers.moving(seen[name], seen[name].read(fit), fit.head, 12, generator)
         frames = [(k, numbers.look(landmarker, picture)) for k, picture in enumerate(video)]
         kept = [(k, face) for k, face in frames if face is not None]
@@ -106,7 +98,7 @@ def steadiness(
         whole = FaceCrop(0, 0, side, side, side, side)  # a tracked crop moves smoothly: here it stands still
         for reader, module in readers.items():
             still[reader].append(numbers.spread_numbers(FaceAttributes.cat([one.read(module) for one in shown])))
-            found = FaceAttributes.cat([Seen.of(video[k], face, whole).with_hair(*parser).read(module) for k, face in kept])
+            found = FaceAttributes.cat([Seen.of(video[k], face, whole).read(module) for k, face in kept])
             moving[reader].append(numbers.jitter_numbers(found, truth))
     result: Rows = {}
     for what, rows in (("disturbed pictures, standard deviation", still), ("smooth motion, second difference of the error", moving)):
@@ -118,7 +110,7 @@ def steadiness(
     return result
 
 
-def synthetic(readers: dict[str, Reader], landmarker: FaceLandmarker, parser: Parser, folder: Path) -> Rows:
+def synthetic(readers: dict[str, Reader], landmarker: FaceLandmarker, folder: Path) -> Rows:
     pictures, faces = [], []
     head = next(iter(readers.values())).head
     for path in sorted(folder.glob("*.safetensors")):
@@ -126,16 +118,11 @@ def synthetic(readers: dict[str, Reader], landmarker: FaceLandmarker, parser: Pa
         data = {name: loaded[name].flatten(0, 1) for name in ("images", *FIELDS)}
         pictures.append(data["images"])
         faces.append(attributes_of({name: data[name] for name in FIELDS}, head))
-    return _exact(readers, landmarker, parser, torch.cat(pictures), FaceAttributes.cat(faces))[0]
+    return _exact(readers, landmarker, torch.cat(pictures), FaceAttributes.cat(faces))[0]
 
 
 def _exact(
-    readers: dict[str, Reader],
-    landmarker: FaceLandmarker,
-    parser: Parser,
-    pictures: Tensor,
-    truth: FaceAttributes,
-    everywhere: bool = False,
+    readers: dict[str, Reader], landmarker: FaceLandmarker, pictures: Tensor, truth: FaceAttributes, everywhere: bool = False
 ) -> tuple[Rows, dict[str, FaceAttributes] | None]:
     """Rows of errors, and the estimates. everywhere: None for the estimates if a face was not found."""
     near = landmark_fit(next(iter(readers.values())).head)
@@ -146,7 +133,7 @@ def _exact(
         if face is not None:
             kept.append(index)
             ones = torch.ones(1, 1, *picture.shape[-2:])
-            looks.append(Seen(picture[None], ones, face.landmarks[None], face.blendshapes[None]).with_hair(*parser))
+            looks.append(Seen(picture[None], ones, face.landmarks[None], face.blendshapes[None]))
     rows: Rows = {}
     if everywhere and len(kept) < len(pictures):
         return rows, None
@@ -160,9 +147,7 @@ def _exact(
     return rows, found
 
 
-def tones(
-    readers: dict[str, Reader], landmarker: FaceLandmarker, parser: Parser, folder: Path, makehuman: Path | None, people: int
-) -> Rows:
+def tones(readers: dict[str, Reader], landmarker: FaceLandmarker, folder: Path, makehuman: Path | None, people: int) -> Rows:
     """Rows of the share of the skin in the light. Renders what is missing in `folder`."""
     if makehuman is not None:
         render_tones(folder, makehuman, people)
@@ -171,7 +156,7 @@ def tones(
     for path in tqdm(sorted(folder.glob("*.safetensors"))[:people], desc="skin tones"):
         data = load_file(str(path))
         head = next(iter(readers.values())).head
-        _, found = _exact(readers, landmarker, parser, data["images"], attributes_of(data, head), everywhere=True)
+        _, found = _exact(readers, landmarker, data["images"], attributes_of(data, head), everywhere=True)
         if found is None:
             continue
         count += 1
@@ -226,9 +211,6 @@ def main() -> None:
     parser.add_argument("--tones", type=Path, help="folder where those pictures are kept")
     parser.add_argument("--people", type=int, default=6, help="how many people in several skin tones")
     parser.add_argument("--network", nargs="+", default=[], metavar="NAME=FILE", help="networks beside the bundled one")
-    parser.add_argument(
-        "--model", type=Path, default=asset_path("open-256.safetensors"), help="whose slots see the hair, which the fit leaves out"
-    )
     parser.add_argument("--limit", type=int, default=10_000, help="most portraits that are read")
     parser.add_argument("--steady", type=int, default=20, help="portraits that steadiness is measured on")
     parser.add_argument("--output", type=Path, help="Markdown file (default: print only)")
@@ -241,14 +223,13 @@ def main() -> None:
     for pair in arguments.network:
         name, _, path = pair.partition("=")
         readers[name] = EncoderFit.load(head, path)
-    parts = (read_slots(arguments.model), PersonMatte.load())
-    rows, seen = portraits(readers, landmarker, parts, arguments.portraits, arguments.limit)
+    rows, seen = portraits(readers, landmarker, arguments.portraits, arguments.limit)
     rows |= times(readers, next(iter(seen.values())))
-    rows |= steadiness(readers, landmarker, parts, arguments.portraits, seen, arguments.steady)
+    rows |= steadiness(readers, landmarker, arguments.portraits, seen, arguments.steady)
     if arguments.synthetic:
-        rows |= synthetic(readers, landmarker, parts, arguments.synthetic)
+        rows |= synthetic(readers, landmarker, arguments.synthetic)
     if arguments.tones:
-        rows |= tones(readers, landmarker, parts, arguments.tones, arguments.makehuman, arguments.people)
+        rows |= tones(readers, landmarker, arguments.tones, arguments.makehuman, arguments.people)
     text = markdown(rows, list(readers))
     print(text)
     if arguments.output:

@@ -14,7 +14,7 @@ from difffae.attributes import compose
 from difffae.carry import Carried, carry
 from difffae.errors import AttributeShapeError
 from difffae.evaluation.measures import psnr
-from difffae.fields import gaussian_blur, nearest_inside, pixel_grid
+from difffae.fields import gaussian_blur, nearest_inside, pixel_grid, relit
 from difffae.head import HeadModel
 from difffae.person_layer import CarryOptions, Layers
 from difffae.render import Render, render
@@ -102,7 +102,10 @@ def test_light_alone_moves_nothing_and_multiplies(head, picture):
     limit = math.log(CarryOptions().ratio_limit)
     expected = math.exp(limit * math.tanh(math.log(1.5) / limit))  # the ratio approaches its limit softly
     assert torch.allclose(moved.ratio[:, 0][inside], torch.tensor(expected), rtol=1e-4)
-    assert torch.allclose(moved.image, (picture * moved.ratio).clamp(0, 1), atol=1e-6)
+    product = picture * moved.ratio
+    assert torch.allclose(moved.image, relit(picture, moved.ratio), atol=1e-6)
+    below = product <= 0.8  # white is approached slowly
+    assert torch.allclose(moved.image[below], product[below], atol=1e-6)
     extreme = carry(picture, face, replace(face, light=directional(0, 0, 0, 60.0)), head)
     assert extreme.ratio.max() <= CarryOptions().ratio_limit
     assert extreme.ratio.max() > 3.5
@@ -293,3 +296,16 @@ def test_plain_background_goes_on_behind_the_person(head: HeadModel) -> None:
     assert (moved.image - plain).abs().amax(1, keepdim=True)[left].max() < 1e-3
     assert moved.validity[left].min() > 0.55
     assert moved.validity[left].max() < 0.65
+
+
+def test_relit_keeps_detail_of_bright_skin_and_is_a_product_elsewhere():
+    image = torch.linspace(0, 1, 101).view(1, 1, 1, 101).expand(1, 3, 1, 101)
+    same, darker, brighter = (relit(image, torch.full_like(image, ratio)) for ratio in (1.0, 0.5, 1.5))
+    assert torch.equal(same, image)
+    assert torch.equal(darker, image * 0.5)
+    low = image * 1.5 <= 0.8
+    assert torch.equal(brighter[low], (image * 1.5)[low])
+    steps = brighter[0, 0, 0].diff()
+    assert steps.min() >= 0  # brighter stays brighter
+    assert steps[55:75].min() > 1e-3  # and different, where a product would be white from 0.67 on
+    assert brighter.max() <= 1

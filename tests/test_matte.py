@@ -17,9 +17,13 @@ from PIL import Image
 
 from difffae.checkpoint import asset_path
 from difffae.errors import CheckpointError
+from difffae.estimate import LandmarkFit
+from difffae.hair_finder import HairFinder
+from difffae.images import read_image
 from difffae.matte import PersonMatte
 from difffae.model import EditModel
 from difffae.person_layer import Layers
+from difffae.pipeline import DiffFAE
 from difffae.regions import fitted_regions, layers
 from difffae.slots import SlotEncoder
 
@@ -102,3 +106,22 @@ def test_layers_of_a_synthetic_portrait_agree_with_its_labels(slots: SlotEncoder
         shares = fitted_regions(slots(picture)[1], slots.config.order, picture, matte(picture))
     torch.testing.assert_close(shares.sum(1), torch.ones(1, 256, 256))
     assert (shares.argmax(1)[0] == labels).float().mean() > 0.9
+
+
+def test_hair_finder_sees_hair_and_no_face() -> None:
+    """The bundled short-haired woman: hair above the brows, none on the cheeks; the share of a bald rendered head is small."""
+    model = DiffFAE.from_pretrained("open-256")
+    portrait = model.analyse(read_image(asset_path("source.png"))[0])
+    finder = HairFinder.load()
+    hair = finder(portrait.picture)
+    assert hair.shape == (1, 1, 256, 256)
+    assert hair.min() >= 0
+    assert hair.max() <= 1
+    points = portrait.landmarks[0, :, :2].long()
+    cheeks = [hair[0, 0, points[p, 1], points[p, 0]].item() for p in (50, 280, 205, 425, 4)]
+    assert max(cheeks) < 0.1
+    top = points[10]
+    above = hair[0, 0, top[1] - 35 : top[1] - 18, top[0] - 10 : top[0] + 10]
+    assert above.mean() > 0.8
+    assert isinstance(model.estimator, LandmarkFit)
+    assert model.estimator.hair is not None

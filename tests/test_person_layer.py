@@ -234,7 +234,7 @@ def test_skin_goes_on_as_skin_beside_cloth(head: HeadModel):
     normals = vertex_normals(head(face.shape, face.expression, face.pose), head.faces)
     still = torch.zeros(1, 2, SIZE, SIZE)
     grid = pixel_grid(SIZE, SIZE, still)[None]
-    motion = Motion(drawn.raster, drawn.raster, normals, torch.zeros_like(normals), still, still, grid, known)
+    motion = Motion(drawn.raster, drawn.raster, normals, torch.zeros_like(normals), still, still, grid, known, torch.zeros(1, 1, 1, 1))
     hole = (head.part_mask(drawn.raster, "face")[:, None] & (known == 0)).expand(-1, 3, -1, -1)
     skin = SKIN[None, :, None, None].expand_as(picture)
     off = [

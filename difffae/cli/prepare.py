@@ -73,7 +73,6 @@ def run(arguments: argparse.Namespace) -> None:
     from ..estimate import LandmarkFit
     from ..estimators import landmark_fit
     from ..head import HeadModel
-    from ..landmark_offsets import LandmarkOffsets
     from ..training import prepare
 
     if not arguments.input.exists():
@@ -106,7 +105,7 @@ def run(arguments: argparse.Namespace) -> None:
             return
         head = HeadModel.load().requires_grad_(False)
         if arguments.step == "fit":
-            fit = LandmarkFit(head, offsets=None if arguments.static else LandmarkOffsets.load())
+            fit = LandmarkFit(head) if arguments.static else landmark_fit(head)
             prepare.fit_portraits(arguments.input, arguments.output, arguments.split, fit)
         elif arguments.step == "roundtrips":
             prepare.write_round_trips(arguments.input, arguments.output, head, arguments.shards, slots, seed=arguments.seed)

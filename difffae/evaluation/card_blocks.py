@@ -19,6 +19,7 @@ from ..attributes import FaceAttributes
 from ..carry import nothing_carried
 from ..crop import FaceCrop
 from ..errors import ConfigError, NoFaceError
+from ..estimators import estimate
 from ..images import read_image
 from ..pipeline import TAKEABLE, DiffFAE, Portrait
 from ..sampling import sample
@@ -237,7 +238,7 @@ def in_frame(model: DiffFAE, picture: Tensor, exact: FaceAttributes, name: str) 
     size = picture.shape[-1]
     points, scores, known = faces[0].landmarks[None], faces[0].blendshapes[None], torch.ones_like(picture[None, :1])
     crop = FaceCrop(0, 0, size, size, size, size)
-    estimated = model.estimate(picture[None], points, scores, known)
+    estimated = estimate(model.estimator, picture[None], points, scores, known)
     portrait = Portrait(name, picture, crop, picture[None], known, points, scores, estimated)
     return portrait, replace(portrait, attributes=exact.to(model.device))
 

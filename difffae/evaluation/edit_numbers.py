@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..attributes import FaceAttributes
+from ..estimators import estimate
 from ..pipeline import DiffFAE, Portrait
 from ..rotations import axis_angle_to_matrix, matrix_to_axis_angle, to_yaw_pitch_roll
 from .measures import away_from_head, expression_distance, laplacian_variance, light_direction, psnr
@@ -38,7 +39,9 @@ class Look:
         if not faces:
             return None
         points, scores = faces[0].landmarks[None].to(picture), faces[0].blendshapes[None].to(picture)
-        return cls(picture, points, scores, model.estimate(picture, points, scores), model.identity.embed(picture, points[..., :2]))
+        return cls(
+            picture, points, scores, estimate(model.estimator, picture, points, scores), model.identity.embed(picture, points[..., :2])
+        )
 
     @classmethod
     def of(cls, model: DiffFAE, portrait: Portrait) -> Look:

@@ -31,11 +31,8 @@ from ..estimators import SIDE, estimate
 from ..head import HeadModel
 from ..landmarks import Face, FaceLandmarker
 from ..landmarks.pipeline import face_roi
-from ..matte import PersonMatte
-from ..regions import layers
 from ..render import render, sh_basis
 from ..rotations import axis_angle_to_matrix, to_yaw_pitch_roll
-from ..slots import SlotEncoder
 from .measures import expression_distance, light_direction
 
 Reader = LandmarkFit | EncoderFit
@@ -45,14 +42,12 @@ PASSES = 5  # of a measured time
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """A face in its square crop: picture (1,3,S,S), known (1,1,S,S), landmarks (1,N,3) in its pixels, scores (1,52);
-    hair (1,1,S,S), or None where nobody looked for it."""
+    """A face in its square crop: picture (1,3,S,S), known (1,1,S,S), landmarks (1,N,3) in its pixels, scores (1,52)."""
 
     picture: Tensor
     known: Tensor
     landmarks: Tensor
     scores: Tensor
-    hair: Tensor | None = None
 
     @staticmethod
     def of(image: Tensor, face: Face, crop: FaceCrop | None = None) -> Seen:
@@ -60,12 +55,8 @@ class Seen:
         crop = crop or crop_square(face.landmarks, image.shape[-2:])
         return Seen(*extract(image[None], crop), crop.to_crop(face.landmarks)[None], face.blendshapes[None])
 
-    def with_hair(self, slots: SlotEncoder, matte: PersonMatte) -> Seen:
-        """The same face with the hair that slots and matte see, as an edit looks at it."""
-        return replace(self, hair=layers(slots(self.picture)[1], slots.config.order, self.picture, matte(self.picture)).hair)
-
     def read(self, reader: Reader) -> FaceAttributes:
-        return estimate(reader, self.picture, self.landmarks, self.scores, self.known, self.hair)
+        return estimate(reader, self.picture, self.landmarks, self.scores, self.known)
 
 
 def angles(face: FaceAttributes) -> Tensor:
