@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .attributes import FaceAttributes
 from .fields import gaussian_blur
-from .head import HeadModel
+from .head import LABELS, HeadModel
 from .render import Raster, interpolate, sh_shading
 
 INNER = ("mouth", "teeth", "tongue", "sockets")
@@ -49,8 +49,8 @@ def inside_of_mouth(head: HeadModel, face: FaceAttributes, raster: Raster, norma
     facing = interpolate(raster, head.faces, normals)
     albedo = F.grid_sample(head.albedo(face.albedo), head.uv_grid(raster), padding_mode="border", align_corners=False)
     shading = sh_shading(facing.permute(0, 2, 3, 1), face.light).permute(0, 3, 1, 2)
+    shares = normals.new_tensor([DEEP_DARKNESS.get(name, 1.0) for name in LABELS])[head.face_labels]
+    share = torch.where(where, shares[raster.face.clamp_min(0)][:, None], 1.0)
     deep = ((gaussian_blur(where.to(albedo.dtype), DEEP * max(where.shape[-2:])) - 0.35) / 0.5).clamp(0, 1)
-    dark = torch.ones_like(deep)
-    for name, share in DEEP_DARKNESS.items():
-        dark = torch.where(head.part_mask(raster, name)[:, None], 1 - (1 - share) * deep, dark)
-    return (INNER_DARKNESS * albedo * shading * gaussian_blur(dark, 1.0)).clamp(0, 1), where
+    dark = gaussian_blur(1 - (1 - share) * deep, 1.0)
+    return (INNER_DARKNESS * albedo * shading * dark).clamp(0, 1), where

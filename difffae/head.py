@@ -257,8 +257,9 @@ class HeadModel(nn.Module):
 
     def part_mask(self, raster: Raster, *names: str) -> Tensor:
         """(B,H,W) bool: pixels whose label is one of `names` (see LABELS)."""
-        labels = self.label_map(raster)
-        return torch.isin(labels, torch.tensor([LABELS.index(name) for name in names], device=labels.device))
+        wanted = torch.zeros(len(LABELS), dtype=torch.bool, device=raster.face.device)
+        wanted[[LABELS.index(name) for name in names]] = True
+        return wanted[self.face_labels][raster.face.clamp_min(0)] & (raster.face >= 0)
 
     def skin_mask(self, raster: Raster) -> Tensor:
         """(B,H,W) bool: bare skin of face and ears, where a photograph shows albedo times light."""

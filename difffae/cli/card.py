@@ -78,8 +78,9 @@ def _parts(subjects: blocks.Subjects, arguments: argparse.Namespace) -> dict[str
 
     def carry() -> Measured:
         found: Measured = {}
+        part = subjects.with_sampler(arguments.sampler, arguments.steps, few)
         for name, mode in (("no-carry", "no carry"), ("preview", "preview"), *((name, name) for name in blocks.LESS)):
-            found |= {f"{name} {block}": records for block, records in blocks.ablation(subjects, mode).items()}
+            found |= {f"{name} {block}": records for block, records in blocks.ablation(part, mode).items()}
         return found
 
     def slots() -> Measured:
@@ -97,7 +98,7 @@ def _parts(subjects: blocks.Subjects, arguments: argparse.Namespace) -> dict[str
         "edit": (lambda: {"edit": blocks.cross_edits(subjects)}, count),
         "drift": (lambda: {"drift": blocks.single_takes(subjects)}, count),
         "synthetic": (lambda: {"synthetic": blocks.synthetic_pairs(subjects)}, synthetic),
-        "carry": (carry, (2 + len(blocks.LESS)) * (sources + count + synthetic)),
+        "carry": (carry, (2 + len(blocks.LESS)) * (few_sources + few + min(few, synthetic))),
         "samplers": (samplers, 2 * (few_sources + 2 * few + min(few, synthetic))),
         "slots": (slots, names),
         "swaps": (lambda: {"swaps": quality.swaps(replace(subjects, pairs=subjects.pairs[:SWAP_PAIRS]))}, min(count, SWAP_PAIRS)),

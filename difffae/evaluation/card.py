@@ -143,10 +143,12 @@ class Card:
     def _carry(self) -> list[str]:
         lines = []
         for row in (*SELF, *edit_rows("edit"), *SYNTHETIC):
-            cells = [_cell(row, self.records(row.block if mode == "edit" else f"{mode} {row.block}")) for mode in MODES]
+            others = [self.records(f"{mode} {row.block}") for mode in list(MODES)[1:]]
+            cells = [_cell(row, _same_pairs(self.records(row.block), others)), *(_cell(row, records) for records in others)]
             if any(cell != "/" for cell in cells[1:]):
                 lines.append([row.label, *cells])
-        return _section("Ablation: carry", ("row", *MODES.values()), lines)
+        pairs = len(clusters(self.records("preview edit")))
+        return _section(f"Ablation: carry ({pairs} pairs)", ("row", *MODES.values()), lines)
 
     def _details(self) -> list[str]:
         rows = (*edit_rows("edit")[5:], *DRIFT_DETAIL, *SYNTHETIC_DETAIL)
@@ -229,6 +231,12 @@ class Card:
                     ]
                     lines.append(f"- {column}, {row.label}: best {ends[0]}, worst {ends[1]}")
         return lines
+
+
+def _same_pairs(records: Sequence[Record], others: Sequence[Sequence[Record]]) -> list[Record]:
+    """Those of the pairs that the others were measured on, which may be fewer."""
+    measured = {(record["source"], record.get("query")) for part in others for record in part}
+    return [record for record in records if (record["source"], record.get("query")) in measured]
 
 
 def _worse(row: Row, pairs: Sequence[Record]) -> float | None:
