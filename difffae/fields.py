@@ -89,22 +89,7 @@ def gather(x: Tensor, index: Tensor) -> Tensor:
 
 def dilate(x: Tensor, size: int) -> Tensor:
     """Largest value of x (B,C,H,W) in the square of an odd `size` around every pixel."""
-    for taps, step in _windows(size):
-        reach = taps // 2 * step
-        x = F.max_pool2d(F.pad(x, (0, 0, reach, reach), value=-torch.inf), (taps, 1), 1, 0, (step, 1))
-        x = F.max_pool2d(F.pad(x, (reach, reach), value=-torch.inf), (1, taps), 1, 0, (1, step))
-    return x
-
-
-def _windows(size: int) -> list[tuple[int, int]]:
-    """An odd window as one of fewer neighbours and then one of taps at most so far apart: (taps, step), which together look at fewer."""
-    best = [(size, 1)]
-    for first in range(3, size, 2):
-        for step in range(first, 1, -1):
-            taps, rest = divmod(size - first, step)
-            if rest == 0 and taps % 2 == 0 and first + taps + 1 < sum(count for count, _ in best):
-                best = [(first, 1), (taps + 1, step)]
-    return best
+    return F.max_pool2d(F.max_pool2d(x, (size, 1), 1, (size // 2, 0)), (1, size), 1, (0, size // 2))
 
 
 def erode(x: Tensor, size: int) -> Tensor:
