@@ -20,7 +20,7 @@ from torch import Tensor
 from .attributes import FaceAttributes
 from .expression_gain import stretch_expression
 from .eyelids import lid_offsets
-from .fields import gather, gaussian_blur, gradient_norm, nearest_inside, pixel_grid, relit
+from .fields import Memo, gather, gaussian_blur, gradient_norm, nearest_inside, pixel_grid, relit, remembered
 from .hair_volume import below_chin, hair_offsets, has_scalp, motion_around, shoulder_motion
 from .head import HeadModel
 from .person_layer import CarryOptions, Layers, Motion, separate
@@ -51,13 +51,15 @@ def carry(
     validity: Tensor | None = None,
     layers: Layers | None = None,
     options: CarryOptions | None = None,
+    memo: Memo | None = None,
 ) -> Carried:
     """Move and relight a photograph from the source's to the target's attributes.
 
     image (B,3,H,W) RGB 0..1, the crop that the source attributes describe; validity (B,1,H,W) of that image itself
     (0 at padding and at holes of an earlier carry) or None for all valid; layers of that image, or None:
     then light reaches only as far as the skin, and the background is dragged along near the head. source and target have B or 1 faces.
-    Differentiable with respect to the image.
+    Differentiable with respect to the image. memo: an empty dict that a caller keeps for one image with its attributes and layers, when
+    only the target changes from call to call: what depends on the source alone is worked out once.
     """
     o = options or CarryOptions()
     b, _, h, w = image.shape
@@ -65,15 +67,10 @@ def carry(
     source, target = source.expand(b), target.expand(b)
     if o.stretch_expression:
         target = stretch_expression(source, target, head.expression_names)
-    offsets = image.new_zeros(b, head.vertex_count, 3)
-    if layers is not None:
-        offsets = hair_offsets(head, source, head(source.shape, source.expression, source.pose), layers.hair)
-    vertices_s = head(source.shape, source.expression, source.pose, offsets + lid_offsets(head, source.expression))
+    offsets, points_s, normals_s, raster_s = remembered(memo, "source", lambda: _source_side(head, source, layers, image))
     vertices_t = head(target.shape, target.expression, target.pose, offsets + lid_offsets(head, target.expression))
-    points_s, points_t = project(vertices_s, source.camera), project(vertices_t, target.camera)
-    normals_s, normals_t = vertex_normals(vertices_s, head.faces), vertex_normals(vertices_t, head.faces)
+    points_t, normals_t = project(vertices_t, target.camera), vertex_normals(vertices_t, head.faces)
     raster_t = rasterize(points_t, head.faces, h, w)
-    raster_s = rasterize(points_s, head.faces, h, w)
     inside = raster_t.face >= 0
     mask = inside[:, None].to(image.dtype)
 
@@ -138,13 +135,23 @@ def carry(
     front = torch.ones_like(valid)
     if layers is not None:
         parted = (_mouth(head, points_t) - _mouth(head, points_s)).clamp_min(0) * h / 2
-        origin = Motion(raster_s, raster_t, normals_t, offsets, flow, body, grid, seen, parted)
+        origin = Motion(raster_s, raster_t, normals_t, offsets, flow, body, grid, seen, parted, memo)
         known = torch.ones_like(valid) if validity is None else validity
         apart = separate(image, carried, ratio, valid, known, layers, origin, head, target, o)
         carried = torch.where(unlit & still, image, apart.image)
         valid = torch.where(still, known, apart.validity)
         front = torch.where(still, apart.person, apart.front)
     return Carried(carried, valid.clamp(0, 1), flow, ratio, mask, front)
+
+
+def _source_side(head: HeadModel, source: FaceAttributes, layers: Layers | None, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Raster]:
+    """Of the source's head with its hair: offsets (B,V,3), projected points (B,V,3), normals (B,V,3), raster."""
+    offsets = image.new_zeros(len(image), head.vertex_count, 3)
+    if layers is not None:
+        offsets = hair_offsets(head, source, head(source.shape, source.expression, source.pose), layers.hair)
+    vertices = head(source.shape, source.expression, source.pose, offsets + lid_offsets(head, source.expression))
+    points = project(vertices, source.camera)
+    return offsets, points, vertex_normals(vertices, head.faces), rasterize(points, head.faces, *image.shape[-2:])
 
 
 def _mouth(head: HeadModel, points: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .attributes import FaceAttributes
-from .fields import dilate, erode, gather, gaussian_blur, nearest_inside, opened, relit
+from .fields import Memo, dilate, erode, gather, gaussian_blur, nearest_inside, opened, relit, remembered
 from .filling import INNER, inside_of_mouth, pull_push
 from .hair_volume import hair_weight, has_scalp
 from .head import LABELS, HeadModel
@@ -82,7 +82,7 @@ class Motion:
     source, target: the two rasters of the head with its hair; normals (B,V,3) of the target's vertices; offsets (B,V,3) of hair_offsets;
     flow (B,2,H,W) source minus target position in pixels, body (B,2,H,W) the same of what rests on the shoulders; grid (B,H,W,2) the source
     positions in -1..1; seen (B,1,H,W) how well the source showed the mesh's surface point; parted (B,1,1,1) by
-    how many pixels the lips part.
+    how many pixels the lips part; memo of `carry`.
     """
 
     source: Raster
@@ -94,6 +94,7 @@ class Motion:
     grid: Tensor
     seen: Tensor
     parted: Tensor
+    memo: Memo | None = None
 
     def sample(self, picture: Tensor) -> Tensor:
         """A map (B,C,H,W) of the source, carried along."""
@@ -138,10 +139,7 @@ def separate(
     moves = motion.flow.square().sum(1, keepdim=True).sqrt()
     # bare skin of the source is inside the target's mesh now, and what lay on its head is on the target's head; beside it they would
     # only be a smear, if they moved by more than a fit is wrong. Hair and hats stand out
-    loose = torch.lerp(layers.person, layers.loose, dilate(on_mesh, 3 * edge)) * (1 - erode(on_mesh, edge))
-    # a thin rim beside a neck is its skin, whatever the masks say; beside the scalp it may be strands
-    scalp = dilate(head.part_mask(motion.source, "scalp")[:, None].to(image.dtype), 6 * edge + 1)
-    loose = motion.sample(loose.minimum(opened(loose, edge + 2).maximum(scalp)))
+    loose = motion.sample(remembered(motion.memo, "loose", lambda: _standing_out(layers, on_mesh, motion.source, head, edge)))
     # clothes do not turn with the head
     worn = dilate((layers.loose - layers.hair).clamp_min(0), edge)  # with its soft edges
     apart = (motion.flow - motion.body).square().sum(1, keepdim=True).sqrt()
@@ -166,11 +164,12 @@ def separate(
     front, valid = front + gap, valid * (1 - gap)
     # a mesh ends in whole pixels, a person does not
     front = torch.lerp(front, gaussian_blur(front, o.edge_blur), moves.clamp(max=1))
-    solid, inner = without_background(image, person, o)
+    solid, inner = remembered(motion.memo, "solid", lambda: without_background(image, person, o))
     bare = (1 - motion.sample(inner)) * moves.clamp(max=1)
     carried = torch.lerp(carried, relit(motion.sample(solid), ratio), bare)
     # edges of a matte are soft everywhere; only where something moves do they hide what is behind
-    behind, seen_behind = background(image, person, front, moves.clamp(max=1), o)
+    backdrop = remembered(motion.memo, "backdrop", lambda: empty_place(image, person, o))
+    behind, seen_behind = background(image, backdrop, front, moves.clamp(max=1))
     # what is behind the teeth of a mouth that opens was hardly seen: the fit takes teeth for tongue
     behind_teeth = head.part_mask(motion.target, "mouth", "tongue")[:, None]
     valid = torch.where(behind_teeth, valid * (1 - (motion.parted / (o.mesh_edge * side)).clamp(max=1)), valid)
@@ -179,6 +178,14 @@ def separate(
     filled = torch.lerp(guess, carried, valid)
     validity = front * valid.maximum(guessed) + (1 - front) * seen_behind * known
     return Apart(front * filled + (1 - front) * behind, validity, person, front)
+
+
+def _standing_out(layers: Layers, on_mesh: Tensor, source: Raster, head: HeadModel, edge: int) -> Tensor:
+    """Hair, hats and clothes of the source beside its mesh (B,1,H,W), and what of the person is far from it."""
+    loose = torch.lerp(layers.person, layers.loose, dilate(on_mesh, 3 * edge)) * (1 - erode(on_mesh, edge))
+    # a thin rim beside a neck is its skin, whatever the masks say; beside the scalp it may be strands
+    scalp = dilate(head.part_mask(source, "scalp")[:, None].to(on_mesh), 6 * edge + 1)
+    return loose.minimum(opened(loose, edge + 2).maximum(scalp))
 
 
 def without_background(image: Tensor, person: Tensor, o: CarryOptions) -> tuple[Tensor, Tensor]:
@@ -234,11 +241,18 @@ def _scalp(motion: Motion, head: HeadModel, target: FaceAttributes, o: CarryOpti
     return interpolate(motion.target, head.faces, weight[..., None]) + outside
 
 
-def background(image: Tensor, person: Tensor, front: Tensor, moves: Tensor, o: CarryOptions) -> tuple[Tensor, Tensor]:
+def background(image: Tensor, backdrop: tuple[Tensor, Tensor, Tensor], front: Tensor, moves: Tensor) -> tuple[Tensor, Tensor]:
     """What is behind a person who moved: the picture (B,3,H,W) with the place the person left filled by the colours around, and how far
-    it was seen (B,1,H,W). person and front (B,1,H,W): where the person was, and is now; moves: 0 where nothing does."""
-    wide = dilate(person, 2 * o.outline + 1)
+    it was seen (B,1,H,W). backdrop of empty_place; front (B,1,H,W): where the person is now; moves: 0 where nothing does."""
+    wide, fill, plain = backdrop
     left = ((wide - front).clamp_min(0) / (1 - front).clamp_min(1e-3)).clamp(0, 1) * moves
+    return torch.lerp(image, fill, left), 1 - left * (1 - plain)
+
+
+def empty_place(image: Tensor, person: Tensor, o: CarryOptions) -> tuple[Tensor, Tensor, Tensor]:
+    """The picture (B,3,H,W) as if the person (B,1,H,W) were not in it: where the person or its outline was (B,1,H,W), the picture filled
+    there by the colours around, and how far that can be trusted (B,1,H,W)."""
+    wide = dilate(person, 2 * o.outline + 1)
     outside = wide < 0.05
     side = max(image.shape[-2:])
     around = gather(image, nearest_inside(outside[:, 0])[0])
@@ -247,4 +261,4 @@ def background(image: Tensor, person: Tensor, front: Tensor, moves: Tensor, o: C
     reach = o.plain_reach * side
     spread = (gaussian_blur(around.square(), reach) - gaussian_blur(around, reach).square()).mean(1, keepdim=True).clamp_min(0)
     plain = o.fill_validity * torch.exp(-spread / o.plain_spread**2)
-    return torch.lerp(image, fill, left), 1 - left * (1 - plain)
+    return wide, fill, plain

@@ -28,6 +28,7 @@ from ..difffae.adjust import EXPRESSION_AXES, light_direction
 from ..difffae.attributes import FaceAttributes
 from ..difffae.carry import carry
 from ..difffae.errors import DiffFAEError
+from ..difffae.fields import Memo
 from ..difffae.head import HeadModel
 from ..difffae.person_layer import Layers
 from ..difffae.render import render
@@ -48,6 +49,7 @@ class Scene:
     attributes: FaceAttributes
     photo: Tensor | None
     shows: Layers | None
+    memos: dict[int, Memo] = field(default_factory=dict)  # of `carry`, by frame; the last one only, for a hand drags one frame at a time
 
     @property
     def bytes(self) -> int:
@@ -156,7 +158,12 @@ def draw(scene: Scene, values: dict[str, Any], frame: int, style: str) -> bytes:
     else:
         index = slice(frame % len(scene.photo), frame % len(scene.photo) + 1)
         shows = None if scene.shows is None else scene.shows[index]
-        picture = carry(scene.photo[index].float() / 255, own, wanted, scene.head, layers=shows).image
+        # the source's numbers and photograph go together in a frame, and a scene never changes
+        memo = scene.memos.get(frame)
+        if memo is None:
+            scene.memos.clear()
+            memo = scene.memos.setdefault(frame, {})
+        picture = carry(scene.photo[index].float() / 255, own, wanted, scene.head, layers=shows, memo=memo).image
     pixels = (picture[0].clamp(0, 1) * 255).round().byte().movedim(0, -1).numpy()
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=90, subsampling=0)

@@ -309,3 +309,15 @@ def test_relit_keeps_detail_of_bright_skin_and_is_a_product_elsewhere():
     assert steps.min() >= 0  # brighter stays brighter
     assert steps[55:75].min() > 1e-3  # and different, where a product would be white from 0.67 on
     assert brighter.max() <= 1
+
+
+def test_a_memo_changes_nothing(head, picture):
+    face = person(head, 3)
+    layers = bare(gaussian_blur(render(head, face, SIZE).mask, 1.0))
+    memo: dict = {}
+    for yaw in (10.0, -14.0):
+        target = replace(face, pose=person(head, 3, yaw=yaw).pose, light=directional(0.2, 0.1, 0.2))
+        with_memo, without = (carry(picture, face, target, head, layers=layers, memo=kept) for kept in (memo, None))
+        for name in ("image", "validity", "flow", "ratio", "front"):
+            assert torch.equal(getattr(with_memo, name), getattr(without, name)), name
+    assert set(memo) == {"source", "loose", "solid", "backdrop"}

@@ -157,7 +157,7 @@ def test_edit_by_numbers(comfy: Comfy):
     measured = numbers(result, report)
     assert measured["identity"] < 0.43
     assert measured["yaw"] == pytest.approx(8, abs=3)
-    assert measured["pitch"] < 3
+    assert measured["pitch"] < 4  # the model card's goal; a smile moves the lips, which say much about the pitch
     assert side_ratio(picture(result, after)) > side_ratio(picture(result, before)) + 0.1  # the light comes from the left
 
     still = copy.deepcopy(graph)
