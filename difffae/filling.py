@@ -38,14 +38,11 @@ def pull_push(image: Tensor, weight: Tensor) -> Tensor:
     return torch.lerp(coarse, image, weight)
 
 
-def inside_of_mouth(head: HeadModel, face: FaceAttributes, raster: Raster, normals: Tensor) -> tuple[Tensor, Tensor]:
-    """Mouth, teeth, tongue and eye sockets as the head model shows them, on a raster of the posed head with vertex normals (B,V,3).
+def inside_of_mouth(head: HeadModel, face: FaceAttributes, raster: Raster, normals: Tensor, where: Tensor) -> Tensor:
+    """(B,3,H,W): mouth, teeth, tongue and eye sockets as the head model shows them, on a raster of the posed head with vertex normals (B,V,3).
 
-    -> their picture (B,3,H,W), and where they are (B,1,H,W) bool.
+    where (B,1,H,W) bool: the pixels of these parts (INNER).
     """
-    where = head.part_mask(raster, *INNER)[:, None]
-    if not bool(where.any()):
-        return normals.new_zeros(len(normals), 3, *raster.face.shape[1:]), where
     facing = interpolate(raster, head.faces, normals)
     albedo = F.grid_sample(head.albedo(face.albedo), head.uv_grid(raster), padding_mode="border", align_corners=False)
     shading = sh_shading(facing.permute(0, 2, 3, 1), face.light).permute(0, 3, 1, 2)
@@ -53,4 +50,4 @@ def inside_of_mouth(head: HeadModel, face: FaceAttributes, raster: Raster, norma
     share = torch.where(where, shares[raster.face.clamp_min(0)][:, None], 1.0)
     deep = ((gaussian_blur(where.to(albedo.dtype), DEEP * max(where.shape[-2:])) - 0.35) / 0.5).clamp(0, 1)
     dark = gaussian_blur(1 - (1 - share) * deep, 1.0)
-    return (INNER_DARKNESS * albedo * shading * dark).clamp(0, 1), where
+    return (INNER_DARKNESS * albedo * shading * dark).clamp(0, 1)

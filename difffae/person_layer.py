@@ -220,11 +220,15 @@ def guess_person(
     cloth = motion.sample((layers.loose - layers.hair).clamp_min(0))
     skin = (pull_push(moved / shading, sure * (1 - scalp) * (1 - (1 - o.cloth_share) * cloth)) * shading).clamp(0, 1)
     guess = torch.lerp(skin, continued, scalp)
-    inner, where = inside_of_mouth(head, target, motion.target, motion.normals)
+    where = head.part_mask(motion.target, *INNER)[:, None]
+    guess = torch.where(where, moved, guess)
     # thin gaps between lips and teeth are errors of the fit
     hole = where * (1 - known)
-    wide = gaussian_blur(dilate(erode(hole, 5), 5).minimum(hole), o.edge_blur)
-    guess = torch.lerp(torch.where(where, moved, guess), inner, wide)
+    core = erode(hole, 5)
+    wide = torch.zeros_like(hole)
+    if bool((core > 0).any()):
+        wide = gaussian_blur(dilate(core, 5).minimum(hole), o.edge_blur)
+        guess = torch.lerp(guess, inside_of_mouth(head, target, motion.target, motion.normals, where), wide)
     return guess, o.guess_validity + (o.mirrored_validity - o.guess_validity) * mirrored, wide
 
 
