@@ -39,7 +39,7 @@ def pull_push(image: Tensor, weight: Tensor) -> Tensor:
 
 
 def inside_of_mouth(head: HeadModel, face: FaceAttributes, raster: Raster, normals: Tensor, where: Tensor) -> Tensor:
-    """(B,3,H,W): mouth, teeth, tongue and eye sockets as the head model shows them, on a raster of the posed head with vertex normals (B,V,3).
+    """(B,3,H,W): mouth, teeth, tongue and eye sockets as the head model shows them, on a raster of the posed head; normals (B,V,3).
 
     where (B,1,H,W) bool: the pixels of these parts (INNER).
     """
