@@ -83,9 +83,14 @@ def test_another_kind_of_file_is_refused() -> None:
 
 
 def test_a_flag_is_no_hat(slots: SlotEncoder, matte: PersonMatte) -> None:
-    """The officer's hat has the flag's colours: the slots alone call half of the flag hair."""
-    alone, joined = both(slots, matte, small(asset_path("query.png")))
+    """The officer's hat has the flag's colours: slots that knew no such pictures called half of the flag hair. So do these, made to."""
+    picture, order = small(asset_path("query.png")), slots.config.order
     flag, hat = (..., slice(0, 150), slice(0, 40)), (..., slice(45, 60), slice(90, 150))
+    with torch.no_grad():
+        masks = slots(picture)[1]
+    wrong = torch.nn.functional.one_hot(torch.tensor(order.index("hair")), len(order))[None, :, None, None].float()
+    masks[..., : 150 // 8, : 40 // 8] = wrong
+    alone, joined = layers(masks, order, picture), layers(masks, order, picture, matte(picture))
     assert float(alone.hair[flag].mean()) > 0.3
     for layer in (joined.person, joined.loose, joined.hair, joined.light):
         assert float(layer[flag].mean()) < 0.005
@@ -96,10 +101,11 @@ def test_layers_of_a_synthetic_portrait_agree_with_its_labels(slots: SlotEncoder
     picture = small(GOLDEN / "grey_hair.jpg")
     labels = torch.from_numpy(np.asarray(Image.open(GOLDEN / "grey_hair_regions.png")).copy())
     alone, joined = both(slots, matte, picture)
-    assert iou(alone.person[0, 0] > 0.5, labels < 3) < 0.85
-    assert iou(joined.person[0, 0] > 0.5, labels < 3) > 0.93
-    assert iou(alone.hair[0, 0] > 0.5, labels == 1) < 0.55
-    assert iou(joined.hair[0, 0] > 0.5, labels == 1) > 0.75
+    # the slots see the person at 0.93 and the hair at 0.73 by themselves (0.84 and 0.53 before they met rendered people)
+    for layer, label, least, gain in (("person", labels < 3, 0.95, 0.02), ("hair", labels == 1, 0.8, 0.1)):
+        without, found = (iou(getattr(layers_, layer)[0, 0] > 0.5, label) for layers_ in (alone, joined))
+        assert found > least
+        assert found > without + gain
     for layer in (joined.loose, joined.hair, joined.light):
         assert bool((layer <= joined.person).all())
     with torch.no_grad():
