@@ -20,7 +20,8 @@ from torch import Tensor
 from .attributes import FaceAttributes
 from .expression_gain import stretch_expression
 from .eyelids import lid_offsets
-from .fields import Memo, gather, gaussian_blur, gradient_norm, nearest_inside, pixel_grid, relit, remembered
+from .fields import Memo, erode, gather, gaussian_blur, gradient_norm, nearest_inside, pixel_grid, relit, remembered
+from .filling import closed_lines
 from .hair_volume import below_chin, hair_offsets, has_scalp, motion_around, shoulder_motion
 from .head import HeadModel
 from .person_layer import CarryOptions, Layers, Motion, separate
@@ -141,6 +142,8 @@ def carry(
         carried = torch.where(unlit & still, image, apart.image)
         valid = torch.where(still, known, apart.validity)
         front = torch.where(still, apart.person, apart.front)
+        size = round(o.line * side) | 1
+        carried, valid = closed_lines(carried, valid, erode(mask, size) * (1 - still.to(mask)), size)
     return Carried(carried, valid.clamp(0, 1), flow, ratio, mask, front)
 
 
@@ -174,7 +177,9 @@ def _log_ratio(normals_s: Tensor, normals_t: Tensor, light_s: Tensor, light_t: T
     shading_s = shading_s.maximum(o.shading_floor * shading_s.mean(1, keepdim=True).clamp_min(0.05))
     shading_t = shading_t.maximum(o.shading_floor * shading_t.mean(1, keepdim=True).clamp_min(0.05))
     limit = math.log(o.ratio_limit)
-    return limit * torch.tanh((shading_t.log() - shading_s.log()) / limit)
+    ratio = shading_t.log() - shading_s.log()
+    level = ratio.mean(1, keepdim=True)
+    return limit * torch.tanh((level + o.light_gain * (ratio - level)) / limit)
 
 
 def _seen(raster_s: Raster, depth_s: Tensor, grid: Tensor, inside: Tensor, o: CarryOptions) -> Tensor:

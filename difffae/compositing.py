@@ -12,18 +12,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .crop import FaceCrop, extract
-from .fields import gaussian_blur, pixel_grid, relit
+from .fields import gaussian_blur, pixel_grid, relit, trusted
 
 
 def composite_weight(drawn: Tensor, carried: Tensor, validity: Tensor, low: float = 0.016, tolerance: float = 0.12) -> Tensor:
     """How much the carried photograph's pixels count beside the sample's: (B,1,H,W) in 0..1. Arguments as `composite`."""
     sigma = low * drawn.shape[-1]
-    trusted = ((validity - 0.15) / 0.35).clamp(0, 1)
+    known = trusted(validity)
     # low-pass the carried picture over its valid pixels only: a hole must not spoil its neighbourhood's agreement
-    weight = gaussian_blur(trusted, sigma).clamp_min(1e-4)
-    difference = gaussian_blur((drawn - carried) * trusted, sigma) / weight
+    weight = gaussian_blur(known, sigma).clamp_min(1e-4)
+    difference = gaussian_blur((drawn - carried) * known, sigma) / weight
     agreement = torch.exp(-((difference.abs().amax(1, keepdim=True) / tolerance) ** 2))
-    return gaussian_blur(trusted, 1.0).minimum(trusted) * agreement
+    return gaussian_blur(known, 1.0).minimum(known) * agreement
 
 
 def composite(drawn: Tensor, carried: Tensor, validity: Tensor, low: float = 0.016, tolerance: float = 0.12) -> Tensor:

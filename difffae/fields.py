@@ -122,3 +122,8 @@ def gradient_norm(flow: Tensor) -> Tensor:
     dx = F.pad(flow[..., :, 1:] - flow[..., :, :-1], (0, 1, 0, 0), mode="replicate")
     dy = F.pad(flow[..., 1:, :] - flow[..., :-1, :], (0, 0, 0, 1), mode="replicate")
     return (dx.square() + dy.square()).sum(1, keepdim=True).sqrt()
+
+
+def trusted(validity: Tensor) -> Tensor:
+    """How far a carried pixel's own colour may be shown, by its validity (B,1,H,W): 0 for guesses, 1 from the half on."""
+    return ((validity - 0.15) / 0.35).clamp(0, 1)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .attributes import FaceAttributes
-from .fields import gaussian_blur
+from .fields import dilate, erode, gaussian_blur, trusted
 from .head import LABELS, HeadModel
 from .render import Raster, interpolate, sh_shading
 
@@ -36,6 +36,19 @@ def pull_push(image: Tensor, weight: Tensor) -> Tensor:
     coarse = pull_push(mean, (4 * total).clamp(max=1))
     coarse = F.interpolate(coarse, scale_factor=2, mode="bilinear", align_corners=False)[..., :height, :width]
     return torch.lerp(coarse, image, weight)
+
+
+def closed_lines(image: Tensor, validity: Tensor, where: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Lines narrower than an odd `size` of pixels that no camera saw, closed from both sides: picture (B,3,H,W) and validity (B,1,H,W).
+
+    Where a surface folds over itself (lids, lips, nostrils) a line of the mesh hides behind another, and shows whatever the source had
+    beside it. where (B,1,H,W) in 0..1: the pixels that may be closed.
+    """
+    closed = validity.maximum(erode(dilate(validity, size), size) * where)
+    known = trusted(validity)
+    weight = known + 1e-3  # nothing known around: the mean of all
+    around = gaussian_blur(image * weight, 1.0) / gaussian_blur(weight, 1.0)
+    return torch.where(closed > validity, torch.lerp(around, image, known), image), closed
 
 
 def inside_of_mouth(head: HeadModel, face: FaceAttributes, raster: Raster, normals: Tensor, where: Tensor) -> Tensor:

@@ -31,7 +31,8 @@ class CarryOptions:
     matte_light_reach: float = 0.14  # same, where a matte keeps the light off the background
     motion_blur: float = 0.03  # standard deviation of the blur of the extrapolated displacement
     light_blur: float = 0.01
-    ratio_limit: float = 4.0  # light ratios approach limit and 1/limit softly
+    light_gain: float = 1.15  # of the light's change over the head: photographs have shadows, which second-order SH state too weakly
+    ratio_limit: float = 8.0  # light ratios approach limit and 1/limit softly
     shading_floor: float = 0.1  # of the mean shading: SH fitted to a visible face says little about directions it hides
     hidden_shading: float = 0.6  # of the mean shading, at least, on skin that is guessed: that light is an extrapolation
     depth_tolerance: float = 0.03  # in units of the projected mesh (the crop is 2 wide)
@@ -44,6 +45,7 @@ class CarryOptions:
     edge_blur: float = 0.55  # pixels: standard deviation of the blur of the moved person's outline
     mesh_edge: float = 0.012  # how far skin may reach beyond the mesh, because the fit is not exact
     closing: float = 0.02  # gaps in the moved person up to this width are no view of the background
+    line: float = 0.02  # lines on the head that no camera saw, narrower than this, are closed from both sides
     guess_validity: float = 0.1  # of what is only continued from around
     mirrored_validity: float = 0.4  # of hair that stands in for hair behind it
     mirrored_share: float = 0.3  # of its colour, beside the colours around

@@ -318,6 +318,36 @@ def test_all_losses_in_parts_and_interrupted(folder, tmp_path):
     assert ["adaptive" in line for line in lines] == [False, False, True, True]  # at its start the weight is 0
 
 
+def test_a_first_stage_holds_on_to_the_latents_of_its_start(folder, tmp_path):
+    """The latents stay nearer to the start's with keep_weight than without, and the loss counts them."""
+    start = tmp_path / "start.safetensors"
+    torch.manual_seed(3)
+    given = Autoencoder(replace(SMALL, latent_scale=0.7))
+    save_checkpoint(start, given.state_dict(), kind="first-stage", config=describe(given), license="test", source="test")
+    common = {"portraits": str(folder / "portraits"), "crop": 64, "batch": 4, "warmup": 1, "steps": 12, "autocast": False, "log_every": 1}
+    pictures, far = smooth_pictures(2, 64), {}
+    before = given.moments(pictures)[0]
+    for keep in (0.0, 30.0):
+        options = AutoencoderTraining(
+            **common, folder=str(folder / f"keep{keep}"), start=str(start), keep_weight=keep, learning_rate=2e-3, ema=0.5
+        )
+        model = train_autoencoder(options)
+        assert isinstance(model, Autoencoder)
+        far[keep] = (model.moments(pictures)[0] - before).square().mean().item()
+        lines = [json.loads(line) for line in (folder / f"keep{keep}" / "log.jsonl").read_text().splitlines()]
+        assert ["moved" in line for line in lines] == [keep > 0] * 12
+    assert lines[0]["moved"] < 1e-9
+    assert lines[-1]["moved"] > 0
+    assert 0 < far[30.0] < 0.5 * far[0.0]
+    with pytest.raises(ConfigError, match="keep_weight"):
+        train_autoencoder(AutoencoderTraining(**common, folder=str(folder / "none"), keep_weight=1.0))
+    quantised = tmp_path / "quantised.safetensors"
+    codes = VQFirstStage(VQConfig(codes=16, **DIFFUSERS))
+    save_checkpoint(quantised, codes.state_dict(), kind="first-stage", config=describe(codes), license="test", source="test")
+    with pytest.raises(ConfigError, match="whose latents are codes"):
+        train_autoencoder(AutoencoderTraining(**common, folder=str(folder / "vq"), start=str(quantised), keep_weight=1.0))
+
+
 def test_a_start_must_agree_with_what_the_options_say(folder, tmp_path):
     options = AutoencoderTraining(portraits=str(folder / "portraits"), folder=str(folder / "run"), crop=32, batch=2, steps=1)
     with pytest.raises(CheckpointError, match=r"none\.pt: no such file"):

@@ -111,6 +111,22 @@ def test_light_alone_moves_nothing_and_multiplies(head, picture):
     assert extreme.ratio.max() > 3.5
 
 
+def test_the_lights_direction_is_stressed_and_its_level_is_not(head, picture):
+    """With no soft limit: the ratio's logarithm minus its mean over the head is light_gain times that of the plain quotient."""
+    face = person(head, 1)
+    lit = replace(face, light=directional(0.6, 0.2, 0.7))
+    plain, stressed = (
+        carry(picture, face, lit, head, options=CarryOptions(ratio_limit=1e6, light_gain=gain, light_blur=1e-3)) for gain in (1.0, 1.2)
+    )
+    inside = head.skin_mask(render(head, face, SIZE).raster)[:, None]
+    logs = [moved.ratio[:, :1][inside].log() for moved in (plain, stressed)]
+    slope = ((logs[0] - logs[0].mean()) * (logs[1] - logs[1].mean())).sum() / (logs[0] - logs[0].mean()).square().sum()
+    assert slope.item() == pytest.approx(1.2, abs=1e-3)
+    brighter = replace(face, light=face.light * 1.3)
+    level = carry(picture, face, brighter, head, options=CarryOptions(ratio_limit=1e6, light_gain=1.2))
+    assert torch.allclose(level.ratio[inside.expand(-1, 3, -1, -1)], torch.tensor(1.3), rtol=1e-4)
+
+
 def test_light_stays_off_the_background_with_a_matte(head, picture):
     face = person(head, 3)
     target = replace(face, light=directional(-0.3, 0.1, 0.1))

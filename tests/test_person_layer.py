@@ -11,7 +11,7 @@ from people import directional, person
 from difffae.attributes import FaceAttributes
 from difffae.carry import carry
 from difffae.fields import dilate, erode, opened, pixel_grid
-from difffae.filling import pull_push
+from difffae.filling import closed_lines, pull_push
 from difffae.hair_volume import hair_offsets, hair_weight, middle_of_skull, motion_around
 from difffae.head import LABELS, HeadModel
 from difffae.person_layer import CarryOptions, Layers, Motion, guess_person, without_background
@@ -46,6 +46,30 @@ def afro(head: HeadModel):
     hair = dilate(covered, 25) * above * (1 - covered)
     person_mask = covered.maximum(hair)
     return paint((covered, SKIN), (hair, HAIR)), Layers(person_mask, person_mask, hair, hair), face
+
+
+def test_lines_that_no_camera_saw_are_closed_from_both_sides():
+    """Red above and blue below a line of green: the line goes, and neither a hole nor a place that may not be closed is touched."""
+    picture = torch.zeros(1, 3, 40, 40)
+    picture[:, 0, :19], picture[:, 2, 21:] = 0.8, 0.6
+    picture[:, 1, 19:21] = 1
+    validity = torch.ones(1, 1, 40, 40)
+    validity[..., 19:21, :] = 0
+    validity[..., 3:12, 3:12] = 0  # a hole of nine pixels
+    where = torch.ones_like(validity)
+    where[..., 30:] = 0
+    image, closed = closed_lines(picture, validity, where, 5)
+    assert torch.equal(closed[..., 19:21, :30], torch.ones(1, 1, 2, 30))
+    assert image[0, 1, 19:21, :28].max() < 0.01  # no green is left
+    assert torch.allclose(image[0, :, 19, 20] + image[0, :, 20, 20], torch.tensor([0.8, 0, 0.6]), atol=0.01)
+    assert image[0, 0, 19, 20] > 2 * image[0, 0, 20, 20]  # each side's own colour prevails
+    line = torch.zeros(40, 40, dtype=torch.bool)
+    line[19:21, :30] = True
+    assert torch.equal(image[..., ~line], picture[..., ~line])
+    assert torch.equal(closed[..., ~line], validity[..., ~line])
+    still, same = closed_lines(picture, torch.ones_like(validity), where, 5)
+    assert torch.equal(still, picture)
+    assert same.min() == 1
 
 
 def test_pull_push_keeps_known_pixels_and_continues_a_plane():

@@ -41,12 +41,19 @@ from .shards import Shards
 SHOWN = 4  # pictures in a grid
 
 
+Variational = Autoencoder | KLFirstStage
+
+
 @dataclass(frozen=True)
 class AutoencoderTraining(LoopOptions):
     portraits: str = "portraits"  # a folder of .webp pictures, held in memory
     shards: str = ""  # in their place: shards with `images`, read as they are needed, such as `prepare frames` writes
     folder: str = "runs/autoencoder"
     start: str = ""  # whose weights a new run starts from: a training checkpoint, a first stage's file, or a whole model's
+    keep_weight: float = (
+        0.0  # mean square distance of the latents from the start's, in units of their variance: a denoiser that was trained
+    )
+    # on those latents then still knows the new ones
     freeze_encoder: bool = False  # train the decoder alone: cached latents stay valid, and the posterior's mean is decoded
     crop: int = 128
     smallest_scale: float = 0.8  # of the pictures before cropping: below 1 they are shrunk, which makes them sharper
@@ -128,11 +135,13 @@ def luminance(x: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Judges:
-    """The networks that a reconstruction is judged by. adversary's loss counts `adversarial_weight` times."""
+    """The networks that a reconstruction is judged by. adversary's loss counts `adversarial_weight` times. former: the first stage whose
+    latents `keep_weight` holds on to."""
 
     perceptual: PerceptualDistance | None = None
     adversary: Adversary | None = None
     adversarial_weight: float = 0.0
+    former: Variational | None = None
 
 
 def autoencoder_loss(
@@ -150,11 +159,16 @@ def autoencoder_loss(
         latents, penalty, parts = quantised_latents(model, images, latent_noise, options.freeze_encoder)
         penalty_weight = 0.0 if options.freeze_encoder else options.codebook_weight
     else:
-        assert isinstance(model, Autoencoder | KLFirstStage)
+        assert isinstance(model, Variational)
         moments: Callable[[Tensor], tuple[Tensor, Tensor]] = model.moments
         if options.gradient_checkpointing and isinstance(model, Autoencoder):
             moments = lambda x: recomputed(model.moments, x, use_reentrant=False)  # noqa: E731
-        latents, penalty, parts = variational_latents(moments, images, noise)
+        mean, logvar = moments(images)
+        latents, penalty, parts = variational_latents(mean, logvar, noise)
+        if judges.former is not None:
+            with torch.no_grad():
+                before = judges.former.moments(images)[0].float()
+            parts["moved"] = (mean.float() - before).square().mean() / before.var()
         if latent_noise is not None:
             latents = latents + latent_noise.to(latents)
         penalty_weight = options.kl_weight
@@ -186,6 +200,8 @@ def autoencoder_loss(
             weight = weight * parts["adaptive"]
         loss = loss + weight * parts["adversarial"]
     loss = loss + penalty_weight * penalty
+    if "moved" in parts:
+        loss = loss + options.keep_weight * parts["moved"]
     with torch.no_grad():
         parts["psnr"] = -10 * torch.log10((output * 0.5 - target * 0.5).square().mean())
     return loss, {name: value.detach() for name, value in parts.items()}
@@ -207,8 +223,9 @@ class ShardPictures(Sequence[Tensor]):
 class AutoencoderStage(Stage):
     """Data, losses and pictures of the first stage's training."""
 
-    def __init__(self, options: AutoencoderTraining, model: FirstStage) -> None:
+    def __init__(self, options: AutoencoderTraining, model: FirstStage, former: Variational | None = None) -> None:
         o = self.options = options
+        self.former = former
         if o.crop % model.factor:
             raise ConfigError(f"crop={o.crop}: must be a multiple of {model.factor}, the pixels per latent cell; change it")
         self.pictures_read = ShardPictures(o.shards) if o.shards else read_pictures(Path(o.portraits), split="train")
@@ -249,7 +266,7 @@ class AutoencoderStage(Stage):
         o = self.options
         since = self.step - o.adversarial_start
         weight = o.adversarial_weight * min(1.0, since / o.adversarial_warmup) if o.adversarial_warmup else o.adversarial_weight
-        return Judges(self.perceptual, self.adversary if since >= 0 else None, weight)
+        return Judges(self.perceptual, self.adversary if since >= 0 else None, weight, self.former)
 
     def loss(self, model: nn.Module, item: Any) -> tuple[Tensor, dict[str, Tensor]]:
         assert isinstance(model, FirstStage)
@@ -302,11 +319,23 @@ def train_autoencoder(options: AutoencoderTraining, config: FirstStageConfig | N
         model = next(build(config) for kind, build in KINDS.values() if type(config) is kind)
     for part in model.encoding_parts():
         part.requires_grad_(not options.freeze_encoder)
+    former = _former(options) if options.keep_weight else None
     if options.gradient_checkpointing:
         recompute_blocks(model)
-    average = run_loop(options, model, _checkpoint_config(model), AutoencoderStage(options, model), stop_step)
+    average = run_loop(options, model, _checkpoint_config(model), AutoencoderStage(options, model, former), stop_step)
     assert isinstance(average, FirstStage)
     return average
+
+
+def _former(options: AutoencoderTraining) -> Variational:
+    """The start, which `keep_weight` holds on to. Raises ConfigError."""
+    if not options.start:
+        raise ConfigError("keep_weight: holds on to the latents of a start, and start= names none; give one, or leave keep_weight out")
+    start = Path(options.start)
+    former = read_first_stage(start, raw=start.suffix != ".safetensors").to(options.device).eval().requires_grad_(False)
+    if not isinstance(former, Variational):
+        raise ConfigError(f"keep_weight: {start} is of kind {former.kind}, whose latents are codes; leave keep_weight out")
+    return former
 
 
 def _check_start(path: str, model: FirstStage, config: FirstStageConfig | None) -> None:

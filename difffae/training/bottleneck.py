@@ -5,7 +5,6 @@ Shape letters: B batch, Z latent channels, h and w latent sides, H and W image s
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -19,12 +18,9 @@ from ..first_stages import KLFirstStage, VQFirstStage
 COMMITMENT = 0.25  # weight of pulling the encoder to its codes against pulling the codes to it (van den Oord et al. 2017)
 
 
-def variational_latents(
-    encode: Callable[[Tensor], tuple[Tensor, Tensor]], images: Tensor, noise: Tensor | None
-) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-    """images (B,3,H,W) in 0..1 -> unscaled latents (B,Z,h,w), the KL divergence from a standard normal (nats per picture, a scalar), and
+def variational_latents(mean: Tensor, logvar: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """Posterior (B,Z,h,w) -> unscaled latents (B,Z,h,w), the KL divergence from a standard normal (nats per picture, a scalar), and
     numbers for the log. noise (B,Z,h,w) draws from the posterior; without it its mean is taken."""
-    mean, logvar = encode(images)
     latents = mean if noise is None else mean + noise.to(mean) * torch.exp(0.5 * logvar)
     mean, logvar = mean.float(), logvar.float()
     kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum(dim=(1, 2, 3)).mean()
