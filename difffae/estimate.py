@@ -65,6 +65,10 @@ class FitOptions:
     detail_sigma: float = 0.3  # ... and must not explain light away
     pixel_sigma: float = 0.05
     outlier_sigma: float = 0.4  # errors of the pixels' mean colour beyond this lose weight; with 0.15 the dark side of a face lost it, too
+    # Texture and missed shadows are shares of the skin's colour, so both sigmas grow with the face's own albedo, from this one; None: one
+    # for all, which reads the same light weaker off dark skin
+    typical_albedo: float | None = 0.35
+    white: float = 0.98  # colours from here on are clipped: what is brighter still agrees with them
     ears: bool = True  # whether they count as skin: hair often covers them
     edge: float = 0.4  # normals whose z is below this count less
     core: float = 0.0  # power of the normals' z in the first round's weights: what looks ahead says first what the skin is like
@@ -261,7 +265,7 @@ class LandmarkFit(nn.Module):
         if known is not None:
             weight = weight * F.interpolate(known, (size, size), mode="area")
         # pixels as rows
-        y = small.flatten(2).transpose(1, 2)  # (B,P,3)
+        pixels = small.flatten(2).transpose(1, 2)  # (B,P,3)
         sh = sh_basis(normals.flatten(2).transpose(1, 2))  # (B,P,9)
         mean, basis = mean.flatten(2).transpose(1, 2), basis.flatten(3).permute(0, 3, 2, 1)  # (B,P,3), (B,P,3,A)
         weight = weight.flatten(2).transpose(1, 2)  # (B,P,1)
@@ -282,18 +286,25 @@ class LandmarkFit(nn.Module):
         spread = torch.full((basis.shape[-1],), o.detail_sigma, device=images.device)
         spread[: o.tone_count] = o.albedo_sigma
         albedo_prior = torch.diag(1 / spread**2)
+        brightness = torch.ones(b, 1, 1, device=images.device)  # of the face's albedo, 1 for the typical one
+        albedo = mean
         for _ in range(o.light_rounds):
-            wgt = base_weight * robust
             shading = sh @ light  # (B,P,3)
+            y = torch.where(pixels < o.white, pixels, pixels.maximum(albedo * shading))
+            wgt = base_weight * robust / brightness**2
             j = (basis * shading[..., None]).flatten(1, 2)  # (B,3P,A)
             r = (y - mean * shading).flatten(1)[..., None]
             wj = j * wgt.expand(-1, -1, 3).reshape(b, -1, 1)
             alpha = torch.linalg.solve(wj.transpose(1, 2) @ j + albedo_prior, wj.transpose(1, 2) @ r)[..., 0]
             albedo = (mean + (basis @ alpha[:, None, :, None])[..., 0]).clamp(0.02, 1.0)
+            if o.typical_albedo is not None:
+                level = (albedo.mean(-1, keepdim=True) * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp_min(1)
+                brightness = (level / o.typical_albedo).clamp_min(0.1)
+                wgt = base_weight * robust / brightness**2
             grey = _ridge(sh, albedo.mean(-1, keepdim=True), y.mean(-1, keepdim=True), wgt, light0.expand(b, 9), grey_prior)
             columns = [_ridge(sh, albedo[..., c : c + 1], y[..., c : c + 1], wgt, grey, tint_prior) for c in range(3)]
             light = torch.stack(columns, -1)
-            error = (albedo * (sh @ light) - y).mean(-1, keepdim=True).abs()
+            error = (albedo * (sh @ light) - y).mean(-1, keepdim=True).abs() / brightness
             robust = 1 / (1 + (error / o.outlier_sigma) ** 2)
         return replace(face, albedo=alpha, light=light)
 

@@ -180,7 +180,8 @@ def test_bright_hair_beside_dark_skin_fools_the_wary_options_less(head, fit):
 
 
 def test_hair_that_is_known_does_not_fool_the_fit(head, fit):
-    """Bright strands over the temples of a dark face: left out, they change the light by less than a fifth of what they did."""
+    """Bright strands over the temples of a dark face: left out, they change the shading of the visible skin by less than a fifth of what
+    they did. (Not the coefficients: those of directions that no skin faces may be anything.)"""
     face = person(head, 6, light=directional(0.0, 0.1, 0.2), expression=0.0)
     albedo = torch.zeros_like(face.albedo)
     albedo[:, 0] = -1.2
@@ -196,9 +197,46 @@ def test_hair_that_is_known_does_not_fool_the_fit(head, fit):
             return hair
 
     knowing = LandmarkFit(head, hair=Told())
-    plain, fooled, told = (one(picture, points, scores).light for one, picture in ((fit, clean), (fit, hairy), (knowing, hairy)))
+    skin, normals = head.skin_mask(drawn.raster) & (drawn.normals[:, 2] > 0.3), drawn.normals.permute(0, 2, 3, 1)
+    plain, fooled, told = (
+        sh_shading(normals, one(picture, points, scores).light)[skin] for one, picture in ((fit, clean), (fit, hairy), (knowing, hairy))
+    )
     assert (fooled - plain).abs().mean() > 0.05
     assert (told - plain).abs().mean() < 0.2 * (fooled - plain).abs().mean()
+
+
+def test_light_on_dark_skin_is_read_as_strong_as_on_light_skin(head):
+    """One head under one side light with light and with dark skin: the share of the light that comes from the side differs by less
+    than half of what it does with one sigma for all skins."""
+    light = directional(0.35, 0.1, 0.3)
+    kept = {}
+    for typical in (0.35, None):
+        one, strength = LandmarkFit(head, FitOptions(typical_albedo=typical)), []
+        for level in (0.5, -1.4):
+            face = person(head, 2, light=light, expression=0.0)
+            albedo = torch.zeros_like(face.albedo)
+            albedo[:, 0] = level
+            face = replace(face, albedo=albedo)
+            found = one.fit_light(render(head, face, SIZE).image.clamp(0, 1), face).light.mean(-1)[0]
+            strength.append((found[1] / found[0]).item())
+        kept[typical] = strength[1] / strength[0]
+    assert abs(kept[0.35] - 1) < 0.5 * abs(kept[None] - 1), kept
+
+
+def test_clipped_skin_agrees_with_any_brighter_light(head, fit):
+    """Skin that is clipped to white says that the light is at least so strong: the estimate is nearer to the truth than with white taken
+    for a colour."""
+    face = person(head, 4, light=directional(0.5, 0.0, 0.4, ambient=0.75), expression=0.0)
+    drawn = render(head, face, SIZE)
+    picture = drawn.image.clamp(0, 1)
+    skin = head.skin_mask(drawn.raster) & (drawn.normals[:, 2] > 0.3)
+    assert 0.1 < (picture.amax(1)[skin] > 0.99).float().mean() < 0.7
+    truth = sh_shading(drawn.normals.permute(0, 2, 3, 1), face.light)[skin]
+    errors = []
+    for white in (fit.options.white, 2.0):
+        light = LandmarkFit(head, replace(FitOptions(), white=white)).fit_light(picture, face).light
+        errors.append((sh_shading(drawn.normals.permute(0, 2, 3, 1), light)[skin] - truth).abs().mean().item())
+    assert errors[0] < 0.95 * errors[1], errors  # priors hold the most of both
 
 
 def test_unknown_pixels_do_not_count(head, fit):
