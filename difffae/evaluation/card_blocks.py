@@ -102,20 +102,24 @@ class Subjects:
         """The same portraits, fewer pairs."""
         return replace(self, sampler=sampler, steps=steps, pairs=self.pairs[:pairs], synthetic_count=min(pairs, self.synthetic_count))
 
-    def edit(self, source: Portrait, query: Portrait, take: Sequence[str] = TAKEABLE, mode: str = "edit") -> Tensor:
+    def edit(
+        self, source: Portrait, query: Portrait, take: Sequence[str] = TAKEABLE, mode: str = "edit", framing: str = "source"
+    ) -> Tensor:
         """The edited crop (1,3,S,S). mode: "edit", "preview" (the carried photograph alone), "no carry", or one of LESS (a preview)."""
+        how = {"steps": self.steps, "sampler": self.sampler, "seed": self.seed, "framing": framing}
         if mode == "no carry":
-            return without_carry(self.model, source, query, take, self.steps, self.sampler, self.seed)
-        how = {"steps": self.steps, "sampler": self.sampler, "seed": self.seed}
+            return without_carry(self.model, source, query, take, **how)  # type: ignore[arg-type]
         with LESS.get(mode, nullcontext)(self.model):
             return self.model.edit(source, query, take=take, preview=mode != "edit", **how).crop  # type: ignore[arg-type]
 
 
 @torch.no_grad()
-def without_carry(model: DiffFAE, source: Portrait, query: Portrait, take: Sequence[str], steps: int, sampler: str, seed: int) -> Tensor:
+def without_carry(
+    model: DiffFAE, source: Portrait, query: Portrait, take: Sequence[str], steps: int, sampler: str, seed: int, framing: str = "source"
+) -> Tensor:
     """An edit (1,3,S,S) for which nothing is carried: the carried input is what the denoiser's training puts for a dropped one."""
     pose, expression, light = (query if name in take else None for name in TAKES)
-    wanted = model.target(source, pose=pose, expression=expression, light=light)
+    wanted = model.target(source, pose=pose, expression=expression, light=light, framing=framing)
     nothing = nothing_carried(source.picture)
     identity = model.identity.embed(source.picture, source.landmarks[..., :2])
     shown = model.render(wanted, source.picture.shape[-1]).image
@@ -191,7 +195,8 @@ def single_takes(subjects: Subjects) -> list[Record]:
 @torch.no_grad()
 def synthetic_pairs(subjects: Subjects, mode: str = "edit") -> list[Record]:
     """Rendered pairs of one person with one background: the first is edited to the second, which is the true answer. Once with codes
-    that the model's estimator sees in the two pictures, once (known_...) with the exact ones."""
+    that the model's estimator sees in the two pictures, once (known_...) with the exact ones. The truth has its own camera, so the edit
+    takes the query's."""
     if subjects.synthetic is None:
         return []
     model, shards = subjects.model, Shards(subjects.synthetic, ("images", *FIELDS))
@@ -205,7 +210,7 @@ def synthetic_pairs(subjects: Subjects, mode: str = "edit") -> list[Record]:
             record: Record = {"source": f"synthetic {index}", "looks": looks(sample_)}
             truth = pair[1:].to(model.device)
             for prefix, source, query in zip(("", "known_"), first, second, strict=True):
-                crop = subjects.edit(source, query, TAKEABLE, mode)
+                crop = subjects.edit(source, query, TAKEABLE, mode, framing="query")
                 record |= {f"{prefix}psnr": psnr(crop, truth).item(), f"{prefix}ssim": ssim(crop, truth).item()}
             own = pair[:1].to(model.device)
             records.append(record | {"source_psnr": psnr(own, truth).item(), "source_ssim": ssim(own, truth).item()})
