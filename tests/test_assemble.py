@@ -302,6 +302,9 @@ def test_a_later_decoder(work: Path, tmp_path: Path) -> None:
     assert all(name.startswith("decoder.") for name in changed)
     for name, value in both.items():
         assert torch.equal(value, new[name] if name.startswith("decoder.") else old[name]), name
+    assert FirstStageParts(first, sharpen=0.3).read().config == replace(FirstStageParts(first).read().config, sharpen=0.3)
+    with pytest.raises(ConfigError, match="sharpen -1: must be 0 or more"):
+        FirstStageParts(first, sharpen=-1).read()
     torch.manual_seed(2)
     other, config = tmp_path / "other.safetensors", AutoencoderConfig.from_dict(FIRST)
     strange = Autoencoder(config).state_dict()

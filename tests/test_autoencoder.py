@@ -66,6 +66,21 @@ def test_latent_scale_is_undone_by_decoding():
     assert torch.allclose(scaled(images), plain(images), atol=1e-5)
 
 
+def test_sharpening_adds_the_finest_detail():
+    """An unsharp mask of known size: what a blur of 0.6 pixels takes away is added; latents and flat pictures stay."""
+    torch.manual_seed(0)
+    plain = Autoencoder(SMALL)
+    sharp = Autoencoder(replace(SMALL, sharpen=0.4))
+    sharp.load_state_dict(plain.state_dict())
+    images = torch.rand(2, 3, 32, 32)
+    latents = plain.encode(images)
+    assert torch.equal(sharp.encode(images), latents)
+    decoded = plain.decode(latents)
+    torch.testing.assert_close(sharp.decode(latents), 1.4 * decoded - 0.4 * gaussian_blur(decoded, 0.6))
+    flat = [model.decode(torch.ones(1, 4, 8, 8)).mean() for model in (plain, sharp)]
+    torch.testing.assert_close(*flat, atol=1e-3, rtol=0)
+
+
 def test_a_shift_by_the_factor_shifts_the_latents():
     torch.manual_seed(0)
     model = Autoencoder(SMALL).eval()

@@ -23,6 +23,9 @@ def add(subparsers) -> None:
     parts.add_argument("--first-stage", type=Path, required=True, metavar="FILE", help="of `train autoencoder` or `convert kl-f8`, `vq-f8`")
     parts.add_argument("--decoder", type=Path, metavar="FILE", help="a later first stage, whose decoder replaces the first one's")
     parts.add_argument("--latent-scale", type=float, metavar="X", help="one over the latents' standard deviation (default: the file's)")
+    parts.add_argument(
+        "--sharpen", type=float, metavar="X", help="fine detail that the decoder's pictures get on top (default: the file's)"
+    )
     parts.add_argument("--slots", type=Path, metavar="FILE", help="of `train slots` (default: those trained together with the denoiser)")
     parts.add_argument("--denoiser", type=Path, metavar="FILE", help="of `train denoiser`")
     parts.add_argument("--raw", nargs="+", choices=PARTS, default=[], metavar="PART", help="parts whose weights are not averaged ones")
@@ -49,7 +52,7 @@ def run(arguments: argparse.Namespace) -> None:
     a = arguments
     given = {"first-stage": a.first_stage, "decoder": a.decoder, "slots": a.slots, "denoiser": a.denoiser}
     output = check_paths([str(path) for path in given.values() if path is not None], a.output)
-    first = FirstStageParts(a.first_stage, a.decoder, a.latent_scale, "first-stage" in a.raw)
+    first = FirstStageParts(a.first_stage, a.decoder, a.latent_scale, "first-stage" in a.raw, a.sharpen)
     if a.denoiser is None:
         if a.slots is not None or a.order or a.labels is not None or set(a.raw) - {"first-stage"}:
             raise ConfigError("assemble: there is no denoiser; add --denoiser, or leave the slots' options out for the first stage alone")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..arcface import DIMENSIONS
-from ..autoencoder import FirstStage
+from ..autoencoder import Autoencoder, FirstStage
 from ..checkpoint import load_checkpoint, save_checkpoint
 from ..errors import ConfigError
 from ..first_stages import CHECKPOINT_KIND, describe
@@ -36,12 +36,14 @@ PRECISIONS: dict[str, dict[str, bool]] = {  # options of save_checkpoint
 @dataclass(frozen=True)
 class FirstStageParts:
     """Where a first stage comes from. decoder: a later file with the same encoder, whose decoder replaces the first one's; latent_scale:
-    one over the standard deviation of the latents, if another one than the file's was trained with; raw: not the averaged weights."""
+    one over the standard deviation of the latents, if another one than the file's was trained with; raw: not the averaged weights; sharpen:
+    of AutoencoderConfig, None is the file's."""
 
     path: Path
     decoder: Path | None = None
     latent_scale: float | None = None
     raw: bool = False
+    sharpen: float | None = None
 
     def read(self) -> FirstStage:
         """Raises CheckpointError, ConfigError."""
@@ -53,6 +55,12 @@ class FirstStageParts:
                 raise ConfigError(f"latent scale {self.latent_scale:g}: must be positive; it is one over the latents' standard deviation")
             changed: Any = stage.config  # every kind has this field
             stage.config = replace(changed, latent_scale=self.latent_scale)
+        if self.sharpen is not None:
+            if not isinstance(stage, Autoencoder) or self.sharpen < 0:
+                raise ConfigError(
+                    f"sharpen {self.sharpen:g}: must be 0 or more, for a first stage of kind open; leave it out for {stage.kind}"
+                )
+            stage.config = replace(stage.config, sharpen=self.sharpen)
         return stage
 
     def files(self) -> list[Path]:
