@@ -176,10 +176,13 @@ def _log_ratio(normals_s: Tensor, normals_t: Tensor, light_s: Tensor, light_t: T
     shading_s, shading_t = sh_shading(normals_s, light_s), sh_shading(normals_t, light_t)
     shading_s = shading_s.maximum(o.shading_floor * shading_s.mean(1, keepdim=True).clamp_min(0.05))
     shading_t = shading_t.maximum(o.shading_floor * shading_t.mean(1, keepdim=True).clamp_min(0.05))
-    limit = math.log(o.ratio_limit)
     ratio = shading_t.log() - shading_s.log()
-    level = ratio.mean(1, keepdim=True)
-    return limit * torch.tanh((level + o.light_gain * (ratio - level)) / limit)
+    # a stressed light is no brighter: the mean ratio on what faces the viewer stays
+    facing = normals_t[..., 2:].clamp_min(0) + 1e-6
+    stressed = o.light_gain * ratio
+    stressed = stressed + ((facing * ratio.exp()).sum(1, keepdim=True) / (facing * stressed.exp()).sum(1, keepdim=True)).log()
+    limit = math.log(o.ratio_limit)
+    return limit * torch.tanh(stressed / limit)
 
 
 def _seen(raster_s: Raster, depth_s: Tensor, grid: Tensor, inside: Tensor, o: CarryOptions) -> Tensor:

@@ -48,7 +48,7 @@ def closed_lines(image: Tensor, validity: Tensor, where: Tensor, size: int) -> t
     known = trusted(validity)
     weight = known + 1e-3  # nothing known around: the mean of all
     around = gaussian_blur(image * weight, 1.0) / gaussian_blur(weight, 1.0)
-    return torch.where(closed > validity, torch.lerp(around, image, known), image), closed
+    return torch.lerp(image, around, trusted(closed) - known), closed
 
 
 def inside_of_mouth(head: HeadModel, face: FaceAttributes, raster: Raster, normals: Tensor, where: Tensor) -> Tensor:

@@ -31,9 +31,9 @@ class CarryOptions:
     matte_light_reach: float = 0.14  # same, where a matte keeps the light off the background
     motion_blur: float = 0.03  # standard deviation of the blur of the extrapolated displacement
     light_blur: float = 0.01
-    light_gain: float = 1.15  # of the light's change over the head: photographs have shadows, which second-order SH state too weakly
+    light_gain: float = 1.05  # of the light's change over the head: photographs have shadows, which second-order SH state too weakly
     ratio_limit: float = 8.0  # light ratios approach limit and 1/limit softly
-    shading_floor: float = 0.1  # of the mean shading: SH fitted to a visible face says little about directions it hides
+    shading_floor: float = 0.3  # of the mean shading: SH fitted to a visible face says little about directions it hides
     hidden_shading: float = 0.6  # of the mean shading, at least, on skin that is guessed: that light is an extrapolation
     depth_tolerance: float = 0.03  # in units of the projected mesh (the crop is 2 wide)
     grazing: float = 0.4  # texture seen at less than this share of the target's foreshortening fades out: it is stretched
@@ -49,6 +49,7 @@ class CarryOptions:
     guess_validity: float = 0.1  # of what is only continued from around
     mirrored_validity: float = 0.4  # of hair that stands in for hair behind it
     mirrored_share: float = 0.3  # of its colour, beside the colours around
+    beyond_share: float = 0.8  # of the nearest hair's colour where the mesh stands out beyond the hair
     cloth_share: float = 0.0005  # of the colour of clothes in skin that goes on, beside that of skin
     nape_hair: float = 0.04  # that hair stands out from a neck (the crop is 2 wide) until its colour counts as hair's
     stretch: float = 0.8  # validity falls as exp(-(|gradient of displacement| / stretch)^2)
@@ -213,7 +214,9 @@ def guess_person(
     mirrored = motion.sample(layers.hair * seen) * scalp
     # a little of a wrong colour would fill a whole hole, and along its edge the mesh shows what lay beside the skin
     sure = erode((2 * known - 1).clamp_min(0), 2 * round(o.mesh_edge * moved.shape[-1] / 2) + 1)
-    continued = pull_push(moved, (sure * scalp).maximum(o.mirrored_share * mirrored))
+    # where the head model stands out beyond the hair that was seen, that hair goes on
+    beyond = scalp * (motion.target.face >= 0)[:, None] * (1 - motion.sample(layers.person))
+    continued = pull_push(moved, (sure * scalp).maximum(o.mirrored_share * mirrored).maximum(o.beyond_share * beyond))
     # skin goes on in its own colour, under the light that falls on the hidden place
     lit = sh_shading(motion.normals, target.light)
     lit = lit.maximum(o.hidden_shading * lit.mean(1, keepdim=True)).clamp_min(o.shading_floor)
