@@ -55,6 +55,8 @@ MODES = {
     "preview": "carry alone, no diffusion",
     "no-matte": "the same without the matte",
     "unstretched": "carry alone, expressions not stretched",
+    "open-lines": "carry alone, lines left open",
+    "held-light": "carry alone, light held back",
 }
 
 

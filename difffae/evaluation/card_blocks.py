@@ -8,9 +8,11 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -50,17 +52,22 @@ def without_matte(model: DiffFAE) -> Iterator[None]:
 
 
 @contextmanager
-def without_stretching(model: DiffFAE) -> Iterator[None]:
-    """Within it expressions are carried as far as the head model says."""
+def with_options(model: DiffFAE, **changes: Any) -> Iterator[None]:
+    """Within it the photograph is carried with other CarryOptions."""
     options = model.carry_options
-    model.carry_options = replace(options, stretch_expression=False)
+    model.carry_options = replace(options, **changes)
     try:
         yield
     finally:
         model.carry_options = options
 
 
-LESS = {"no-matte": without_matte, "unstretched": without_stretching}  # carry without one of its parts
+LESS: dict[str, Callable[[DiffFAE], AbstractContextManager[None]]] = {  # carry without one of its parts
+    "no-matte": without_matte,
+    "unstretched": partial(with_options, stretch_expression=False),
+    "open-lines": partial(with_options, line=0.0),
+    "held-light": partial(with_options, light_gain=1.0, ratio_limit=4.0),
+}
 
 
 @dataclass
