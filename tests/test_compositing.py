@@ -47,6 +47,17 @@ def test_detail_moves_with_the_crop() -> None:
     assert moved_detail(square, flow, torch.ones(1, 3, size, size), front, torch.zeros(1, 1, size, size)).abs().max() == 0
 
 
+def test_no_detail_moves_where_the_motion_breaks_off() -> None:
+    """Two halves that move apart by 6 pixels: the crop's pixels at the break mix both, so none of the photograph's detail is added there."""
+    size, side = 64, 256
+    flow, ones = torch.zeros(1, 2, size, size), torch.ones(1, 1, size, size)
+    flow[:, 0, :, 32:] = 6.0
+    detail = moved_detail(noise(side), flow, ones.expand(1, 3, size, size), ones, ones)
+    still = moved_detail(noise(side), torch.zeros_like(flow), ones.expand(1, 3, size, size), ones, ones)
+    assert detail[..., 127:129].abs().max() < 1e-3
+    assert torch.equal(detail[..., 16:100], still[..., 16:100])
+
+
 def test_pasted_move_is_as_sharp_as_the_photograph() -> None:
     side, shift = 256, 4
     picture = noise(512, seed=3)
