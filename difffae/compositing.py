@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .crop import FaceCrop, extract
-from .fields import gaussian_blur, gradient_norm, pixel_grid, relit, trusted
+from .fields import dilate, gaussian_blur, gradient_norm, pixel_grid, relit, trusted
 
 BREAK = 0.8  # gradient of a motion, pixels per pixel, at which little of the detail is moved along
 
@@ -61,7 +61,7 @@ def moved_detail(square: Tensor, flow: Tensor, ratio: Tensor, front: Tensor, wei
         return F.interpolate(x, (side, side), mode="bilinear", align_corners=False)
 
     # where the motion breaks off (lids, lips, the head's outline) a crop's pixel mixes two surfaces, and there is no detail to move
-    whole = torch.exp(-((gradient_norm(flow) / BREAK) ** 2))
+    whole = torch.exp(-((dilate(gradient_norm(flow), 3) / BREAK) ** 2))
     grid = pixel_grid(side, side, square) + enlarge(flow).permute(0, 2, 3, 1) * (2 / size)
     moved = F.grid_sample(square, grid, mode="bicubic", padding_mode="border", align_corners=False)
     moved = torch.lerp(square, relit(moved, enlarge(ratio)), enlarge(front))

@@ -48,7 +48,7 @@ def test_detail_moves_with_the_crop() -> None:
 
 
 def test_no_detail_moves_where_the_motion_breaks_off() -> None:
-    """Two halves that move apart by 6 pixels: the crop's pixels at the break mix both, so none of the photograph's detail is added there."""
+    """Two halves that move apart by 6 pixels: the crop's pixels at the break mix both, so no detail is added there."""
     size, side = 64, 256
     flow, ones = torch.zeros(1, 2, size, size), torch.ones(1, 1, size, size)
     flow[:, 0, :, 32:] = 6.0

@@ -288,7 +288,7 @@ def test_relight_sweep(comfy: Comfy):
     assert all(np.diff(ratios) < 0), ratios  # the left half darkens from frame to frame
     assert ratios[0] - ratios[-1] > 0.4
     means = torch.tensor([picture(result, squares, number)[90:170, 90:166].mean() for number in range(8)])
-    # light from either side leaves the middle of the face darker, by 20 % of its brightness: before the light's ratio could go beyond factors
-    # of two without being held back (CarryOptions.ratio_limit), this was 0.05
+    # light from either side leaves the middle of the face darker, by 20 % of its brightness: while the light's ratio was held back from
+    # factors of two on (CarryOptions.ratio_limit), this was 0.05
     assert means.std() < 0.06
     assert picture(result, find(graph, "SaveImage", "All frames")).shape == (516, 1036, 3)
