@@ -61,7 +61,7 @@ def moved_detail(square: Tensor, flow: Tensor, ratio: Tensor, front: Tensor, wei
         return F.interpolate(x, (side, side), mode="bilinear", align_corners=False)
 
     # where the motion breaks off (lids, lips, the head's outline) a crop's pixel mixes two surfaces, and there is no detail to move
-    whole = torch.exp(-((dilate(gradient_norm(flow), 3) / BREAK) ** 2))
+    whole = torch.exp(-((dilate(gradient_norm(flow), 3) / BREAK) ** 4))
     grid = pixel_grid(side, side, square) + enlarge(flow).permute(0, 2, 3, 1) * (2 / size)
     moved = F.grid_sample(square, grid, mode="bicubic", padding_mode="border", align_corners=False)
     moved = torch.lerp(square, relit(moved, enlarge(ratio)), enlarge(front))
