@@ -132,8 +132,9 @@ def swapped_region(masks: Tensor, other_masks: Tensor, regions: Sequence[str], o
 def kept_pixels(region: Tensor, face: Tensor, size: tuple[int, int]) -> Tensor:
     """The validity of a photograph of which `region` (B,1,h,w) will be redrawn: (B,1,H,W), 0 where it will.
 
-    face (B,1,H,W) bool, where the head model covers the picture with skin: what is in front of hair is never redrawn with it.
+    face (B,1,H,W) bool, where the head model covers the picture with skin: what is in front of the reference's hair is not redrawn with it,
+    but the source's own fringe over the forehead is (regions of swapped_region above 0.6 are mostly the source's own).
     """
     redraw = F.interpolate(region, size, mode="bilinear", align_corners=False)
-    keep = 1 - ((redraw - 0.2) / 0.4).clamp(0, 1)
-    return torch.where(face, torch.ones_like(keep), keep)
+    keep, over_face = (1 - ((redraw - low) / width).clamp(0, 1) for low, width in ((0.2, 0.4), (0.6, 0.3)))
+    return torch.where(face, over_face, keep)

@@ -109,8 +109,11 @@ def test_pixels_of_a_redrawn_region_are_not_kept(region: float, kept: float) -> 
     torch.testing.assert_close(keep, torch.full_like(keep, kept))
 
 
-def test_skin_in_front_is_kept() -> None:
+def test_skin_in_front_is_kept_and_the_own_fringe_is_not() -> None:
+    """Over the face the reference's hair (0.5 at most) changes nothing; what is mostly the source's own (above 0.6) goes, fringes too."""
     face = torch.zeros(1, 1, 32, 32, dtype=torch.bool)
     face[..., 8:16, 8:16] = True
-    keep = kept_pixels(torch.ones(1, 1, 4, 4), face, (32, 32))
-    assert torch.equal(keep, face.float())
+    for region, kept in ((0.5, 1.0), (0.6, 1.0), (0.75, 0.5), (0.9, 0.0), (1.0, 0.0)):
+        keep = kept_pixels(torch.full((1, 1, 4, 4), region), face, (32, 32))
+        torch.testing.assert_close(keep[face], torch.full((64,), kept))
+        torch.testing.assert_close(keep[~face], torch.full((960,), max(0.0, min(1.0, 1 - (region - 0.2) / 0.4))))
