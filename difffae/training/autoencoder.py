@@ -50,10 +50,8 @@ class AutoencoderTraining(LoopOptions):
     shards: str = ""  # in their place: shards with `images`, read as they are needed, such as `prepare frames` writes
     folder: str = "runs/autoencoder"
     start: str = ""  # whose weights a new run starts from: a training checkpoint, a first stage's file, or a whole model's
-    keep_weight: float = (
-        0.0  # mean square distance of the latents from the start's, in units of their variance: a denoiser that was trained
-    )
-    # on those latents then still knows the new ones
+    keep_weight: float = 0.0  # mean square distance of the latents from the start's, in units of their variance: a denoiser that was
+    # trained on those latents then still knows the new ones
     freeze_encoder: bool = False  # train the decoder alone: cached latents stay valid, and the posterior's mean is decoded
     crop: int = 128
     smallest_scale: float = 0.8  # of the pictures before cropping: below 1 they are shrunk, which makes them sharper
