@@ -44,7 +44,9 @@ def add(subparsers) -> None:
     parser.add_argument("--deca", metavar="FILE", help="videos: DECA's networks, which estimate the numbers of a FLAME head")
     _add_videos(parser.add_argument_group("videos: folders person/video/clip.mp4"))
     pairs = parser.add_argument_group("pairs: two frames of one chunk")
-    pairs.add_argument("--joint", action="store_true", help="keep source and query pictures, for joint training with the slots")
+    pairs.add_argument(
+        "--joint", action="store_true", help="encode, pairs: keep source and query pictures, for joint training with the slots"
+    )
     pairs.add_argument("--per-chunk", type=positive, default=8, metavar="N", help="pairs, frames: how many (default: %(default)s)")
     parser.set_defaults(run=run)
 
@@ -101,7 +103,8 @@ def run(arguments: argparse.Namespace) -> None:
             from ..identity_networks import load_identity
 
             shards = sorted(arguments.input.glob("*.safetensors"))
-            prepare.encode_shards(shards, arguments.output, first_stage, slots, load_identity(arguments.identity, network))
+            encoder = None if arguments.joint else slots
+            prepare.encode_shards(shards, arguments.output, first_stage, encoder, load_identity(arguments.identity, network))
             return
         head = HeadModel.load().requires_grad_(False)
         if arguments.step == "fit":

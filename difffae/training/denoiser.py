@@ -19,10 +19,11 @@ from ..errors import ConfigError
 from ..initialisation import init_from
 from ..losses import attention_consistency, diffusion_loss, hole_weights, total_loss
 from ..sampling import sample, starting_noise
-from ..schedule import add_noise, alphas_cumprod, prediction_target, snr_weights
+from ..schedule import add_noise, alphas_cumprod, predicted_clean, prediction_target, snr_weights
 from ..slots import SlotEncoder
 from ..source_encoders import load_source_encoder
 from .common import any_first_stage, autocast, load_state
+from .identity_loss import NEEDED, IdentityLoss, check_identity, judged_rows, load_identity_loss
 from .journal import grid
 from .loop import LoopOptions, Stage, run_loop
 from .parts import read_denoiser, read_slots
@@ -55,7 +56,11 @@ class DenoiserTraining(LoopOptions):
     source_encoder_path: str = ""  # its weights: a folder of transformers or diffusers, or a converted first stage
     start: str = ""  # a new run begins with the denoiser of this checkpoint or file, such as difffae/assets/open-256.safetensors
     init: str = ""  # a new run begins with what fits of this file from `convert unet`; sizes are the run's own
-    first_stage: str = ""  # file that decodes the sample grids: a converted first stage, or a whole model
+    first_stage: str = ""  # file that decodes the sample grids and for the identity loss: a converted first stage, or a whole model
+    identity_weight: float = 0.0  # of the identity loss: distance of the decoded prediction from the target's identity; 0: the paper
+    identity_until: float = 0.55  # share of the schedule up to which noise levels are judged by it
+    identity_samples: int = 2  # how many of a batch are: decoder and identity network take as long as the denoiser
+    identity_network: str = ""  # file of its network, the one that the shards were made with, if it is not the bundled one
 
     @classmethod
     def paper(cls) -> DenoiserTraining:
@@ -78,12 +83,14 @@ class DenoiserTraining(LoopOptions):
 @dataclass(frozen=True)
 class Batch:
     """What one step needs. target (B,Z,h,w); masks (B,S,h',w') of the query, or None with a source encoder that has none; seen
-    (B,1,h,w): validity before any dropout, or None."""
+    (B,1,h,w): validity before any dropout, or None; landmarks (B,N,2) and who (B,I), identity, of the target: for the identity loss."""
 
     target: Tensor
     conditions: Conditions
     masks: Tensor | None
     seen: Tensor | None
+    landmarks: Tensor | None = None
+    who: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -134,7 +141,8 @@ def read_batch(samples: list[dict[str, Tensor]], model: nn.ModuleDict, options: 
     if denoiser.config.carry:
         carried, validity = stacked(samples, "carried", device), stacked(samples, "validity", device)
     conditions = Conditions(tokens, stacked(samples, "identity", device), stacked(samples, "render", device), carried, validity)
-    return Batch(stacked(samples, "target", device), conditions, masks, validity)
+    of_target = [stacked(samples, name, device) for name in NEEDED] if options.identity_weight else []
+    return Batch(stacked(samples, "target", device), conditions, masks, validity, *of_target)
 
 
 def drop_conditions(batch: Batch, dropout: Dropout) -> Conditions:
@@ -155,9 +163,18 @@ def drop_conditions(batch: Batch, dropout: Dropout) -> Conditions:
 
 
 def denoiser_loss(
-    denoiser: Denoiser, batch: Batch, conditions: Conditions, steps: Tensor, noise: Tensor, alphas: Tensor, options: DenoiserTraining
+    denoiser: Denoiser,
+    batch: Batch,
+    conditions: Conditions,
+    steps: Tensor,
+    noise: Tensor,
+    alphas: Tensor,
+    options: DenoiserTraining,
+    identity: IdentityLoss | None = None,
+    judged: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Eq. 8 at given steps (B,) and noise (B,Z,h,w) -> loss and its detached parts.
+    """Eq. 8 at given steps (B,) and noise (B,Z,h,w) -> loss and its detached parts; with `identity` also its distances on the rows
+    judged (B,) bool.
 
     With delta above 0 call it, and backward of the loss, within `denoiser.record_attention()`. Raises ConfigError else.
     """
@@ -166,23 +183,35 @@ def denoiser_loss(
     prediction = denoiser(noisy, steps, conditions)
     wanted = prediction_target(batch.target, noise, steps, alphas, kind)
     pixels = None if batch.seen is None or not options.hole_weight else hole_weights(batch.seen, options.hole_weight)
-    diffusion = diffusion_loss(prediction, wanted, snr_weights(steps, alphas, kind, options.min_snr), pixels)
-    parts = {"diffusion": diffusion.detach()}
-    if options.delta <= 0 or batch.masks is None:
-        return diffusion, parts
-    consistency = attention_consistency((denoiser.tap.maps or {}).values(), batch.masks)
-    parts["consistency"] = consistency.detach()
-    return total_loss(diffusion, consistency, options.delta), parts
+    loss = diffusion_loss(prediction, wanted, snr_weights(steps, alphas, kind, options.min_snr), pixels)
+    parts = {"diffusion": loss.detach()}
+    if options.delta > 0 and batch.masks is not None:
+        consistency = attention_consistency((denoiser.tap.maps or {}).values(), batch.masks)
+        parts["consistency"] = consistency.detach()
+        loss = total_loss(loss, consistency, options.delta)
+    if identity is not None and judged is not None:
+        distance = loss.new_zeros(())
+        if judged.any():
+            assert batch.landmarks is not None
+            assert batch.who is not None
+            clean = predicted_clean(noisy, prediction, steps, alphas, kind)[judged]
+            # the mean over the whole batch's judged rows, of which these may be a part
+            share = options.identity_samples * len(steps) / options.batch
+            distance = identity(clean, batch.landmarks[judged], batch.who[judged]).sum() / share
+        parts["identity"] = distance.detach()
+        loss = loss + options.identity_weight * distance
+    return loss, parts
 
 
 @dataclass(frozen=True)
 class Item:
-    """Rows of a batch with their random numbers, on the CPU. steps (B,), noise (B,Z,h,w)."""
+    """Rows of a batch with their random numbers, on the CPU. steps (B,), noise (B,Z,h,w), judged (B,) bool: by the identity loss."""
 
     samples: list[dict[str, Tensor]]
     dropout: Dropout
     steps: Tensor
     noise: Tensor
+    judged: Tensor
 
 
 class DenoiserStage(Stage):
@@ -193,7 +222,8 @@ class DenoiserStage(Stage):
         self.schedule = _denoiser(model).config.schedule
         self.alphas = alphas_cumprod(self.schedule).to(options.device)
         self.shards = Shards(options.shards, needed)
-        self.dev = Shards(options.dev_shards, needed) if options.dev_shards else None
+        # the dev loss has no identity in it
+        self.dev = Shards(options.dev_shards, tuple(name for name in needed if name not in NEEDED)) if options.dev_shards else None
         first = self.shards.sample(0)
         self.shape = first["target"].shape
         if options.source_encoder:
@@ -205,7 +235,11 @@ class DenoiserStage(Stage):
             self.slots = slots.config.slot_count
         else:
             self.slots = first["tokens"].shape[0]
-        self.first_stage = any_first_stage(options.first_stage) if options.first_stage else None
+        self.first_stage = any_first_stage(options.first_stage).to(options.device) if options.first_stage else None
+        self.identity: IdentityLoss | None = None
+        if options.identity_weight:
+            assert self.first_stage is not None  # build() asks for it
+            self.identity = load_identity_loss(self.first_stage, options.identity_network, first).to(options.device)
 
     def read(self, generator: torch.Generator, rows: list[slice]) -> list[Item]:
         size = self.options.batch
@@ -213,7 +247,11 @@ class DenoiserStage(Stage):
         dropout = Dropout.draw(self.options, size, self.slots, generator)
         steps = self.draw_steps(size, generator)
         noise = torch.randn((size, *self.shape), generator=generator)
-        return [Item([self.shards.sample(index) for index in chosen[part]], dropout.rows(part), steps[part], noise[part]) for part in rows]
+        judged = judged_rows(steps, self.options.identity_until * self.schedule.train_steps, self.options.identity_samples)
+        return [
+            Item([self.shards.sample(index) for index in chosen[part]], dropout.rows(part), steps[part], noise[part], judged[part])
+            for part in rows
+        ]
 
     def draw_steps(self, size: int, generator: torch.Generator) -> Tensor:
         """Noise levels (size,) of a batch."""
@@ -230,7 +268,8 @@ class DenoiserStage(Stage):
         batch = read_batch(item.samples, model, self.options)
         steps, noise = item.steps.to(self.options.device), item.noise.to(self.options.device)
         conditions = drop_conditions(batch, item.dropout)
-        return denoiser_loss(_denoiser(model), batch, conditions, steps, noise, self.alphas, self.options)
+        judged = item.judged.to(self.options.device)
+        return denoiser_loss(_denoiser(model), batch, conditions, steps, noise, self.alphas, self.options, self.identity, judged)
 
     def around(self, model: nn.Module) -> AbstractContextManager:
         return _denoiser(model).record_attention() if self.options.delta > 0 else nullcontext()
@@ -247,11 +286,11 @@ class DenoiserStage(Stage):
             return {}
         shards = self.dev or self.shards
         samples = [shards.sample(index) for index in range(min(SHOWN, len(shards)))]
-        batch = read_batch(samples, average, self.options)
+        batch = read_batch(samples, average, replace(self.options, identity_weight=0.0))
         noise = starting_noise(batch.target.shape, 0, batch.target.device)
         made = sample(_denoiser(average), batch.conditions, steps=SHOWN_STEPS, noise=noise)
         latents = [batch.conditions.render, batch.conditions.carried, batch.target, made]
-        columns = [self.first_stage.decode(each.cpu()) for each in latents if each is not None]
+        columns = [self.first_stage.decode(each).cpu() for each in latents if each is not None]
         return {"samples": grid([stacked(samples, "source"), *columns] if "source" in samples[0] else columns)}
 
     def refresh(self) -> None:
@@ -308,6 +347,9 @@ def build(options: DenoiserTraining, config: DenoiserConfig | None, state: dict 
         needed += ("tokens", "masks")
     if config.carry:
         needed += ("carried", "validity")
+    if options.identity_weight:
+        check_identity(options.identity_weight, options.identity_until, options.identity_samples, options.first_stage)
+        needed += NEEDED
     return model, settings, needed
 
 
@@ -322,7 +364,7 @@ def _denoiser(model: nn.Module) -> Denoiser:
 def dev_loss(model: nn.ModuleDict, shards: Shards, alphas: Tensor, options: DenoiserTraining, samples: int = 64) -> dict[str, float]:
     """Losses on the first samples of a folder at evenly spaced steps, always with the same noise and nothing dropped."""
     generator = torch.Generator().manual_seed(0)
-    options = replace(options, delta=max(options.delta, 1e-9))
+    options = replace(options, delta=max(options.delta, 1e-9), identity_weight=0.0)
     total: dict[str, float] = {}
     count = min(samples, len(shards))
     chunks = [range(first, min(first + options.batch, count)) for first in range(0, count, options.batch)]

@@ -126,7 +126,8 @@ def write_round_trips(
             target = random_targets(source, pool, generator, options)
             shows = layers_of(picture, slots, matte)
             carried, validity = round_trip(picture, known, source, target, head, shows)
-            _append(rows, picture, render(head, source, picture.shape[-1]).image, carried, validity, picture, still.landmarks)
+            shown = render(head, source, picture.shape[-1]).image
+            _append(rows, picture, shown, carried, validity, picture, still.landmarks, still.landmarks)
         write_shard(path, {key: torch.cat(values) for key, values in rows.items()})
 
 
@@ -150,28 +151,45 @@ def write_synthetic(folder: Path, output: Path, head: HeadModel, slots: SlotEnco
         for part in tqdm(torch.arange(len(data["images"])).split(4), desc=path.name, leave=False):
             pair = data["images"][part].float() / 255
             faces = [FaceAttributes(head.name, *(data[name][part, side].float() for name in FIELDS)) for side in (0, 1)]
+            points = [_landmarks(head, face, pair.shape[-1]) for face in faces]
             for a, b in ((0, 1), (1, 0)):
                 shows = layers_of(pair[:, a], slots, matte)
                 moved = carry(pair[:, a], faces[a], faces[b], head, None, shows)
-                points = head.landmarks(project(head(faces[a].shape, faces[a].expression, faces[a].pose), faces[a].camera))
-                pixels = (points[..., :2] + 1) * pair.shape[-1] / 2
-                _append(rows, pair[:, b], render(head, faces[b], pair.shape[-1]).image, moved.image, moved.validity, pair[:, a], pixels)
+                shown = render(head, faces[b], pair.shape[-1]).image
+                _append(rows, pair[:, b], shown, moved.image, moved.validity, pair[:, a], points[a], points[b])
         write_shard(goal, {key: torch.cat(values) for key, values in rows.items()})
 
 
+def _landmarks(head: HeadModel, face: FaceAttributes, size: int) -> Tensor:
+    """Where a head of given numbers has its landmarks in a picture of that side: (B,N,2), pixels."""
+    points = head.landmarks(project(head(face.shape, face.expression, face.pose), face.camera))
+    return (points[..., :2] + 1) * size / 2
+
+
 def _append(
-    rows: dict[str, list[Tensor]], target: Tensor, drawn: Tensor, carried: Tensor, validity: Tensor, source: Tensor, landmarks: Tensor
+    rows: dict[str, list[Tensor]],
+    target: Tensor,
+    drawn: Tensor,
+    carried: Tensor,
+    validity: Tensor,
+    source: Tensor,
+    landmarks: Tensor,
+    target_landmarks: Tensor,
 ) -> None:
+    """landmarks: those of the source."""
     new = {"target": to_bytes(target), "render": to_bytes(drawn), "carried": to_bytes(carried), "validity": to_bytes(validity)}
-    for key, value in (new | {"source": to_bytes(source), "landmarks": landmarks.float()}).items():
+    new |= {"source": to_bytes(source), "landmarks": landmarks.float(), "target_landmarks": target_landmarks.float()}
+    for key, value in new.items():
         rows.setdefault(key, []).append(value)
 
 
 @torch.no_grad()
 def encode_shards(
-    pictures: Iterable[Path], output: Path, autoencoder: FirstStage, slots: SlotEncoder, identity: IdentityEncoder, batch: int = 4
+    pictures: Iterable[Path], output: Path, autoencoder: FirstStage, slots: SlotEncoder | None, identity: IdentityEncoder, batch: int = 4
 ) -> None:
-    """Shards of pictures -> shards of latents, tokens, masks and identities; existing ones are kept."""
+    """Shards of pictures -> shards of latents, tokens, masks and identities; existing ones are kept. slots: None keeps the pictures
+    source and query in place of tokens and masks, for joint training. What the identity loss needs is left out where the pictures have
+    no landmarks of the target."""
     from ..model import carry_latents
 
     output.mkdir(parents=True, exist_ok=True)
@@ -192,11 +210,16 @@ def encode_shards(
                 "carried": latents,
                 "validity": valid,
                 "identity": identity.embed(source, data["landmarks"][part]),
-                "tokens": slots(source)[0],
-                "masks": slots(target)[1],
             }
+            if slots is None:
+                row |= {"source": data["source"][part], "query": data["target"][part]}
+            else:
+                row |= {"tokens": slots(source)[0], "masks": slots(target)[1]}
+            if "target_landmarks" in data:
+                points = data["target_landmarks"][part]
+                row |= {"target_landmarks": points, "target_identity": identity.embed(target, points)}
             for key, value in row.items():
-                rows.setdefault(key, []).append(value.half())
+                rows.setdefault(key, []).append(value if value.dtype == torch.uint8 else value.half())
         write_shard(goal, {key: torch.cat(values) for key, values in rows.items()})
 
 

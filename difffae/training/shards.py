@@ -3,7 +3,8 @@
 Slots stage:     images (N,3,H,W) uint8; labels (N,H,W) or (N,h,w) uint8, optional: 0 face, 1 hair, 2 clothes, 3 background, 255 unlabelled.
 Denoiser stage:  target, render, carried (N,Z,h,w) float16 latents; validity (N,1,h,w) uint8 (255 = 1) or float16; identity (N,I), tokens
                  (N,S,D) float16; masks (N,S,h,w) float16, the slot masks of the target. Joint training has source and query (N,3,H,W)
-                 uint8 in place of tokens and masks.
+                 uint8 in place of tokens and masks. For the identity loss also target_landmarks (N,478,2) in the target's pixels and
+                 target_identity (N,I), float16.
 """
 
 from __future__ import annotations

@@ -134,6 +134,8 @@ def _encode(
         "target": autoencoder.encode(after),
         "render": autoencoder.encode(query["render"].float() / 255),
         "identity": source["identity"],
+        "target_landmarks": query["landmarks"][..., :2],
+        "target_identity": query["identity"],
     }
     tokens, masks = (None, None) if slots is None else slots(before)
     if tokens is None or slots is None:
