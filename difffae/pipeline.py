@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +20,7 @@ from .adjust import Adjustments, adjust
 from .attributes import FaceAttributes, compose
 from .carry import Carried, carry, nothing_carried
 from .checkpoint import asset_path
-from .compositing import composite, composite_weight, keep_grey, native_detail
+from .compositing import composite_weight, keep_grey, native_detail
 from .conditions import Conditions
 from .crop import FaceCrop, crop_square, extract, paste
 from .errors import ConfigError, FaceChoiceError, NoFaceError
@@ -33,6 +34,8 @@ from .matte import PersonMatte
 from .model import EditModel
 from .person_layer import CarryOptions, Layers
 from .recipe import CheckpointInfo
+from .region_parts import FaceAreas
+from .region_transfer import reference_parts, source_parts, take_regions
 from .regions import kept_pixels, layers, swapped_region
 from .render import Render, render
 from .sampling import sample
@@ -262,9 +265,18 @@ class DiffFAE:
         sampler: str = "dpmpp_2m",
         seed: int = 0,
         progress: Progress | None = None,
+        photo: bool | None = None,
     ) -> EditResult:
-        """Take hair, clothes or background from a reference by exchanging slot tokens (paper appendix G)."""
+        """Take hair, clothes or background from a reference by exchanging slot tokens (paper appendix G).
+
+        photo: take the reference's own pixels too, carried to the source's head (region_transfer); False exchanges tokens alone, as the
+        paper does; None does what the model can.
+        """
         regions = tuple(regions)
+        if photo is None:
+            photo = self.model.denoiser.config.carry
+        elif photo and not self.model.denoiser.config.carry:
+            raise ConfigError(f"photo: model '{self.model.name}' carries no photograph; swap its tokens alone (photo=False)")
         for name in regions:
             if name not in SWAPPABLE:
                 raise ConfigError(f"regions: '{name}' cannot be swapped; choose from {', '.join(SWAPPABLE)}")
@@ -274,19 +286,38 @@ class DiffFAE:
         other, other_masks = slots(giver.picture)
         order = slots.config.order
         mixed = swap(tokens, other, regions, strength, order)
-        size = portrait.picture.shape[-1]
-        region = swapped_region(masks, other_masks, regions, order)
-        shown = self.render(portrait.attributes, size)
-        keep = kept_pixels(region, self._face_mask(shown), (size, size)) * portrait.known
-        if not regions or strength == 0:
-            keep = torch.ones_like(keep)
-        conditions = self._conditions(portrait, mixed, shown, portrait.picture, keep)
+        asked = bool(regions) and strength > 0
+        shown = self.render(portrait.attributes)
+        shows = self.layers(portrait.picture, masks) if photo else None
+        carried = carry(portrait.picture, portrait.attributes, portrait.attributes, self.head, portrait.known, shows, self.carry_options)
+        whose = torch.ones_like(portrait.known)
+        taken = None
+        if photo and asked:
+            assert shows is not None
+            areas = FaceAreas.of(self.head, portrait.attributes, portrait.picture)
+            common = (areas, self.head)
+            base = source_parts(carried, portrait.picture, portrait.known, portrait.attributes, *common, shows, self.carry_options)
+            there = (giver.picture, giver.known, giver.attributes, portrait.attributes)
+            taken = reference_parts(*there, *common, cast(Layers, self.layers(giver.picture, other_masks)), self.carry_options)
+            mixed_parts = take_regions(base, taken, regions, areas, strength, self.carry_options)
+            carried, whose = mixed_parts.carried, mixed_parts.whose
+        elif asked:
+            size = (carried.image.shape[-2], carried.image.shape[-1])
+            keep = kept_pixels(swapped_region(masks, other_masks, regions, order), self._face_mask(shown), size)
+            carried = replace(carried, validity=keep * portrait.known)
         edited = portrait.picture
-        if regions and strength > 0:
-            edited = composite(self._draw(conditions, steps, sampler, seed, progress), portrait.picture, keep)
-        still, unlit, everywhere = torch.zeros_like(portrait.picture[:, :2]), torch.ones_like(portrait.picture), torch.ones_like(keep)
-        same = Carried(portrait.picture, keep, still, unlit, shown.mask, everywhere)
-        return self._result(portrait, edited, shown, masks, portrait.attributes, same, keep)
+        if asked:
+            conditions = self._conditions(portrait, mixed, shown, carried.image, carried.validity)
+            begin = (carried.image, self.model.schedule.start) if photo else (None, 1.0)
+            drawn = self._draw(conditions, steps, sampler, seed, progress, *begin)
+            weight = composite_weight(drawn, carried.image, carried.validity)
+            edited = torch.lerp(drawn, carried.image, weight)
+            whose = whose * (weight if photo else carried.validity)
+        borrowed = None
+        if taken is not None:
+            of_giver = taken.carried
+            borrowed = native_detail(giver.image[None], giver.crop, of_giver.flow, of_giver.ratio, of_giver.front, whose[:, 1:])
+        return self._result(portrait, edited, shown, masks, portrait.attributes, carried, whose[:, :1], borrowed)
 
     def render(self, attributes: FaceAttributes, size: int | None = None) -> Render:
         """The 3DMM render alone, on a black background; with wrinkles where attributes and estimator have DECA's detail."""
@@ -339,12 +370,16 @@ class DiffFAE:
         wanted: FaceAttributes,
         carried: Carried,
         weight: Tensor,
+        borrowed: Tensor | None = None,
     ) -> EditResult:
+        """weight (1,1,S,S): where the pixels are the source's own; borrowed (3,N,N): detail of another photograph."""
         size = portrait.picture.shape[-1]
         image = portrait.image
         if edited is not portrait.picture:
             edited = keep_grey(edited, image[None])
             detail = native_detail(image[None], portrait.crop, carried.flow, carried.ratio, carried.front, weight)
+            if detail is not None and borrowed is not None:
+                detail = detail + F.interpolate(borrowed[None], detail.shape[-2:], mode="bilinear", antialias=True, align_corners=False)[0]
             image = paste(image[None], edited, portrait.picture, portrait.crop, detail=[detail])
             image = keep_grey(image, portrait.image[None])[0]
         if masks is not None:

@@ -39,14 +39,16 @@ def crop_faces(
     face_landmarks: Mapping[str, Any] | None = None,
     bboxes: Any = None,
     name: str = "image",
+    original: Tensor | None = None,
 ) -> Crop:
-    """pictures (B,3,H,W) -> the squares around one face. Landmarks come from face_landmarks or bboxes if given, else from the detector."""
+    """pictures (B,3,H,W), of the IMAGE `original` -> the squares around one face. Landmarks come from face_landmarks or bboxes if given,
+    else from the detector."""
     track = _track(bundle, pictures, index, interpolate, face_landmarks, bboxes, name)
     shape = (pictures.shape[-2], pictures.shape[-1])
     squares = smooth_crops([crop_square(points, shape, bundle.image_size) for points in track.landmarks], smoothing)
     picture, known = extract(pictures, squares)
     inside = torch.stack([square.to_crop(points) for square, points in zip(squares, track.landmarks, strict=True)])
-    return Crop(squares, picture, known, inside, track.blendshapes)
+    return Crop(squares, picture, known, inside, track.blendshapes, original)
 
 
 def _track(
@@ -106,7 +108,7 @@ def _of_crop(crop: Crop, pictures: Tensor, name: str) -> Crop:
     batch = common_batch({name: len(pictures), "crop": len(crop.picture)})
     squares = crop.squares if len(crop.squares) == batch else crop.squares * batch
     rest = (frames(values.to(pictures.device), batch) for values in (pictures, crop.known, crop.landmarks, crop.blendshapes))
-    return Crop(squares, *rest)
+    return Crop(squares, *rest, crop.original)
 
 
 def estimate(bundle: Bundle, crop: Crop, kind: str = "fit") -> FaceAttributes:

@@ -28,7 +28,7 @@ class DiffFAECarryPhoto(io.ComfyNode):
                 TokensSocket.Input(
                     "slots",
                     optional=True,
-                    tooltip="Keeps changes of light on skin and hair. After Swap Slots also frees the swapped regions for repainting.",
+                    tooltip="Keeps changes of light on skin and hair. After Swap Slots also brings the reference's regions.",
                 ),
             ],
             outputs=[

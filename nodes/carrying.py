@@ -13,6 +13,7 @@ from ..difffae.carry import carry
 from ..difffae.errors import ImageError
 from ..difffae.regions import kept_pixels
 from ..difffae.render import render
+from .borrowing import borrowed, references, with_references
 from .bundle import Bundle, each_chunk
 from .frames import common_batch, frames, on_device
 from .sockets import Carry, Crop, Tokens
@@ -34,12 +35,14 @@ def carry_frames(
         raise ImageError(f"image: is {got}; crops of {side}x{side} are needed, from DiffFAE Crop Face")
     sizes = {"image": len(pictures), "source": len(source), "target": len(target)}
     sizes |= {} if crop is None else {"crop": len(crop.picture)}
-    batch = common_batch(sizes if slots is None else sizes | {"slots": len(slots.tokens)})
+    sizes |= {} if slots is None else {"slots": len(slots.tokens)}
+    batch = common_batch(sizes)
     pictures, source, target = frames(pictures, batch), on_device(source).expand(batch), on_device(target).expand(batch)
     known = torch.ones_like(pictures[:, :1]) if crop is None else frames(crop.known.to(pictures), batch)
     shows = None
     head = bundle.head
-    parts = []
+    taken = references(bundle, slots, pictures)
+    parts, shares, givers = [], [], []
     for part in each_chunk(batch, CHUNK):
         valid = known[part]
         if slots is not None:
@@ -48,10 +51,20 @@ def carry_frames(
                 face = head.skin_mask(render(head, source[part], side).raster)[:, None]
                 keep = kept_pixels(frames(slots.redraw, batch)[part].to(pictures), face, (side, side))
                 valid = valid * keep
-        parts.append(carry(pictures[part], source[part], target[part], head, valid, shows))
+        carried, whose = carry(pictures[part], source[part], target[part], head, valid, shows), torch.ones_like(valid)
+        if taken:
+            assert shows is not None
+            now = (source[part], target[part], shows)
+            mixed, lent = with_references(bundle, carried, pictures[part], known[part], *now, taken, batch, part)
+            carried, whose = mixed.carried, mixed.whose
+            givers.append(lent)
+        parts.append(carried)
+        shares.append(whose)
     names = ("image", "validity", "flow", "ratio", "front")
     image, validity, flow, ratio, front = (torch.cat([getattr(part, name) for part in parts]) for name in names)
-    return Carry(image, validity, pictures, flow, ratio, front, unchanged_frames(source, target, slots, batch))
+    whose = torch.cat(shares)
+    same = unchanged_frames(source, target, slots, batch)
+    return Carry(image, validity, pictures, flow, ratio, front, same, whose[:, :1], borrowed(taken, givers, whose))
 
 
 def unchanged_frames(source: FaceAttributes, target: FaceAttributes, slots: Tokens | None, batch: int) -> Tensor:
@@ -60,6 +73,6 @@ def unchanged_frames(source: FaceAttributes, target: FaceAttributes, slots: Toke
     others = target.tensors()
     for name, values in source.tensors().items():
         same &= (values == others[name]).flatten(1).all(1) if name in others else False
-    if slots is not None and slots.redraw is not None:
+    if slots is not None and (slots.redraw is not None or slots.taken):
         same &= False
     return same

@@ -60,5 +60,6 @@ class DiffFAECropFace(io.ComfyNode):
         from .analysis import crop_faces
         from .frames import to_image, to_mask, to_pictures
 
-        crop = crop_faces(difffae, to_pictures(image), face, missing_face == "interpolate", smoothing, face_landmarks, bboxes)
+        pictures = to_pictures(image)
+        crop = crop_faces(difffae, pictures, face, missing_face == "interpolate", smoothing, face_landmarks, bboxes, original=image)
         return io.NodeOutput(to_image(crop.picture), to_mask(crop.known), crop)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.v0_0_2 import io
 
-from .sockets import BundleSocket, TokensSocket
+from .sockets import BundleSocket, CropSocket, TokensSocket
 
 REGIONS = ("face", "hair", "clothes", "background")
 
@@ -23,15 +23,20 @@ class DiffFAEEncodeSlots(io.ComfyNode):
             inputs=[
                 BundleSocket.Input("difffae", tooltip="From Load DiffFAE."),
                 io.Image.Input("image", tooltip="Crops of Crop Face. Other pictures are stretched to the model's square."),
+                CropSocket.Input(
+                    "crop",
+                    optional=True,
+                    tooltip="From the same Crop Face, for references of Swap Slots: their pixels then come as sharp as the picture is.",
+                ),
             ],
             outputs=[TokensSocket.Output("slots", display_name="slots", tooltip="For Swap Slots, Carry Photo and Conditioning."), *masks],
         )
 
     @classmethod
-    def execute(cls, difffae, image) -> io.NodeOutput:
+    def execute(cls, difffae, image, crop=None) -> io.NodeOutput:
         from .frames import to_mask, to_pictures
         from .tokens import encode, region_masks
 
         pictures = to_pictures(image)
-        slots = encode(difffae, pictures)
+        slots = encode(difffae, pictures, crop)
         return io.NodeOutput(slots, *(to_mask(mask) for mask in region_masks(slots, pictures)))

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from ..difffae.compositing import composite_weight, keep_grey, native_detail
 from ..difffae.crop import extract, paste
+from .borrowing import weighted
 from .bundle import each_chunk
 from .frames import common_batch, frames, from_mask, to_image, to_pictures
-from .sockets import Carry, Crop
+from .sockets import Borrowed, Carry, Crop
 
 CHUNK = 4
 
@@ -41,6 +42,7 @@ def paste_frames(
         image, validity, flow, ratio, front = (frames(getattr(carry, name).to(drawn), batch) for name in names)
         weight = composite_weight(drawn, image, validity)
         drawn = torch.lerp(drawn, image, weight)
+        own, lent = weight * frames(carry.whose.to(drawn), batch), [weighted(one, weight) for one in carry.borrowed]
         drawn = torch.where(frames(carry.unchanged.to(drawn.device), batch)[:, None, None, None], before, drawn)
     limit = None if mask is None else _in_crop(mask, original, crop, side)
     results = []
@@ -49,13 +51,27 @@ def paste_frames(
         cut = None if limit is None else frames(limit, batch)[part]
         detail = None
         if carry is not None:
-            shown = zip(squares[part], *(values[part].split(1) for values in (flow, ratio, front, weight)), strict=True)
+            shown = zip(squares[part], *(values[part].split(1) for values in (flow, ratio, front, own)), strict=True)
             detail = [native_detail(whole if len(whole) == 1 else whole[i : i + 1], *one) for i, one in enumerate(shown)]
+            for i, number in enumerate(range(batch)[part]):
+                detail[i] = with_detail_of(detail[i], lent, number)
         results.append(keep_grey(paste(whole, drawn[part], before[part], squares[part], cut, feather, detail), whole))
     result = to_image(torch.cat(results))
     if original.shape[-1] == 4:
         result = torch.cat([result, frames(original[..., 3:], batch).to(result)], dim=-1)
     return result, to_image(drawn if limit is None else torch.lerp(before, drawn, frames(limit, batch)))
+
+
+def with_detail_of(detail: Tensor | None, lent: list[Borrowed], number: int) -> Tensor | None:
+    """Detail (3,N,N) of a frame's own photograph, and that of the references in it; None where its square has none to show."""
+    for one in () if detail is None else lent:
+        rows = [number if len(values) > 1 else 0 for values in (one.original, one.squares, one.flow)]
+        picture = to_pictures(one.original[rows[0] : rows[0] + 1], "reference").to(one.flow)
+        maps = (values[rows[2]][None] for values in (one.flow, one.ratio, one.front))
+        more = native_detail(picture, one.squares[rows[1]], *maps, one.whose[number][None])
+        if more is not None and detail is not None:
+            detail = detail + F.interpolate(more[None], detail.shape[-2:], mode="bilinear", antialias=True, align_corners=False)[0]
+    return detail
 
 
 def _in_crop(mask: Tensor, original: Tensor, crop: Crop, side: int) -> Tensor:

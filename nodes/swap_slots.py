@@ -14,17 +14,15 @@ class DiffFAESwapSlots(io.ComfyNode):
             node_id="DiffFAESwapSlots",
             display_name="Swap Slots (DiffFAE)",
             category="DiffFAE",
-            description="Takes hair, clothes or background from another portrait by exchanging their tokens. Chain several to take each from its own "
-            "reference. Carry Photo then frees those regions, so that the model repaints them.",
+            description="Takes hair, clothes or background from another portrait. Chain several to take each from its own reference. Carry Photo then "
+            "fits the reference's own pixels to the head and its light; the model paints what neither photograph showed.",
             search_aliases=["face swap hair", "hair swap", "change clothes", "change background", "hairstyle", "outfit"],
             inputs=[
                 TokensSocket.Input("slots", tooltip="Tokens of the portrait to edit."),
                 TokensSocket.Input("reference", tooltip="Tokens of the portrait to take from."),
-                io.Boolean.Input("hair", default=True, tooltip="On: the hair is repainted like the reference's."),
-                io.Boolean.Input("clothes", default=False, tooltip="On: the clothes are repainted like the reference's."),
-                io.Boolean.Input(
-                    "background", default=False, tooltip="On: the background inside the square is repainted like the reference's."
-                ),
+                io.Boolean.Input("hair", default=True, tooltip="On: takes the reference's hair, or its hat."),
+                io.Boolean.Input("clothes", default=False, tooltip="On: takes the reference's clothes."),
+                io.Boolean.Input("background", default=False, tooltip="On: takes the reference's background, inside the square."),
                 io.Float.Input(
                     "strength",
                     default=1.0,
@@ -32,15 +30,22 @@ class DiffFAESwapSlots(io.ComfyNode):
                     max=1.0,
                     step=0.01,
                     display_mode=io.NumberDisplay.slider,
-                    tooltip="Mixes the two tokens; 0 swaps nothing, 1 takes the reference's.",
+                    tooltip="Mixes source and reference; 0 swaps nothing, 1 takes the reference's.",
+                ),
+                io.Boolean.Input(
+                    "photo",
+                    default=True,
+                    optional=True,
+                    advanced=True,
+                    tooltip="On: the reference's own pixels. Off: its tokens alone, as in the paper: the model repaints the region, in rough form; needs denoise 1.",
                 ),
             ],
             outputs=[TokensSocket.Output("swapped", display_name="slots", tooltip="For Carry Photo and Conditioning.")],
         )
 
     @classmethod
-    def execute(cls, slots, reference, hair, clothes, background, strength) -> io.NodeOutput:
+    def execute(cls, slots, reference, hair, clothes, background, strength, photo=True) -> io.NodeOutput:
         from .tokens import swap_regions
 
         chosen = {"hair": hair, "clothes": clothes, "background": background}
-        return io.NodeOutput(swap_regions(slots, reference, [name for name, wanted in chosen.items() if wanted], strength))
+        return io.NodeOutput(swap_regions(slots, reference, [name for name, wanted in chosen.items() if wanted], strength, photo))

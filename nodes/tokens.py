@@ -15,22 +15,27 @@ from torch import Tensor
 from ..difffae.person_layer import Layers
 from ..difffae.regions import fitted_regions, layers, swapped_region
 from ..difffae.slots import swap
+from .analysis import as_crop
 from .bundle import Bundle, each_chunk
 from .frames import common_batch, frames
-from .sockets import Tokens
+from .sockets import Crop, Taken, Tokens
 
 CHUNK = 16
 
 
-def encode(bundle: Bundle, pictures: Tensor) -> Tokens:
-    """pictures (B,3,H,W) -> Tokens; other sizes than the model's are resized."""
+def encode(bundle: Bundle, pictures: Tensor, crop: Crop | None = None) -> Tokens:
+    """pictures (B,3,H,W) -> Tokens; other sizes than the model's are resized. crop: where their faces are, if they are its squares.
+
+    Raises ImageError for a crop of other pictures.
+    """
     side = bundle.image_size
     if tuple(pictures.shape[-2:]) != (side, side):
         pictures = F.interpolate(pictures, (side, side), mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
     slots = bundle.slots
     parts = [slots(pictures[part]) for part in each_chunk(len(pictures), CHUNK)]
     tokens, masks = (torch.cat(values) for values in zip(*parts, strict=True))
-    return Tokens(tokens, masks, slots.config.order, matte=bundle.matte(pictures))
+    where = None if crop is None else as_crop(bundle, pictures, crop)
+    return Tokens(tokens, masks, slots.config.order, matte=bundle.matte(pictures), photo=pictures, crop=where)
 
 
 def layers_of(slots: Tokens, pictures: Tensor, rows: slice = slice(None)) -> Layers:
@@ -65,8 +70,19 @@ def _matte_of(slots: Tokens, pictures: Tensor, rows: slice) -> Tensor | None:
     return matte if matte.shape[-2:] == size else F.interpolate(matte, size, mode="bilinear", align_corners=False)
 
 
-def swap_regions(slots: Tokens, reference: Tokens, regions: Sequence[str], strength: float) -> Tokens:
-    """Tokens with those of some regions taken from the reference, and where that changes the picture. Nothing taken: `slots` itself.
+def _taken(reference: Tokens, regions: tuple[str, ...], strength: float) -> tuple[Taken, ...]:
+    """Regions of a reference; those that it had taken itself are its giver's."""
+    found = []
+    for region in regions:
+        giver = next((taken for taken in reversed(reference.taken) if region in taken.regions), Taken(reference, (), 1.0))
+        found.append(Taken(giver.reference, (region,), giver.strength * strength))
+    whole = Taken(reference, regions, strength)
+    return (whole,) if all(one.reference is reference for one in found) else tuple(found)
+
+
+def swap_regions(slots: Tokens, reference: Tokens, regions: Sequence[str], strength: float, photo: bool = True) -> Tokens:
+    """Tokens with those of some regions taken from the reference, and what that means for the carried photograph: with photo, which
+    pixels of the reference come along; without, where it is repainted. Nothing taken: `slots` itself.
 
     Raises ImageError for unequal batches, ConfigError for tokens of different models.
     """
@@ -75,6 +91,8 @@ def swap_regions(slots: Tokens, reference: Tokens, regions: Sequence[str], stren
     batch = common_batch({"slots": len(slots.tokens), "reference": len(reference.tokens)})
     tokens, masks = frames(slots.tokens, batch), frames(slots.masks, batch)
     mixed = swap(tokens, reference.tokens.to(tokens), regions, strength, slots.order)
+    if photo and reference.photo is not None:
+        return replace(slots, tokens=mixed, masks=masks, taken=slots.taken + _taken(reference, tuple(regions), strength))
     redraw = swapped_region(masks, frames(reference.masks, batch).to(masks), regions, slots.order)
     if slots.redraw is not None:
         redraw = redraw.maximum(frames(slots.redraw, batch))

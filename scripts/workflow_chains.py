@@ -7,7 +7,7 @@ from typing import Any
 
 from workflow_graph import Graph, Node, Out
 
-# what nobody saw is repaired, and the rest of the carried photograph stays; a swap needs 1
+# what nobody saw is repaired, and the rest of the carried photograph stays; a swap by tokens alone needs 1
 EDIT_DENOISE = 0.2
 
 
@@ -50,7 +50,8 @@ class Chains:
     def tokens(self, picture: Out, title: str) -> list[Node]:
         """Crop and tokens of a reference whose hair, clothes or background are wanted."""
         crop = self.graph.node("DiffFAECropFace", difffae=self.difffae, image=picture, title=f"Crop: {title}")
-        return [crop, self.graph.node("DiffFAEEncodeSlots", difffae=self.difffae, image=crop["crop"], title=f"Tokens: {title}")]
+        shown = {"image": crop["crop"], "crop": crop["crop_info"]}
+        return [crop, self.graph.node("DiffFAEEncodeSlots", difffae=self.difffae, **shown, title=f"Tokens: {title}")]
 
     def condition(self, face: Face, target: Out, slots: Out | None = None) -> tuple[Node, Node, Node]:
         """Render, carried photograph, conditioning."""

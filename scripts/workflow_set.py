@@ -107,7 +107,7 @@ def edit_by_numbers(graph: Graph) -> Picture:
 def swap_hair_clothes_background(graph: Graph) -> Picture:
     chains = Chains(graph)
     source = chains.example("astronaut", "Source")
-    names = {"hair": "side light", "clothes": "naval officer", "background": "surprised"}
+    names = {"hair": "surprised", "clothes": "naval officer", "background": "side light"}
     references = {region: chains.example(picture, f"Reference: {region}") for region, picture in names.items()}
     face = chains.face(source["image"])
     tokens = {region: chains.tokens(one["image"], region) for region, one in references.items()}
@@ -117,11 +117,11 @@ def swap_hair_clothes_background(graph: Graph) -> Picture:
         swaps.append(graph.node("DiffFAESwapSlots", slots=slots, reference=tokens[region][1]["slots"], **wanted, title=f"Swap {region}"))
         slots = swaps[-1]["slots"]
     render, carry, told = chains.condition(face, face.attributes, slots)
-    sampler, pasted = chains.paint(face, told, carry, cfg=2.0, negative=told["negative"], denoise=1.0)
+    sampler, pasted = chains.paint(face, told, carry)
     report = chains.report(face, pasted["image"])
     save = chains.save(pasted["image"], "DiffFAE/swap", face.attributes, report[0])
     closer = chains.closer(face, pasted)
-    changed = graph.node("MaskPreview", mask=carry["valid"], title="Black: repainted")
+    changed = graph.node("MaskPreview", mask=carry["valid"], title="Dark: painted")
     note = read_me(graph, "swap_hair_clothes_background")
     graph.group("Read me", GREY, [note])
     graph.group("1  Pictures", BLUE, [chains.loader, source, *references.values()])
@@ -155,7 +155,7 @@ def swap_and_edit(graph: Graph) -> Picture:
     )
     target = adjust["attributes"]
     render, carry, told = chains.condition(face, target, swap["slots"])
-    sampler, pasted = chains.paint(face, told, carry, denoise=1.0)
+    sampler, pasted = chains.paint(face, told, carry)
     report = chains.report(face, pasted["image"])
     save = chains.save(pasted["crop"], "DiffFAE/swap_and_edit", target, report[0])
     before = graph.node("PreviewImage", images=face.crop["crop"], title="Before")

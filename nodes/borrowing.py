@@ -1,0 +1,91 @@
+"""Regions of references in a carried photograph, after Swap Slots.
+
+Shape letters: B frames, C crop side in pixels, K photographs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ..difffae.attributes import FaceAttributes
+from ..difffae.carry import Carried
+from ..difffae.person_layer import Layers
+from ..difffae.region_parts import FaceAreas, Parts
+from ..difffae.region_transfer import reference_parts, source_parts, take_regions
+from .analysis import as_crop, estimate
+from .bundle import Bundle
+from .frames import frames
+from .sockets import Borrowed, Crop, Taken, Tokens
+from .tokens import layers_of
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """A portrait of which regions were taken, with its numbers; every part of 1 or B frames."""
+
+    taken: Taken
+    crop: Crop
+    attributes: FaceAttributes
+
+    def carried(self, bundle: Bundle, target: FaceAttributes, areas: FaceAreas, batch: int, part: slice) -> Parts:
+        """Some of its frames, carried to the targets (of these frames alone)."""
+        pictures, known = (frames(values, batch)[part] for values in (self.crop.picture, self.crop.known.to(self.crop.picture)))
+        shows = layers_of(self.taken.reference, frames(self.crop.picture, batch), part)
+        return reference_parts(pictures, known, self.attributes.expand(batch)[part], target, areas, bundle.head, shows)
+
+
+def references(bundle: Bundle, slots: Tokens | None, like: Tensor) -> list[Reference]:
+    """What the swaps of `slots` took, with the faces found; like: a tensor on the device to work on. Raises NoFaceError, ImageError."""
+    found = []
+    for taken in () if slots is None else slots.taken:
+        assert taken.reference.photo is not None
+        crop = as_crop(bundle, taken.reference.photo.to(like), taken.reference.crop, "reference")
+        found.append(Reference(taken, crop, estimate(bundle, crop)))
+    return found
+
+
+def with_references(
+    bundle: Bundle,
+    carried: Carried,
+    picture: Tensor,
+    known: Tensor,
+    source: FaceAttributes,
+    target: FaceAttributes,
+    shows: Layers,
+    taken: list[Reference],
+    batch: int,
+    part: slice,
+) -> tuple[Parts, list[Carried]]:
+    """Some frames of a carried photograph with the regions of references, and these as they were carried.
+
+    picture (b,3,C,C), known (b,1,C,C), source and target attributes and layers: of the frames `part` of B = batch.
+    """
+    areas = FaceAreas.of(bundle.head, target, picture)
+    mixed = source_parts(carried, picture, known, source, areas, bundle.head, shows)
+    givers = []
+    for reference in taken:
+        parts = reference.carried(bundle, target, areas, batch, part)
+        mixed = take_regions(mixed, parts, reference.taken.regions, areas, reference.taken.strength)
+        givers.append(parts.carried)
+    return mixed, givers
+
+
+def borrowed(taken: list[Reference], givers: list[list[Carried]], whose: Tensor) -> tuple[Borrowed, ...]:
+    """For Paste Back: what `with_references` gave for all parts of a batch; whose (B,K,C,C). References that are squares without a
+    larger original have no finer detail to lend."""
+    lent = []
+    for number, reference in enumerate(taken):
+        if reference.crop.original is None:
+            continue
+        flow, ratio, front = (torch.cat([getattr(part[number], name) for part in givers]) for name in ("flow", "ratio", "front"))
+        share = whose[:, number + 1 : number + 2]
+        lent.append(Borrowed(reference.crop.squares, reference.crop.original, flow, ratio, front, share))
+    return tuple(lent)
+
+
+def weighted(one: Borrowed, weight: Tensor) -> Borrowed:
+    """As shown in a picture where the carried photograph counts by weight (B,1,C,C)."""
+    return replace(one, whose=one.whose.to(weight) * weight)
