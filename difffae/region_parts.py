@@ -36,9 +36,10 @@ COLOUR_WINDOW = 0.05  # standard deviation of the window in which hair or cloth,
 SKIN_INSIDE = 0.04  # how far inside the mask of skin its colour is read
 RIM = 0.04  # of the person beside the head, whose bare skin is none
 LEAST_SPREAD = 2e-3  # variance of those colours (0..1)
-# log odds of hair or cloth where the masks say skin: what is taken must not be skin; what is taken away may be, since other skin comes
+# log odds of hair where the masks say skin: what is taken must not be skin; what is taken away may be, since other skin comes
 # in its place
-TAKEN, TAKEN_AWAY = -1.5, 1.5
+TAKEN, TAKEN_AWAY = 0.0, 1.5
+CLOTH = -1.5  # of cloth, the same for both: a chin's shadow is dark, too
 
 
 @dataclass(frozen=True)
@@ -102,8 +103,9 @@ def refined(picture: Tensor, layers: Layers, areas: FaceAreas, prior: float) -> 
     bare = (layers.person - layers.loose).clamp_min(0)
     hair = layers.hair * (1 - areas.features)
     hair = hair.maximum(_by_colour(picture, hair, bare * areas.skin, bare * (1 - areas.below_brows), HAIR_REACH, prior))
+    hair = hair * (1 - areas.features)
     cloth = cloth.maximum(
-        _by_colour(picture, cloth, bare * areas.skin, bare * (1 - areas.skin) * (1 - areas.below_brows), CLOTH_REACH, TAKEN)
+        _by_colour(picture, cloth, bare * areas.skin, bare * (1 - areas.skin) * (1 - areas.below_brows), CLOTH_REACH, CLOTH)
     ).minimum(1 - hair)
     return replace(layers, hair=hair, loose=hair + cloth)
 
