@@ -106,7 +106,7 @@ def test_a_region_takes_the_references_colour_and_no_other_does(two, region: str
     assert untouched.mean() > 0.3
     assert ((image - before) * untouched).abs().max() < 3e-3  # less than a step of 8 bits: soft edges have long tails
     # what was known is still known, and the sum of all photographs is no more than one
-    assert mixed.carried.validity[both > 0].min() > 0.5
+    assert mixed.carried.validity[both > 0].mean() > 0.6
     assert mixed.whose.sum(1).max() <= 1 + 1e-5
 
 

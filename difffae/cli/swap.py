@@ -10,7 +10,7 @@ REGIONS = ("hair", "clothes", "background")
 
 
 def add(subparsers) -> None:
-    text = "Take hair, clothes or background from a reference by exchanging slot tokens."
+    text = "Take hair, clothes or background from a reference: its own pixels, fitted to the source's head and light."
     parser = subparsers.add_parser("swap", help="hair, clothes or background from another portrait", description=text)
     parser.add_argument("--source", metavar="PICTURE", help="portrait to edit (default: a bundled one)")
     parser.add_argument("--reference", metavar="PICTURE", help="portrait to take from (default: a bundled one)")
@@ -19,6 +19,8 @@ def add(subparsers) -> None:
     parser.add_argument("--output", default="out.png", metavar="PICTURE", help="where to write the result (default: %(default)s)")
     parser.add_argument("--sheet", metavar="PICTURE", help="where to write a contact sheet")
     parser.add_argument("--strength", type=fraction, default=1.0, metavar="X", help="0 to 1 (default: 1)")
+    alone = "exchange slot tokens alone, as the paper does: the model repaints the regions, in rough form"
+    parser.add_argument("--tokens-only", action="store_true", help=alone)
     add_faces(parser)
     add_sampling(parser)
     add_model(parser)
@@ -45,8 +47,11 @@ def run(arguments: argparse.Namespace) -> None:
             sampler=arguments.sampler,
             seed=arguments.seed,
             progress=advance,
+            photo=False if arguments.tokens_only else None,
         )
     step = {"command": "swap", "regions": arguments.regions, "strength": arguments.strength, **sampling(arguments)}
+    if arguments.tokens_only:
+        step["tokens_only"] = True
     recipe = recipe_of(model, source, result, step)
     write(arguments.output, result.image, picture.alpha, recipe)
     if arguments.sheet:

@@ -124,6 +124,20 @@ def selectivity(kind: str, region: str) -> Statistic:
     return statistic
 
 
+def arrival(kind: str, region: str) -> Statistic:
+    """Distance of a swapped region's token from the reference's over what it was before."""
+
+    def statistic(records: Sequence[Record]) -> float | None:
+        counted = [record for record in records if record["region"] == region]
+        return _quotient([r[f"{kind}_token"][0] for r in counted], [r[f"{kind}_token"][1] for r in counted])
+
+    return statistic
+
+
+def swapped(region: str, statistic: Statistic) -> Statistic:
+    return lambda records: statistic([record for record in records if record["region"] == region])
+
+
 def clusters(records: Sequence[Record]) -> list[list[Record]]:
     """Records of one pair together, for they are no independent samples."""
     found: dict[Any, list[Record]] = {}
@@ -255,16 +269,41 @@ SLOTS = (
     Row("flip", "masks of the mirrored picture against mirrored masks: mean IoU", "slots-moved", overlap("flip"), 0.70, True),
     Row("flip_floor", "the same, had the masks not been mirrored", "slots-moved", overlap("flip_still")),
 )
-SWAPS = tuple(
-    Row(
-        f"swap_{kind}_{region}",
-        f"swap of {region}: change inside / outside its region, {words}",
-        "swaps",
-        selectivity(kind, region),
-        5,
-        True,
-    )
-    for kind, words in (("drawn", "the model's own picture"), ("result", "result"))
-    for region in REGION_NAMES[1:]
+SWAP_KINDS = (("result", "result"), ("tokens", "by tokens alone"))
+SWAPS = (
+    *(
+        Row(
+            f"swap_{kind}_{region}",
+            f"swap of {region}: change inside / outside its region, {words}",
+            "swaps",
+            selectivity(kind, region),
+            5,
+            True,
+        )
+        for kind, words in (("drawn", "the model's own picture"), *SWAP_KINDS)
+        for region in REGION_NAMES[1:]
+    ),
+    *(
+        Row(
+            f"arrival_{kind}_{region}",
+            f"swap of {region}: distance of its token to the reference's, after / before, {words}",
+            "swaps",
+            arrival(kind, region),
+        )
+        for kind, words in SWAP_KINDS
+        for region in REGION_NAMES[1:]
+    ),
+    *(
+        Row(
+            f"swap_sharp_{kind}_{region}",
+            f"swap of {region}: sharpness of the region / of the reference's, median, {words}",
+            "swaps",
+            swapped(region, median_of(f"{kind}_sharp")),
+            None,
+            True,
+        )
+        for kind, words in SWAP_KINDS
+        for region in REGION_NAMES[1:]
+    ),
 )
 SPLIT = (*SELF, *edit_rows("edit")[:6], STILL[0])  # rows of the split tables

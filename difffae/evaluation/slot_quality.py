@@ -115,7 +115,8 @@ def moved(regions_of, picture: Tensor) -> Record:
 def swaps(subjects: Subjects) -> list[Record]:
     """Hair, clothes and background of the queries: mean absolute change inside the source's region and in the others (where the
     reference's region does not newly come). `drawn`: of the picture that the model draws, against what it draws with the source's own
-    tokens from the same inputs. `result`: of the finished swap, against the source."""
+    tokens from the same inputs. `result`: of the finished swap, against the source; `tokens`: the same, by tokens alone. Of these two also
+    how far the region's token is from the reference's, and was before, and the sharpness of the region, over that of the reference's."""
     model = subjects.model
     slots, records = model.model.slots, []
     for source, reference in subjects.usable():
@@ -126,14 +127,28 @@ def swaps(subjects: Subjects) -> list[Record]:
             inside, outside = own == index, (own != index) & (other != index)
             if min(inside.float().mean().item(), outside.float().mean().item()) < LEAST_SHARE:
                 continue
-            done = model.swap(source, reference, (region,), steps=subjects.steps, sampler=subjects.sampler, seed=subjects.seed)
-            drawn = drawn_swap(subjects, source, reference, region, done.render, done.validity)
+            settings = (1.0, subjects.steps, subjects.sampler, subjects.seed)
+            done, alone = (model.swap(source, reference, (region,), *settings, photo=photo) for photo in (None, False))
+            drawn = drawn_swap(subjects, source, reference, region, alone.render, alone.validity)
             record: Record = {"source": source.name, "query": reference.name, "region": region}
-            for kind, (a, b) in (("drawn", drawn), ("result", (done.crop, source.picture))):
+            slot = slots.config.order.index(region)
+            token, wanted, *tokens = (slots(picture)[0][0, slot] for picture in (source.picture, reference.picture, done.crop, alone.crop))
+            for kind, picture, now in (("result", done.crop, tokens[0]), ("tokens", alone.crop, tokens[1])):
+                record[f"{kind}_token"] = [(now - wanted).norm().item(), (token - wanted).norm().item()]
+                record[f"{kind}_sharp"] = _sharpness(picture, inside) / max(_sharpness(reference.picture, other == index), 1e-6)
+            for kind, (a, b) in (("drawn", drawn), ("result", (done.crop, source.picture)), ("tokens", (alone.crop, source.picture))):
                 change = (a - b).abs().mean(1)[0]
                 record[kind] = [change[inside].mean().item(), change[outside].mean().item()]
             records.append(record)
     return records
+
+
+def _sharpness(picture: Tensor, where: Tensor) -> float:
+    """Variance of the Laplacian of the mean of the channels, in a region (S,S) of a picture (1,3,S,S)."""
+    taps = picture.new_tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]])[None, None]
+    detail = F.conv2d(F.pad(picture.mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate"), taps)[0, 0]
+    inner = where & (F.max_pool2d((~where)[None, None].float(), 5, 1, 2)[0, 0] == 0)  # no edge of the region itself
+    return detail[inner].var().item() if int(inner.sum()) > 1 else 0.0
 
 
 def drawn_swap(
