@@ -21,7 +21,7 @@ from .attributes import FaceAttributes
 from .expression_gain import stretch_expression
 from .eyelids import lid_offsets
 from .fields import Memo, erode, gather, gaussian_blur, gradient_norm, nearest_inside, pixel_grid, relit, remembered
-from .filling import closed_lines
+from .filling import closed_lines, upper_teeth
 from .hair_volume import below_chin, hair_offsets, has_scalp, motion_around, shoulder_motion
 from .head import HeadModel
 from .person_layer import CarryOptions, Layers, Motion, separate
@@ -136,7 +136,9 @@ def carry(
     front = torch.ones_like(valid)
     if layers is not None:
         parted = (_mouth(head, points_t) - _mouth(head, points_s)).clamp_min(0) * h / 2
-        origin = Motion(raster_s, raster_t, normals_t, offsets, flow, body, grid, seen, parted, memo)
+        upper = upper_teeth(head)
+        skull = motion_v[:, upper].mean(1) if bool(upper.any()) else None
+        origin = Motion(raster_s, raster_t, normals_t, offsets, flow, body, grid, seen, parted, skull, memo)
         known = torch.ones_like(valid) if validity is None else validity
         apart = separate(image, carried, ratio, valid, known, layers, origin, head, target, o)
         carried = torch.where(unlit & still, image, apart.image)

@@ -10,11 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .attributes import FaceAttributes
-from .fields import dilate, erode, gaussian_blur, trusted
+from .fields import dilate, erode, gaussian_blur, pixel_grid, relit, trusted
 from .head import LABELS, HeadModel
 from .render import Raster, interpolate, sh_shading
 
 INNER = ("mouth", "teeth", "tongue", "sockets")
+MOUTH = INNER[:3]
+TIPS = 0.012  # how far below the teeth of a fit those of the photograph may reach, as a share of the side
 INNER_DARKNESS = 0.75  # of the light reaches the inside of a mouth, which SH lighting without shadows does not know
 DEEP = 0.014  # how far from the lips, as a share of the side, the middle of an open mouth lies
 DEEP_DARKNESS = {"teeth": 0.6, "tongue": 0.3, "mouth": 0.15, "sockets": 1.0}  # of that light there
@@ -49,6 +51,32 @@ def closed_lines(image: Tensor, validity: Tensor, where: Tensor, size: int) -> t
     weight = known + 1e-3  # nothing known around: the mean of all
     around = gaussian_blur(image * weight, 1.0) / gaussian_blur(weight, 1.0)
     return torch.lerp(image, around, trusted(closed) - known), closed
+
+
+def upper_teeth(head: HeadModel) -> Tensor:
+    """(V,) bool: vertices of teeth that no expression moves; none for a head without teeth."""
+    teeth = head.labels == LABELS.index("teeth")
+    moves = head.expression_basis.norm(dim=-1).sum(0)
+    return teeth & (moves < 0.1 * torch.where(teeth, moves, 0).max())
+
+
+def kept_teeth(
+    image: Tensor, ratio: Tensor, head: HeadModel, source: Raster, target: Raster, skull: Tensor, known: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The upper teeth of a photograph, which stay at the skull while a mouth opens: picture (B,3,H,W), and where it shows them (B,1,H,W).
+
+    A fit takes the tips of teeth for the tongue behind them, and that moves with the jaw. image (B,3,H,W), known (B,1,H,W): the source;
+    ratio (B,3,H,W) of the lights; rasters of both heads; skull (B,2): source minus target position of the upper teeth, in pixels.
+    """
+    height, width = image.shape[-2:]
+    upper = upper_teeth(head)[head.faces].all(1)
+    tips = dilate((upper[source.face.clamp_min(0)] & (source.face >= 0))[:, None].to(image), 2 * round(TIPS * max(height, width)) + 1)
+    shows = tips.minimum(dilate(head.part_mask(source, *MOUTH)[:, None].to(image), 3)) * known
+    shift = skull / skull.new_tensor([width / 2, height / 2])
+    grid = pixel_grid(height, width, image) + shift[:, None, None]
+    moved = F.grid_sample(torch.cat([image, shows], 1), grid, padding_mode="border", align_corners=False)
+    here = head.part_mask(target, *MOUTH)[:, None].to(image)
+    return relit(moved[:, :3], ratio), moved[:, 3:] * here
 
 
 def inside_of_mouth(head: HeadModel, face: FaceAttributes, raster: Raster, normals: Tensor, where: Tensor) -> Tensor:

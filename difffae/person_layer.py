@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .attributes import FaceAttributes
 from .fields import Memo, dilate, erode, gather, gaussian_blur, nearest_inside, opened, relit, remembered
-from .filling import INNER, inside_of_mouth, pull_push
+from .filling import INNER, inside_of_mouth, kept_teeth, pull_push
 from .hair_volume import hair_weight, has_scalp
 from .head import LABELS, HeadModel
 from .render import Raster, interpolate, sh_shading
@@ -85,7 +85,7 @@ class Motion:
     source, target: the two rasters of the head with its hair; normals (B,V,3) of the target's vertices; offsets (B,V,3) of hair_offsets;
     flow (B,2,H,W) source minus target position in pixels, body (B,2,H,W) the same of what rests on the shoulders; grid (B,H,W,2) the source
     positions in -1..1; seen (B,1,H,W) how well the source showed the mesh's surface point; parted (B,1,1,1) by
-    how many pixels the lips part; memo of `carry`.
+    how many pixels the lips part; skull (B,2) source minus target position of the upper teeth, or None for a head without; memo of `carry`.
     """
 
     source: Raster
@@ -97,6 +97,7 @@ class Motion:
     grid: Tensor
     seen: Tensor
     parted: Tensor
+    skull: Tensor | None = None
     memo: Memo | None = None
 
     def sample(self, picture: Tensor) -> Tensor:
@@ -176,6 +177,10 @@ def separate(
     # what is behind the teeth of a mouth that opens was hardly seen: the fit takes teeth for tongue
     behind_teeth = head.part_mask(motion.target, "mouth", "tongue")[:, None]
     valid = torch.where(behind_teeth, valid * (1 - (motion.parted / (o.mesh_edge * side)).clamp(max=1)), valid)
+    if motion.skull is not None:
+        teeth, shown = kept_teeth(image, ratio, head, motion.source, motion.target, motion.skull, known)
+        shown = shown * (1 - valid)
+        carried, valid = torch.lerp(carried, teeth, shown), valid.maximum(shown)
     guess, guessed, mouth = guess_person(carried, valid * front, layers, known, motion, head, target, o)
     valid = valid * (1 - mouth)
     filled = torch.lerp(guess, carried, valid)
