@@ -14,7 +14,7 @@ def analyse_portrait(graph: Graph) -> str:
     face = graph.input("face", "INT", 0)
     crop = graph.node("DiffFAECropFace", difffae=difffae, image=image, face=face)
     attributes = graph.node("DiffFAEEstimateAttributes", difffae=difffae, image=crop["crop"], crop=crop["crop_info"])
-    slots = graph.node("DiffFAEEncodeSlots", difffae=difffae, image=crop["crop"])
+    slots = graph.node("DiffFAEEncodeSlots", difffae=difffae, image=crop["crop"], crop=crop["crop_info"])
     identity = graph.node("DiffFAEIdentityToken", difffae=difffae, image=crop["crop"], crop=crop["crop_info"])
     graph.group("Crop", GREEN, [crop])
     graph.group("Read", GREEN, [attributes, slots, identity])
@@ -103,7 +103,39 @@ def face_edit_from_reference(graph: Graph) -> str:
     return "Gives a portrait the pose, expression and light of another one; identity, hair, clothes and background stay."
 
 
-DEFINITIONS = {"Analyse Portrait": analyse_portrait, "Paint Edit": paint_edit, "Face Edit from Reference": face_edit_from_reference}
+def swap_from_reference(graph: Graph) -> str:
+    ports = {"model": "MODEL", "vae": "VAE", "difffae": "DIFFFAE", "source": "IMAGE", "reference": "IMAGE"}
+    given = {name: graph.input(name, kind) for name, kind in ports.items()}
+    regions = {name: graph.input(name, "BOOLEAN", name == "hair") for name in ("hair", "clothes", "background")}
+    strength = graph.input("strength", "FLOAT", 1.0)
+    seed, steps = graph.input("seed", "INT", 0), graph.input("steps", "INT", 10)
+    difffae = given["difffae"]
+    crop = graph.node("DiffFAECropFace", difffae=difffae, image=given["source"])
+    own = graph.node("DiffFAEEstimateAttributes", difffae=difffae, image=crop["crop"], crop=crop["crop_info"])
+    slots = graph.node("DiffFAEEncodeSlots", difffae=difffae, image=crop["crop"])
+    identity = graph.node("DiffFAEIdentityToken", difffae=difffae, image=crop["crop"], crop=crop["crop_info"])
+    other = graph.node("DiffFAECropFace", difffae=difffae, image=given["reference"], title="Crop: reference")
+    theirs = graph.node("DiffFAEEncodeSlots", difffae=difffae, image=other["crop"], crop=other["crop_info"], title="Tokens: reference")
+    swap = graph.node("DiffFAESwapSlots", slots=slots["slots"], reference=theirs["slots"], **regions, strength=strength)
+    graph.group("What is in them", GREEN, [crop, own, slots, identity], [other, theirs, swap])
+    pasted, carry = _paint(
+        graph,
+        **{name: given[name] for name in ("model", "vae", "difffae")},
+        **{"original": given["source"], "crop": crop["crop"], "crop_info": crop["crop_info"], "source": own["attributes"]},
+        **{"target": own["attributes"], "slots": swap["slots"], "identity": identity["identity"], "seed": seed, "steps": steps},
+    )
+    graph.output("image", pasted["image"])
+    graph.output("edited_crop", pasted["crop"])
+    graph.output("preview", carry["image"])
+    return "Gives a portrait the hair, the clothes or the background of another one; the face stays."
+
+
+DEFINITIONS = {
+    "Analyse Portrait": analyse_portrait,
+    "Paint Edit": paint_edit,
+    "Face Edit from Reference": face_edit_from_reference,
+    "Swap from Reference": swap_from_reference,
+}
 
 
 def build(nodes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -89,12 +89,25 @@ def test_blueprints_open_and_run(comfy: Comfy, open_app):
         assert app.page.evaluate(UNKNOWN) == [], name
         inner = data["definitions"]["subgraphs"][0]["nodes"]
         assert len(app.to_api()) == len(inner), name
-    # the whole edit as one node, as it comes out of the node library
-    edit = "Face Edit from Reference (DiffFAE)"
+    for title, picked in (("Face Edit from Reference", {"light_strength": 0.5}), ("Swap from Reference", {"background": True})):
+        edited, prompt = _run_alone(app, f"{title} (DiffFAE)", {"steps": 4} | picked)
+        (sampler,) = [node for node in prompt.values() if node["class_type"] == "DiffFAESampler"]
+        assert sampler["inputs"]["steps"] == 4
+        values = [node["inputs"] for node in prompt.values() if node["class_type"] in ("DiffFAEComposeAttributes", "DiffFAESwapSlots")]
+        assert [picked.items() <= inputs.items() for inputs in values] == [True]
+        source = np.asarray(Image.open(ROOT / "difffae" / "assets" / "source.png").convert("RGB"), np.float32)
+        assert edited.shape == source.shape
+        changed = np.abs(edited - source).mean()
+        assert 1 < changed < (20 if title.startswith("Face") else 90)
+    assert app.errors == []
+
+
+def _run_alone(app, title: str, values: dict) -> tuple[np.ndarray, dict]:
+    """A blueprint as one node, as it comes out of the node library: its picture and its prompt."""
     app.load({"last_node_id": 0, "last_link_id": 0, "nodes": [], "links": [], "groups": [], "config": {}, "extra": {}, "version": 0.4})
-    app.page.wait_for_function(f"Object.values(LiteGraph.registered_node_types).some(type => type.title === {json.dumps(edit)})")
+    app.page.wait_for_function(f"Object.values(LiteGraph.registered_node_types).some(type => type.title === {json.dumps(title)})")
     app.page.evaluate(
-        """title => {
+        """([title, values]) => {
             const add = (type, values = {}) => {
                 const node = LiteGraph.createNode(type)
                 app.graph.add(node)
@@ -105,22 +118,14 @@ def test_blueprints_open_and_run(comfy: Comfy, open_app):
             const source = add('DiffFAEExamplePortrait', { picture: 'astronaut' })
             const reference = add('DiffFAEExamplePortrait', { picture: 'naval officer' })
             const type = Object.entries(LiteGraph.registered_node_types).find(([, known]) => known.title === title)[0]
-            const edit = add(type, { steps: 4, light_strength: 0.5 })
+            const edit = add(type, values)
             const preview = add('PreviewImage')
             loader.connect(0, edit, 'model'); loader.connect(1, edit, 'vae'); loader.connect(2, edit, 'difffae')
             source.connect(0, edit, 'source'); reference.connect(0, edit, 'reference'); edit.connect('image', preview, 'images')
         }""",
-        edit,
+        [title, values],
     )
     prompt = app.to_api()
-    (sampler,) = [node for node in prompt.values() if node["class_type"] == "DiffFAESampler"]
-    (compose,) = [node for node in prompt.values() if node["class_type"] == "DiffFAEComposeAttributes"]
-    assert sampler["inputs"]["steps"] == 4
-    assert compose["inputs"]["light_strength"] == 0.5
     result = app.queue()
     (preview,) = [node for node, output in result.outputs.items() if output.get("images") and ":" not in node]
-    edited = np.asarray(result.images(preview)[0].convert("RGB"), np.float32)
-    source = np.asarray(Image.open(ROOT / "difffae" / "assets" / "source.png").convert("RGB"), np.float32)
-    assert edited.shape == source.shape
-    assert 1 < np.abs(edited - source).mean() < 20
-    assert app.errors == []
+    return np.asarray(result.images(preview)[0].convert("RGB"), np.float32), prompt
