@@ -1,6 +1,6 @@
-"""Draw docs/edit.jpg: edits of the two bundled public-domain portraits, as `python -m difffae` makes them.
+"""Draw docs/edit.jpg and docs/swap.jpg: edits and swaps of the bundled pictures, as `python -m difffae` makes them.
 
-python scripts/readme_picture.py docs/edit.jpg
+python scripts/readme_picture.py docs/edit.jpg docs/swap.jpg
 """
 
 from __future__ import annotations
@@ -9,15 +9,18 @@ import sys
 
 import torch
 from PIL import Image, ImageDraw
+from torch import Tensor
 
 from difffae import Adjustments, DiffFAE
 from difffae.checkpoint import asset_path
 from difffae.images import read_image
+from difffae.pipeline import Portrait
+
+Cells = list[tuple[str, Tensor]]
+CELL, LINE = 256, 16  # pixels: side of a picture, height of its text
 
 
-def main(output: str) -> None:
-    model = DiffFAE.from_pretrained("open-256")
-    a, b = (model.analyse(read_image(asset_path(name))[0], name=name) for name in ("source.png", "query.png"))
+def edits(model: DiffFAE, a: Portrait, b: Portrait) -> Cells:
     taken = model.edit(a, b)
     cells = [
         ("source", a.picture),
@@ -31,20 +34,40 @@ def main(output: str) -> None:
         "--yaw -18 --pitch -8": Adjustments(yaw=-18, pitch=-8),
         "--jaw-open 0.6": Adjustments(jaw_open=0.6),
         "--light-azimuth -60": Adjustments(light_azimuth=-60),
-        "all of a kind": Adjustments(yaw=12, roll=6, smile=-0.6, brow_up=0.6, light_azimuth=50),
+        "--yaw 12 --roll 6 --smile -0.6 ...": Adjustments(yaw=12, roll=6, smile=-0.6, brow_up=0.6, light_azimuth=50),
     }
-    numbers["--yaw 12 --roll 6 --smile -0.6 ..."] = numbers.pop("all of a kind")
     cells += [(text, model.edit(a, adjust=change).crop) for text, change in numbers.items()]
     cells += [(text, model.edit(b, adjust=change).crop) for text, change in numbers.items()]
-    sheet = Image.new("RGB", (5 * 256, (len(cells) // 5) * 272), "white")
-    draw = ImageDraw.Draw(sheet)
+    return cells
+
+
+def swaps(model: DiffFAE, a: Portrait, b: Portrait, long_hair: Portrait) -> Cells:
+    cells: Cells = []
+    chosen = ((a, b, ("hair", "clothes", "background")), (b, a, ("hair",)), (a, long_hair, ("hair",)), (a, b, ("background",)))
+    for source, reference, regions in chosen:
+        result = model.swap(source, reference, regions)
+        cells += [("source", source.picture), ("reference", reference.picture), (f"its {' + '.join(regions)}", result.crop)]
+    return cells
+
+
+def sheet(cells: Cells, columns: int) -> Image.Image:
+    """Pictures (1,3,256,256) with their texts above them, row by row."""
+    drawn = Image.new("RGB", (columns * CELL, len(cells) // columns * (CELL + LINE)), "white")
+    draw = ImageDraw.Draw(drawn)
     for index, (text, picture) in enumerate(cells):
-        x, y = (index % 5) * 256, (index // 5) * 272
+        x, y = index % columns * CELL, index // columns * (CELL + LINE)
         pixels = (picture[0].clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
-        sheet.paste(Image.fromarray(pixels), (x, y + 16))
+        drawn.paste(Image.fromarray(pixels), (x, y + LINE))
         draw.text((x + 4, y + 2), text, fill="black")
-    sheet.save(output, quality=90, optimize=True)
+    return drawn
+
+
+def main(edit_path: str, swap_path: str) -> None:
+    model = DiffFAE.from_pretrained("open-256")
+    a, b, c = (model.analyse(read_image(asset_path(name))[0], name=name) for name in ("source.png", "query.png", "surprised.jpg"))
+    sheet(edits(model, a, b), 5).save(edit_path, quality=90, optimize=True)
+    sheet(swaps(model, a, b, c), 6).save(swap_path, quality=90, optimize=True)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:2])
+    main(*sys.argv[1:3])

@@ -6,16 +6,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from workflow_chains import EDIT_DENOISE
-from workflow_graph import AMBER, GREEN, RED, Graph
+from workflow_graph import AMBER, GREEN, RED, Graph, Node, Out
+
+
+def _read(graph: Graph, difffae: Out, image: Out, **crop_options: Any) -> tuple[Node, Node, Node, Node]:
+    """Crop, attributes, tokens and identity of a portrait."""
+    crop = graph.node("DiffFAECropFace", difffae=difffae, image=image, **crop_options)
+    shown = {"difffae": difffae, "image": crop["crop"], "crop": crop["crop_info"]}
+    attributes, slots, identity = (graph.node(f"DiffFAE{name}", **shown) for name in ("EstimateAttributes", "EncodeSlots", "IdentityToken"))
+    return crop, attributes, slots, identity
 
 
 def analyse_portrait(graph: Graph) -> str:
     difffae, image = graph.input("difffae", "DIFFFAE"), graph.input("image", "IMAGE")
     face = graph.input("face", "INT", 0)
-    crop = graph.node("DiffFAECropFace", difffae=difffae, image=image, face=face)
-    attributes = graph.node("DiffFAEEstimateAttributes", difffae=difffae, image=crop["crop"], crop=crop["crop_info"])
-    slots = graph.node("DiffFAEEncodeSlots", difffae=difffae, image=crop["crop"], crop=crop["crop_info"])
-    identity = graph.node("DiffFAEIdentityToken", difffae=difffae, image=crop["crop"], crop=crop["crop_info"])
+    crop, attributes, slots, identity = _read(graph, difffae, image, face=face)
     graph.group("Crop", GREEN, [crop])
     graph.group("Read", GREEN, [attributes, slots, identity])
     for name, out in (
@@ -78,10 +83,7 @@ def face_edit_from_reference(graph: Graph) -> str:
     strengths = {f"{kind}_strength": graph.input(f"{kind}_strength", "FLOAT", 1.0) for kind in ("pose", "expression", "light")}
     seed, steps = graph.input("seed", "INT", 0), graph.input("steps", "INT", 10)
     difffae = given["difffae"]
-    crop = graph.node("DiffFAECropFace", difffae=difffae, image=given["source"])
-    own = graph.node("DiffFAEEstimateAttributes", difffae=difffae, image=crop["crop"], crop=crop["crop_info"])
-    slots = graph.node("DiffFAEEncodeSlots", difffae=difffae, image=crop["crop"])
-    identity = graph.node("DiffFAEIdentityToken", difffae=difffae, image=crop["crop"], crop=crop["crop_info"])
+    crop, own, slots, identity = _read(graph, difffae, given["source"])
     wanted = graph.node("DiffFAEEstimateAttributes", difffae=difffae, image=given["reference"], title="Estimate: reference")
     target = graph.node(
         "DiffFAEComposeAttributes",
@@ -110,10 +112,7 @@ def swap_from_reference(graph: Graph) -> str:
     strength = graph.input("strength", "FLOAT", 1.0)
     seed, steps = graph.input("seed", "INT", 0), graph.input("steps", "INT", 10)
     difffae = given["difffae"]
-    crop = graph.node("DiffFAECropFace", difffae=difffae, image=given["source"])
-    own = graph.node("DiffFAEEstimateAttributes", difffae=difffae, image=crop["crop"], crop=crop["crop_info"])
-    slots = graph.node("DiffFAEEncodeSlots", difffae=difffae, image=crop["crop"])
-    identity = graph.node("DiffFAEIdentityToken", difffae=difffae, image=crop["crop"], crop=crop["crop_info"])
+    crop, own, slots, identity = _read(graph, difffae, given["source"])
     other = graph.node("DiffFAECropFace", difffae=difffae, image=given["reference"], title="Crop: reference")
     theirs = graph.node("DiffFAEEncodeSlots", difffae=difffae, image=other["crop"], crop=other["crop_info"], title="Tokens: reference")
     swap = graph.node("DiffFAESwapSlots", slots=slots["slots"], reference=theirs["slots"], **regions, strength=strength)
