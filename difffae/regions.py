@@ -36,9 +36,8 @@ def light_matte(masks: Tensor, order: Sequence[str], size: tuple[int, int]) -> T
 
     masks (B,S,h,w) of the slots, order the region of each slot, size (H,W) -> (B,1,H,W) in 0..1.
     """
-    share = masks.new_tensor([LIT[name] for name in order])[None, :, None, None]
-    sharp = torch.softmax(8 * F.interpolate(masks, size, mode="bicubic", align_corners=False), dim=1)
-    return (sharp * share).sum(1, keepdim=True)
+    share = masks.new_tensor(list(LIT.values()))[None, :, None, None]
+    return (region_shares(masks, order, size) * share).sum(1, keepdim=True)
 
 
 def layers(masks: Tensor, order: Sequence[str], image: Tensor, matte: Tensor | None = None) -> Layers:
@@ -63,9 +62,14 @@ def layers(masks: Tensor, order: Sequence[str], image: Tensor, matte: Tensor | N
 
 
 def region_shares(masks: Tensor, order: Sequence[str], size: tuple[int, int]) -> Tensor:
-    """Slot masks (B,S,h,w) as shares of the regions at the picture's size (H,W), with one clear winner in most pixels: (B,R,H,W)."""
-    sharp = torch.softmax(8 * F.interpolate(masks, size, mode="bicubic", align_corners=False), dim=1)
-    return torch.cat([sharp[:, [own == name for own in order]].sum(1, keepdim=True) for name in REGIONS], dim=1)
+    """Slot masks (B,S,h,w) as shares of the regions at the picture's size (H,W), with one clear winner in most pixels: (B,R,H,W).
+
+    Several slots of one region count as one; a region without a slot has no share.
+    """
+    wide = F.interpolate(masks, size, mode="bicubic", align_corners=False)
+    summed = torch.cat([wide[:, [own == name for own in order]].sum(1, keepdim=True) for name in REGIONS], dim=1)
+    absent = torch.tensor([name not in order for name in REGIONS], device=masks.device)[None, :, None, None]
+    return torch.softmax((8 * summed).masked_fill(absent, -torch.inf), dim=1)
 
 
 def with_matte(shares: Tensor, matte: Tensor) -> Tensor:

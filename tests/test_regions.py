@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from difffae.regions import kept_pixels, layers, light_matte, swapped_region
+from difffae.regions import kept_pixels, layers, light_matte, region_shares, swapped_region
 
 ORDER = ("background", "face", "hair", "clothes")
 
@@ -30,6 +30,17 @@ def test_light_falls_on_skin_and_hair() -> None:
     # the order of the slots is theirs to say
     other = light_matte(quarters(), ("face", "background", "clothes", "hair"), (64, 64))
     torch.testing.assert_close(other[0, 0, [8, 8, 56, 56], [8, 56, 8, 56]], torch.tensor([1.0, 0.0, 0.2, 1.0]), atol=5e-3, rtol=0)
+
+
+def test_two_slots_of_one_region_are_as_sharp_as_one() -> None:
+    masks = torch.softmax(torch.randn(1, 4, 32, 32, generator=torch.Generator().manual_seed(0)) * 3, 1)
+    halves = torch.cat([0.5 * masks, 0.5 * masks], 1)
+    whole = region_shares(masks, ORDER, (64, 64))
+    torch.testing.assert_close(region_shares(halves, ORDER + ORDER, (64, 64)), whole)
+    torch.testing.assert_close(whole.sum(1), torch.ones(1, 64, 64))
+    two = region_shares(masks[:, :2] / masks[:, :2].sum(1, keepdim=True), ("background", "face"), (64, 64))
+    assert float(two[:, 1:3].max()) == 0
+    torch.testing.assert_close(two.sum(1), torch.ones(1, 64, 64))
 
 
 def test_layers_have_the_pictures_edges() -> None:
