@@ -87,10 +87,10 @@ class Graph:
         settings = {"seed": 0, "steps": 10, "sampler_name": "dpmpp_2m", "scheduler": "normal", "denoise": 1.0, "cfg": 1.0} | more
         return self.add("DiffFAESampler", model=self.model, vae=vae, positive=conditions, latent=[conditions[0], 2], **settings)
 
-    def edit(self, target: Link, face: str = "source", slots: Link | None = None) -> Link:
-        """The node Paste Back; its second output is the finished square."""
+    def edit(self, target: Link, face: str = "source", slots: Link | None = None, **more: Any) -> Link:
+        """The node Paste Back; its second output is the finished square. more: settings of the sampler."""
         carry = self.carry(target, face, slots)
-        return self.paste(self.sample(target, carry, face, slots), carry, face)
+        return self.paste(self.sample(target, carry, face, slots, **more), carry, face)
 
     def paste(self, edited: Link, carry: Link | None, face: str = "source") -> Link:
         own = self.face[face]
@@ -295,7 +295,7 @@ def swap_slots(graph: Graph) -> Image.Image:
     cells = {"source": graph.face["source"]["crop"], "reference": graph.face["query"]["crop"]}
     for regions in (("hair",), ("clothes",), ("background",), ("hair", "clothes", "background")):
         label = "all_three" if len(regions) == 3 else f"its_{regions[0]}"
-        cells[label] = [graph.edit(own, slots=graph.swap(**dict.fromkeys(regions, True)))[0], 1]
+        cells[label] = [graph.edit(own, slots=graph.swap(**dict.fromkeys(regions, True)), denoise=0.2)[0], 1]
     return sheet(graph.cells(**cells))
 
 
