@@ -20,7 +20,7 @@ from torch import Tensor
 from .attributes import FaceAttributes
 from .expression_gain import stretch_expression
 from .eyelids import lid_offsets
-from .fields import Memo, erode, gather, gaussian_blur, gradient_norm, nearest_inside, pixel_grid, relit, remembered
+from .fields import Memo, erode, flow_grid, gather, gaussian_blur, gradient_norm, nearest_inside, pixel_grid, relit, remembered
 from .filling import closed_lines, upper_teeth
 from .hair_volume import below_chin, hair_offsets, has_scalp, motion_around, shoulder_motion
 from .head import HeadModel
@@ -68,7 +68,7 @@ def carry(
     source, target = source.expand(b), target.expand(b)
     if o.stretch_expression:
         target = stretch_expression(source, target, head.expression_names)
-    offsets, points_s, normals_s, raster_s = remembered(memo, "source", lambda: _source_side(head, source, layers, image))
+    offsets, points_s, normals_s, raster_s, upper = remembered(memo, "source", lambda: _source_side(head, source, layers, image))
     vertices_t = head(target.shape, target.expression, target.pose, offsets + lid_offsets(head, target.expression))
     points_t, normals_t = project(vertices_t, target.camera), vertex_normals(vertices_t, head.faces)
     raster_t = rasterize(points_t, head.faces, h, w)
@@ -109,7 +109,7 @@ def carry(
     weight = gaussian_blur(gather(trust, lit_index), o.light_blur * side)
     log_ratio = gaussian_blur(gather(log_ratio * trust, lit_index), o.light_blur * side) / weight * light_fade
 
-    grid = pixel_grid(h, w, image) + flow.permute(0, 2, 3, 1) / half
+    grid = flow_grid(flow)
     moved = F.grid_sample(image, grid, mode="bicubic", padding_mode="border", align_corners=False)
     still = (flow.flatten(1).abs().amax(1) == 0)[:, None, None, None]
     moved = torch.where(still, image, moved)
@@ -136,9 +136,8 @@ def carry(
     front = torch.ones_like(valid)
     if layers is not None:
         parted = (_mouth(head, points_t) - _mouth(head, points_s)).clamp_min(0) * h / 2
-        upper = upper_teeth(head)
         skull = motion_v[:, upper].mean(1) if bool(upper.any()) else None
-        origin = Motion(raster_s, raster_t, normals_t, offsets, flow, body, grid, seen, parted, skull, memo)
+        origin = Motion(raster_s, raster_t, normals_t, offsets, flow, body, grid, seen, parted, upper, skull, memo)
         known = torch.ones_like(valid) if validity is None else validity
         apart = separate(image, carried, ratio, valid, known, layers, origin, head, target, o)
         carried = torch.where(unlit & still, image, apart.image)
@@ -149,14 +148,17 @@ def carry(
     return Carried(carried, valid.clamp(0, 1), flow, ratio, mask, front)
 
 
-def _source_side(head: HeadModel, source: FaceAttributes, layers: Layers | None, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Raster]:
-    """Of the source's head with its hair: offsets (B,V,3), projected points (B,V,3), normals (B,V,3), raster."""
+def _source_side(
+    head: HeadModel, source: FaceAttributes, layers: Layers | None, image: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Raster, Tensor]:
+    """Of the source's head with its hair: offsets (B,V,3), projected points (B,V,3), normals (B,V,3), raster; vertices (V,)
+    of its upper teeth."""
     offsets = image.new_zeros(len(image), head.vertex_count, 3)
     if layers is not None:
         offsets = hair_offsets(head, source, head(source.shape, source.expression, source.pose), layers.hair)
     vertices = head(source.shape, source.expression, source.pose, offsets + lid_offsets(head, source.expression))
     points = project(vertices, source.camera)
-    return offsets, points, vertex_normals(vertices, head.faces), rasterize(points, head.faces, *image.shape[-2:])
+    return offsets, points, vertex_normals(vertices, head.faces), rasterize(points, head.faces, *image.shape[-2:]), upper_teeth(head)
 
 
 def _mouth(head: HeadModel, points: Tensor) -> Tensor:

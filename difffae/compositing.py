@@ -69,6 +69,13 @@ def moved_detail(square: Tensor, flow: Tensor, ratio: Tensor, front: Tensor, wei
     return (moved - F.interpolate(small, (side, side), mode="bicubic", align_corners=False)) * enlarge(weight * whole)
 
 
+def with_lent(detail: Tensor, lent: Tensor | None) -> Tensor:
+    """Detail (3,N,N) of a photograph and that of another (3,M,M), which shows in the same square."""
+    if lent is None:
+        return detail
+    return detail + F.interpolate(lent[None], detail.shape[-2:], mode="bilinear", antialias=True, align_corners=False)[0]
+
+
 def native_detail(image: Tensor, crop: FaceCrop, flow: Tensor, ratio: Tensor, front: Tensor, weight: Tensor) -> Tensor | None:
     """`moved_detail` (3,side,side) of one picture (1,3,H,W) for `crop.paste`; None where the crop holds all of the picture's detail."""
     if crop.side <= crop.size:

@@ -32,6 +32,12 @@ def pixel_grid(height: int, width: int, like: Tensor) -> Tensor:
     return torch.stack(torch.meshgrid(xs, ys, indexing="xy"), dim=-1)
 
 
+def flow_grid(flow: Tensor) -> Tensor:
+    """Where a displacement (B,2,H,W) of pixels (x, y) looks, for grid_sample: (B,H,W,2) in -1..1."""
+    height, width = flow.shape[-2:]
+    return pixel_grid(height, width, flow) + flow.permute(0, 2, 3, 1) / flow.new_tensor([width / 2, height / 2])
+
+
 def nearest_inside(mask: Tensor) -> tuple[Tensor, Tensor]:
     """For every pixel a nearest pixel where mask is set, by jump flooding over 2x2 blocks.
 

@@ -61,16 +61,17 @@ def upper_teeth(head: HeadModel) -> Tensor:
 
 
 def kept_teeth(
-    image: Tensor, ratio: Tensor, head: HeadModel, source: Raster, target: Raster, skull: Tensor, known: Tensor
+    image: Tensor, ratio: Tensor, head: HeadModel, source: Raster, target: Raster, upper: Tensor, skull: Tensor, known: Tensor
 ) -> tuple[Tensor, Tensor]:
     """The upper teeth of a photograph, which stay at the skull while a mouth opens: picture (B,3,H,W), and where it shows them (B,1,H,W).
 
     A fit takes the tips of teeth for the tongue behind them, and that moves with the jaw. image (B,3,H,W), known (B,1,H,W): the source;
-    ratio (B,3,H,W) of the lights; rasters of both heads; skull (B,2): source minus target position of the upper teeth, in pixels.
+    ratio (B,3,H,W) of the lights; rasters of both heads; upper (V,) of upper_teeth; skull (B,2): their source minus target position in
+    pixels.
     """
     height, width = image.shape[-2:]
-    upper = upper_teeth(head)[head.faces].all(1)
-    tips = dilate((upper[source.face.clamp_min(0)] & (source.face >= 0))[:, None].to(image), 2 * round(TIPS * max(height, width)) + 1)
+    faces = upper[head.faces].all(1)
+    tips = dilate((faces[source.face.clamp_min(0)] & (source.face >= 0))[:, None].to(image), 2 * round(TIPS * max(height, width)) + 1)
     shows = tips.minimum(dilate(head.part_mask(source, *MOUTH)[:, None].to(image), 3)) * known
     shift = skull / skull.new_tensor([width / 2, height / 2])
     grid = pixel_grid(height, width, image) + shift[:, None, None]

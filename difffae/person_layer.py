@@ -85,7 +85,8 @@ class Motion:
     source, target: the two rasters of the head with its hair; normals (B,V,3) of the target's vertices; offsets (B,V,3) of hair_offsets;
     flow (B,2,H,W) source minus target position in pixels, body (B,2,H,W) the same of what rests on the shoulders; grid (B,H,W,2) the source
     positions in -1..1; seen (B,1,H,W) how well the source showed the mesh's surface point; parted (B,1,1,1) by
-    how many pixels the lips part; skull (B,2) source minus target position of the upper teeth, or None for a head without; memo of `carry`.
+    how many pixels the lips part; upper (V,) the vertices of the upper teeth, skull (B,2) their
+    source minus target position, or None for a head without; memo of `carry`.
     """
 
     source: Raster
@@ -97,6 +98,7 @@ class Motion:
     grid: Tensor
     seen: Tensor
     parted: Tensor
+    upper: Tensor | None = None
     skull: Tensor | None = None
     memo: Memo | None = None
 
@@ -177,8 +179,8 @@ def separate(
     # what is behind the teeth of a mouth that opens was hardly seen: the fit takes teeth for tongue
     behind_teeth = head.part_mask(motion.target, "mouth", "tongue")[:, None]
     valid = torch.where(behind_teeth, valid * (1 - (motion.parted / (o.mesh_edge * side)).clamp(max=1)), valid)
-    if motion.skull is not None:
-        teeth, shown = kept_teeth(image, ratio, head, motion.source, motion.target, motion.skull, known)
+    if motion.upper is not None and motion.skull is not None:
+        teeth, shown = kept_teeth(image, ratio, head, motion.source, motion.target, motion.upper, motion.skull, known)
         shown = shown * (1 - valid)
         carried, valid = torch.lerp(carried, teeth, shown), valid.maximum(shown)
     guess, guessed, mouth = guess_person(carried, valid * front, layers, known, motion, head, target, o)
@@ -223,10 +225,7 @@ def guess_person(
     beyond = scalp * (motion.target.face >= 0)[:, None] * (1 - motion.sample(layers.person))
     continued = pull_push(moved, (sure * scalp).maximum(o.mirrored_share * mirrored).maximum(o.beyond_share * beyond))
     # skin goes on in its own colour, under the light that falls on the hidden place
-    lit = sh_shading(motion.normals, target.light)
-    lit = lit.maximum(o.hidden_shading * lit.mean(1, keepdim=True)).clamp_min(o.shading_floor)
-    shading = interpolate(motion.target, head.faces, lit)
-    shading = torch.where(motion.target.face[:, None] >= 0, shading, torch.ones_like(shading))
+    shading = hidden_shading(head, motion.target, motion.normals, target.light, o)
     cloth = motion.sample((layers.loose - layers.hair).clamp_min(0))
     skin = (pull_push(moved / shading, sure * (1 - scalp) * (1 - (1 - o.cloth_share) * cloth)) * shading).clamp(0, 1)
     guess = torch.lerp(skin, continued, scalp)
@@ -240,6 +239,14 @@ def guess_person(
         wide = gaussian_blur(dilate(core, 5).minimum(hole), o.edge_blur)
         guess = torch.lerp(guess, inside_of_mouth(head, target, motion.target, motion.normals, where), wide)
     return guess, o.guess_validity + (o.mirrored_validity - o.guess_validity) * mirrored, wide
+
+
+def hidden_shading(head: HeadModel, raster: Raster, normals: Tensor, light: Tensor, o: CarryOptions) -> Tensor:
+    """The light (B,3,H,W) on skin that is guessed, 1 beside the head: light (B,9,3) at normals (B,V,3) is an extrapolation there, and
+    never dark."""
+    lit = sh_shading(normals, light)
+    lit = lit.maximum(o.hidden_shading * lit.mean(1, keepdim=True)).clamp_min(o.shading_floor)
+    return torch.where(raster.face[:, None] >= 0, interpolate(raster, head.faces, lit), 1.0)
 
 
 def _scalp(motion: Motion, head: HeadModel, target: FaceAttributes, o: CarryOptions) -> Tensor:

@@ -20,7 +20,7 @@ from .adjust import Adjustments, adjust
 from .attributes import FaceAttributes, compose
 from .carry import Carried, carry, nothing_carried
 from .checkpoint import asset_path
-from .compositing import composite_weight, keep_grey, native_detail
+from .compositing import composite_weight, keep_grey, native_detail, with_lent
 from .conditions import Conditions
 from .crop import FaceCrop, crop_square, extract, paste
 from .errors import ConfigError, FaceChoiceError, NoFaceError
@@ -288,17 +288,16 @@ class DiffFAE:
         mixed = swap(tokens, other, regions, strength, order)
         asked = bool(regions) and strength > 0
         shown = self.render(portrait.attributes)
-        shows = self.layers(portrait.picture, masks) if photo else None
-        carried = carry(portrait.picture, portrait.attributes, portrait.attributes, self.head, portrait.known, shows, self.carry_options)
+        carried = replace(nothing_carried(portrait.picture), validity=portrait.known)
         whose = torch.ones_like(portrait.known)
         taken = None
         if photo and asked:
-            assert shows is not None
-            areas = FaceAreas.of(self.head, portrait.attributes, portrait.picture)
-            common = (areas, self.head)
-            base = source_parts(carried, portrait.picture, portrait.known, portrait.attributes, *common, shows, self.carry_options)
-            there = (giver.picture, giver.known, giver.attributes, portrait.attributes)
-            taken = reference_parts(*there, *common, cast(Layers, self.layers(giver.picture, other_masks)), self.carry_options)
+            picture, known, own = portrait.picture, portrait.known, portrait.attributes
+            shows, theirs = (cast(Layers, self.layers(*of)) for of in ((picture, masks), (giver.picture, other_masks)))
+            areas = FaceAreas.of(self.head, own, picture)
+            still = carry(picture, own, own, self.head, known, shows, self.carry_options)
+            base = source_parts(still, picture, known, areas, areas, shows, self.carry_options)
+            taken = reference_parts(giver.picture, giver.known, giver.attributes, own, areas, self.head, theirs, self.carry_options)
             mixed_parts = take_regions(base, taken, regions, areas, strength, self.carry_options)
             carried, whose = mixed_parts.carried, mixed_parts.whose
         elif asked:
@@ -378,8 +377,8 @@ class DiffFAE:
         if edited is not portrait.picture:
             edited = keep_grey(edited, image[None])
             detail = native_detail(image[None], portrait.crop, carried.flow, carried.ratio, carried.front, weight)
-            if detail is not None and borrowed is not None:
-                detail = detail + F.interpolate(borrowed[None], detail.shape[-2:], mode="bilinear", antialias=True, align_corners=False)[0]
+            if detail is not None:
+                detail = with_lent(detail, borrowed)
             image = paste(image[None], edited, portrait.picture, portrait.crop, detail=[detail])
             image = keep_grey(image, portrait.image[None])[0]
         if masks is not None:

@@ -17,12 +17,12 @@ from torch import Tensor
 
 from .attributes import FaceAttributes
 from .carry import Carried
-from .fields import dilate, erode, gaussian_blur, pixel_grid
+from .fields import dilate, erode, flow_grid, gaussian_blur
 from .filling import pull_push
 from .head import HeadModel
-from .person_layer import CarryOptions, Layers
+from .person_layer import CarryOptions, Layers, hidden_shading
 from .regions import GUIDE_EPS, REGIONS
-from .render import interpolate, project, rasterize, sh_shading, vertex_normals
+from .render import project, rasterize, vertex_normals
 
 FACE, HAIR, CLOTHES, BACKGROUND = range(len(REGIONS))
 # MediaPipe's landmarks around brows, eyes, nose and mouth, clockwise from the left brow: no hair hangs there, whatever a mask makes of a
@@ -56,15 +56,12 @@ class FaceAreas:
     @classmethod
     def of(cls, head: HeadModel, face: FaceAttributes, picture: Tensor) -> FaceAreas:
         """Of the faces (B) in pictures (B,3,H,W)."""
-        o = CarryOptions()
         vertices = head(face.shape, face.expression, face.pose)
         points = project(vertices, face.camera)
         height, width = picture.shape[-2:]
         raster = rasterize(points, head.faces, height, width)
         skin, mesh = (mask[:, None].to(picture) for mask in (head.skin_mask(raster), raster.face >= 0))
-        lit = sh_shading(vertex_normals(vertices, head.faces), face.light)
-        lit = lit.maximum(o.hidden_shading * lit.mean(1, keepdim=True)).clamp_min(o.shading_floor)
-        shading = torch.where(mesh > 0, interpolate(raster, head.faces, lit), 1.0)
+        shading = hidden_shading(head, raster, vertex_normals(vertices, head.faces), face.light, CarryOptions())
         features, below_brows = (_inside(head, points, outline, picture) for outline in (FEATURES, BELOW_BROWS))
         return cls(features, below_brows, skin, mesh, shading)
 
@@ -137,8 +134,7 @@ def _colours(picture: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
 def moved_shares(carried: Carried, layers: Layers, areas: FaceAreas) -> Tensor:
     """Shares of the regions (B,R,H,W) in a carried photograph; layers of the photograph, areas of the head where it is now."""
     height, width = carried.image.shape[-2:]
-    half = carried.flow.new_tensor([width / 2, height / 2])
-    grid = pixel_grid(height, width, carried.flow) + carried.flow.permute(0, 2, 3, 1) / half
+    grid = flow_grid(carried.flow)
     both = torch.cat([layers.hair, (layers.loose - layers.hair).clamp_min(0)], dim=1)
     worn = F.grid_sample(both, grid, padding_mode="border", align_corners=False)
     bare = (1 - worn.sum(1, keepdim=True)).clamp_min(0)

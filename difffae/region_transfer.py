@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .attributes import FaceAttributes
 from .carry import Carried, carry
-from .fields import dilate, erode, gather, gaussian_blur, nearest_inside, pixel_grid, trusted
+from .fields import dilate, erode, flow_grid, gather, gaussian_blur, nearest_inside, pixel_grid, trusted
 from .filling import pull_push
 from .head import HeadModel
 from .person_layer import CarryOptions, Layers, empty_place, without_background
@@ -43,16 +43,15 @@ def source_parts(
     carried: Carried,
     picture: Tensor,
     known: Tensor,
-    own: FaceAttributes,
+    before: FaceAreas,
     areas: FaceAreas,
-    head: HeadModel,
     layers: Layers,
     options: CarryOptions | None = None,
 ) -> Parts:
-    """Parts of a carried photograph. picture (B,3,H,W), known (B,1,H,W), own attributes and layers of what was carried; areas of the head
+    """Parts of a carried photograph. picture (B,3,H,W), known (B,1,H,W) and layers of what was carried; areas of the head before, and
     where it is now."""
     o = options or CarryOptions()
-    shares = moved_shares(carried, refined(picture, layers, FaceAreas.of(head, own, picture), TAKEN_AWAY), areas)
+    shares = moved_shares(carried, refined(picture, layers, before, TAKEN_AWAY), areas)
     wide, fill, plain = empty_place(picture, layers.person, o)
     backdrop, validity = torch.lerp(picture, fill, wide), torch.lerp(known, plain, wide)
     return Parts(carried, shares, backdrop, validity, torch.ones_like(known))
@@ -87,14 +86,12 @@ def reference_parts(
     shares = moved_shares(carried, layers, areas)
     # from here on the motion is that from the picture itself, for detail that is finer than the crop's
     h, w = known.shape[-2:]
-    half = known.new_tensor([w / 2, h / 2])
-    start = pixel_grid(h, w, known)
-    there_grid = start + carried.flow.permute(0, 2, 3, 1) / half
+    there_grid = flow_grid(carried.flow)
     whole = F.grid_sample(grid.permute(0, 3, 1, 2), there_grid, padding_mode="border", align_corners=False).permute(0, 2, 3, 1)
     seen = F.grid_sample(inside, there_grid, padding_mode="zeros", align_corners=False)
     carried = replace(
         carried,
-        flow=((whole - start) * half).permute(0, 3, 1, 2),
+        flow=((whole - pixel_grid(h, w, known)) * known.new_tensor([w / 2, h / 2])).permute(0, 3, 1, 2),
         validity=carried.validity * (o.guess_validity + (1 - o.guess_validity) * seen),
     )
     return Parts(carried, shares, backdrop, backdrop_validity, torch.ones_like(known))

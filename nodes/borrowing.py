@@ -64,7 +64,7 @@ def with_references(
     picture (b,3,C,C), known (b,1,C,C), source and target attributes and layers: of the frames `part` of B = batch.
     """
     areas = FaceAreas.of(bundle.head, target, picture)
-    mixed = source_parts(carried, picture, known, source, areas, bundle.head, shows)
+    mixed = source_parts(carried, picture, known, FaceAreas.of(bundle.head, source, picture), areas, shows)
     givers = []
     for reference in taken:
         parts = reference.carried(bundle, target, areas, batch, part)

@@ -55,7 +55,7 @@ def carry_frames(
         if taken:
             assert shows is not None
             now = (source[part], target[part], shows)
-            mixed, lent = with_references(bundle, carried, pictures[part], known[part], *now, taken, batch, part)
+            mixed, lent = with_references(bundle, carried, pictures[part], valid, *now, taken, batch, part)
             carried, whose = mixed.carried, mixed.whose
             givers.append(lent)
         parts.append(carried)

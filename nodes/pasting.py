@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..difffae.compositing import composite_weight, keep_grey, native_detail
+from ..difffae.compositing import composite_weight, keep_grey, native_detail, with_lent
 from ..difffae.crop import extract, paste
 from .borrowing import weighted
 from .bundle import each_chunk
@@ -64,13 +64,14 @@ def paste_frames(
 
 def with_detail_of(detail: Tensor | None, lent: list[Borrowed], number: int) -> Tensor | None:
     """Detail (3,N,N) of a frame's own photograph, and that of the references in it; None where its square has none to show."""
-    for one in () if detail is None else lent:
+    if detail is None:
+        return None
+    for one in lent:
         rows = [number if len(values) > 1 else 0 for values in (one.original, one.squares, one.flow)]
         picture = to_pictures(one.original[rows[0] : rows[0] + 1], "reference").to(one.flow)
         maps = (values[rows[2]][None] for values in (one.flow, one.ratio, one.front))
         more = native_detail(picture, one.squares[rows[1]], *maps, one.whose[number][None])
-        if more is not None and detail is not None:
-            detail = detail + F.interpolate(more[None], detail.shape[-2:], mode="bilinear", antialias=True, align_corners=False)[0]
+        detail = with_lent(detail, more)
     return detail
 
 

@@ -93,6 +93,9 @@ def swap_regions(slots: Tokens, reference: Tokens, regions: Sequence[str], stren
     mixed = swap(tokens, reference.tokens.to(tokens), regions, strength, slots.order)
     if photo and reference.photo is not None:
         return replace(slots, tokens=mixed, masks=masks, taken=slots.taken + _taken(reference, tuple(regions), strength))
+    # what is repainted shows no photograph any more
+    left = ((one, tuple(name for name in one.regions if name not in regions)) for one in slots.taken)
+    slots = replace(slots, taken=tuple(replace(one, regions=names) for one, names in left if names))
     redraw = swapped_region(masks, frames(reference.masks, batch).to(masks), regions, slots.order)
     if slots.redraw is not None:
         redraw = redraw.maximum(frames(slots.redraw, batch))

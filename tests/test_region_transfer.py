@@ -54,7 +54,7 @@ BROWN, RED, BLUE, GREEN = (torch.tensor(c) for c in ([0.25, 0.15, 0.08], [0.7, 0
 def parts(head: HeadModel, face: FaceAttributes, image: Tensor, shows: Layers) -> tuple[Parts, FaceAreas]:
     known = torch.ones_like(image[:, :1])
     areas = FaceAreas.of(head, face, image)
-    return source_parts(carry(image, face, face, head, known, shows), image, known, face, areas, head, shows), areas
+    return source_parts(carry(image, face, face, head, known, shows), image, known, areas, areas, shows), areas
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..fields import erode
 from ..pipeline import DiffFAE, Portrait
 from ..regions import fitted_regions
 from ..sampling import sample
@@ -20,6 +21,7 @@ from ..slots import REGIONS, swap
 from ..training.shards import Shards
 from .card_blocks import Subjects
 from .card_rows import Record
+from .measures import laplacian_variance
 
 REFINED = 60  # pictures whose masks are also fitted to the picture: the guided filter is slow
 SHIFT = 24  # pixels: three cells of the masks
@@ -144,11 +146,8 @@ def swaps(subjects: Subjects) -> list[Record]:
 
 
 def _sharpness(picture: Tensor, where: Tensor) -> float:
-    """Variance of the Laplacian of the mean of the channels, in a region (S,S) of a picture (1,3,S,S)."""
-    taps = picture.new_tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]])[None, None]
-    detail = F.conv2d(F.pad(picture.mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate"), taps)[0, 0]
-    inner = where & (F.max_pool2d((~where)[None, None].float(), 5, 1, 2)[0, 0] == 0)  # no edge of the region itself
-    return detail[inner].var().item() if int(inner.sum()) > 1 else 0.0
+    """Of a region (S,S) of a picture (1,3,S,S), but for the region's own edge."""
+    return laplacian_variance(picture, erode(where[None, None].to(picture), 5)).item()
 
 
 def drawn_swap(

@@ -70,6 +70,15 @@ def test_tokens_alone_free_the_region(pack: Pack, source: Face, officer: Face) -
     assert freed.validity[corner].max() == 0 < 0.9 < taken.validity[corner].mean()
 
 
+def test_the_last_swap_of_a_region_counts(pack: Pack, source: Face, officer: Face) -> None:
+    """Hair and background by photograph, then the background by tokens alone: the background is freed, the hair stays taken."""
+    both = swapped(pack, source.slots, officer.slots, "hair", "background")
+    later = swapped(pack, both, officer.slots, "background", photo=False)
+    assert [one.regions for one in later.taken] == [("hair",)]
+    assert source.carried(pack, later).validity[..., 20:120, :40].max() == 0
+    assert swapped(pack, later, officer.slots, "hair", photo=False).taken == ()
+
+
 def test_a_reference_that_was_swapped_passes_its_giver_on(pack: Pack, source: Face, officer: Face) -> None:
     """Hair of A into B, then hair and clothes of that into C: the hair is A's, the clothes B's."""
     other = Face(pack, portrait("surprised.jpg"))
