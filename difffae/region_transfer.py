@@ -52,9 +52,7 @@ def source_parts(
     where it is now."""
     o = options or CarryOptions()
     shares = moved_shares(carried, refined(picture, layers, before, TAKEN_AWAY), areas)
-    wide, fill, plain = empty_place(picture, layers.person, o)
-    backdrop, validity = torch.lerp(picture, fill, wide), torch.lerp(known, plain, wide)
-    return Parts(carried, shares, backdrop, validity, torch.ones_like(known))
+    return Parts(carried, shares, *_backdrop(picture, known, layers.person, o), torch.ones_like(known))
 
 
 def reference_parts(
@@ -73,8 +71,7 @@ def reference_parts(
     stays as it is.
     """
     o = replace(options or CarryOptions(), stretch_expression=False)
-    wide, fill, plain = empty_place(picture, layers.person, o)
-    backdrop, backdrop_validity = torch.lerp(picture, fill, wide), torch.lerp(known, plain, wide)
+    backdrop, backdrop_validity = _backdrop(picture, known, layers.person, o)
     layers = refined(picture, layers, FaceAreas.of(head, own, picture), TAKEN)
     # shoulders follow the camera all over, which `carry` moves only near the head
     grid, inside = _aligned(known, own.camera, target.camera)
@@ -95,6 +92,12 @@ def reference_parts(
         validity=carried.validity * (o.guess_validity + (1 - o.guess_validity) * seen),
     )
     return Parts(carried, shares, backdrop, backdrop_validity, torch.ones_like(known))
+
+
+def _backdrop(picture: Tensor, known: Tensor, person: Tensor, o: CarryOptions) -> tuple[Tensor, Tensor]:
+    """The picture without its person, filled from around, and how well that is known: behind the person no better than around."""
+    wide, fill, plain = empty_place(picture, person, o)
+    return torch.lerp(picture, fill, wide), torch.lerp(known, plain * pull_push(known, 1 - wide), wide)
 
 
 def _aligned(known: Tensor, own: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:

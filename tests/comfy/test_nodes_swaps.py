@@ -75,7 +75,7 @@ def test_the_last_swap_of_a_region_counts(pack: Pack, source: Face, officer: Fac
     both = swapped(pack, source.slots, officer.slots, "hair", "background")
     later = swapped(pack, both, officer.slots, "background", photo=False)
     assert [one.regions for one in later.taken] == [("hair",)]
-    assert source.carried(pack, later).validity[..., 20:120, :40].max() == 0
+    assert source.carried(pack, later).validity[..., 20:120, :40].max() < 1e-3
     assert swapped(pack, later, officer.slots, "hair", photo=False).taken == ()
 
 
