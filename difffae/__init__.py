@@ -6,14 +6,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .adjust import Adjustments as Adjustments
-    from .attributes import FaceAttributes as FaceAttributes
-    from .attributes import compose as compose
-    from .errors import DiffFAEError as DiffFAEError
-    from .pipeline import DiffFAE as DiffFAE
+    from .common.errors import DiffFAEError as DiffFAEError
+    from .edit.editor import DiffFAE as DiffFAE
+    from .head.adjust import Adjustments as Adjustments
+    from .head.attributes import FaceAttributes as FaceAttributes
+    from .head.attributes import compose as compose
 
 __version__ = "0.1.0"
-_HOMES = {"Adjustments": "adjust", "DiffFAE": "pipeline", "DiffFAEError": "errors", "FaceAttributes": "attributes", "compose": "attributes"}
+_HOMES = {
+    "Adjustments": "head.adjust",
+    "DiffFAE": "edit.editor",
+    "DiffFAEError": "common.errors",
+    "FaceAttributes": "head.attributes",
+    "compose": "head.attributes",
+}
 __all__ = ["Adjustments", "DiffFAE", "DiffFAEError", "FaceAttributes", "__version__", "compose"]
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..difffae.adjust import Adjustments, adjust
-from ..difffae.attributes import FaceAttributes
+from ..difffae.head.adjust import Adjustments, adjust
+from ..difffae.head.attributes import FaceAttributes
 from .composition import compose_each
 
 HEAD = ("yaw", "pitch", "roll")

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..difffae.attributes import FaceAttributes
-from ..difffae.crop import FaceCrop, crop_square, extract
-from ..difffae.errors import ImageError
-from ..difffae.estimators import estimate as estimate_faces
-from ..difffae.tracking import Track, faces_from_mediapipe, faces_in_boxes, follow_face, join_track, smooth_crops
+from ..difffae.common.errors import ImageError
+from ..difffae.estimation.choose import estimate as estimate_faces
+from ..difffae.faces.crop import FaceCrop, crop_square, extract
+from ..difffae.faces.tracking import Track, faces_from_mediapipe, faces_in_boxes, follow_face, join_track, smooth_crops
+from ..difffae.head.attributes import FaceAttributes
 from .bundle import Bundle, each_chunk
 from .frames import common_batch, frames
 from .sockets import Crop

@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..difffae.attributes import FaceAttributes
-from ..difffae.carry import Carried
-from ..difffae.person_layer import Layers
-from ..difffae.region_parts import FaceAreas, Parts
-from ..difffae.region_transfer import reference_parts, source_parts, take_regions
+from ..difffae.carry.carry import Carried
+from ..difffae.carry.region_parts import FaceAreas, Parts
+from ..difffae.carry.region_transfer import reference_parts, source_parts, take_regions
+from ..difffae.head.attributes import FaceAttributes
+from ..difffae.source.regions import Layers
 from .analysis import as_crop, estimate
 from .bundle import Bundle
 from .frames import frames

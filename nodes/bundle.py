@@ -16,14 +16,14 @@ import comfy.model_patcher
 import comfy.utils
 from torch import nn
 
-from ..difffae.errors import ConfigError
-from ..difffae.estimators import Estimator
-from ..difffae.head import HeadModel
-from ..difffae.identity import IdentityEncoder
-from ..difffae.landmarks import FaceLandmarker
-from ..difffae.matte import PersonMatte
-from ..difffae.recipe import file_sha256
-from ..difffae.slots import SlotEncoder
+from ..difffae.common.errors import ConfigError
+from ..difffae.edit.recipe import file_sha256
+from ..difffae.estimation.choose import Estimator
+from ..difffae.faces.landmarker import FaceLandmarker
+from ..difffae.head.morphable import HeadModel
+from ..difffae.source.identity import IdentityEncoder
+from ..difffae.source.matte import PersonMatte
+from ..difffae.source.slots import SlotEncoder
 
 
 class Part(nn.Module):

@@ -8,11 +8,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..difffae.attributes import FaceAttributes
-from ..difffae.carry import carry
-from ..difffae.errors import ImageError
-from ..difffae.regions import kept_pixels
-from ..difffae.render import render
+from ..difffae.carry.carry import carry
+from ..difffae.common.errors import ImageError
+from ..difffae.head.attributes import FaceAttributes
+from ..difffae.head.render import render
+from ..difffae.source.regions import kept_pixels
 from .borrowing import borrowed, references, with_references
 from .bundle import Bundle, each_chunk
 from .frames import common_batch, frames, on_device

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from ..difffae.attributes import FaceAttributes, compose
+from ..difffae.head.attributes import FaceAttributes, compose
 from .frames import common_batch
 
 

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..difffae.errors import ConfigError
-from ..difffae.model import known_pixels
+from ..difffae.common.errors import ConfigError
+from ..difffae.edit.model import known_pixels
 from .frames import common_batch, frames, to_pictures
 from .native_model import CARRIED, IDENTITY, RENDER, VALIDITY
 from .native_vae import DiffFAEVAE

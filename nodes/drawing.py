@@ -13,10 +13,11 @@ import torch.nn.functional as F
 from comfy_api.v0_0_2 import Types
 from torch import Tensor
 
-from ..difffae.attributes import FaceAttributes
-from ..difffae.detail import DetailSurface
-from ..difffae.head import HeadModel
-from ..difffae.render import Render, render, sh_shading
+from ..difffae.head.attributes import FaceAttributes
+from ..difffae.head.detail import DetailSurface
+from ..difffae.head.morphable import HeadModel
+from ..difffae.head.render import Render, render
+from ..difffae.head.shading import sh_shading
 from .bundle import each_chunk
 from .frames import on_device
 

@@ -35,8 +35,8 @@ class DiffFAEExamplePortrait(io.ComfyNode):
 
     @classmethod
     def execute(cls, picture: str) -> io.NodeOutput:
-        from ..difffae.checkpoint import asset_path
-        from ..difffae.images import read_image
+        from ..difffae.common.checkpoint import asset_path
+        from ..difffae.common.images import read_image
         from .frames import to_image
 
         return io.NodeOutput(to_image(read_image(asset_path(PICTURES[picture]))[0][None]))

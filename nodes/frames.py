@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..difffae.attributes import FaceAttributes
-from ..difffae.errors import ImageError
+from ..difffae.common.errors import ImageError
+from ..difffae.head.attributes import FaceAttributes
 
 
 def to_pictures(image: Tensor, name: str = "image") -> Tensor:

@@ -24,15 +24,15 @@ from PIL import Image
 from server import PromptServer
 from torch import Tensor
 
-from ..difffae.adjust import EXPRESSION_AXES, light_direction
-from ..difffae.attributes import FaceAttributes
-from ..difffae.carry import carry
-from ..difffae.errors import DiffFAEError
-from ..difffae.fields import Memo
-from ..difffae.head import HeadModel
-from ..difffae.person_layer import Layers
-from ..difffae.render import render
-from ..difffae.rotations import axis_angle_to_matrix, matrix_to_axis_angle, to_yaw_pitch_roll
+from ..difffae.carry.carry import carry
+from ..difffae.common.errors import DiffFAEError
+from ..difffae.common.pixels import Memo
+from ..difffae.common.rotations import axis_angle_to_matrix, matrix_to_axis_angle, to_yaw_pitch_roll
+from ..difffae.head.adjust import EXPRESSION_AXES, light_direction
+from ..difffae.head.attributes import FaceAttributes
+from ..difffae.head.morphable import HeadModel
+from ..difffae.head.render import render
+from ..difffae.source.regions import Layers
 from .adjusting import adjusted
 from .frames import frames, to_pictures
 from .sockets import Tokens

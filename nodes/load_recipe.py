@@ -55,7 +55,7 @@ class DiffFAELoadRecipe(io.ComfyNode):
     def execute(cls, image: str) -> io.NodeOutput:
         from comfy_execution.graph import ExecutionBlocker
 
-        from ..difffae.recipe import read_recipe
+        from ..difffae.edit.recipe import read_recipe
 
         recipe = read_recipe(folder_paths.get_annotated_filepath(image))
         attributes = recipe.face_attributes()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..difffae.evaluation.pair import measure_pair
-from ..difffae.pipeline import Portrait
+from ..difffae.edit.editor import Portrait
+from ..difffae.edit.report import measure_pair
 from .analysis import crop_faces, estimate
 from .bundle import Bundle, each_chunk
 from .frames import common_batch, to_pictures

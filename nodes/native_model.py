@@ -17,11 +17,11 @@ import comfy.supported_models_base
 import torch
 from torch import Tensor, nn
 
-from ..difffae.conditions import Conditions
-from ..difffae.denoiser import Denoiser
-from ..difffae.errors import ConfigError
-from ..difffae.model import EditModel
-from ..difffae.schedule import ScheduleConfig, alphas_cumprod
+from ..difffae.common.errors import ConfigError
+from ..difffae.diffusion.conditions import Conditions
+from ..difffae.diffusion.denoiser import Denoiser
+from ..difffae.diffusion.schedule import ScheduleConfig, alphas_cumprod
+from ..difffae.edit.model import EditModel
 
 # entries of a CONDITIONING's dictionary: identity (B,I), the others (B,Z or 1,h,w)
 IDENTITY, RENDER, CARRIED, VALIDITY = "difffae_identity", "difffae_render", "difffae_carried", "difffae_validity"

@@ -12,8 +12,8 @@ import comfy.utils
 import torch
 from torch import Tensor
 
-from ..difffae.autoencoder import Autoencoder
-from ..difffae.errors import ImageError
+from ..difffae.common.errors import ImageError
+from ..difffae.diffusion.autoencoder import Autoencoder
 from .bundle import loaded, patcher
 
 BYTES_PER_PIXEL = 1600  # of the first stage's work at full size

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..difffae.checkpoint import asset_path, load_checkpoint
-from ..difffae.encoder_fit import BUNDLED
-from ..difffae.estimators import load_estimator
-from ..difffae.identity_networks import load_identity
-from ..difffae.landmarks import FaceLandmarker
-from ..difffae.matte import PersonMatte
-from ..difffae.model import DEFAULT_HEAD, DEFAULT_IDENTITY, EditModel
+from ..difffae.common.checkpoint import asset_path, load_checkpoint
+from ..difffae.edit.model import DEFAULT_HEAD, DEFAULT_IDENTITY, EditModel
+from ..difffae.estimation.choose import load_estimator
+from ..difffae.estimation.network import BUNDLED
+from ..difffae.faces.landmarker import FaceLandmarker
+from ..difffae.source.identity_networks import load_identity
+from ..difffae.source.matte import PersonMatte
 from .bundle import Bundle, patcher
 from .native_model import native_model
 from .native_vae import DiffFAEVAE

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..difffae.compositing import composite_weight, keep_grey, native_detail, with_lent
-from ..difffae.crop import extract, paste
+from ..difffae.carry.compositing import composite_weight, keep_grey, native_detail, with_lent
+from ..difffae.faces.crop import extract, paste
 from .borrowing import weighted
 from .bundle import each_chunk
 from .frames import common_batch, frames, from_mask, to_image, to_pictures

@@ -20,9 +20,9 @@ from comfyui_version import __version__ as comfyui_version
 from PIL import Image
 from torch import Tensor
 
-from ..difffae.attributes import FaceAttributes
-from ..difffae.errors import ImageError
-from ..difffae.recipe import Recipe, pnginfo, software
+from ..difffae.common.errors import ImageError
+from ..difffae.edit.recipe import Recipe, pnginfo, software
+from ..difffae.head.attributes import FaceAttributes
 from .bundle import Bundle
 from .sockets import Report
 

@@ -72,7 +72,7 @@ class DiffFAESampler(io.ComfyNode):
     def execute(cls, model, vae, positive, latent, seed, steps, sampler_name, scheduler, denoise, cfg, negative=None) -> io.NodeOutput:
         from nodes import common_ksampler
 
-        from ..difffae.errors import ConfigError
+        from ..difffae.common.errors import ConfigError
 
         if negative is None and cfg != 1:
             raise ConfigError(f"cfg: is {cfg:g}, which needs negative; wire DiffFAE Conditioning's negative output, or set cfg to 1")

@@ -39,6 +39,6 @@ class DiffFAESmoothAttributes(io.ComfyNode):
 
     @classmethod
     def execute(cls, attributes, frames, steady_identity) -> io.NodeOutput:
-        from ..difffae.tracking import smooth_attributes
+        from ..difffae.faces.tracking import smooth_attributes
 
         return io.NodeOutput(smooth_attributes(attributes, frames, steady_identity))

@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING
 from comfy_api.v0_0_2 import io
 from torch import Tensor
 
-from ..difffae.crop import FaceCrop
+from ..difffae.faces.crop import FaceCrop
 
 if TYPE_CHECKING:
-    from ..difffae.evaluation.pair import Row
+    from ..difffae.edit.report import Row
 
 BundleSocket = io.Custom("DIFFFAE")
 CropSocket = io.Custom("DIFFFAE_CROP")

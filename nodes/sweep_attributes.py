@@ -53,13 +53,13 @@ class DiffFAESweepAttributes(io.ComfyNode):
 
     @classmethod
     def execute(cls, difffae, attributes, number, start, end, frames, absolute) -> io.NodeOutput:
-        from ..difffae.adjust import Adjustments, adjust
-        from ..difffae.attributes import FaceAttributes
-        from ..difffae.errors import ConfigError
+        from ..difffae.common.errors import ConfigError
+        from ..difffae.head.adjust import Adjustments, adjust
+        from ..difffae.head.attributes import FaceAttributes
 
         if len(attributes) != 1:
             raise ConfigError(f"attributes: has {len(attributes)} frames; a sweep starts from one face")
-        names = difffae.head.expression_names
+        names = difffae.head.morphable.expression_names
         values = [start + (end - start) * i / (frames - 1) for i in range(frames)]
         changes = [Adjustments(absolute=absolute, **{number: value}) for value in values]
         return io.NodeOutput(FaceAttributes.cat([adjust(attributes, change, names) for change in changes]))

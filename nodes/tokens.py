@@ -12,9 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..difffae.person_layer import Layers
-from ..difffae.regions import fitted_regions, layers, swapped_region
-from ..difffae.slots import swap
+from ..difffae.source.regions import Layers, fitted_regions, layers, swapped_region
+from ..difffae.source.slots import swap
 from .analysis import as_crop
 from .bundle import Bundle, each_chunk
 from .frames import common_batch, frames

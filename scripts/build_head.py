@@ -35,8 +35,8 @@ from head_geometry import (
 )
 from head_source import read_target
 
-from difffae.checkpoint import SCALE, load_checkpoint, quantize, save_checkpoint
-from difffae.head import LABELS
+from difffae.common.checkpoint import SCALE, load_checkpoint, quantize, save_checkpoint
+from difffae.head.morphable import LABELS
 
 LOG = logging.getLogger("build_head")
 LOWEST, WIDEST = 4.3, 2.6  # crop of hm08 in decimetres: the upper chest and the shoulders

@@ -20,8 +20,8 @@ import torch
 from build_head import DECIMETRE, LOWEST, ORIGIN, WIDEST
 from head_geometry import Assembler, Geometry, align, build_geometry, load_identity_targets, sample_identities
 
-from difffae.checkpoint import save_checkpoint
-from difffae.head import LABELS, HeadModel
+from difffae.common.checkpoint import save_checkpoint
+from difffae.head.morphable import LABELS, HeadModel
 
 GROUPS, SEXES, AGES = ("african", "asian", "caucasian"), ("female", "male"), ("young", "old")
 SAMPLES = 400

@@ -19,19 +19,19 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from difffae.attributes import FaceAttributes
-from difffae.checkpoint import asset_path
-from difffae.crop import FaceCrop
-from difffae.encoder_fit import BUNDLED, EncoderFit
-from difffae.estimate import LandmarkFit
-from difffae.estimators import landmark_fit
-from difffae.evaluation import estimators as numbers
-from difffae.evaluation.estimators import Reader, Seen
-from difffae.head import HeadModel
-from difffae.images import read_image
-from difffae.landmarks import FaceLandmarker
-from difffae.training.common import dev_files
-from difffae.training.prepare import FIELDS, attributes_of
+from difffae.common.checkpoint import asset_path
+from difffae.common.images import read_image
+from difffae.estimation.choose import landmark_fit
+from difffae.estimation.fit import LandmarkFit
+from difffae.estimation.network import BUNDLED, EncoderFit
+from difffae.faces.crop import FaceCrop
+from difffae.faces.landmarker import FaceLandmarker
+from difffae.head.attributes import FaceAttributes
+from difffae.head.morphable import HeadModel
+from difffae.lab.card import estimators as numbers
+from difffae.lab.card.estimators import Reader, Seen
+from difffae.lab.prepare.pairs import FIELDS, attributes_of
+from difffae.lab.prepare.portraits import dev_files
 
 TONES = (60.0, 48.0, 34.0, 19.0, -10.0, -45.0)  # ITA in degrees, the middles of the six groups of complexion.TONES
 LIGHTS, FIRST_SEED = 5, 900_001
@@ -173,7 +173,7 @@ def tones(readers: dict[str, Reader], landmarker: FaceLandmarker, folder: Path, 
 
 
 def render_tones(folder: Path, makehuman: Path, people: int) -> None:
-    from difffae.data.synthetic import SyntheticPeople
+    from difffae.lab.studio.synthetic import SyntheticPeople
 
     folder.mkdir(parents=True, exist_ok=True)
     maker = None

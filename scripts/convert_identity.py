@@ -4,7 +4,7 @@ npm pack @vladmandic/face-api@1.7.15 && tar xzf vladmandic-face-api-1.7.15.tgz
 python scripts/convert_identity.py package/model difffae/assets/identity.safetensors
 
 Every convolution is followed by a per-channel gain and offset; both are folded into it. The source has one 8-bit scale and minimum per
-tensor; the result has one scale per output channel (see difffae/checkpoint.py), again 8 bits.
+tensor; the result has one scale per output channel (see difffae/common/checkpoint.py), again 8 bits.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from difffae.checkpoint import save_checkpoint
-from difffae.identity import IdentityNetwork
+from difffae.common.checkpoint import save_checkpoint
+from difffae.source.identity import IdentityNetwork
 
 NAME = "face_recognition_model"
 SHA256 = "b413e420d6840b2775fba32008db6f3cddb07d485967fb42cfcf379c16a8c589"

@@ -21,10 +21,10 @@ import torch
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from difffae.checkpoint import SCALE, quantize, save_checkpoint
-from difffae.landmarks.blendshapes import BlendshapeNetwork, MixerBlock
-from difffae.landmarks.detector import BlazeBlock, FaceDetector
-from difffae.landmarks.mesh import Bottleneck, FaceMesh
+from difffae.common.checkpoint import SCALE, quantize, save_checkpoint
+from difffae.faces.blendshapes import BlendshapeNetwork, MixerBlock
+from difffae.faces.detector import BlazeBlock, FaceDetector
+from difffae.faces.mesh import Bottleneck, FaceMesh
 
 SHA256 = "64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff"
 OPERATORS = {value: name for name, value in vars(tflite.BuiltinOperator).items() if isinstance(value, int)}

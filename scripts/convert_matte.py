@@ -22,8 +22,8 @@ from PIL import Image
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from difffae.checkpoint import save_checkpoint
-from difffae.matte import INPUT_SIZE, Inverted, Join, PersonMatte
+from difffae.common.checkpoint import save_checkpoint
+from difffae.source.matte import INPUT_SIZE, Inverted, Join, PersonMatte
 
 SHA256 = "9ee168ec7c8f2a16c56fe8e1cfbc514974cbbb7e434051b455635f1bd1462f5c"
 

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from difffae.adjust import Adjustments, adjust
-from difffae.checkpoint import asset_path
-from difffae.head import HeadModel
-from difffae.images import read_image
-from difffae.pipeline import DiffFAE
-from difffae.render import render
+from difffae.common.checkpoint import asset_path
+from difffae.common.images import read_image
+from difffae.edit.editor import DiffFAE
+from difffae.head.adjust import Adjustments, adjust
+from difffae.head.morphable import HeadModel
+from difffae.head.render import render
 
 ICON, BANNER = 400, (1260, 540)
 SCALE = 3  # drawn this much larger, for smooth edges

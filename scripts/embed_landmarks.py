@@ -20,10 +20,11 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from scipy.optimize import linear_sum_assignment
 
-from difffae.attributes import FaceAttributes
-from difffae.head import LABELS, HeadModel
-from difffae.landmarks import FaceLandmarker
-from difffae.render import face_normals, project, render
+from difffae.faces.landmarker import FaceLandmarker
+from difffae.head.attributes import FaceAttributes
+from difffae.head.morphable import LABELS, HeadModel
+from difffae.head.render import render
+from difffae.head.shading import face_normals, project
 
 LOG = logging.getLogger("embed_landmarks")
 SIZE = 512

@@ -12,13 +12,13 @@ import sys
 import torch
 from safetensors.torch import load_file
 
-from difffae.checkpoint import save_checkpoint
-from difffae.estimate import inter_ocular
-from difffae.head import HeadModel
-from difffae.landmark_offsets import KIND, yaw_basis
-from difffae.render import project
-from difffae.rotations import to_yaw_pitch_roll
-from difffae.training.prepare import attributes_of
+from difffae.common.checkpoint import save_checkpoint
+from difffae.common.rotations import to_yaw_pitch_roll
+from difffae.estimation.fit import inter_ocular
+from difffae.estimation.offsets import KIND, yaw_basis
+from difffae.head.morphable import HeadModel
+from difffae.head.shading import project
+from difffae.lab.prepare.pairs import attributes_of
 
 SOURCE = "residuals of the open head's static landmark embedding over the training portraits named in NOTICE"
 

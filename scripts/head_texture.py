@@ -17,7 +17,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from difffae.render import interpolate_corners, rasterize
+from difffae.head.rasterizer import interpolate_corners, rasterize
 
 # rectangles of the atlas in texels of a 256 map: x0, y0, x1, y1 (y down)
 RECTS = {

@@ -26,7 +26,7 @@ from scipy import ndimage
 from skimage.color import rgb2lab
 from skimage.draw import polygon2mask
 
-from difffae.crop import crop_square, extract
+from difffae.faces.crop import crop_square, extract
 
 FACE, HAIR, CLOTHES, BACKGROUND, UNKNOWN = 0, 1, 2, 3, 255
 SIZE, SHARD = 256, 256
@@ -212,7 +212,7 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(1)
-    dev = set((Path(__file__).parents[1] / "difffae/data/portraits-dev.txt").read_text().split())
+    dev = set((Path(__file__).parents[1] / "difffae/lab/portraits-dev.txt").read_text().split())
     table = np.load(arguments.portraits / "landmarks.npz")
     rows = [i for i, name in enumerate(table["files"]) if (str(name) in dev) == (arguments.split == "dev")][:: arguments.every]
     order = np.random.default_rng(0).permutation(len(rows))  # every shard mixes the sources

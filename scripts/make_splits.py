@@ -1,6 +1,6 @@
 """Write the dev split of a portraits folder: one tenth of the persons, chosen by a hash that never changes.
 
-python scripts/make_splits.py PORTRAITS difffae/data/portraits-dev.txt
+python scripts/make_splits.py PORTRAITS difffae/lab/portraits-dev.txt
 """
 
 from __future__ import annotations

@@ -17,8 +17,8 @@ from typing import Any
 
 from PIL import Image, ImageChops, ImageDraw, ImageFont
 
-from difffae.attributes import FaceAttributes
-from difffae.rotations import axis_angle_to_matrix, matrix_to_axis_angle, to_yaw_pitch_roll
+from difffae.common.rotations import axis_angle_to_matrix, matrix_to_axis_angle, to_yaw_pitch_roll
+from difffae.head.attributes import FaceAttributes
 
 PAGES = Path(__file__).resolve().parents[1] / "web" / "docs"
 SIDE, LABEL, GAP = 240, 40, 6

@@ -12,9 +12,9 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from difffae import Adjustments, DiffFAE
-from difffae.checkpoint import asset_path
-from difffae.images import read_image
-from difffae.pipeline import Portrait
+from difffae.common.checkpoint import asset_path
+from difffae.common.images import read_image
+from difffae.edit.editor import Portrait
 
 Cells = list[tuple[str, Tensor]]
 CELL, LINE = 256, 16  # pixels: side of a picture, height of its text

@@ -16,10 +16,10 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from difffae.adjust import Adjustments, adjust  # noqa: E402
-from difffae.data.people import frame, generator  # noqa: E402
-from difffae.data.synthetic import SyntheticPeople  # noqa: E402
-from difffae.head import HeadModel  # noqa: E402
+from difffae.head.adjust import Adjustments, adjust  # noqa: E402
+from difffae.head.morphable import HeadModel  # noqa: E402
+from difffae.lab.people.people import frame, generator  # noqa: E402
+from difffae.lab.studio.synthetic import SyntheticPeople  # noqa: E402
 
 SIDE = 384
 MEAN_SHAPE = 0.4  # share of a random person's deviation from the mean head that is kept: rarer faces look less like people

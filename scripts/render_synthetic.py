@@ -22,11 +22,11 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
-from difffae.data.behaviour import load_expressions
-from difffae.data.lens import photograph
-from difffae.data.people import STYLES, Person
-from difffae.data.synthetic import SyntheticPeople
-from difffae.head import HeadModel
+from difffae.head.morphable import HeadModel
+from difffae.lab.people.behaviour import load_expressions
+from difffae.lab.people.people import STYLES, Person
+from difffae.lab.studio.lens import photograph
+from difffae.lab.studio.synthetic import SyntheticPeople
 
 LOG = logging.getLogger("render_synthetic")
 TILE = 160  # pixels of a picture on the sheet

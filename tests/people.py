@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from difffae.attributes import FaceAttributes
-from difffae.head import HeadModel
-from difffae.landmarks import BLENDSHAPE_NAMES
-from difffae.render import SH_CONSTANTS, project
-from difffae.rotations import from_yaw_pitch_roll
+from difffae.common.rotations import from_yaw_pitch_roll
+from difffae.faces.blendshapes import BLENDSHAPE_NAMES
+from difffae.head.attributes import FaceAttributes
+from difffae.head.morphable import HeadModel
+from difffae.head.shading import SH_CONSTANTS, project
 
 
 def directional(x: float, y: float, z: float, ambient: float = 0.75) -> Tensor:

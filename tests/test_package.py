@@ -31,10 +31,10 @@ def test_importing_the_library_starts_no_cuda():
 
 
 def test_public_names_are_those_of_their_modules():
-    from difffae.adjust import Adjustments
-    from difffae.attributes import FaceAttributes, compose
-    from difffae.errors import DiffFAEError
-    from difffae.pipeline import DiffFAE
+    from difffae.common.errors import DiffFAEError
+    from difffae.edit.editor import DiffFAE
+    from difffae.head.adjust import Adjustments
+    from difffae.head.attributes import FaceAttributes, compose
 
     for own in (Adjustments, DiffFAE, DiffFAEError, FaceAttributes, compose):
         assert getattr(difffae, own.__name__) is own

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import torch
 
-from difffae.autoencoder import AutoencoderConfig
-from difffae.denoiser import DenoiserConfig
-from difffae.mixture_decoder import MixtureDecoderConfig
-from difffae.schedule import ScheduleConfig
-from difffae.slots import SlotsConfig
-from difffae.training.shards import write_shard
+from difffae.diffusion.autoencoder import AutoencoderConfig
+from difffae.diffusion.denoiser import DenoiserConfig
+from difffae.diffusion.schedule import ScheduleConfig
+from difffae.lab.losses.mixture_decoder import MixtureDecoderConfig
+from difffae.lab.prepare.shards import write_shard
+from difffae.source.slots import SlotsConfig
 
 FIRST_STAGE = AutoencoderConfig(latent_channels=2, width=8, deep_width=8, encoder_blocks=(1, 1), decoder_blocks=(1, 1), norm_groups=4)
 SLOTS = SlotsConfig(

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NoReturn
 
-from ..errors import ConfigError, DiffFAEError
+from ..common.errors import ConfigError, DiffFAEError
 from . import assemble, bench, convert, edit, evaluate, figure, prepare, render, report, swap, train
 from .options import OneLineParser
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..errors import ConfigError
+from ..common.errors import ConfigError
 from .options import OneLineParser
 
 PARTS = ("first-stage", "slots", "denoiser")
@@ -46,7 +46,7 @@ def add(subparsers) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from ..training.assemble import PRECISIONS, FirstStageParts, assemble, licence_of, save_first_stage
+    from ..lab.training.assemble import PRECISIONS, FirstStageParts, assemble, licence_of, save_first_stage
     from .convert import check_paths
 
     a = arguments

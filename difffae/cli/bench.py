@@ -8,12 +8,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import ConfigError
+from ..common.errors import ConfigError
 from .options import SAMPLERS, positive
 
 if TYPE_CHECKING:
-    from ..pipeline import DiffFAE
-    from ..profiles import Profile
+    from ..edit.editor import DiffFAE
+    from ..edit.profiles import Profile
 
 PROFILES = ("open-256", "paper-256", "paper-512")
 MODES = ("eager", "compiled", "graphed", "compiled-graphed")
@@ -49,7 +49,7 @@ def add(subparsers) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from ..profiles import profile
+    from ..edit.profiles import profile
 
     known = arguments.model in PROFILES
     if arguments.count:
@@ -73,9 +73,9 @@ def run(arguments: argparse.Namespace) -> None:
 def _measure(arguments: argparse.Namespace, chosen: Profile | None, output: Path | None) -> None:
     import torch
 
-    from ..bench import counts, machine
-    from ..bench import run as running
-    from ..bench.report import Report
+    from ..lab.bench import counts, machine
+    from ..lab.bench import run as running
+    from ..lab.bench.report import Report
 
     name = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
     if name == "cuda" and not torch.cuda.is_available():
@@ -112,8 +112,8 @@ def _measure(arguments: argparse.Namespace, chosen: Profile | None, output: Path
 
 
 def _load(arguments: argparse.Namespace, chosen: Profile | None, device) -> DiffFAE:
-    from ..bench.run import random_model
-    from ..pipeline import DiffFAE
+    from ..edit.editor import DiffFAE
+    from ..lab.bench.run import random_model
 
     if chosen is not None:
         return random_model(chosen, device)

@@ -12,17 +12,17 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ..bench.machine import describe
-from ..errors import ConfigError
-from ..evaluation import card_blocks as blocks
-from ..evaluation import slot_quality as quality
-from ..evaluation.card import Card
-from ..evaluation.card_rows import Record
-from ..evaluation.groups import read_groups
-from ..evaluation.report import write
-from ..evaluation.table import pair_names
-from ..pipeline import DiffFAE
-from ..training.common import dev_files
+from ..common.errors import ConfigError
+from ..edit.editor import DiffFAE
+from ..lab.bench.machine import describe
+from ..lab.card import blocks
+from ..lab.card import slot_quality as quality
+from ..lab.card.card import Card
+from ..lab.card.groups import read_groups
+from ..lab.card.rows import Record
+from ..lab.card.table import pair_names
+from ..lab.prepare.portraits import dev_files
+from ..lab.tables.report import write
 from .work import load_model
 
 SWAP_PAIRS = 24

@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..errors import ConfigError
+from ..common.errors import ConfigError
 
 T = TypeVar("T")
 SECTIONS = ("training", "model")
@@ -30,7 +30,7 @@ def read_config(path: str | None, training: Sequence[str], model: Sequence[str])
 
 def read_configs(names: Sequence[str], stage: str, training: Sequence[str], model: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Presets of training.presets and JSON files, each laid over those before it, then the NAME=VALUE options. Raises ConfigError."""
-    from ..training.presets import NAMES, preset
+    from ..lab.training.presets import NAMES, preset
 
     merged: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
     for name in names:

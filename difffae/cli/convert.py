@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError
+from ..common.errors import ConfigError
 from .options import OneLineParser
 
 # KIND -> (module of difffae.convert, help). A module has `convert(inputs: list[Path], output: Path, **options) -> None`; its keyword-only

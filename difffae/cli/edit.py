@@ -22,7 +22,7 @@ def add(subparsers) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from ..sheet import contact_sheet
+    from ..edit.sheet import contact_sheet
     from .work import Wishes, load_model, outputs, progress, recipe_of, sampling, write
 
     sheet = arguments.sheet or (None if arguments.source else "sheet.png")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..errors import ConfigError
+from ..common.errors import ConfigError
 from .options import FRAMINGS, TAKEABLE, add_model, add_sampling, positive
 
 TABLES = ("comparison", "slots", "identity", "speed")
@@ -82,8 +82,8 @@ def _dev_table(arguments: argparse.Namespace) -> None:
 
     from tqdm import tqdm
 
-    from ..evaluation.table import evaluate_edits, pair_names
-    from ..training.common import dev_files
+    from ..lab.card.table import evaluate_edits, pair_names
+    from ..lab.prepare.portraits import dev_files
     from .work import load_model
 
     output = Path(arguments.output) if arguments.output else None

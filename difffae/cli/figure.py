@@ -6,13 +6,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import ConfigError
+from ..common.errors import ConfigError
 from .options import FRAMINGS, add_model, add_sampling, positive
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..pipeline import DiffFAE, Portrait
+    from ..edit.editor import DiffFAE, Portrait
 
 # name -> what it shows
 FIGURES = {
@@ -73,10 +73,10 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _draw(arguments: argparse.Namespace, sources: list[str], queries: list[str], references: list[str]) -> Tensor:
-    from ..checkpoint import asset_path
-    from ..evaluation import figures
-    from ..evaluation.parsing import read_classes
-    from ..evaluation.produce import Sampling
+    from ..common.checkpoint import asset_path
+    from ..lab.tables import figures
+    from ..lab.tables.parsing import read_classes
+    from ..lab.tables.produce import Sampling
     from .work import Picture, load_model
 
     named_models = _models(arguments)
@@ -119,8 +119,8 @@ def _draw(arguments: argparse.Namespace, sources: list[str], queries: list[str],
 
 def _rendered(folder: Path, model: DiffFAE, count: int) -> list[Portrait]:
     """The first pictures of rendered pairs in which a face is found."""
-    from ..errors import NoFaceError
-    from ..training.shards import Shards
+    from ..common.errors import NoFaceError
+    from ..lab.prepare.shards import Shards
 
     if not folder.is_dir():
         raise ConfigError(f"--synthetic {folder}: no such folder; give the one with the shards")
@@ -159,10 +159,10 @@ def _labels(folder: Path | None, sources: list[Portrait]) -> dict[str, Path]:
 
 
 def _comparison(arguments: argparse.Namespace) -> Tensor:
-    from ..errors import ImageError
-    from ..evaluation.figures import comparison
-    from ..evaluation.pairs import read_pairs
-    from ..images import read_image
+    from ..common.errors import ImageError
+    from ..common.images import read_image
+    from ..lab.tables.figures import comparison
+    from ..lab.tables.pairs import read_pairs
 
     if arguments.pairs_file is None or not arguments.results:
         raise ConfigError("figure comparison: give --pairs-file CSV and --results NAME=FOLDER ...; `evaluate --keep` makes such folders")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 from typing import NoReturn
 
-from ..errors import ConfigError
+from ..common.errors import ConfigError
 
 TAKEABLE = ("pose", "expression", "light")
 SAMPLERS = ("dpmpp_2m", "ddim")
-ESTIMATORS = ("fit", "network")  # difffae.estimators.KINDS
+ESTIMATORS = ("fit", "network")  # difffae.estimation.choose.KINDS
 FRAMINGS = ("source", "query")
-# option name, placeholder, help; the names are fields of difffae.adjust.Adjustments
+# option name, placeholder, help; the names are fields of difffae.head.adjust.Adjustments
 NUMBERS = (
     ("yaw", "DEG", "turn the head, positive to image right"),
     ("pitch", "DEG", "tilt the head, positive chin up"),

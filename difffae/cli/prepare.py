@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from .options import fraction, positive
 
 if TYPE_CHECKING:
-    from ..autoencoder import FirstStage
-    from ..slots import SlotEncoder
+    from ..diffusion.autoencoder import FirstStage
+    from ..source.slots import SlotEncoder
 
 STEPS = ("fit", "codes", "roundtrips", "synthetic", "encode", "videos", "pairs", "frames")
 
@@ -71,11 +71,11 @@ def _add_videos(group) -> None:
 def run(arguments: argparse.Namespace) -> None:
     import torch
 
-    from ..errors import ConfigError
-    from ..estimate import LandmarkFit
-    from ..estimators import landmark_fit
-    from ..head import HeadModel
-    from ..training import prepare
+    from ..common.errors import ConfigError
+    from ..estimation.choose import landmark_fit
+    from ..estimation.fit import LandmarkFit
+    from ..head.morphable import HeadModel
+    from ..lab.prepare import pairs as prepare
 
     if not arguments.input.exists():
         raise ConfigError(f"--input {arguments.input}: no such file or folder; run the step before it, or correct the path")
@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> None:
         _videos(arguments)
         return
     if arguments.step == "frames":
-        from ..training.video_pairs import write_frames
+        from ..lab.videos.video_pairs import write_frames
 
         write_frames(arguments.input, arguments.output, per_chunk=arguments.per_chunk)
         return
@@ -92,15 +92,15 @@ def run(arguments: argparse.Namespace) -> None:
             _pairs(arguments)
             return
         if arguments.step == "codes":
-            from ..landmarks import FaceLandmarker
-            from ..training.codes import write_codes
+            from ..faces.landmarker import FaceLandmarker
+            from ..lab.prepare.codes import write_codes
 
             write_codes(arguments.input, arguments.output, landmark_fit(HeadModel.load()), FaceLandmarker.load())
             return
         if arguments.step != "fit":
             first_stage, slots, network = _trained(arguments)
         if arguments.step == "encode":
-            from ..identity_networks import load_identity
+            from ..source.identity_networks import load_identity
 
             shards = sorted(arguments.input.glob("*.safetensors"))
             encoder = None if arguments.joint else slots
@@ -118,10 +118,10 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _trained(arguments: argparse.Namespace) -> tuple[FirstStage, SlotEncoder, str | None]:
     """First stage, slots and the name of the identity network of --model; or the parts that were given, while there is no model yet."""
-    from ..checkpoint import asset_path
-    from ..errors import ConfigError
-    from ..model import EditModel
-    from ..training.parts import read_first_stage, read_slots
+    from ..common.checkpoint import asset_path
+    from ..common.errors import ConfigError
+    from ..edit.model import EditModel
+    from ..lab.training.parts import read_first_stage, read_slots
 
     if arguments.first_stage is None and arguments.slots is None:
         model = EditModel.load(arguments.model or asset_path("open-256.safetensors"))
@@ -132,10 +132,10 @@ def _trained(arguments: argparse.Namespace) -> tuple[FirstStage, SlotEncoder, st
 
 
 def _videos(arguments: argparse.Namespace) -> None:
-    from ..data.clips import ClipRules
-    from ..errors import ConfigError
-    from ..training.prepare_video import VideoOptions
-    from ..training.prepare_videos import Split, prepare_videos
+    from ..common.errors import ConfigError
+    from ..lab.videos.clips import ClipRules
+    from ..lab.videos.prepare_video import VideoOptions
+    from ..lab.videos.prepare_videos import Split, prepare_videos
 
     rules = ClipRules(arguments.iou, arguments.min_frames, arguments.max_frames, arguments.min_size, arguments.increase)
     head, deca = (None if path is None else str(Path(path).resolve()) for path in (arguments.head, arguments.deca))
@@ -160,12 +160,12 @@ def _videos(arguments: argparse.Namespace) -> None:
 
 
 def _pairs(arguments: argparse.Namespace) -> None:
-    from ..checkpoint import asset_path
-    from ..errors import ConfigError
-    from ..head import HeadModel
-    from ..model import EditModel
-    from ..training.parts import read_first_stage
-    from ..training.video_pairs import check_networks, write_pairs
+    from ..common.checkpoint import asset_path
+    from ..common.errors import ConfigError
+    from ..edit.model import EditModel
+    from ..head.morphable import HeadModel
+    from ..lab.training.parts import read_first_stage
+    from ..lab.videos.video_pairs import check_networks, write_pairs
 
     if arguments.first_stage is not None or arguments.slots is not None:
         if arguments.slots is not None or not arguments.joint or arguments.model is not None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigError, DiffFAEError
+from ..common.errors import ConfigError, DiffFAEError
 from .options import add_model
 
 if TYPE_CHECKING:
-    from ..recipe import Recipe
+    from ..edit.recipe import Recipe
 
 MEASURED = ("source", "query", "result")
 
@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> None:
 def _measure(arguments: argparse.Namespace) -> None:
     import json
 
-    from ..evaluation.pair import measure_pair
+    from ..edit.report import measure_pair
     from .work import Picture, load_model
 
     pictures = [
@@ -66,7 +66,7 @@ def _measure(arguments: argparse.Namespace) -> None:
 
 
 def _print_recipe(path: str, as_json: bool) -> None:
-    from ..recipe import read_recipe
+    from ..edit.recipe import read_recipe
 
     recipe = read_recipe(path)
     if as_json:
@@ -84,7 +84,7 @@ def _print_recipe(path: str, as_json: bool) -> None:
 
 def _described(recipe: Recipe) -> list[tuple[str, list[str]]]:
     """The recipe as labels with lines of text."""
-    from ..identity import IdentityNetwork, distance_note
+    from ..source.identity import IdentityNetwork, distance_note
 
     rows = [("software", [", ".join(f"{name} {version}" for name, version in recipe.software.items())])]
     c = recipe.checkpoint
@@ -97,8 +97,8 @@ def _described(recipe: Recipe) -> list[tuple[str, list[str]]]:
         rows.append(("identity distance", [f"{shown}  ({distance_note(network)})"]))
     face = recipe.face_attributes()
     if face is not None:
-        from ..checkpoint import asset_path, load_checkpoint
-        from ..sheet import describe
+        from ..common.checkpoint import asset_path, load_checkpoint
+        from ..edit.sheet import describe
 
         # the names belong to the open head; the coefficients of another one have numbers only
         head = load_checkpoint(asset_path("open_head.safetensors"), "head").config

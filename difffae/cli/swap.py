@@ -28,8 +28,8 @@ def add(subparsers) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from ..checkpoint import asset_path
-    from ..sheet import contact_sheet
+    from ..common.checkpoint import asset_path
+    from ..edit.sheet import contact_sheet
     from .work import Picture, load_model, outputs, progress, recipe_of, sampling, write
 
     outputs([arguments.source, arguments.reference], arguments.output, arguments.sheet)

@@ -12,17 +12,17 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ..errors import ConfigError
-from ..evaluation import report
-from ..evaluation import speed as speeds
-from ..evaluation.comparison import Method
-from ..evaluation.comparison import compare as compare_methods
-from ..evaluation.inception import Inception
-from ..evaluation.judge import Judge
-from ..evaluation.pairs import ENDINGS, read_pairs
-from ..evaluation.produce import Sampling, write_results
-from ..pipeline import DiffFAE
-from ..recipe import file_sha256
+from ..common.errors import ConfigError
+from ..edit.editor import DiffFAE
+from ..edit.recipe import file_sha256
+from ..lab.tables import report
+from ..lab.tables import speed as speeds
+from ..lab.tables.comparison import Method
+from ..lab.tables.comparison import compare as compare_methods
+from ..lab.tables.inception import Inception
+from ..lab.tables.judge import Judge
+from ..lab.tables.pairs import ENDINGS, read_pairs
+from ..lab.tables.produce import Sampling, write_results
 from .options import TAKEABLE
 from .work import load_model
 

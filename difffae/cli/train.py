@@ -7,15 +7,15 @@ import os
 import sys
 from importlib.util import find_spec
 
-from ..errors import ConfigError
+from ..common.errors import ConfigError
 from .options import positive
 
-# stage -> module of difffae.training, its function and its options, and the module and class of the model's configuration
+# stage -> module of difffae.lab.training, its function and its options, and the module and class of the model's configuration
 STAGES = {
-    "autoencoder": ("autoencoder", "train_autoencoder", "AutoencoderTraining", "autoencoder", "AutoencoderConfig"),
-    "slots": ("slots", "train_slots", "SlotsTraining", "slots", "SlotsConfig"),
-    "denoiser": ("denoiser", "train_denoiser", "DenoiserTraining", "denoiser", "DenoiserConfig"),
-    "estimator": ("estimator", "train_estimator", "EstimatorTraining", "encoder_fit", "EncoderConfig"),
+    "autoencoder": ("autoencoder", "train_autoencoder", "AutoencoderTraining", "diffusion.autoencoder", "AutoencoderConfig"),
+    "slots": ("slots", "train_slots", "SlotsTraining", "source.slots", "SlotsConfig"),
+    "denoiser": ("denoiser", "train_denoiser", "DenoiserTraining", "diffusion.denoiser", "DenoiserConfig"),
+    "estimator": ("estimator", "train_estimator", "EstimatorTraining", "estimation.network", "EncoderConfig"),
 }
 
 
@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> None:
     from .configs import build, read_configs
 
     stage_module, function, options_class, model_module, config_class = STAGES[arguments.stage]
-    stage = import_module(f"difffae.training.{stage_module}")
+    stage = import_module(f"difffae.lab.training.{stage_module}")
     model = import_module(f"difffae.{model_module}")
     training, shape = read_configs(arguments.config, arguments.stage, arguments.set, arguments.model_set)
     options = build(getattr(stage, options_class), training, f"train {arguments.stage}")
@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def first_stage_class(kind: str) -> type:
     """The class of the configuration of a kind of first stage. Raises ConfigError."""
-    from ..first_stages import KINDS
+    from ..diffusion.first_stages import KINDS
 
     if kind not in KINDS:
         raise ConfigError(f"kind={kind}: no such first stage; choose from {', '.join(KINDS)}")

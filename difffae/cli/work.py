@@ -14,15 +14,15 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..adjust import NUMBERS, Adjustments
-from ..checkpoint import asset_path
-from ..errors import ConfigError
-from ..images import check_writable, read_image, write_image
-from ..recipe import Recipe, identity_distances
+from ..common.checkpoint import asset_path
+from ..common.errors import ConfigError
+from ..common.images import check_writable, read_image, write_image
+from ..edit.recipe import Recipe, identity_distances
+from ..head.adjust import NUMBERS, Adjustments
 from .options import TAKEABLE
 
 if TYPE_CHECKING:
-    from ..pipeline import DiffFAE, EditResult, Portrait
+    from ..edit.editor import DiffFAE, EditResult, Portrait
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def outputs(inputs: list[str | None], *paths: str | None) -> None:
 
 
 def load_model(arguments: argparse.Namespace) -> DiffFAE:
-    from ..pipeline import DiffFAE
+    from ..edit.editor import DiffFAE
 
     device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
     files = {"identity": arguments.identity, "head": arguments.head, "deca": arguments.deca}

@@ -1,4 +1,4 @@
-"""Converters: other people's model files -> one safetensors file of ours (difffae.checkpoint) that states its licence.
+"""Converters: other people's model files -> one safetensors file of ours (difffae.common.checkpoint) that states its licence.
 
 One module per kind of file, each with `convert(inputs, output, **options)`; the command line's table (difffae.cli.convert) names them.
 Nothing licensed ships with this package: every converter works on files that the user brings.

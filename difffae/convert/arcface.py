@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
-from ..arcface import DEPTHS, ArcFace, depth_of
-from ..checkpoint import save_checkpoint
-from ..errors import CheckpointError
-from ..identity_networks import KIND
+from ..common.checkpoint import save_checkpoint
+from ..common.errors import CheckpointError
+from ..source.arcface import DEPTHS, ArcFace, depth_of
+from ..source.identity_networks import KIND
 from .state_dicts import check_fit, only_input, read_state, strip
 
 log = logging.getLogger(__name__)

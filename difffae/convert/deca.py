@@ -1,4 +1,4 @@
-"""deca_model.tar -> the networks of `difffae.deca.Deca` in one file."""
+"""deca_model.tar -> the networks of `difffae.estimation.deca.Deca` in one file."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..checkpoint import save_checkpoint
-from ..deca import KIND, PARTS, Deca
-from ..errors import CheckpointError
+from ..common.checkpoint import save_checkpoint
+from ..common.errors import CheckpointError
+from ..estimation.deca import KIND, PARTS, Deca
 from .state_dicts import check_fit, load_torch, only_input, strip
 
 LICENSE = (

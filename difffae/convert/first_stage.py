@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..checkpoint import save_checkpoint
-from ..errors import CheckpointError
-from ..first_stages import CHECKPOINT_KIND, KLConfig, KLFirstStage, VQConfig, VQFirstStage, describe
+from ..common.checkpoint import save_checkpoint
+from ..common.errors import CheckpointError
+from ..diffusion.first_stages import CHECKPOINT_KIND, KLConfig, KLFirstStage, VQConfig, VQFirstStage, describe
 from .state_dicts import check_fit, only_input, read_state, strip
 
 log = logging.getLogger(__name__)

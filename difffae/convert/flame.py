@@ -1,4 +1,4 @@
-"""FLAME -> a head model file (difffae.head), with whatever of DECA's data files is given.
+"""FLAME -> a head model file (difffae.head.morphable), with whatever of DECA's data files is given.
 
 Letters: V vertices (5023), F faces (9976), S shape, E expression, A albedo coefficients, R = 256 texels along a side of a UV map.
 
@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..checkpoint import save_checkpoint
-from ..errors import CheckpointError, ConfigError
-from ..head import PARENTS, HeadModel
+from ..common.checkpoint import save_checkpoint
+from ..common.errors import CheckpointError, ConfigError
+from ..head.morphable import PARENTS, HeadModel
 from .textures import check_layout, read_displacement, read_layout, read_mask, read_texture_space
 from .unpickle import read_npy, read_npz, read_pickle
 

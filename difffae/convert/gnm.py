@@ -1,4 +1,4 @@
-"""GNM Head (google/GNM, Apache-2.0) -> a head model file (difffae.head).
+"""GNM Head (google/GNM, Apache-2.0) -> a head model file (difffae.head.morphable).
 
 Letters: V vertices, T triangles, I identity (253), E expression (383), J GNM's joints (4).
 
@@ -21,9 +21,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..checkpoint import save_checkpoint
-from ..errors import CheckpointError
-from ..head import LABELS, HeadModel
+from ..common.checkpoint import save_checkpoint
+from ..common.errors import CheckpointError
+from ..head.morphable import LABELS, HeadModel
 from .state_dicts import only_input
 from .unpickle import read_npz
 

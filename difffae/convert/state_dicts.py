@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ..errors import CheckpointError
+from ..common.errors import CheckpointError
 
 NESTS = ("state_dict", "state_dict_backbone", "model", "module")  # where training scripts put the weights inside a checkpoint
 # Training frameworks leave their classes beside the weights. They are read as empty objects, and never imported.

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from ..errors import CheckpointError
+from ..common.errors import CheckpointError
 from .unpickle import read_npy
 
 SIDE = 512  # of the published texture spaces; DECA shades at 256

@@ -14,11 +14,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..checkpoint import save_checkpoint
-from ..denoiser import KIND, Denoiser, DenoiserConfig
-from ..errors import CheckpointError
-from ..initialisation import initialise
-from ..profiles import profile
+from ..common.checkpoint import save_checkpoint
+from ..common.errors import CheckpointError
+from ..diffusion.denoiser import KIND, Denoiser, DenoiserConfig
+from ..diffusion.initialisation import initialise
+from ..edit.profiles import profile
 from .state_dicts import only_input, read_state, strip
 
 log = logging.getLogger(__name__)

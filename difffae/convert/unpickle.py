@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..errors import CheckpointError
+from ..common.errors import CheckpointError
 
 LARGEST_PICKLE = 1 << 30  # bytes; FLAME's have 50 MB
 LARGEST_ARCHIVE = 4 << 30  # bytes unpacked; FLAME_albedo_from_BFM.npz has two spaces of 600 MB

@@ -16,12 +16,12 @@ from app import App
 from client import Comfy
 from PIL import Image
 
-from difffae.adjust import Adjustments
-from difffae.attributes import FaceAttributes
-from difffae.carry import carry
-from difffae.checkpoint import asset_path
-from difffae.images import read_image
-from difffae.pipeline import DiffFAE
+from difffae.carry.carry import carry
+from difffae.common.checkpoint import asset_path
+from difffae.common.images import read_image
+from difffae.edit.editor import DiffFAE
+from difffae.head.adjust import Adjustments
+from difffae.head.attributes import FaceAttributes
 
 NODE = "24"
 MODES = pytest.mark.parametrize("vue", [False, True], ids=["canvas", "nodes2"])

@@ -18,11 +18,11 @@ import torch
 from client import Comfy, Result
 from PIL import Image, ImageFilter
 
-from difffae.checkpoint import asset_path
-from difffae.crop import crop_square
-from difffae.images import read_image
-from difffae.landmarks import FaceLandmarker
-from difffae.recipe import read_recipe
+from difffae.common.checkpoint import asset_path
+from difffae.common.images import read_image
+from difffae.edit.recipe import read_recipe
+from difffae.faces.crop import crop_square
+from difffae.faces.landmarker import FaceLandmarker
 
 ROOT = Path(__file__).parents[2]
 TWINS = Path(__file__).parent / "workflows"

@@ -1,0 +1,150 @@
+"""One-file checkpoints: safetensors whose metadata holds the configuration, the kind and the licence.
+
+A file of ours has these metadata entries, all strings:
+    format   "difffae/1"
+    kind     what it is: "head", "landmarks", "identity", "edit" ...
+    config   JSON object, everything needed to build the modules
+    license  SPDX name or a sentence
+    source   where it came from
+Floating tensors may be stored as 8-bit integers: `name` int8 (O, ...) and `name::scale` float16 (O,), one scale per output
+channel; `load_checkpoint` returns them as float32. No pickle is ever read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from .errors import CheckpointError
+
+FORMAT = "difffae/1"
+SCALE = "::scale"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Tensors and metadata of one file."""
+
+    tensors: dict[str, Tensor]
+    kind: str
+    config: dict
+    license: str
+    source: str
+
+    def part(self, prefix: str) -> dict[str, Tensor]:
+        """The tensors whose names start with `prefix.`, without that prefix."""
+        start = prefix + "."
+        return {name[len(start) :]: tensor for name, tensor in self.tensors.items() if name.startswith(start)}
+
+
+def asset_path(name: str) -> Path:
+    """Path of a file that ships in difffae/assets; raises CheckpointError if the installation lacks it."""
+    path = Path(__file__).parents[1] / "assets" / name  # not by the package's name: ComfyUI loads it under another
+    if not path.is_file():
+        raise CheckpointError(f"{path}: the bundled file is missing; install the package again")
+    return path
+
+
+def quantize(tensor: Tensor) -> tuple[Tensor, Tensor]:
+    """Float tensor (O, ...) -> int8 of the same shape and float16 scale (O,): x ~ q * scale."""
+    flat = tensor.detach().float().reshape(tensor.shape[0], -1)
+    # float16 is what gets stored, so the division uses the rounded scale; the floor keeps all-zero rows finite
+    scale = (flat.abs().amax(dim=1) / 127).clamp_min(6e-8).half()
+    q = (flat / scale.float()[:, None]).round().clamp(-127, 127).to(torch.int8)
+    return q.reshape(tensor.shape), scale
+
+
+def save_checkpoint(
+    path: str | Path,
+    tensors: dict[str, Tensor],
+    *,
+    kind: str,
+    config: dict,
+    license: str,
+    source: str,
+    eight_bit: bool = False,
+    half: bool = False,
+) -> None:
+    """Write a checkpoint under a temporary name, then rename it.
+
+    eight_bit stores float tensors of two or more dimensions as int8; half stores the remaining float tensors as float16.
+    """
+    stored: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().cpu().contiguous()
+        if eight_bit and tensor.is_floating_point() and tensor.dim() >= 2:
+            stored[name], stored[name + SCALE] = quantize(tensor)
+        elif half and tensor.is_floating_point():
+            stored[name] = tensor.half()
+        else:
+            stored[name] = tensor
+    metadata = {"format": FORMAT, "kind": kind, "config": json.dumps(config), "license": license, "source": source}
+    path = Path(path)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
+    os.close(descriptor)
+    try:
+        save_file(stored, temporary, metadata=metadata)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def load_checkpoint(path: str | Path, kind: str | None = None) -> Checkpoint:
+    """Read a checkpoint; float16 and 8-bit tensors come back as float32.
+
+    Raises CheckpointError if the file is missing, is no safetensors file, is truncated, is not ours, or is of another kind.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such weights file; give the path of a .safetensors file or a bundled name")
+    try:
+        with safe_open(str(path), framework="pt") as handle:
+            metadata = handle.metadata() or {}
+            raw = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: not a complete safetensors file ({error}); download or convert it again") from error
+    if metadata.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: a safetensors file, but not one of DiffFAE's; convert it first with `python -m difffae convert`")
+    if kind is not None and metadata.get("kind") != kind:
+        raise CheckpointError(f"{path}: holds '{metadata.get('kind')}', but '{kind}' is needed here; choose another file")
+    try:
+        config = json.loads(metadata["config"])
+    except (KeyError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{path}: its configuration cannot be read ({error}); convert it again") from error
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in raw.items():
+        if name.endswith(SCALE):
+            continue
+        scale = raw.get(name + SCALE)
+        if scale is not None:
+            tensors[name] = tensor.float() * scale.float().reshape(-1, *[1] * (tensor.dim() - 1))
+        elif tensor.is_floating_point():
+            tensors[name] = tensor.float()
+        else:
+            tensors[name] = tensor
+    return Checkpoint(tensors, metadata["kind"], config, metadata.get("license", ""), metadata.get("source", ""))
+
+
+def load_weights(module: nn.Module, tensors: dict[str, Tensor], path: str | Path) -> None:
+    """Strict load_state_dict with one clear error."""
+    try:
+        module.load_state_dict(tensors, strict=True)
+    except RuntimeError as error:
+        first = str(error).splitlines()[-1].strip()
+        raise CheckpointError(f"{path}: the weights do not fit their configuration ({first}); convert or download it again") from error
+
+
+def channels_last(module: nn.Module) -> None:
+    """Lay out the weights of convolutions as their fast kernels want them, in place."""
+    for parameter in module.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)

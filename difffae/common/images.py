@@ -1,0 +1,192 @@
+"""Reading and writing picture files.
+
+Shape letters: H and W picture height and width.
+Pictures are float (3,H,W) RGB in 0..1, alpha is (1,H,W) in 0..1. Every problem is an ImageError of one line that names the file.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from .errors import DiffFAEError, ImageError
+from .xmp import save_options
+
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+MAX_PIXELS = 89_000_000  # float RGB of this size is 1 GiB; far above the 24 megapixels of a usual camera
+
+
+def read_image(path: str | Path) -> tuple[Tensor, Tensor | None]:
+    """Read a picture file: RGB (3,H,W) and alpha (1,H,W), or None where the file has no transparency.
+
+    Turned upright by its EXIF orientation, converted to sRGB if it embeds another colour profile; grey, palette, CMYK, 16-bit
+    and floating-point pictures become RGB; of an animation the first frame is read. Colours under transparency stay as stored.
+    Raises ImageError if the file is missing, is no picture, is damaged or has more than MAX_PIXELS pixels.
+    """
+    with opened(path) as picture:
+        picture.seek(0)
+        picture.load()
+        return _to_tensors(_upright(picture))
+
+
+@contextmanager
+def opened(path: str | Path) -> Iterator[Image.Image]:
+    """A picture file while it is read; whatever goes wrong with it meanwhile is an ImageError."""
+    path = Path(path)
+    if path.is_dir():
+        raise ImageError(f"{path}: is a folder; give the path of a picture file")
+    if not path.exists():
+        raise ImageError(f"{path}: no such picture; check the path")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the size is checked below, and odd metadata is no concern of the user
+            with Image.open(path) as picture:
+                if picture.width * picture.height > MAX_PIXELS:
+                    raise ImageError(
+                        f"{path}: {picture.width}x{picture.height} pixels are too many; scale it below {MAX_PIXELS // 1_000_000} megapixels"
+                    )
+                yield picture
+    except DiffFAEError:
+        raise
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{path}: not a picture that can be read; use a PNG, JPEG or WebP file") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{path}: too many pixels; scale it below {MAX_PIXELS // 1_000_000} megapixels") from error
+    except PermissionError as error:
+        raise ImageError(f"{path}: may not be read; change its permissions") from error
+    except Exception as error:  # decoders of damaged files raise OSError, SyntaxError, ValueError, struct.error, zlib.error ...
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ImageError(f"{path}: the picture is damaged ({reason}); save or download it again") from error
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(picture)
+    except Exception:  # a broken EXIF block says nothing about the pixels
+        return picture
+
+
+def _to_tensors(picture: Image.Image) -> tuple[Tensor, Tensor | None]:
+    mode = picture.mode
+    if mode.startswith("I") or mode == "F":  # one channel of more than 8 bits
+        values = np.asarray(picture).astype(np.float32)
+        if mode != "F" or values.max(initial=0) > 1:
+            # 16-bit files open as "I;16" or, in older versions of Pillow, as "I"; a floating picture above 1 counts to 255
+            values /= 65535.0 if mode != "F" else 255.0
+        return torch.from_numpy(np.nan_to_num(values).clip(0, 1)).expand(3, -1, -1).contiguous(), None
+    alpha = None
+    if picture.has_transparency_data:
+        rgba = picture if mode == "RGBA" else picture.convert("RGBA")
+        alpha = torch.from_numpy(np.array(rgba.getchannel("A"))).float().div_(255)[None]
+        colour = rgba.convert("RGB")
+        if "icc_profile" in picture.info:
+            colour.info["icc_profile"] = picture.info["icc_profile"]
+    else:
+        colour = picture
+    pixels = np.array(_to_srgb(colour))
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous().float().div_(255), alpha
+
+
+def _to_srgb(picture: Image.Image) -> Image.Image:
+    """An 8-bit picture as sRGB; a profile that is sRGB already, or that cannot be used, changes nothing."""
+    profile = picture.info.get("icc_profile")
+    if profile and picture.mode in ("RGB", "CMYK"):
+        try:
+            source = ImageCms.ImageCmsProfile(BytesIO(profile))
+            if "srgb" not in ImageCms.getProfileDescription(source).lower():
+                converted = ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+                if converted is not None:
+                    return converted
+        except (ImageCms.PyCMSError, OSError, ValueError):
+            pass
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
+
+
+class Embedded(Protocol):
+    """What a picture file can carry beside its pixels, such as `difffae.edit.recipe.Recipe`."""
+
+    def chunks(self) -> dict[str, str]:
+        """Texts of a PNG, by name."""
+
+    def packet(self) -> bytes:
+        """An XMP packet, for every format."""
+
+
+def check_writable(path: str | Path) -> Path:
+    """Make sure that a picture can be written to `path`, before any long work; raises ImageError if not."""
+    path = Path(path)
+    if path.suffix.lower() not in FORMATS:
+        raise ImageError(f"{path}: the ending '{path.suffix}' is not known; end the output's name in .png, .jpg or .webp")
+    if path.is_dir():
+        raise ImageError(f"{path}: is a folder; give the path of a file")
+    folder = path.parent
+    if not folder.is_dir():
+        raise ImageError(f"{path}: there is no folder {folder}; create it first")
+    try:
+        # permissions alone do not tell (read-only mounts, quotas), so write a byte
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(b"x")
+    except OSError as error:
+        raise ImageError(f"{path}: cannot write into {folder} ({error.strerror}); choose another folder") from error
+    if path.exists() and not os.access(path, os.W_OK):
+        raise ImageError(f"{path}: the file is write-protected; choose another name")
+    return path
+
+
+def write_image(
+    path: str | Path, image: Tensor, alpha: Tensor | None = None, text: Mapping[str, str] | None = None, recipe: Embedded | None = None
+) -> None:
+    """Write a picture (3,H,W) or (1,3,H,W), 0..1, as PNG, JPEG or WebP by the ending of its name; 8 bits per channel.
+
+    alpha (1,H,W) is kept in PNG and WebP; a JPEG, which has none, is laid over white. text is stored in PNG only (tEXt),
+    a recipe in all of them (see recipe.read_recipe).
+    The file appears whole or not at all: it is written under a temporary name and renamed. Raises ImageError.
+    """
+    path = check_writable(path)
+    picture = Image.fromarray(_to_bytes(image, alpha))
+    kind = FORMATS[path.suffix.lower()]
+    options: dict = {}
+    if kind == "JPEG":
+        if picture.mode == "RGBA":
+            white = Image.new("RGB", picture.size, "white")
+            white.paste(picture, mask=picture.getchannel("A"))
+            picture = white
+        options = {"quality": 95, "subsampling": 0}
+    elif kind == "WEBP":
+        options = {"quality": 95, "method": 4, "exact": True}
+    chunks = {**(text or {}), **(recipe.chunks() if recipe is not None else {})}
+    try:
+        options |= save_options(kind, chunks, recipe.packet() if recipe is not None else None)
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from error
+    temporary = path.with_name(f".{path.name[:64]}.{secrets.token_hex(4)}.tmp")
+    try:
+        with open(temporary, "xb") as handle:
+            picture.save(handle, kind, **options)
+        os.replace(temporary, path)
+    except (OSError, ValueError) as error:
+        raise ImageError(f"{path}: cannot be written ({' '.join(str(error).split())}); choose another name, format or folder") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _to_bytes(image: Tensor, alpha: Tensor | None) -> np.ndarray:
+    """-> (H,W,3) or (H,W,4) uint8, rounded to nearest, so that 8-bit files come back bit for bit."""
+    if image.dim() == 4:
+        if image.shape[0] != 1:
+            raise ImageError(f"a batch of {image.shape[0]} pictures cannot go into one file; write them one by one")
+        image = image[0]
+    channels = image if alpha is None else torch.cat([image, alpha.to(image).reshape(1, *image.shape[-2:])])
+    return channels.detach().cpu().float().mul(255).round_().clamp_(0, 255).byte().permute(1, 2, 0).contiguous().numpy()

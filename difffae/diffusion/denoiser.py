@@ -1,0 +1,230 @@
+"""The denoising U-Net: render and carried latents by concatenation, tokens by cross-attention, identity by AdaIN (Eq. 4-6, Table 5).
+
+Shape letters: B batch, Z latent channels, S slots (tokens), D token size, I identity size, C feature channels, h and w latent sides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from diffusers import UNet2DConditionModel
+from diffusers.models.resnet import ResnetBlock2D
+from torch import Tensor, nn
+
+from ..common.checkpoint import Checkpoint, load_checkpoint, load_weights
+from ..common.errors import CheckpointError, ConfigError
+from .attention_maps import AttentionTap, TokenAttentionProcessor
+from .conditions import Conditions
+from .schedule import ScheduleConfig
+
+KIND = "denoiser"
+ADAIN = ("none", "replace", "blend")
+
+
+@dataclass(frozen=True)
+class DenoiserConfig:
+    """Sizes of the U-Net. The defaults are the paper's 256x256 model (Table 5); `open_256` is the small one that ships.
+
+    adain: "none"; "replace" is Eq. 4, the block's output h becomes scale * IN(h) + shift; "blend" is h + gate * (that - h) with a
+    learned gate per channel that starts at 0, so that a new model and one without AdaIN agree.
+    """
+
+    sample_size: int = 32
+    latent_channels: int = 4
+    carry: bool = False
+    block_channels: tuple[int, ...] = (320, 640, 1280, 1280)
+    attention_levels: tuple[bool, ...] = (True, True, True, False)  # finest first; the middle block always attends
+    layers_per_block: int = 2
+    heads: int = 8
+    token_size: int = 192
+    norm_groups: int = 32
+    identity_size: int = 512
+    identity_scale: float = 1.0  # multiplies the embedding, so that its numbers are about one in size
+    adain: str = "replace"
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "block_channels", tuple(self.block_channels))
+        object.__setattr__(self, "attention_levels", tuple(bool(level) for level in self.attention_levels))
+        if isinstance(self.schedule, dict):
+            object.__setattr__(self, "schedule", ScheduleConfig(**self.schedule))
+        if self.adain not in ADAIN:
+            raise ConfigError(f"denoiser: unknown adain '{self.adain}'; choose from {', '.join(ADAIN)}")
+        if len(self.block_channels) != len(self.attention_levels):
+            raise ConfigError(f"denoiser: {len(self.block_channels)} levels of channels but {len(self.attention_levels)} attention flags")
+
+    @property
+    def in_channels(self) -> int:
+        """Noise and render, and with carry the carried latents and their validity: 2Z or 3Z + 1."""
+        return 3 * self.latent_channels + 1 if self.carry else 2 * self.latent_channels
+
+    @classmethod
+    def paper(cls, sample_size: int = 32) -> DenoiserConfig:
+        """Table 5: sample_size 32 for 256x256 pictures, 64 for 512x512."""
+        return cls(sample_size=sample_size)
+
+    @classmethod
+    def open_256(cls) -> DenoiserConfig:
+        return cls(
+            latent_channels=8,
+            carry=True,
+            block_channels=(64, 96, 160, 192),
+            attention_levels=(False, True, True, True),
+            layers_per_block=1,
+            heads=4,
+            norm_groups=16,
+            identity_size=128,
+            identity_scale=8.0,
+            adain="blend",
+            schedule=ScheduleConfig.open_256(),
+        )
+
+    def to_dict(self) -> dict:
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+
+class AdaIN(nn.Module):
+    """Adaptive instance normalisation by the identity token (Eq. 4-5): one SiLU and one linear layer to scale and shift."""
+
+    def __init__(self, identity_size: int, channels: int, blend: bool) -> None:
+        super().__init__()
+        self.project = nn.Linear(identity_size, 2 * channels)
+        # A new layer ignores the identity (scale 1, shift 0) or, in a blend, is shut by its gate; small weights behind a shut gate let the
+        # identity through as soon as it opens
+        nn.init.normal_(self.project.weight, std=0.02 if blend else 0.0)
+        with torch.no_grad():
+            self.project.bias.copy_(torch.cat([torch.ones(channels), torch.zeros(channels)]))
+        self.gate = nn.Parameter(torch.zeros(channels)) if blend else None
+
+    def forward(self, h: Tensor, identity: Tensor) -> Tensor:
+        """h (B,C,h,w), identity (B,I) -> (B,C,h,w)."""
+        scale, shift = self.project(F.silu(identity)).to(h.dtype)[:, :, None, None].chunk(2, dim=1)
+        out = F.instance_norm(h) * scale + shift
+        return out if self.gate is None else torch.lerp(h, out, self.gate.to(h.dtype)[None, :, None, None])
+
+
+class AdaINResnetBlock(ResnetBlock2D):
+    """diffusers' residual block with AdaIN on its output. Its `temb` is [time | identity], as the concatenated class embedding of
+    UNet2DConditionModel hands it to every block."""
+
+    def __init__(self, block: ResnetBlock2D, identity_size: int, blend: bool) -> None:
+        super().__init__(
+            in_channels=block.in_channels,
+            out_channels=block.out_channels,
+            temb_channels=block.time_emb_proj.in_features,
+            groups=block.norm1.num_groups,
+            eps=block.norm1.eps,
+            non_linearity="silu",
+            output_scale_factor=block.output_scale_factor,
+        )
+        self.time_size = block.time_emb_proj.in_features
+        self.adain = AdaIN(identity_size, block.out_channels, blend)
+
+    def forward(self, input_tensor: Tensor, temb: Tensor, *args: object, **kwargs: object) -> Tensor:
+        h = super().forward(input_tensor, temb[:, : self.time_size])
+        return self.adain(h, temb[:, self.time_size :])
+
+
+def add_adain(unet: UNet2DConditionModel, identity_size: int, blend: bool) -> None:
+    """Give every residual block of a plain U-Net its AdaIN, in place.
+
+    The class embedding becomes the identity function, concatenated to the time embedding: f_id goes in as `class_labels`. The flags are
+    set after the U-Net was built, because the constructor would widen all time layers for them.
+    """
+    for module in list(unet.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, ResnetBlock2D):
+                setattr(module, name, AdaINResnetBlock(child, identity_size, blend))
+    unet.class_embedding = nn.Identity()
+    unet.register_to_config(class_embed_type="identity", class_embeddings_concat=True)
+
+
+class Denoiser(nn.Module):
+    """Predicts noise (or v) from noisy latents and Conditions."""
+
+    def __init__(self, config: DenoiserConfig | None = None) -> None:
+        super().__init__()
+        c = self.config = config or DenoiserConfig()
+        down = tuple("CrossAttnDownBlock2D" if attends else "DownBlock2D" for attends in c.attention_levels)
+        up = tuple("CrossAttnUpBlock2D" if attends else "UpBlock2D" for attends in reversed(c.attention_levels))
+        self.unet = UNet2DConditionModel(
+            sample_size=c.sample_size,
+            in_channels=c.in_channels,
+            out_channels=c.latent_channels,
+            down_block_types=down,
+            up_block_types=up,
+            block_out_channels=c.block_channels,
+            layers_per_block=c.layers_per_block,
+            cross_attention_dim=c.token_size,
+            attention_head_dim=c.heads,  # diffusers' name for the number of heads of this class
+            norm_num_groups=c.norm_groups,
+        )
+        if c.adain != "none":
+            add_adain(self.unet, c.identity_size, c.adain == "blend")
+        nn.init.zeros_(self.unet.conv_out.weight)  # a new model answers zero: the mean of every target
+        nn.init.zeros_(self.unet.conv_out.bias)
+        self.tap = AttentionTap()
+        processors = dict(self.unet.attn_processors)
+        for name in processors:
+            if name.endswith("attn2.processor"):
+                processors[name] = TokenAttentionProcessor(name.removesuffix(".processor"), self.tap)
+        self.unet.set_attn_processor(processors)
+
+    @contextmanager
+    def record_attention(self) -> Iterator[dict[str, Tensor]]:
+        """Within this context every forward fills the yielded dictionary: layer name -> map (B,S,h',w') at the layer's own resolution,
+        averaged over the heads, summing to 1 over the tokens. In order of execution; the maps carry gradients. With gradient checkpointing
+        call backward within it too, or the recomputed layers would leave out their maps and PyTorch would complain."""
+        maps: dict[str, Tensor] = {}
+        self.tap.maps = maps
+        try:
+            yield maps
+        finally:
+            self.tap.maps = None
+
+    def forward(self, noisy: Tensor, steps: Tensor | int, conditions: Conditions) -> Tensor:
+        """noisy (B,Z,h,w), steps (B,) or one integer -> prediction (B,Z,h,w) float32. With carry, conditions without a carried picture
+        count as carried nothing. Raises ConfigError where conditions do not fit the config."""
+        c = self.config
+        if conditions.render.shape != noisy.shape or noisy.shape[1] != c.latent_channels:
+            raise ConfigError(
+                f"denoiser: latents {tuple(noisy.shape)} and render {tuple(conditions.render.shape)} must be (B,{c.latent_channels},h,w)"
+            )
+        if c.adain != "none" and conditions.identity.shape[1] != c.identity_size:
+            raise ConfigError(f"denoiser: identity of {conditions.identity.shape[1]} numbers; this model takes {c.identity_size}")
+        parts = [noisy, conditions.render]
+        if c.carry:
+            if conditions.carried is None or conditions.validity is None:
+                parts.append(noisy.new_zeros(noisy.shape[0], c.latent_channels + 1, *noisy.shape[2:]))
+            else:
+                parts += [conditions.carried, conditions.validity]
+        dtype = self.unet.conv_in.weight.dtype
+        self.tap.size = (noisy.shape[2], noisy.shape[3])
+        output = self.unet(
+            torch.cat([part.to(dtype) for part in parts], dim=1),
+            steps,
+            encoder_hidden_states=conditions.tokens.to(dtype),
+            class_labels=None if c.adain == "none" else conditions.identity.to(dtype) * c.identity_scale,
+        ).sample
+        return output.float()
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: Checkpoint, path: str | Path, prefix: str | None = None) -> Denoiser:
+        """Build from a checkpoint's config and tensors; `prefix` picks a part of a file that holds several models."""
+        try:
+            config = DenoiserConfig(**(checkpoint.config[prefix] if prefix else checkpoint.config))
+        except (KeyError, TypeError) as error:
+            raise CheckpointError(f"{path}: its denoiser configuration does not fit this version ({error}); convert it again") from error
+        model = cls(config)
+        load_weights(model, checkpoint.part(prefix) if prefix else checkpoint.tensors, path)
+        return model.eval().requires_grad_(False)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Denoiser:
+        """Read a `denoiser` checkpoint; frozen, in evaluation mode. Raises CheckpointError."""
+        return cls.from_checkpoint(load_checkpoint(path, KIND), path)

@@ -1,0 +1,71 @@
+"""Starting a denoiser from the weights of another one, such as Stable Diffusion's U-Net (paper 4.3: "finetuning of LDM")."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..common.checkpoint import load_checkpoint
+from ..common.errors import CheckpointError
+from .denoiser import KIND, Denoiser
+
+INPUT = "unet.conv_in.weight"
+TOKEN_LAYERS = ("attn2.to_k.weight", "attn2.to_v.weight")  # read the tokens, whose size differs from a text encoder's
+ADAIN = ".adain."
+
+
+@dataclass(frozen=True)
+class Initialisation:
+    """Names of the denoiser's tensors: copied whole; widened, that is copied into the first input channels, the others zero; fresh, kept
+    as they were."""
+
+    copied: tuple[str, ...]
+    widened: tuple[str, ...]
+    fresh: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{len(self.copied)} tensors copied, {len(self.widened)} widened, {len(self.fresh)} fresh"
+
+
+@torch.no_grad()
+def initialise(denoiser: Denoiser, tensors: Mapping[str, Tensor], path: str | Path) -> Initialisation:
+    """Copy what fits into the denoiser; tensors are named as in its state_dict (`unet. ...`), path names their file in errors.
+
+    The input convolution may have fewer input channels there (noise alone, or no carried picture): the first ones are copied, the rest
+    becomes zero, so that the new inputs change nothing at first. Keys and values of the tokens stay as they are where their size
+    differs, and so does AdaIN where the file has none. Raises CheckpointError for any other difference.
+    """
+    own = denoiser.state_dict()
+    unknown = [name for name in tensors if name not in own and ADAIN not in name]
+    if unknown:
+        raise CheckpointError(f"{path}: '{unknown[0]}' has no place in this denoiser ({len(unknown)} such); give a U-Net of its layout")
+    copied, widened, fresh = [], [], []
+    for name, target in own.items():
+        given = tensors.get(name)
+        if given is not None and given.shape == target.shape:
+            target.copy_(given)
+            copied.append(name)
+        elif given is not None and name == INPUT and given.shape[1] < target.shape[1] and _alike(given, target):
+            target.zero_()
+            target[:, : given.shape[1]].copy_(given)
+            widened.append(name)
+        elif (given is None and ADAIN in name) or (given is not None and name.endswith(TOKEN_LAYERS) and _alike(given, target)):
+            fresh.append(name)
+        else:
+            have = "is missing" if given is None else f"is {tuple(given.shape)} instead of {tuple(target.shape)}"
+            raise CheckpointError(f"{path}: '{name}' {have}; give a U-Net of this denoiser's layout")
+    return Initialisation(tuple(copied), tuple(widened), tuple(fresh))
+
+
+def init_from(denoiser: Denoiser, path: str | Path) -> Initialisation:
+    """As `initialise`, from a denoiser checkpoint, such as `python -m difffae convert unet` writes. Raises CheckpointError."""
+    return initialise(denoiser, load_checkpoint(path, KIND).tensors, path)
+
+
+def _alike(given: Tensor, target: Tensor) -> bool:
+    """Equal but for the number of input channels."""
+    return given.dim() == target.dim() and given.shape[0] == target.shape[0] and given.shape[2:] == target.shape[2:]

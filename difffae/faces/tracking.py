@@ -1,0 +1,183 @@
+"""Faces over the frames of a video: choosing one face, filling gaps, smoothing.
+
+Shape letters: B frames, L = 478 landmarks. Pixels: x right, y down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..common.errors import ConfigError, FaceChoiceError, NoFaceError
+from ..common.rotations import axis_angle_to_matrix, matrix_to_axis_angle
+from ..head.attributes import FaceAttributes
+from .blendshapes import BLENDSHAPE_NAMES
+from .crop import FaceCrop
+from .landmarker import Face, FaceLandmarker, face_roi
+
+POINTS = 478
+BOX_HINT = "boxes with x, y, width and height in pixels are needed"
+BOX_ENLARGE = 1.5  # side of the landmark network's first crop over the longer side of a box that somebody else found
+
+
+@dataclass(frozen=True, eq=False)
+class Track:
+    """One face in every frame. landmarks (B,478,3) in picture pixels; blendshapes (B,52)."""
+
+    landmarks: Tensor
+    blendshapes: Tensor
+
+    def __len__(self) -> int:
+        return self.landmarks.shape[0]
+
+
+def follow_face(frames: Sequence[Sequence[Face]], index: int = 0) -> list[Face | None]:
+    """One face per frame: number `index` (largest first) of the first frame that has one, then the face nearest to it.
+
+    Frames without a face give None. Raises FaceChoiceError if that first frame has fewer faces.
+    """
+    chosen: list[Face | None] = []
+    last: Face | None = None
+    for number, faces in enumerate(frames):
+        if not faces:
+            chosen.append(None)
+            continue
+        if last is None:
+            if not 0 <= index < len(faces):
+                raise FaceChoiceError(
+                    f"image: face {index} was asked for, but frame {number} shows {len(faces)}; choose 0 to {len(faces) - 1}, largest first"
+                )
+            last = faces[index]
+        else:
+            centre = last.landmarks[:, :2].mean(0)
+            last = min(faces, key=lambda face: float((face.landmarks[:, :2].mean(0) - centre).norm()))
+        chosen.append(last)
+    return chosen
+
+
+def join_track(faces: Sequence[Face | None], interpolate: bool = False, name: str = "image") -> Track:
+    """Faces of all frames as one Track. Gaps are filled linearly between their neighbours (and repeated at the ends) if `interpolate`
+    is set, else they raise NoFaceError, as does a video without any face."""
+    present = [number for number, face in enumerate(faces) if face is not None]
+    missing = [number for number, face in enumerate(faces) if face is None]
+    if not present or (missing and not interpolate):
+        where = f"{name}: no face found" if len(faces) == 1 else f"{name}: no face found in frame {missing[0]} of {len(faces)}"
+        hint = "use a picture in which a face is at least about 40 pixels high and not in profile"
+        raise NoFaceError(f"{where}; {hint}" + ("" if len(faces) == 1 or not present else ", or let missing faces be interpolated"))
+    known = [face for face in faces if face is not None]
+    landmarks, scores = torch.stack([face.landmarks for face in known]), torch.stack([face.blendshapes for face in known])
+    places = torch.tensor(present, dtype=torch.float32, device=landmarks.device)
+    wanted = torch.arange(len(faces), dtype=torch.float32, device=landmarks.device).clamp(places[0], places[-1])
+    after = torch.searchsorted(places, wanted).clamp(max=len(known) - 1)
+    before = torch.where(places[after] == wanted, after, (after - 1).clamp_min(0))
+    share = (wanted - places[before]) / (places[after] - places[before]).clamp_min(1)
+    return Track(
+        torch.lerp(landmarks[before], landmarks[after], share[:, None, None]), torch.lerp(scores[before], scores[after], share[:, None])
+    )
+
+
+def faces_from_mediapipe(frames: Sequence[Sequence[Mapping[str, Any]]], device: torch.device | str = "cpu") -> list[list[Face]]:
+    """The faces of ComfyUI's FACE_LANDMARKS, largest first.
+
+    A face there has `landmarks_xy` (478,2) in picture pixels, `landmarks_3d` (478,3) in units of a 192-pixel crop, and `blendshapes` by
+    name. The depth is brought to picture pixels by the ratio of the two spreads. Raises ConfigError for faces of other points.
+    """
+    result = []
+    for faces in frames:
+        found = []
+        for face in faces:
+            plane = torch.as_tensor(face["landmarks_xy"], dtype=torch.float32, device=device)
+            solid = torch.as_tensor(face["landmarks_3d"], dtype=torch.float32, device=device)
+            if plane.shape != (POINTS, 2) or solid.shape != (POINTS, 3):
+                raise ConfigError(f"face_landmarks: a face has {len(plane)} points; the {POINTS} of a MediaPipe face mesh are needed")
+            spread = (plane - plane.mean(0)).norm() / (solid[:, :2] - solid[:, :2].mean(0)).norm().clamp_min(1e-6)
+            landmarks = torch.cat([plane, solid[:, 2:] * spread], dim=1)
+            scores = torch.tensor([float(face["blendshapes"].get(name, 0.0)) for name in BLENDSHAPE_NAMES], device=device)
+            box = torch.cat([plane.amin(0), plane.amax(0)])
+            found.append(Face(box, landmarks, scores, float(face.get("score", 1.0))))
+        result.append(sorted(found, key=lambda face: face.area, reverse=True))
+    return result
+
+
+def faces_in_boxes(landmarker: FaceLandmarker, image: Tensor, boxes: Sequence[Mapping[str, float]]) -> list[Face]:
+    """The faces in known boxes of one picture (3,H,W), in the boxes' order; boxes without a face are left out.
+
+    A box has x, y, width and height in pixels. The landmarks are looked up twice: in the box, then in the face's own region.
+    Raises ConfigError for anything else.
+    """
+    if not boxes:
+        return []
+    try:
+        corners = torch.tensor([[float(box[key]) for key in ("x", "y", "width", "height")] for box in boxes], device=image.device)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"bboxes: {BOX_HINT}, but one is {_shortened(boxes)}") from error
+    if not bool(torch.isfinite(corners).all()):
+        raise ConfigError(f"bboxes: {BOX_HINT}, but a number is not finite")
+    side = corners[:, 2:].amax(1, keepdim=True) * BOX_ENLARGE
+    rois = torch.cat([corners[:, :2] + corners[:, 2:] / 2, side, torch.zeros_like(side)], dim=1)
+    first = landmarker.landmarks_in(image, rois)[0]
+    second = landmarker.landmarks_in(image, face_roi(torch.stack([face.landmarks for face in first])))[0]
+    return [face for face in second if face.score >= landmarker.threshold]
+
+
+def _shortened(boxes: Sequence[Any]) -> str:
+    """The first box that is none, for an error message."""
+    broken = next((box for box in boxes if not isinstance(box, Mapping) or not {"x", "y", "width", "height"} <= set(box)), boxes[0])
+    return repr(broken)[:80]
+
+
+def _smooth(values: Tensor, sigma: float) -> Tensor:
+    """(B,...) averaged over the frames by a Gaussian of `sigma` frames; the first and last frame are repeated outside."""
+    if sigma <= 0 or len(values) < 2:
+        return values
+    radius = max(1, round(3 * sigma))
+    taps = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, device=values.device, dtype=torch.float64) / sigma) ** 2)
+    flat = values.double().reshape(len(values), -1).T[:, None]
+    padded = F.pad(flat, (radius, radius), mode="replicate")
+    return F.conv1d(padded, (taps / taps.sum())[None, None])[:, 0].T.reshape(values.shape).to(values.dtype)
+
+
+def smooth_crops(crops: Sequence[FaceCrop], sigma: float) -> list[FaceCrop]:
+    """Squares whose centre and side move smoothly over the frames; sigma in frames, 0 changes nothing."""
+    if sigma <= 0 or len(crops) < 2:
+        return list(crops)
+    path = _smooth(torch.tensor([[*crop.centre, crop.side] for crop in crops], dtype=torch.float64), sigma)
+    result = []
+    for crop, (x, y, side) in zip(crops, path.tolist(), strict=True):
+        whole = max(8, round(side))
+        result.append(replace(crop, left=round(x - whole / 2), top=round(y - whole / 2), side=whole))
+    return result
+
+
+def smooth_attributes(attributes: FaceAttributes, sigma: float, steady_identity: bool = True) -> FaceAttributes:
+    """Attributes of B frames averaged over time by a Gaussian of `sigma` frames; 0 returns the same object.
+
+    Rotations are averaged as matrices and projected back. steady_identity gives every frame the mean shape, skin colour and detail:
+    they belong to the person, not to the frame.
+    """
+    if sigma <= 0 or len(attributes) < 2:
+        return attributes
+    matrices = _smooth(axis_angle_to_matrix(attributes.pose.double()), sigma)
+    u, _, vt = torch.linalg.svd(matrices)
+    flip = torch.ones_like(u[..., 0, :])
+    flip[..., 2] = torch.det(u @ vt).sign()
+    pose = matrix_to_axis_angle(u @ torch.diag_embed(flip) @ vt).to(attributes.pose)
+
+    def own(values: Tensor) -> Tensor:
+        return values.mean(0, keepdim=True).expand_as(values) if steady_identity else _smooth(values, sigma)
+
+    return replace(
+        attributes,
+        pose=pose,
+        shape=own(attributes.shape),
+        albedo=own(attributes.albedo),
+        detail=None if attributes.detail is None else own(attributes.detail),
+        camera=_smooth(attributes.camera, sigma),
+        expression=_smooth(attributes.expression, sigma),
+        light=_smooth(attributes.light, sigma),
+    )

@@ -1,0 +1,173 @@
+"""FaceAttributes: the numbers that describe a face, and composing them from several faces (paper section 4.1, SPC).
+
+Shape letters: B batch, S shape, E expression, A albedo coefficients.
+Axes: x right in the image, y up, z to the viewer. Rotations are axis-angle in radians.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..common.errors import AttributeShapeError, ConfigError, HeadModelMismatchError
+from ..common.rotations import slerp
+
+GROUPS = ("identity", "pose", "expression", "light")
+POSE_ROWS = ("global", "neck", "jaw", "left_eye", "right_eye")
+JSON_FORMAT = "difffae-attributes/1"
+
+
+@dataclass(frozen=True, eq=False)
+class FaceAttributes:
+    """One face per batch row, in the code of one head model.
+
+    head        name of the head model; attributes of two heads never mix
+    shape       (B,S) identity geometry
+    albedo      (B,A) skin colour
+    pose        (B,5,3) axis-angle of global, neck, jaw, left eye, right eye; rows 0-1 are pose, rows 2-4 expression
+    camera      (B,3) scale, tx, ty of the weak perspective p = s (x + tx, y + ty), -1..1 over the crop, y up
+    expression  (B,E)
+    light       (B,9,3) second-order spherical harmonics, band-major, RGB, DECA's constants
+    detail      (B,128) DECA's detail code, or None
+    """
+
+    head: str
+    shape: Tensor
+    albedo: Tensor
+    pose: Tensor
+    camera: Tensor
+    expression: Tensor
+    light: Tensor
+    detail: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        batch = self.shape.shape[0]
+        expected = {"shape": (batch, None), "albedo": (batch, None), "pose": (batch, 5, 3), "camera": (batch, 3)}
+        expected |= {"expression": (batch, None), "light": (batch, 9, 3)}
+        if self.detail is not None:
+            expected["detail"] = (batch, None)
+        for name, want in expected.items():
+            got = tuple(getattr(self, name).shape)
+            if len(got) != len(want) or any(w is not None and g != w for g, w in zip(got, want, strict=True)):
+                shown = "x".join("N" if w is None else str(w) for w in want)
+                raise AttributeShapeError(f"attributes.{name}: shape {got}, expected {shown}; all fields must have one batch size")
+
+    def __len__(self) -> int:
+        return self.shape.shape[0]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The fields that are tensors, by name."""
+        return {f.name: value for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}
+
+    def map(self, function) -> FaceAttributes:
+        """Apply a function to every tensor."""
+        return replace(self, **{name: function(value) for name, value in self.tensors().items()})
+
+    def to(self, *args, **kwargs) -> FaceAttributes:
+        return self.map(lambda tensor: tensor.to(*args, **kwargs))
+
+    def detach(self) -> FaceAttributes:
+        return self.map(Tensor.detach)
+
+    def __getitem__(self, index: int | slice | list[int] | Tensor) -> FaceAttributes:
+        """Rows of the batch; an integer keeps the batch axis."""
+        if isinstance(index, int):
+            index = [index]
+        return self.map(lambda tensor: tensor[index])
+
+    def expand(self, batch: int) -> FaceAttributes:
+        """Repeat a single face `batch` times; raises AttributeShapeError for any other mismatch."""
+        if len(self) == batch:
+            return self
+        if len(self) != 1:
+            raise AttributeShapeError(f"attributes: {len(self)} faces cannot serve {batch} frames; give 1 or {batch}")
+        return self.map(lambda tensor: tensor.expand(batch, *tensor.shape[1:]))
+
+    @staticmethod
+    def cat(items: Iterable[FaceAttributes]) -> FaceAttributes:
+        """Join faces of one head model along the batch."""
+        items = list(items)
+        for item in items[1:]:
+            _same_head(items[0], item)
+        joined: dict[str, Any] = {name: torch.cat([getattr(item, name) for item in items]) for name in items[0].tensors()}
+        return replace(items[0], **joined)
+
+    def to_json(self) -> str:
+        """JSON text that `from_json` reads back bit for bit (float32)."""
+        return json.dumps({"format": JSON_FORMAT, "head": self.head, **{name: t.tolist() for name, t in self.tensors().items()}})
+
+    @staticmethod
+    def from_json(text: str) -> FaceAttributes:
+        """Raises ConfigError if the text is not what `to_json` wrote."""
+        try:
+            data = json.loads(text)
+            if data.pop("format") != JSON_FORMAT:
+                raise KeyError("format")
+            head = data.pop("head")
+            return FaceAttributes(head=head, **{name: torch.tensor(value, dtype=torch.float32) for name, value in data.items()})
+        except (json.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ConfigError(f"attributes JSON: cannot be read ({error}); paste text that DiffFAE wrote") from error
+
+
+def _same_head(a: FaceAttributes, b: FaceAttributes) -> None:
+    if a.head != b.head:
+        raise HeadModelMismatchError(
+            f"attributes: '{b.head}' codes cannot join '{a.head}' codes; estimate both faces with the same head model"
+        )
+
+
+def compose(
+    source: FaceAttributes,
+    *,
+    pose: FaceAttributes | None = None,
+    expression: FaceAttributes | None = None,
+    light: FaceAttributes | None = None,
+    identity: FaceAttributes | None = None,
+    strength: float = 1.0,
+) -> FaceAttributes:
+    """Take whole groups of attributes from other faces; with strength 1 this is the paper's swap (section 4.1).
+
+    pose gives pose rows 0-1 and the camera; expression gives the expression and pose rows 2-4; light the SH light;
+    identity shape, albedo and detail. strength in 0..1 blends source and taken values, rotations along the shortest arc.
+    Nothing taken, or strength 0, returns the source object itself.
+    """
+    if not 0.0 <= strength <= 1.0:
+        raise ConfigError(f"strength: {strength} is outside 0..1; choose a value in between")
+    givers = [giver for giver in (pose, expression, light, identity) if giver is not None]
+    if not givers or strength == 0.0:
+        return source
+    for giver in givers:
+        _same_head(source, giver)
+    batch = max(len(face) for face in [source, *givers])
+    source = source.expand(batch)
+    pose, expression, light, identity = (g.expand(batch) if g is not None else None for g in (pose, expression, light, identity))
+
+    def blend(a: Tensor, b: Tensor) -> Tensor:
+        return b if strength == 1.0 else torch.lerp(a, b, strength)
+
+    def turn(a: Tensor, b: Tensor) -> Tensor:
+        return b if strength == 1.0 else slerp(a, b, strength)
+
+    changed: dict[str, Any] = {}
+    rows = list(source.pose.unbind(1))
+    if pose is not None:
+        rows[:2] = [turn(rows[i], pose.pose[:, i]) for i in range(2)]
+        changed["camera"] = blend(source.camera, pose.camera)
+    if expression is not None:
+        rows[2:] = [turn(rows[i], expression.pose[:, i]) for i in range(2, 5)]
+        changed["expression"] = blend(source.expression, expression.expression)
+    if pose is not None or expression is not None:
+        changed["pose"] = torch.stack(rows, dim=1)
+    if light is not None:
+        changed["light"] = blend(source.light, light.light)
+    if identity is not None:
+        changed["shape"] = blend(source.shape, identity.shape)
+        changed["albedo"] = blend(source.albedo, identity.albedo)
+        both = source.detail is not None and identity.detail is not None
+        changed["detail"] = blend(source.detail, identity.detail) if both else identity.detail  # type: ignore[arg-type]
+    return replace(source, **changed)

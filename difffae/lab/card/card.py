@@ -1,0 +1,298 @@
+"""The model card's numbers as Markdown and JSON: tables made of the blocks' records, with goals, intervals and splits by group.
+
+The JSON holds every record, so a table can be made anew without measuring again, and a later run goes on where one ended.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ...common.errors import ConfigError
+from ..tables.report import table
+from .blocks import FAST, NOISE_EXPRESSION, NOISE_LIGHT, NOISE_TURN, SLOW
+from .groups import TONE
+from .rows import (
+    DRIFT_DETAIL,
+    GOALS,
+    SAMPLED,
+    SELF,
+    SLOTS,
+    SPLIT,
+    SWAPS,
+    SYNTHETIC,
+    SYNTHETIC_DETAIL,
+    Record,
+    Row,
+    bootstrap,
+    clusters,
+    edit_rows,
+)
+from .table import LEAST_LIGHT
+
+FORMAT = "difffae-card/1"
+WORSE = 3.0  # percent that no row may lose with few steps
+FEW = 10  # pairs: groups of fewer are listed, and not compared
+TURNS = (("under 10 degrees", 10.0), ("10 to 25 degrees", 25.0), ("over 25 degrees", 360.0))
+SLOTS_NOTE = (
+    "IoU: pixels of all pictures together; unknown labels do not count. Pseudo labels come from scripts/label_portraits.py (a person "
+    "matte, landmarks and colour models) and err themselves. The slots were trained on such labels of other persons, so this is "
+    "agreement with them."
+)
+SPLITS_NOTE = (
+    f"Groups of fewer than {FEW} pairs say little. Labels are guesses by eye of one viewer. Columns: source = query with noisy codes, "
+    "identity distance and "
+    "PSNR; cross edit, errors in yaw and pitch, quotients of expression and light, identity distance, sharpness; kept: PSNR of clothes "
+    "and background when only expression is taken."
+)
+MODES = {
+    "edit": "carry on",
+    "no-carry": "carry off",
+    "preview": "carry alone, no diffusion",
+    "no-matte": "the same without the matte",
+    "unstretched": "carry alone, expressions not stretched",
+    "open-lines": "carry alone, lines left open",
+    "held-light": "carry alone, light held back",
+}
+
+
+@dataclass
+class Card:
+    """settings: what was measured, and how; groups: source -> column -> label; blocks: name -> {date, seconds, machine, records}."""
+
+    settings: dict[str, Any]
+    groups: dict[str, dict[str, str]] = field(default_factory=dict)
+    blocks: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def records(self, block: str) -> list[Record]:
+        return self.blocks.get(block, {}).get("records", [])
+
+    def to_dict(self) -> dict[str, Any]:
+        rows = {row.key: _numbers(row, self.records(row.block)) for row in (*GOALS, *DRIFT_DETAIL, *SYNTHETIC_DETAIL, *SLOTS, *SWAPS)}
+        return {"format": FORMAT, "settings": self.settings, "rows": rows, "groups": self.groups, "blocks": self.blocks}
+
+    @classmethod
+    def load(cls, path: Path, settings: Mapping[str, Any]) -> Card:
+        """An earlier card in the same place, if there is one. Raises ConfigError if it is of other settings."""
+        card = cls(dict(settings))
+        if not path.is_file():
+            return card
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            same = data["format"] == FORMAT and data["settings"] == card.settings
+            card.groups, card.blocks = data["groups"], data["blocks"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ConfigError(f"{path}: not a card that this version wrote ({error}); choose another folder for --output") from error
+        if not same:
+            raise ConfigError(f"{path}: a card of another checkpoint or other settings; choose another folder for --output")
+        return card
+
+    def markdown(self) -> str:
+        lines = [*self._head(), *self._goals(), *self._sampler(), *self._carry(), *self._details(), *self._slots(), *self._splits()]
+        return "\n".join(lines)
+
+    def _head(self) -> list[str]:
+        s = self.settings
+        checkpoint = s["checkpoint"]
+        dates = sorted({block["date"] for block in self.blocks.values()}) or ["no date"]
+        machines = sorted({block["machine"] for block in self.blocks.values()})
+        seconds = sum(block["seconds"] for block in self.blocks.values())
+        when = " to ".join(dict.fromkeys((dates[0], dates[-1])))
+        return [
+            f"# Measured: {checkpoint['name']}",
+            "",
+            f"Checkpoint sha256 {checkpoint.get('sha256', 'unknown')}. {s['pairs']} pairs of dev portraits (never trained on; queries "
+            f"within 30 degrees of yaw), {s['steps']} steps of {s['sampler']}, seed {s['seed']}. {when}; {seconds / 60:.0f} minutes on "
+            f"{'; '.join(machines) or 'no machine'}.",
+            f"Estimator that measures: {s['estimator']}, the model's own, so it is lenient; identity network: {s['identity']}.",
+            "Brackets: 95 % bootstrap interval over the pairs. Quotients: error left / error before, sums over the pairs; 0 is perfect, "
+            f"1 is doing nothing. The light's counts pairs whose lights differ by more than {LEAST_LIGHT}.",
+            f"Noise on the codes of source = query, standard deviations: turns {NOISE_TURN:g} degree, expression {NOISE_EXPRESSION:g}, "
+            f"light {NOISE_LIGHT:g} of its mean.",
+            "",
+        ]
+
+    def _goals(self) -> list[str]:
+        lines = [line for row in GOALS if (line := _line(row, self.records(row.block)))]
+        return _section("Goals", ("dev split", "goal", "measured", "met", "of"), lines)
+
+    def _sampler(self) -> list[str]:
+        lines = []
+        for row in SAMPLED:
+            fast, slow = (self.records(f"{kind} {row.block}") for kind in ("fast", "slow"))
+            if len(fast) != len(slow) or (a := row.statistic(fast)) is None or (b := row.statistic(slow)) is None:
+                continue
+            worse = row.worse_by(a, b)
+            both = [{**x, "fast": x, "slow": y} for x, y in zip(fast, slow, strict=True)]
+            interval = bootstrap(partial(_worse, row), both)
+            lines.append(
+                [
+                    row.label,
+                    _number(row, a),
+                    _number(row, b),
+                    f"{worse:+.1f} %{_interval(interval, '.1f')}",
+                    _yes(worse <= WORSE),
+                    f"{len(clusters(fast))}",
+                ]
+            )
+        few, many = (f"{steps} steps, {name}" for name, steps in (FAST, SLOW))
+        return _section(f"Few steps (goal: no row worse by more than {WORSE:g} %)", ("row", few, many, "worse by", "met", "of"), lines)
+
+    def _carry(self) -> list[str]:
+        lines = []
+        for row in (*SELF, *edit_rows("edit"), *SYNTHETIC):
+            others = [self.records(f"{mode} {row.block}") for mode in list(MODES)[1:]]
+            cells = [_cell(row, _same_pairs(self.records(row.block), others)), *(_cell(row, records) for records in others)]
+            if any(cell != "/" for cell in cells[1:]):
+                lines.append([row.label, *cells])
+        pairs = len(clusters(self.records("preview edit")))
+        return _section(f"Ablation: carry ({pairs} pairs)", ("row", *MODES.values()), lines)
+
+    def _details(self) -> list[str]:
+        rows = (*edit_rows("edit")[5:], *DRIFT_DETAIL, *SYNTHETIC_DETAIL)
+        return _section(
+            "Details", ("row", "goal", "measured", "met", "of"), [line for row in rows if (line := _line(row, self.records(row.block)))]
+        )
+
+    def _slots(self) -> list[str]:
+        rows = (*SLOTS, *SWAPS)
+        lines = _section(
+            "Slots", ("row", "goal", "measured", "met", "of"), [line for row in rows if (line := _line(row, self.records(row.block)))]
+        )
+        return [*lines, SLOTS_NOTE, ""] if lines else []
+
+    def split_columns(self) -> dict[str, dict[str, list[str]]]:
+        """Column -> label -> sources of the pairs that have it."""
+        found: dict[str, dict[str, list[str]]] = {}
+        for source, labels in self.groups.items():
+            for column, label in labels.items():
+                found.setdefault(column, {}).setdefault(label, []).append(source)
+        return found
+
+    def _splits(self) -> list[str]:
+        columns = self.split_columns()
+        if not columns or not self.records("edit"):
+            return []
+        lines = ["## By group of the source", "", SPLITS_NOTE, ""]
+        title = ["group", "pairs", *(row.short for row in SPLIT)]
+        for column in (TONE, *(name for name in columns if name != TONE)):
+            cells = [
+                [f"{column}: {label}", str(self._count(sources)), *(self._group_cell(row, sources) for row in SPLIT)]
+                for label, sources in sorted(columns.get(column, {}).items())
+            ]
+            lines += [*table(title, cells), ""] if cells else []
+        turns = [self._turn_row(*limits) for limits in zip(("", *(name for name, _ in TURNS)), TURNS, strict=False)]
+        lines += [*table(["head turn asked for", "pairs", *(row.short for row in edit_rows("edit"))], turns), ""]
+        lines += self._rendered()
+        lines += [f"Differences between groups of at least {FEW} pairs, whose intervals do not overlap:", ""]
+        return [*lines, *(self._uneven() or ["- none"]), ""]
+
+    def _rendered(self) -> list[str]:
+        """Synthetic pairs by the exact labels of the rendered people."""
+        records = self.records("synthetic")
+        groups = sorted({group for record in records for group in record["looks"].items()})
+        cells = []
+        for column, label in groups:
+            part = [record for record in records if record["looks"].get(column) == label]
+            cells.append([f"{column}: {label}", str(len(part)), *(_cell(row, part) for row in SYNTHETIC)])
+        return [*table(["rendered people", "pairs", *(row.label for row in SYNTHETIC)], cells), ""] if cells else []
+
+    def _count(self, sources: Sequence[str]) -> int:
+        return sum(1 for record in self.records("edit") if record["source"] in sources)
+
+    def _of(self, row: Row, sources: Sequence[str]) -> list[Record]:
+        return [record for record in self.records(row.block) if record["source"] in sources]
+
+    def _group_cell(self, row: Row, sources: Sequence[str]) -> str:
+        value = row.statistic(records) if (records := self._of(row, sources)) else None
+        return "/" if value is None else _number(row, value)
+
+    def _turn_row(self, previous: str, band: tuple[str, float]) -> list[str]:
+        low = next((limit for name, limit in TURNS if name == previous), 0.0)
+        records = [r for r in self.records("edit") if not r["lost"] and low <= r["before"]["pose"] < band[1]]
+        return [band[0], str(len(records)), *(_cell(row, records) for row in edit_rows("edit"))]
+
+    def _uneven(self) -> list[str]:
+        """One line for every row and column whose best and worst groups differ beyond their intervals."""
+        lines = []
+        for column, labels in self.split_columns().items():
+            groups = {label: sources for label, sources in labels.items() if self._count(sources) >= FEW}
+            for row in SPLIT:
+                spans = {label: bootstrap(row.statistic, self._of(row, sources), resamples=400) for label, sources in groups.items()}
+                known = {label: span for label, span in spans.items() if span is not None}
+                if len(known) < 2:
+                    continue
+                low, high = min(known, key=lambda label: known[label][1]), max(known, key=lambda label: known[label][0])
+                if known[low][1] < known[high][0]:
+                    ends = [
+                        f"{label} {self._group_cell(row, groups[label])}" for label in ((high, low) if row.more_is_better else (low, high))
+                    ]
+                    lines.append(f"- {column}, {row.label}: best {ends[0]}, worst {ends[1]}")
+        return lines
+
+
+def _same_pairs(records: Sequence[Record], others: Sequence[Sequence[Record]]) -> list[Record]:
+    """Those of the pairs that the others were measured on, which may be fewer."""
+    measured = {(record["source"], record.get("query")) for part in others for record in part}
+    return [record for record in records if (record["source"], record.get("query")) in measured]
+
+
+def _worse(row: Row, pairs: Sequence[Record]) -> float | None:
+    fast, slow = (row.statistic([pair[kind] for pair in pairs]) for kind in ("fast", "slow"))
+    return None if fast is None or slow is None else row.worse_by(fast, slow)
+
+
+def _numbers(row: Row, records: Sequence[Record]) -> dict[str, Any] | None:
+    value = row.statistic(records) if records else None
+    if value is None:
+        return None
+    interval = bootstrap(row.statistic, records)
+    return {
+        "label": row.label,
+        "goal": row.goal,
+        "value": value,
+        "interval": interval,
+        "met": row.met(value),
+        "count": len(clusters(records)),
+    }
+
+
+def _line(row: Row, records: Sequence[Record]) -> list[str] | None:
+    value = row.statistic(records) if records else None
+    if value is None:
+        return None
+    met = row.met(value)
+    return [row.label, _goal(row), _cell(row, records), "" if met is None else _yes(met), f"{len(clusters(records))}"]
+
+
+def _cell(row: Row, records: Sequence[Record]) -> str:
+    value = row.statistic(records) if records else None
+    return "/" if value is None else _number(row, value) + _interval(bootstrap(row.statistic, records), _digits(row))
+
+
+def _digits(row: Row) -> str:
+    return ".1f" if row.unit else ".0f" if row.key == "lost" else ".3f"
+
+
+def _number(row: Row, value: float) -> str:
+    return f"{value:{_digits(row)}}" + (f" {row.unit}" if row.unit else "")
+
+
+def _interval(interval: tuple[float, float] | None, digits: str) -> str:
+    return "" if interval is None else f" [{interval[0]:{digits}}, {interval[1]:{digits}}]"
+
+
+def _goal(row: Row) -> str:
+    return "" if row.goal is None else f"{'≥' if row.more_is_better else '≤'} {row.goal:g}" + (f" {row.unit}" if row.unit else "")
+
+
+def _yes(met: bool) -> str:
+    return "yes" if met else "no"
+
+
+def _section(title: str, columns: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
+    return [f"## {title}", "", *table(columns, lines), ""] if lines else []

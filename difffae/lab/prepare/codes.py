@@ -1,0 +1,97 @@
+"""Cache what the estimator network's training reads: small pictures with landmarks, codes, and the surface that each pixel shows.
+
+Shape letters: M samples, B batch, N landmarks (478), Q side of the small pictures (144), R of their surfaces (72).
+
+`write_codes` reads a fitted file (`prepare fit`) or a folder of synthetic shards (scripts/render_synthetic.py) and writes one file:
+pictures (M,3,Q,Q), known (M,1,Q,Q), skin (M,1,R,R) uint8; normals (M,3,R,R) int8, 127 = 1; uv (M,2,R,R) float16, the grid of the albedo
+map; landmarks (M,N,3) in pixels of 256x256; blendshapes (M,52); error (M,), landmark error over the inter-ocular distance; the codes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor
+from tqdm import tqdm
+
+from ...estimation.choose import SIDE
+from ...estimation.fit import LandmarkFit
+from ...faces.landmarker import FaceLandmarker, face_roi
+from ...head.attributes import FaceAttributes
+from ...head.morphable import HeadModel
+from ...head.rasterizer import interpolate, rasterize
+from ...head.shading import project, vertex_normals
+from .pairs import FIELDS, attributes_of, landmark_error, to_bytes
+from .shards import write_shard
+
+log = logging.getLogger(__name__)
+STORED = 144  # side of the stored pictures: a little more than the network sees, since they are turned and shifted
+SURFACE = 72  # side of what the pixels show: light and skin colour are smooth
+
+
+def write_codes(source: Path, output: Path, fit: LandmarkFit, landmarker: FaceLandmarker, batch: int = 8) -> None:
+    """source: a fitted file, or a folder of shards of synthetic pairs, whose landmarks are looked up here."""
+    rows: dict[str, list[Tensor]] = {}
+    parts = _fitted(source, batch) if source.is_file() else _synthetic(source, fit, landmarker, batch)
+    for sample in parts:
+        face = attributes_of(sample, fit.head)
+        sample |= surface(fit.head, face, SURFACE)
+        for name in ("pictures", "known"):
+            small = F.interpolate(sample[name].float() / 255, (STORED, STORED), mode="bilinear", antialias=True, align_corners=False)
+            sample[name] = to_bytes(small)
+        for name, value in sample.items():
+            rows.setdefault(name, []).append(value)
+    write_shard(output, {name: torch.cat(values) for name, values in rows.items()})
+
+
+def _fitted(path: Path, batch: int) -> Iterator[dict[str, Tensor]]:
+    data = load_file(str(path))
+    names = ("pictures", "known", "landmarks", "blendshapes", "error", *FIELDS)
+    for part in tqdm(torch.arange(len(data["pictures"])).split(batch), desc=path.name):
+        yield {name: data[name][part] for name in names}
+
+
+@torch.no_grad()
+def _synthetic(folder: Path, fit: LandmarkFit, landmarker: FaceLandmarker, batch: int) -> Iterator[dict[str, Tensor]]:
+    """Both pictures of every pair; faces that the landmark network does not recognise are left out."""
+    for path in sorted(folder.glob("*.safetensors")):
+        data = load_file(str(path))
+        flat = {name: data[name].flatten(0, 1) for name in ("images", *FIELDS)}
+        for part in tqdm(torch.arange(len(flat["images"])).split(batch), desc=path.name):
+            pictures = flat["images"][part]
+            face = attributes_of({name: flat[name][part] for name in FIELDS}, fit.head)
+            side = pictures.shape[-1]
+            rois = face_roi(fit.landmarks(face, side))
+            found = [landmarker.landmarks_in(p, roi[None])[0][0] for p, roi in zip(pictures.float() / 255, rois, strict=True)]
+            seen = torch.tensor([one.score >= landmarker.threshold for one in found])
+            if not bool(seen.any()):
+                continue
+            landmarks = torch.stack([one.landmarks for one in found])[seen]
+            face, pictures = face[seen], pictures[seen]
+            yield {
+                "pictures": pictures,
+                "known": torch.full_like(pictures[:, :1], 255),
+                "landmarks": landmarks * (SIDE / side),
+                "blendshapes": torch.stack([one.blendshapes for one in found])[seen],
+                "error": landmark_error(fit, face, landmarks, side),
+                **{name: getattr(face, name) for name in FIELDS},
+            }
+
+
+@torch.no_grad()
+def surface(head: HeadModel, face: FaceAttributes, side: int) -> dict[str, Tensor]:
+    """What the pixels of a square show of a head: normals (zero outside), uv and skin, as `write_codes` stores them."""
+    vertices = head(face.shape, face.expression, face.pose)
+    raster = rasterize(project(vertices, face.camera), head.faces, side, side)
+    normals = F.normalize(interpolate(raster, head.faces, vertex_normals(vertices, head.faces)), dim=1) * raster.mask[:, None]
+    skin = head.part_mask(raster, "face", "ears", "neck", "lips")
+    return {
+        "normals": (normals * 127).round().to(torch.int8),
+        "uv": (head.uv_grid(raster).permute(0, 3, 1, 2) * raster.mask[:, None]).half(),
+        "skin": to_bytes(skin[:, None].float()),
+    }

@@ -1,0 +1,90 @@
+"""Training data in safetensors shards: a folder of files, each with N samples under the same names.
+
+Slots stage:     images (N,3,H,W) uint8; labels (N,H,W) or (N,h,w) uint8, optional: 0 face, 1 hair, 2 clothes, 3 background, 255 unlabelled.
+Denoiser stage:  target, render, carried (N,Z,h,w) float16 latents; validity (N,1,h,w) uint8 (255 = 1) or float16; identity (N,I), tokens
+                 (N,S,D) float16; masks (N,S,h,w) float16, the slot masks of the target. Joint training has source and query (N,3,H,W)
+                 uint8 in place of tokens and masks. For the identity loss also target_landmarks (N,478,2) in the target's pixels and
+                 target_identity (N,I), float16.
+"""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_right
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ...common.errors import CheckpointError, ConfigError
+
+
+def write_shard(path: str | Path, tensors: dict[str, Tensor]) -> None:
+    """Write one shard under a temporary name, then rename it, so that a running training never sees half a file."""
+    lengths = {name: tensor.shape[0] for name, tensor in tensors.items()}
+    if len(set(lengths.values())) != 1:
+        raise ConfigError(f"{path}: every tensor of a shard needs the same number of samples, not {lengths}")
+    path = Path(path)
+    temporary = path.with_name(path.name + ".tmp")
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, str(temporary))
+    os.replace(temporary, path)
+
+
+class Shards:
+    """Random access to the samples of a folder, read from disk one by one, so that memory does not limit the data."""
+
+    def __init__(self, folder: str | Path, needed: tuple[str, ...]) -> None:
+        self.folder = Path(folder)
+        self.needed = needed
+        self._files: dict[Path, tuple[Any, frozenset[str], int]] = {}
+        self._order: list[Path] = []
+        self._ends: list[int] = []
+        self.refresh()
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def refresh(self) -> None:
+        """Look for new shards. Raises ConfigError if there are none or one lacks a needed tensor."""
+        paths = sorted(self.folder.glob("*.safetensors"))
+        if not paths:
+            raise ConfigError(f"{self.folder}: no .safetensors shards here; prepare the training data first")
+        ends, total = [], 0
+        for path in paths:
+            if path not in self._files:
+                self._files[path] = self._open(path)
+            total += self._files[path][2]
+            ends.append(total)
+        self._order, self._ends = paths, ends
+
+    def _open(self, path: Path) -> tuple[Any, frozenset[str], int]:
+        try:
+            handle = safe_open(str(path), framework="pt").__enter__()
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{path}: not a complete shard ({error}); prepare it again") from error
+        names = frozenset(handle.keys())
+        missing = set(self.needed) - names
+        if missing:
+            raise ConfigError(f"{path}: this shard has no '{sorted(missing)[0]}'; prepare it for this training stage")
+        return handle, names, handle.get_slice(self.needed[0]).get_shape()[0]
+
+    def sample(self, index: int) -> dict[str, Tensor]:
+        """All tensors of one sample, without the sample axis, in their stored types."""
+        place = bisect_right(self._ends, index)
+        handle, names, count = self._files[self._order[place]]
+        row = index - (self._ends[place] - count)
+        return {name: handle.get_slice(name)[row : row + 1][0] for name in sorted(names)}
+
+    def draw(self, size: int, generator: torch.Generator) -> list[int]:
+        """Numbers of random samples, with replacement."""
+        return torch.randint(len(self), (size,), generator=generator).tolist()
+
+
+def stacked(samples: list[dict[str, Tensor]], name: str, device: torch.device | str = "cpu") -> Tensor:
+    """One tensor of several samples, (B, ...) float32; bytes become 0..1."""
+    values = [sample[name] for sample in samples]
+    # Converted one by one: stacking float16 on the CPU is refused under autocast
+    return torch.stack([value.float() / 255 if value.dtype == torch.uint8 else value.float() for value in values]).to(device)

@@ -1,0 +1,239 @@
+"""The paper's figures from a checkpoint and pictures. Every function returns a page (3,H,W); see grid.
+
+Shape letters: S tokens, h and w map sides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...carry.carry import carry
+from ...diffusion.sampling import sample
+from ...edit.editor import TAKEABLE, DiffFAE, EditResult, Portrait
+from ...faces.crop import extract
+from ...head.adjust import Adjustments
+from ...source.slots import REGIONS
+from .grid import Row, grid, heat, slot_colours, tint
+from .parsing import intersection_over_union, read_labels, region_masks
+from .produce import Sampling
+
+Models = Mapping[str, DiffFAE]
+# azimuth and elevation in degrees, strength
+LIGHTS = ((-90, 0, 0.8), (-60, 0, 0.8), (-30, 0, 0.8), (0, 0, 0.8), (30, 0, 0.8), (60, 0, 0.8), (90, 0, 0.8), (0, 50, 0.6), (0, -50, 0.6))
+# what is asked of everybody in `card`: name -> numbers
+HARD = {
+    "turned by 35 degrees": Adjustments(yaw=35),
+    "mouth opened": Adjustments(jaw_open=0.8),
+    "hard light from the side": Adjustments(light_azimuth=75, light_elevation=15, light_strength=0.9),
+}
+SWAPS = (("hair",), ("clothes",), ("background",), ("hair", "clothes", "background"))
+
+
+def at_model_size(model: DiffFAE, portrait: Portrait) -> Portrait:
+    """The same square of a picture at the size of this model, for a portrait that another one analysed; its numbers stay."""
+    size = model.model.image_size
+    if portrait.picture.shape[-1] == size:
+        return portrait
+    crop = replace(portrait.crop, size=size)
+    picture, known = extract(portrait.image[None], crop)
+    landmarks = portrait.landmarks * (size / portrait.crop.size)
+    return replace(portrait, crop=crop, picture=picture, known=known, landmarks=landmarks)
+
+
+def _edit(model: DiffFAE, source: Portrait, query: Portrait | None, sampling: Sampling, **wishes: object) -> EditResult:
+    how = {"steps": sampling.steps, "sampler": sampling.sampler, "seed": sampling.seed, "framing": sampling.framing}
+    return model.edit(source, query, preview=sampling.preview, **how, **wishes)  # type: ignore[arg-type]
+
+
+@torch.no_grad()
+def attention_of(model: DiffFAE, source: Portrait, query: Portrait | None, sampling: Sampling) -> tuple[Tensor, dict[str, Tensor]]:
+    """The drawn square (1,3,S,S) and every layer's cross-attention (1,S,h,w), in order of execution, averaged over heads and steps."""
+    m = model.model
+    wanted = model.target(source, pose=query, expression=query, light=query, framing=sampling.framing)
+    tokens, masks = m.slots(source.picture)
+    shown = model.render(wanted, source.picture.shape[-1]).image
+    carried, validity = source.picture, torch.zeros_like(source.picture[:, :1])
+    if m.denoiser.config.carry:
+        shows = model.layers(source.picture, masks)
+        moved = carry(source.picture, source.attributes, wanted, model.head, source.known, shows)
+        carried, validity = moved.image, moved.validity
+    identity = model.identity.embed(source.picture, source.landmarks[..., :2])
+    conditions = m.conditions(tokens, identity, shown, carried, validity)
+    sums: dict[str, Tensor] = {}
+    with m.denoiser.record_attention() as maps:
+
+        def add(done: int, total: int, latents: Tensor) -> None:
+            for name, value in maps.items():
+                sums[name] = sums.get(name, 0) + value.float() / total
+
+        latents = sample(m.denoiser, conditions, sampling.steps, sampling.sampler, sampling.seed, callback=add)
+    return m.autoencoder.decode(latents).clamp(0, 1), sums
+
+
+def mean_attention(maps: Mapping[str, Tensor], side: int = 32) -> Tensor:
+    """The mean over layers (1,S,side,side) on the grid of the consistency loss (Eq. 7)."""
+    wide = [F.interpolate(value, (side, side), mode="bilinear", align_corners=False) for value in maps.values()]
+    return torch.stack(wide).mean(0)
+
+
+def layer_name(name: str, value: Tensor) -> str:
+    """down_blocks.1.attentions.0.transformer_blocks.0.attn2 -> "down 1.0 (16x16)"."""
+    parts = name.split(".")
+    place = ".".join(part for part in parts[1 : parts.index("transformer_blocks")] if part.isdigit())
+    return f"{parts[0].split('_')[0]} {place} ({value.shape[-1]}x{value.shape[-2]})"
+
+
+def attention(models: Models, sources: Sequence[Portrait], queries: Sequence[Portrait], sampling: Sampling, cell: int) -> Tensor:
+    """Fig. 11: for every model and token, the attention maps of all layers and their mean, over what the denoiser drew."""
+    rows: list[Row] = []
+    columns: list[str] = []
+    for label, model in models.items():
+        for index, portrait in enumerate(sources):
+            source = at_model_size(model, portrait)
+            query = at_model_size(model, queries[index % len(queries)]) if queries else None
+            drawn, maps = attention_of(model, source, query, sampling)
+            mean = mean_attention(maps)
+            order = model.model.slots.config.order
+            names = ["source / drawn", "mean", *(layer_name(name, value) for name, value in maps.items())]
+            columns = names if len(names) > len(columns) else columns
+            shown = [tint(drawn, value, slot_colours(order)) for value in (mean, *maps.values())]
+            rows.append((f"{label}: all tokens of {Path(source.name).name}", [source.picture, *shown]))
+            for token, region in enumerate(order):
+                shown = [heat(drawn, value[0, token]) for value in (mean, *maps.values())]
+                rows.append((f"{label}: token {token}, {region}", [drawn, *shown]))
+    return grid(columns, rows, cell)
+
+
+def card(models: Models, sources: Sequence[Portrait], queries: Sequence[Portrait], sampling: Sampling, cell: int) -> Tensor:
+    """For a model card: every source with everything taken from a query (the next of the sources, if none is given), and what is hard for
+    everybody. Nothing is chosen: good and bad results stand side by side."""
+    rows: list[Row] = []
+    for label, model in models.items():
+        for index, portrait in enumerate(sources):
+            query = at_model_size(model, queries[index % len(queries)] if queries else sources[(index + 1) % len(sources)])
+            source = at_model_size(model, portrait)
+            made = [_edit(model, source, query, sampling).crop]
+            made += [_edit(model, source, None, sampling, adjust=change).crop for change in HARD.values()]
+            name = Path(source.name).stem
+            rows.append((name if len(models) == 1 else f"{label}: {name}", [source.picture, query.picture, *made]))
+    return grid(["source", "query", "all taken from the query", *HARD], rows, cell)
+
+
+@torch.no_grad()
+def regions(
+    models: Models, sources: Sequence[Portrait], labels: Mapping[str, Path], classes: Mapping[str, Sequence[int]], cell: int
+) -> tuple[Tensor, dict[str, dict[str, dict[str, float | None]]]]:
+    """Fig. 10: each source with every model's slots, and another parser's labels where there are some (source name -> file). Also returns
+    intersection over union per model, source and region."""
+    columns = ["source", *(["other parser"] if labels else []), *models]
+    rows: list[Row] = []
+    overlaps: dict[str, dict[str, dict[str, float | None]]] = {label: {} for label in models}
+    colours = slot_colours(REGIONS)
+    for portrait in sources:
+        given = read_labels(labels[portrait.name], portrait, classes) if portrait.name in labels else None
+        pictures: list[Tensor | None] = [portrait.picture]
+        if labels:
+            pictures.append(None if given is None else tint(portrait.picture, given, colours))
+        for label, model in models.items():
+            source = at_model_size(model, portrait)
+            found = region_masks(model.model.slots(source.picture)[1], model.model.slots.config.order, portrait.picture.shape[-1])
+            pictures.append(tint(portrait.picture, found, colours))
+            if given is not None:
+                overlaps[label][portrait.name] = intersection_over_union(found, given, portrait.known)
+        rows.append((Path(portrait.name).name, pictures))
+    return grid(columns, rows, cell), overlaps
+
+
+@torch.no_grad()
+def tokens(models: Models, sources: Sequence[Portrait], cell: int) -> Tensor:
+    """Fig. 9: the masks of every slot, for checkpoints with 2, 4 and 8 of them."""
+    rows: list[Row] = []
+    most = max(model.model.slots.config.slot_count for model in models.values())
+    for portrait in sources:
+        for label, model in models.items():
+            source = at_model_size(model, portrait)
+            masks = model.model.slots(source.picture)[1]
+            order = model.model.slots.config.order
+            whole = tint(source.picture, masks, slot_colours(order))
+            name = f"{label}: {masks.shape[1]} slots ({', '.join(order)}); {Path(source.name).name}"
+            rows.append((name, [source.picture, whole, *(heat(source.picture, mask) for mask in masks[0])]))
+    return grid(["source", "all slots", *(f"slot {index}" for index in range(most))], rows, cell)
+
+
+def lights(models: Models, sources: Sequence[Portrait], queries: Sequence[Portrait], sampling: Sampling, cell: int) -> Tensor:
+    """Fig. 12: only the light changes: a sweep around the face, then every query's light, with the queries in the first row."""
+    columns = ["source"]
+    columns += [
+        f"{abs(a)} deg {'left' if a < 0 else 'right'}" if a else ["below", "front", "above"][(e > 0) - (e < 0) + 1] for a, e, _ in LIGHTS
+    ]
+    columns += [f"light of {Path(query.name).name}" for query in queries]
+    rows: list[Row] = [("queries", [*[None] * (len(LIGHTS) + 1), *(query.picture for query in queries)])] if queries else []
+    for label, model in models.items():
+        for portrait in sources:
+            source = at_model_size(model, portrait)
+            pictures: list[Tensor | None] = [source.picture]
+            for azimuth, elevation, strength in LIGHTS:
+                change = Adjustments(light_azimuth=azimuth, light_elevation=elevation, light_strength=strength)
+                pictures.append(_edit(model, source, None, sampling, adjust=change).crop)
+            for query in queries:
+                pictures.append(_edit(model, source, at_model_size(model, query), sampling, take=("light",)).crop)
+            rows.append((f"{label}: {Path(source.name).name}", pictures))
+    return grid(columns, rows, cell)
+
+
+def edits(models: Models, sources: Sequence[Portrait], queries: Sequence[Portrait], sampling: Sampling, cell: int) -> Tensor:
+    """Fig. 13 and 14 (and 3): source and query, each attribute alone, all of them; cells of 512 pixels show a 512 model at full size."""
+    columns = ["source", "query", *TAKEABLE, "all three"]
+    rows: list[Row] = []
+    for label, model in models.items():
+        for portrait in sources:
+            source = at_model_size(model, portrait)
+            for other in queries:
+                query = at_model_size(model, other)
+                taken = [*((name,) for name in TAKEABLE), TAKEABLE]
+                pictures = [_edit(model, source, query, sampling, take=take).crop for take in taken]
+                rows.append((f"{label}: {Path(source.name).name}, {Path(query.name).name}", [source.picture, query.picture, *pictures]))
+    return grid(columns, rows, cell)
+
+
+def swaps(
+    models: Models, sources: Sequence[Portrait], references: Sequence[Portrait], queries: Sequence[Portrait], sampling: Sampling, cell: int
+) -> Tensor:
+    """Fig. 15: regions of a reference, and below the same with a query's pose, expression and light: the swapped picture is edited."""
+    columns = ["source", "reference", *(" + ".join(names) if len(names) < 3 else "all three" for names in SWAPS), "query"]
+    rows: list[Row] = []
+    for label, model in models.items():
+        for portrait in sources:
+            source = at_model_size(model, portrait)
+            for other in references:
+                reference = at_model_size(model, other)
+                swapped = [
+                    model.swap(source, reference, names, steps=sampling.steps, sampler=sampling.sampler, seed=sampling.seed)
+                    for names in SWAPS
+                ]
+                rows.append((f"{label}: regions", [source.picture, reference.picture, *(result.crop for result in swapped)]))
+                for query in queries:
+                    query = at_model_size(model, query)
+                    both: list[Tensor | None] = []
+                    for result in swapped:
+                        # the face is still the source's, so its numbers hold; analysing the pasted picture would let the old border back in
+                        moved = replace(source, picture=result.crop)
+                        both.append(_edit(model, moved, query, sampling).crop)
+                    rows.append(
+                        (f"{label}: regions, pose, expression and light", [source.picture, reference.picture, *both, query.picture])
+                    )
+    return grid(columns, rows, cell)
+
+
+def comparison(originals: Sequence[tuple[Tensor, Tensor]], results: Mapping[str, Sequence[Tensor | None]], cell: int) -> Tensor:
+    """Fig. 3: source and query (3,H,W) and every method's result, one pair per row; pictures that are not square are squeezed."""
+    rows: list[Row] = []
+    for index, (source, query) in enumerate(originals):
+        rows.append((str(index + 1), [source, query, *(pictures[index] for pictures in results.values())]))
+    return grid(["source", "query", *results], rows, cell)

@@ -1,0 +1,140 @@
+"""A comparison as Markdown and as JSON, with everything that the numbers depend on beside them."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...common.errors import ConfigError
+from .comparison import Comparison, Scores
+
+LISTED = 10  # problems per method in Markdown; JSON has all of them
+COLUMNS = {"FID": "FID ↓", "APD": "APD ↓", "AED": "AED ↓", "ALD": "ALD ↓", "CSIM": "CSIM ↑"}
+FEW = 2048  # with fewer pictures than features the covariance is singular and FID strongly biased upwards
+FORMAT = "difffae-evaluation/1"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which table of the paper: its title, what its first column is called, its columns."""
+
+    title: str
+    first: str
+    columns: tuple[str, ...] = tuple(COLUMNS)
+
+
+LAYOUTS = {
+    "comparison": Layout("Comparison of methods (the paper's Table 1)", "Method"),
+    "slots": Layout("Number of semantic tokens (the paper's Table 2)", "Slots"),
+    "identity": Layout("Identity token (the paper's Table 3)", "", ("CSIM",)),
+}
+
+
+def to_dict(result: Comparison, settings: dict[str, Any]) -> dict[str, Any]:
+    """Everything, every pair included. settings: how our own rows were sampled, by name."""
+    among = result.among()
+    return {
+        "format": FORMAT,
+        "judge": result.names,
+        "inception": result.inception,
+        "real_pictures": result.real_pictures,
+        "common_pairs_only": result.common,
+        "pairs": [{"source": str(p.source), "query": str(p.query), "result": p.result, "take": list(p.take)} for p in result.pairs],
+        "unusable_inputs": result.unusable,
+        "settings": settings,
+        "methods": [
+            {
+                "name": scores.method.name,
+                "edits": list(scores.method.edits),
+                "means": {name: scores.mean(name, among) for name in COLUMNS if name != "FID"} | {"FID": scores.fid},
+                "scored": scores.scored(among),
+                "fid_pictures": scores.fid_pictures,
+                "problems": scores.problems,
+                "values": scores.values,
+            }
+            for scores in result.methods
+        ],
+    }
+
+
+def markdown(result: Comparison, layout: Layout, settings: dict[str, Any]) -> str:
+    among = result.among()
+    columns = [name for name in layout.columns if name != "FID" or result.inception is not None]
+    title = [layout.first, *(COLUMNS[name] for name in columns), "scored", "problems"]
+    rows = [[_cell(scores.method.name), *(_value(scores, name, among) for name in columns)] for scores in result.methods]
+    for row, scores in zip(rows, result.methods, strict=True):
+        row += [f"{scores.scored(among)} of {len(result.pairs)}", str(len(scores.problems))]
+    lines = [f"**{layout.title}**", "", *table(title, rows), ""]
+    lines.append(f"Estimator: {result.names['estimator']} ({result.names['codes']}). Identity network of CSIM: {result.names['identity']}.")
+    lines.append("APD, AED, ALD: mean absolute difference of result and query in these codes; CSIM: cosine of result and source.")
+    lines.append("Numbers of another estimator or identity network must not stand in this table.")
+    if result.common:
+        lines.append(f"Only the {len(among)} pairs count that every method was scored on.")
+    elif len({scores.scored(among) for scores in result.methods}) > 1:
+        lines.append("The methods were scored on different numbers of pairs; --common compares them on the same ones.")
+    if "FID" in layout.columns:
+        lines.append(_fid_line(result))
+    lines += [f"{name}: {_words(how)}." for name, how in settings.items()]
+    for where, problems in [(scores.method.name, scores.problems) for scores in result.methods] + [("inputs", result.unusable)]:
+        if problems:
+            lines += ["", f"Problems of {where} ({len(problems)}):", ""]
+            lines += [f"- `{name}`: {_cell(reason)}" for name, reason in list(problems.items())[:LISTED]]
+            if len(problems) > LISTED:
+                lines.append(f"- and {len(problems) - LISTED} more, listed in the JSON file")
+    return "\n".join(lines)
+
+
+def _fid_line(result: Comparison) -> str:
+    if result.inception is None:
+        return "FID was not measured: --inception FILE names the weights."
+    counts = sorted({scores.fid_pictures for scores in result.methods})
+    shown = " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1]))) if counts else "0"
+    line = f"FID: Inception v3 ({result.inception}), {shown} results against {result.real_pictures} real pictures"
+    few = min([result.real_pictures, *counts]) < FEW
+    return line + (f"; below {FEW} pictures it is biased upwards and only comparable at equal counts." if few else ".")
+
+
+def _value(scores: Scores, name: str, among: set[str]) -> str:
+    value = scores.fid if name == "FID" else scores.mean(name, among)
+    return "/" if value is None else f"{value:.2f}" if name == "FID" else f"{value:.4f}"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _words(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())
+
+
+def table(title: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a Markdown table."""
+    return [f"| {' | '.join(cells)} |" for cells in (title, ["---"] * len(title), *rows)]
+
+
+def check_output(path: Path) -> None:
+    """Raises ConfigError for a place that cannot take the Markdown and the JSON file."""
+    if path.is_dir() or not path.parent.is_dir():
+        raise ConfigError(f"--output {path}: is a folder or lies in none; give a file name in an existing folder")
+
+
+def write(path: Path, text: str, data: dict[str, Any]) -> list[Path]:
+    """The Markdown and the JSON beside it, each whole or not at all; returns their paths."""
+    written = []
+    for suffix, content in ((".md", text), (".json", json.dumps(data, indent=2, allow_nan=False))):
+        place = path.with_suffix(suffix)
+        temporary = place.with_name(f".{place.name}.{secrets.token_hex(4)}.tmp")
+        try:
+            temporary.write_text(content + "\n", encoding="utf-8")
+            os.replace(temporary, place)
+        except OSError as error:
+            raise ConfigError(f"{place}: cannot be written ({error.strerror}); choose another folder") from error
+        finally:
+            temporary.unlink(missing_ok=True)
+        written.append(place)
+    return written

@@ -1,0 +1,181 @@
+"""The last step of a training: its parts in one file, as `DiffFAE.from_pretrained` and ComfyUI's loader read it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...common.checkpoint import load_checkpoint, save_checkpoint
+from ...common.errors import ConfigError
+from ...diffusion.autoencoder import Autoencoder, FirstStage
+from ...diffusion.first_stages import CHECKPOINT_KIND, describe
+from ...edit.model import DEFAULT_HEAD, DEFAULT_IDENTITY, EditModel
+from ...source.arcface import DIMENSIONS
+from ...source.identity import IdentityNetwork
+from ...source.identity_networks import ARCFACE
+from ...source.slots import SlotEncoder
+from ..prepare.shards import Shards
+from .parts import read_denoiser, read_first_stage, read_slots
+from .slots import measure_order
+
+log = logging.getLogger(__name__)
+MOST_CHANGE = 0.05  # of the latents, in units of their deviation, by which an encoder counts as the same
+PRECISIONS: dict[str, dict[str, bool]] = {  # options of save_checkpoint
+    "8-bit": {"eight_bit": True, "half": True},
+    "half": {"half": True},
+    "full": {},
+}
+
+
+@dataclass(frozen=True)
+class FirstStageParts:
+    """Where a first stage comes from. decoder: a later file with the same encoder, whose decoder replaces the first one's; latent_scale:
+    one over the standard deviation of the latents, if another one than the file's was trained with; raw: not the averaged weights; sharpen:
+    of AutoencoderConfig, None is the file's."""
+
+    path: Path
+    decoder: Path | None = None
+    latent_scale: float | None = None
+    raw: bool = False
+    sharpen: float | None = None
+
+    def read(self) -> FirstStage:
+        """Raises CheckpointError, ConfigError."""
+        stage = read_first_stage(self.path, self.raw)
+        if self.decoder is not None:
+            _take_decoder(stage, read_first_stage(self.decoder, self.raw and self.decoder.suffix != ".safetensors"), self.decoder)
+        if self.latent_scale is not None:
+            if self.latent_scale <= 0:
+                raise ConfigError(f"latent scale {self.latent_scale:g}: must be positive; it is one over the latents' standard deviation")
+            changed: Any = stage.config  # every kind has this field
+            stage.config = replace(changed, latent_scale=self.latent_scale)
+        if self.sharpen is not None:
+            if not isinstance(stage, Autoencoder) or self.sharpen < 0:
+                raise ConfigError(
+                    f"sharpen {self.sharpen:g}: must be 0 or more, for a first stage of kind open; leave it out for {stage.kind}"
+                )
+            stage.config = replace(stage.config, sharpen=self.sharpen)
+        return stage
+
+    def files(self) -> list[Path]:
+        return [self.path] + ([] if self.decoder is None else [self.decoder])
+
+
+@torch.no_grad()
+def _take_decoder(stage: FirstStage, later: FirstStage, path: Path) -> None:
+    """Everything of `later` but its encoding parts, in place. Raises ConfigError if it decodes other latents than `stage` makes."""
+    old: dict[str, Tensor] = stage.state_dict(keep_vars=True)
+    new = later.state_dict()
+    if type(stage) is not type(later) or {name: t.shape for name, t in old.items()} != {name: t.shape for name, t in new.items()}:
+        raise ConfigError(f"{path}: another kind or size of first stage than the one whose decoder it should replace")
+    # by what they do: the later one may have started from a file of lower precision
+    side = 8 * stage.factor
+    picture = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+    ours, theirs = stage.encode(picture), later.encode(picture)
+    if (ours / ours.std() - theirs / theirs.std()).square().mean().sqrt().item() > MOST_CHANGE:
+        raise ConfigError(
+            f"{path}: its encoder is not that of the first stage, so its decoder reads other latents; give a checkpoint that was trained "
+            "with freeze_encoder=true, and the same weights (raw or averaged) of both"
+        )
+    encoding = {id(tensor) for part in stage.encoding_parts() for tensor in part.state_dict(keep_vars=True).values()}
+    stage.load_state_dict({name: tensor if id(tensor) in encoding else new[name] for name, tensor in old.items()})
+
+
+def assemble(
+    first_stage: FirstStageParts,
+    denoiser: Path,
+    slots: Path | None = None,
+    *,
+    name: str = "unnamed",
+    head: str = DEFAULT_HEAD,
+    identity: str = DEFAULT_IDENTITY,
+    finish: float | None = None,
+    start: float | None = None,
+    order: Sequence[str] = (),
+    labels: Path | None = None,
+    raw: Collection[str] = (),
+) -> EditModel:
+    """A whole model from trained parts; each file as `parts` reads it.
+
+    slots: None takes the encoder that was trained together with the denoiser, from its file. head, identity: the names, or the files, of
+    the head model and the identity network that made the training's renders and tokens. finish, start: of the schedule (ScheduleConfig),
+    None leaves the training's. order: region of every slot, or labels: a folder of labelled shards to measure it on; with neither it is the
+    checkpoint's. raw: "slots", "denoiser": whose weights are not to be the averaged ones.
+
+    Raises ConfigError and CheckpointError for files that do not go together.
+    """
+    u_net, encoder = read_denoiser(denoiser, "denoiser" in raw)
+    if slots is not None:
+        if encoder is not None:
+            raise ConfigError(f"{slots}: {denoiser} holds the encoder that it was trained with, and no other fits; leave the slots out")
+        encoder = read_slots(slots, "slots" in raw)
+    elif encoder is None:
+        raise ConfigError(f"{denoiser}: was trained with frozen slots, which it does not hold; give their checkpoint")
+    if order or labels is not None:
+        set_order(encoder, order, labels)
+    own = u_net.config.schedule
+    own = replace(own, finish=own.finish if finish is None else finish, start=own.start if start is None else start)
+    u_net.config = replace(u_net.config, schedule=own)
+    identity = identity_name(identity)
+    size = {IdentityNetwork.name: IdentityNetwork.dimensions, **dict.fromkeys(ARCFACE, DIMENSIONS)}.get(identity)
+    if size is not None and u_net.config.adain != "none" and size != u_net.config.identity_size:
+        raise ConfigError(
+            f"identity '{identity}': makes tokens of {size} numbers, but this denoiser was trained with {u_net.config.identity_size}; name "
+            "the network that made them"
+        )
+    return EditModel(first_stage.read(), encoder, u_net, name, identity, head_name(head))
+
+
+def set_order(encoder: object, order: Sequence[str], labels: Path | None) -> None:
+    """State, or measure, which slot is which region. Raises ConfigError."""
+    if not isinstance(encoder, SlotEncoder):
+        raise ConfigError("order of the slots: this model has another encoder of the source, which knows no regions; leave it out")
+    if labels is not None:
+        if order:
+            raise ConfigError("order of the slots: give the regions, or labelled shards to measure them on, not both")
+        found, overlap = measure_order(encoder, Shards(labels, ("images",)))
+        shares = ", ".join(
+            f"slot {index} {region} {100 * row.max():.0f} %" for index, (region, row) in enumerate(zip(found, overlap, strict=True))
+        )
+        log.info("order of the slots, with each one's largest share of a region: %s", shares)
+        order = found
+    if len(order) != encoder.config.slot_count:
+        raise ConfigError(f"order of the slots: {len(order)} regions for {encoder.config.slot_count} slots; name one for each")
+    encoder.config = replace(encoder.config, order=tuple(order))
+
+
+def identity_name(given: str) -> str:
+    """The network's name, from a name or from a file."""
+    if not Path(given).is_file():
+        return given
+    from ...source.identity_networks import load_identity
+
+    return load_identity(given).name
+
+
+def head_name(given: str) -> str:
+    """The head model's name, from a name or from a file."""
+    if not Path(given).is_file():
+        return given
+    from ...head.morphable import HeadModel
+
+    return HeadModel.load(given).name
+
+
+def licence_of(text: str, files: dict[str, list[Path]]) -> str:
+    """The whole file's licence: the text, and what the finished files state that its parts come from (part -> files)."""
+    stated = [(part, load_checkpoint(path).license) for part, paths in files.items() for path in paths if path.suffix == ".safetensors"]
+    more = dict.fromkeys(f"{part}: {licence}" for part, licence in stated if licence and licence != text)
+    return "; ".join([text, *more])
+
+
+def save_first_stage(stage: FirstStage, path: Path, *, license: str, source: str, precision: str = "half") -> None:
+    """A file as `convert kl-f8` writes it, which the other stages' `first_stage` takes."""
+    config = describe(stage)
+    save_checkpoint(path, stage.state_dict(), kind=CHECKPOINT_KIND, config=config, license=license, source=source, **PRECISIONS[precision])

@@ -1,0 +1,76 @@
+"""Settings by name for `train --config`: the paper's (5.1, Tables 4 and 5), and its ablations (5.3) to lay over them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields
+from typing import Any
+
+from ...common.errors import ConfigError
+from ...edit.profiles import profile
+from ...source.slots import REGIONS
+from .autoencoder import AutoencoderTraining
+from .denoiser import DenoiserTraining
+from .loop import LoopOptions
+from .slots import SlotsTraining
+
+Sections = dict[str, dict[str, Any]]  # "training" and "model"
+PAPER = ("paper-256", "paper-512")
+
+
+def _changed(options: LoopOptions) -> dict[str, Any]:
+    """The options that differ from their defaults."""
+    return {field.name: value for field in fields(options) if (value := getattr(options, field.name)) != field.default}
+
+
+def _first_stage(kind: str) -> Sections:
+    """A first stage of latent diffusion, trained as theirs was (paper 5.4)."""
+    return {"training": _changed(AutoencoderTraining.latent_diffusion(kind)), "model": {"kind": kind}}
+
+
+def _slots(order: tuple[str, ...]) -> dict[str, Sections]:
+    """Another number of slots: a matter of their pre-training; the denoiser takes as many tokens as its slots make."""
+    return {"slots": {"model": {"slot_count": len(order), "order": order}}, "denoiser": {}}
+
+
+def _encoder(kind: str) -> dict[str, Sections]:
+    """Another encoder of the source: it has no masks, so no attention consistency, and is frozen."""
+    return {"denoiser": {"training": {"source_encoder": kind, "joint": False, "delta": 0.0}}}
+
+
+# name -> stage -> what changes there
+ABLATIONS: dict[str, dict[str, Sections]] = {
+    "slots-2": _slots(("face", "background")),
+    "slots-4": _slots(REGIONS),
+    "slots-8": _slots(tuple(region for region in REGIONS for _ in range(2))),
+    "no-identity": {"denoiser": {"model": {"adain": "none"}}},
+    "no-acr": {"denoiser": {"training": {"delta": 0.0}}},
+    "kl-f8": {
+        "autoencoder": _first_stage("kl-f8"),
+        "denoiser": {"model": {"schedule": asdict(profile("paper-256", "kl-f8").denoiser.schedule)}},
+    },
+    "vq-f8": {"autoencoder": _first_stage("vq-f8")},
+    "encoder-vae": _encoder("vae"),
+    "encoder-mae": _encoder("mae"),
+    "encoder-clip": _encoder("clip"),
+    "image-only": {"estimator": {"model": {"points": False}}},  # DECA's form: the estimator network sees no landmarks
+}
+NAMES = (*PAPER, *ABLATIONS)
+
+
+def preset(name: str, stage: str) -> Sections:
+    """What a name sets in a stage: {"training": ..., "model": ...}. Raises ConfigError for an unknown name or a stage that it says
+    nothing of. The first stage of the paper's is VQ-f8."""
+    if name in PAPER:
+        sizes = profile(name)
+        if stage == "slots":
+            return {"training": _changed(SlotsTraining.paper()), "model": sizes.slots.to_dict()}
+        if stage == "denoiser":
+            return {"training": _changed(DenoiserTraining.paper()), "model": sizes.denoiser.to_dict()}
+        if stage == "estimator":
+            raise ConfigError(f"{name}: says nothing of an estimator network, since the paper takes DECA as it is; leave it out there")
+        return _first_stage("vq-f8")
+    if name not in ABLATIONS:
+        raise ConfigError(f"'{name}': no such configuration; choose from {', '.join(NAMES)}")
+    if stage not in ABLATIONS[name]:
+        raise ConfigError(f"{name}: changes nothing in the stage '{stage}'; leave it out there")
+    return ABLATIONS[name][stage]

@@ -1,0 +1,206 @@
+"""One video of a talking face -> one tar of frames, renders and numbers; the work of every worker of `prepare videos`.
+
+Shape letters: B frames of one pass, N landmarks (478), H and W frame height and width, S crop side.
+
+The video is decoded twice: once to find the face in every frame, once to cut the frames of its chunks out. So memory holds a few frames
+only, however long it is.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from safetensors.torch import load, save
+from torch import Tensor
+
+from ...common.errors import ConfigError, VideoError
+from ...estimation.choose import Estimator, estimate, load_estimator
+from ...faces.landmarker import FaceLandmarker
+from ...head.render import render
+from ...source.identity import IdentityEncoder
+from ...source.identity_networks import load_identity
+from ..prepare.pairs import to_bytes
+from .clips import Box, Chunk, ClipRules, find_chunks, nearest_box
+from .tar_samples import Sample, write_tar
+from .video import read_frames
+
+BATCH = 8  # frames per pass; part of the result, since sums of another batch end in other last bits
+PICTURES: dict[str, dict[str, Any]] = {"jpg": {"format": "JPEG", "quality": 95, "subsampling": 0}, "png": {"format": "PNG"}}
+
+
+@dataclass(frozen=True)
+class VideoOptions:
+    """What the result depends on. size: side of the pictures; every: of how many frames of a chunk one is kept; picture: "jpg" (quality 95)
+    or "png"; head, deca, identity: files as for `load_estimator` and `load_identity`, None for the open ones."""
+
+    size: int = 256
+    every: int = 1
+    picture: str = "jpg"
+    rules: ClipRules = field(default_factory=ClipRules)
+    head: str | None = None
+    deca: str | None = None
+    identity: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.picture not in PICTURES:
+            raise ConfigError(f"picture: '{self.picture}' is unknown; choose from {', '.join(PICTURES)}")
+        if self.size < 32 or self.every < 1 or not 1 <= self.rules.min_frames <= self.rules.max_frames:
+            raise ConfigError("videos: size must be at least 32, every at least 1, and min-frames between 1 and max-frames")
+
+    def describe(self) -> dict[str, Any]:
+        """Everything that must not change within one data set, as JSON; networks by their names, since files may move."""
+        tools = load_tools(self)
+        values = asdict(self) | {"head": tools.estimator.head.name, "identity": tools.identity.name}
+        return values | {"deca": self.deca is not None, "detail": tools.estimator.surface is not None}
+
+
+@dataclass(frozen=True)
+class Tools:
+    """The networks of one worker."""
+
+    landmarker: FaceLandmarker
+    estimator: Estimator
+    identity: IdentityEncoder
+
+
+@lru_cache(maxsize=1)
+def load_tools(options: VideoOptions) -> Tools:
+    """Networks, loaded once per process. Raises CheckpointError."""
+    estimator = load_estimator(options.head, options.deca)
+    return Tools(FaceLandmarker.load(), estimator.requires_grad_(False), load_identity(options.identity))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch on one thread: workers share the cores, and sums of another number of threads end in other last bits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def prepare_video(root: Path, clip: str, part: Path, options: VideoOptions) -> dict[str, Any]:
+    """Prepare the video root/clip into the tar `part`; returns its line of the manifest, or {"clip", "error"} for a broken video.
+
+    A video without a chunk gives no tar and zero samples.
+    """
+    path = root / clip
+    with torch.no_grad(), one_thread():
+        try:
+            track = follow_face(path, load_tools(options).landmarker)
+            chunks, dropped = find_chunks(track.boxes, track.height, track.width, options.rules)
+            count = 0
+            if chunks:
+                part.parent.mkdir(parents=True, exist_ok=True)
+                count = write_tar(part, chunk_samples(path, clip, track, chunks, options))
+        except VideoError as error:
+            return {"clip": clip, "error": str(error).removeprefix(f"{path}: ")}
+    places = [{"start": chunk.start, "end": chunk.end, "box": list(chunk.box)} for chunk in chunks]
+    return {"clip": clip, "frames": len(track.boxes), "samples": count, "chunks": places, "dropped": dropped}
+
+
+@dataclass(frozen=True)
+class FaceTrack:
+    """The face of every frame: boxes, None where there is none; landmarks (N,3) in frame pixels and blendshapes (52,) by frame."""
+
+    height: int
+    width: int
+    boxes: list[Box | None]
+    landmarks: dict[int, Tensor]
+    blendshapes: dict[int, Tensor]
+
+
+def follow_face(path: Path, landmarker: FaceLandmarker) -> FaceTrack:
+    """The largest face of the first frame that has one, then the one whose box overlaps the previous box most."""
+    boxes: list[Box | None] = []
+    landmarks, blendshapes = {}, {}
+    last: Box | None = None
+    height = width = 0
+    frames = read_frames(path)
+    while batch := list(islice(frames, BATCH)):
+        height, width = batch[0].shape[:2]
+        for faces in landmarker.detect(_images(batch)):
+            # as in FOMM, a box that leaves the frame ends at its left and top edge
+            found: list[Box] = [tuple(face.box.clamp_min(0).tolist()) for face in faces]  # type: ignore[misc]
+            if found:
+                chosen = nearest_box(found, last)
+                last = found[chosen]
+                landmarks[len(boxes)], blendshapes[len(boxes)] = faces[chosen].landmarks, faces[chosen].blendshapes
+            boxes.append(last if found else None)
+    return FaceTrack(height, width, boxes, landmarks, blendshapes)
+
+
+def chunk_samples(path: Path, clip: str, track: FaceTrack, chunks: list[Chunk], options: VideoOptions) -> Iterator[Sample]:
+    """The samples of every chunk, keyed clip/chunk/frame, where the clip is named without its suffix."""
+    frames = enumerate(read_frames(path))
+    stem = clip.rpartition(".")[0]
+    for number, chunk in enumerate(chunks):
+        inside = (item for item in frames if item[0] >= chunk.start)
+        wanted = (item for item in islice(inside, chunk.end - chunk.start) if (item[0] - chunk.start) % options.every == 0)
+        while batch := list(islice(wanted, BATCH)):
+            indices = [index for index, _ in batch]
+            files = frame_files([frame for _, frame in batch], indices, chunk, track, options)
+            for index, values in zip(indices, files, strict=True):
+                yield f"{stem}/{number:03d}/{index:06d}", values
+
+
+def frame_files(
+    frames: list[np.ndarray], indices: list[int], chunk: Chunk, track: FaceTrack, options: VideoOptions
+) -> Iterator[dict[str, bytes]]:
+    """The files of every frame: picture, render.png and numbers.safetensors.
+
+    The numbers are the attributes without their batch axis, landmarks (N,3) in pixels of the picture, blendshapes (52,), identity (I,).
+    """
+    tools = load_tools(options)
+    left, top, right, bottom = chunk.box
+    cut = _images([frame[top:bottom, left:right] for frame in frames])
+    pictures = F.interpolate(cut, (options.size, options.size), mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+    # truncation may leave the box a pixel off square, so both axes have their own scale
+    scale = torch.tensor([options.size / (right - left), options.size / (bottom - top), options.size / (right - left)])
+    landmarks = torch.stack([(track.landmarks[index] - torch.tensor([left, top, 0])) * scale for index in indices])
+    blendshapes = torch.stack([track.blendshapes[index] for index in indices])
+    faces = estimate(tools.estimator, pictures, landmarks, blendshapes)
+    renders = render(tools.estimator.head, faces, options.size, tools.estimator.surface).image
+    identities = tools.identity.embed(pictures, landmarks)
+    numbers = faces.tensors() | {"landmarks": landmarks, "blendshapes": blendshapes, "identity": identities}
+    for row in range(len(frames)):
+        yield {
+            options.picture: _encode(to_bytes(pictures[row]), **PICTURES[options.picture]),
+            "render.png": _encode(to_bytes(renders[row]), format="PNG"),
+            "numbers.safetensors": save({name: values[row].contiguous().float() for name, values in numbers.items()}),
+        }
+
+
+def decode_frame(files: dict[str, bytes]) -> dict[str, Tensor]:
+    """The files of one sample -> picture and render (3,S,S) uint8, and its numbers by name."""
+    picture = next(files[suffix] for suffix in PICTURES if suffix in files)
+    return {"picture": _decode(picture), "render": _decode(files["render.png"])} | load(files["numbers.safetensors"])
+
+
+def _images(frames: list[np.ndarray]) -> Tensor:
+    """Frames (H,W,3) uint8 -> (B,3,H,W) in 0..1."""
+    return torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).float() / 255
+
+
+def _encode(pixels: Tensor, **options: Any) -> bytes:
+    """(3,H,W) uint8 -> a picture file."""
+    file = io.BytesIO()
+    Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy()).save(file, **options)
+    return file.getvalue()
+
+
+def _decode(data: bytes) -> Tensor:
+    return torch.from_numpy(np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).copy()).permute(2, 0, 1)

@@ -1,0 +1,182 @@
+"""A folder of talking-head videos -> WebDataset shards of frames, split by identity (paper section 5.1).
+
+Files of the output folder:
+
+    dataset.json         what the data set was made with; a run with other options is refused
+    manifest.jsonl       one line per finished video; errors.jsonl: one per broken video
+    train/, test/        shards NNNNNN.tar; shards.jsonl: one line per shard with its videos
+    parts/               one tar per finished video while the run lasts
+
+A video is finished when its part is complete and its line is in the manifest. When no video is left, the parts of each split are joined
+into shards in the order of their names. So the result depends on the videos and the options alone, not on the number of workers, where
+they ran, or how often they were killed. Videos that are added later come into further shards.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from ...common.errors import ConfigError
+from .json_lines import Journal, write_text
+from .prepare_video import VideoOptions, prepare_video
+from .tar_samples import Sample, read_tar, write_tar
+from .video import SUFFIXES, load_av
+from .video_pool import CRASHED, run_tasks
+
+SPLITS = ("train", "test")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which identities are tested on: those of a list, or that share of all which the hash of their names chooses."""
+
+    share: float = 0.2
+    listed: frozenset[str] | None = None
+
+    def of(self, identity: str) -> str:
+        if self.listed is not None:
+            return "test" if identity in self.listed else "train"
+        place = int.from_bytes(hashlib.sha256(identity.encode()).digest()[:8], "big") / 2**64
+        return "test" if place < self.share else "train"
+
+    def describe(self) -> dict[str, Any]:
+        return {"share": self.share} if self.listed is None else {"listed": sorted(self.listed)}
+
+
+@dataclass(frozen=True)
+class Task:
+    clip: str
+    part: Path
+
+
+def list_clips(root: Path) -> list[str]:
+    """Paths of all videos below a folder, relative and with slashes, in order. Raises ConfigError for a layout without persons."""
+    found = (path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    clips = sorted(path.relative_to(root).as_posix() for path in found)
+    if not clips:
+        raise ConfigError(f"{root}: no videos here ({', '.join(SUFFIXES)}); give the folder that holds person/video/clip.mp4")
+    stems: dict[str, str] = {}
+    for clip in clips:
+        if "/" not in clip:
+            raise ConfigError(f"{root / clip}: lies in no person's folder; the layout is person/video/clip.mp4")
+        other = stems.setdefault(_stem(clip), clip)
+        if other != clip:
+            raise ConfigError(f"{root / clip}: has the name of {other}; rename one of them")
+    return clips
+
+
+def prepare_videos(
+    root: Path,
+    output: Path,
+    options: VideoOptions | None = None,
+    split: Split | None = None,
+    *,
+    workers: int = 1,
+    ray_address: str | None = None,
+    shard_samples: int = 1000,
+) -> None:
+    """Prepare all videos below `root` that are not finished yet, then write the shards. Call it again to go on after a kill.
+
+    ray_address: a Ray cluster, all of whose machines see both folders under the same paths; else `workers` local processes.
+    shard_samples: a shard is closed at the first video that brings it to so many frames. Raises ConfigError, CheckpointError.
+    """
+    load_av()
+    options, split = options or VideoOptions(), split or Split()
+    root, output = root.resolve(), output.resolve()
+    clips = list_clips(root)
+    output.mkdir(parents=True, exist_ok=True)
+    _claim(output, {"format": "difffae-videos/1"} | options.describe() | {"split": split.describe(), "shard_samples": shard_samples})
+    manifest, errors = Journal(output / "manifest.jsonl", "clip"), Journal(output / "errors.jsonl", "clip")
+    # what a kill left half written
+    for leftover in output.rglob("*.tmp"):
+        leftover.unlink(missing_ok=True)
+    tasks = [Task(clip, _part(output, clip)) for clip in clips if clip not in manifest.rows and clip not in errors.rows]
+    work = partial(_prepare, root=root, options=options)
+    with tqdm(total=len(clips), initial=len(clips) - len(tasks), desc="videos", unit="video") as bar:
+        for task, result in run_tasks(work, tasks, workers, ray_address):
+            record = {"clip": task.clip, "error": CRASHED} if result is None else result
+            if "error" in record:
+                errors.append(record)
+            else:
+                manifest.append({"clip": task.clip, "split": split.of(task.clip.split("/")[0])} | record)
+            bar.set_postfix(broken=len(errors.rows), refresh=False)
+            bar.update()
+    manifest.sort()
+    errors.sort()
+    for name in SPLITS:
+        _join(output, name, [row for row in manifest.rows.values() if row["split"] == name and row["samples"]], shard_samples)
+    shutil.rmtree(output / "parts", ignore_errors=True)
+
+
+def _prepare(task: Task, root: Path, options: VideoOptions) -> dict[str, Any]:
+    return prepare_video(root, task.clip, task.part, options)
+
+
+def _stem(clip: str) -> str:
+    return clip.rpartition(".")[0]
+
+
+def _part(output: Path, clip: str) -> Path:
+    return output / "parts" / f"{_stem(clip)}.tar"
+
+
+def _claim(output: Path, description: dict[str, Any]) -> None:
+    """Note what the folder is made with, or hold a second run to it."""
+    path = output / "dataset.json"
+    description = json.loads(json.dumps(description))
+    if not path.exists():
+        write_text(path, json.dumps(description, indent=1) + "\n")
+        return
+    known = json.loads(path.read_text(encoding="utf-8"))
+    for name in sorted(known.keys() | description.keys()):
+        if known.get(name) != description.get(name):
+            raise ConfigError(
+                f"{output}: was begun with {name} {known.get(name)}, not {description.get(name)}; use that, or another output folder"
+            )
+
+
+def _join(output: Path, split: str, rows: list[dict[str, Any]], shard_samples: int) -> None:
+    """Join the parts of all videos that are in no shard yet."""
+    folder = output / split
+    folder.mkdir(exist_ok=True)
+    shards = Journal(folder / "shards.jsonl", "shard")
+    joined = {clip for row in shards.rows.values() for clip in row["clips"]}
+    waiting = []
+    for row in rows:
+        if row["clip"] in joined:
+            # killed after the shard was noted and before its parts were removed
+            _part(output, row["clip"]).unlink(missing_ok=True)
+        else:
+            waiting.append(row)
+    for group in _groups(waiting, shard_samples):
+        name = f"{len(shards.rows):06d}.tar"
+        clips = [row["clip"] for row in group]
+        count = write_tar(folder / name, _samples(output, clips))
+        shards.append({"shard": name, "samples": count, "clips": clips})
+        for clip in clips:
+            _part(output, clip).unlink()
+
+
+def _groups(rows: Iterable[dict[str, Any]], samples: int) -> Iterator[list[dict[str, Any]]]:
+    group: list[dict[str, Any]] = []
+    for row in rows:
+        group.append(row)
+        if sum(row["samples"] for row in group) >= samples:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _samples(output: Path, clips: Iterable[str]) -> Iterator[Sample]:
+    for clip in clips:
+        yield from read_tar(_part(output, clip))

@@ -1,0 +1,156 @@
+"""Shards of video frames -> shards of pairs for the denoiser (two frames of one chunk: source and query), or of pictures for the slots.
+
+Shape letters: B pairs, N landmarks (478), S crop side, Z latent channels, h and w latent sides.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from ...carry.carry import carry
+from ...common.errors import ConfigError
+from ...diffusion.autoencoder import FirstStage
+from ...head.attributes import FaceAttributes
+from ...head.morphable import HeadModel
+from ...source.matte import PersonMatte
+from ...source.regions import layers
+from ...source.slots import SlotEncoder
+from ..prepare.pairs import to_bytes
+from ..prepare.shards import write_shard
+from .prepare_video import decode_frame
+from .tar_samples import Sample, read_tar
+
+
+def check_networks(folder: Path, head: str, identity: str) -> None:
+    """Raise ConfigError unless the frames of `folder` (a split of `prepare videos`) were prepared with these networks."""
+    path = folder.parent / "dataset.json"
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such file; give the train or test folder that `prepare videos` wrote")
+    known = json.loads(path.read_text(encoding="utf-8"))
+    for name, wanted in (("head", head), ("identity", identity)):
+        if known[name] != wanted:
+            raise ConfigError(f"{folder}: was prepared with {name} '{known[name]}', but the model needs '{wanted}'; prepare it with that")
+
+
+@torch.no_grad()
+def write_pairs(
+    folder: Path,
+    output: Path,
+    autoencoder: FirstStage,
+    slots: SlotEncoder | None = None,
+    head: HeadModel | None = None,
+    *,
+    per_chunk: int = 8,
+    seed: int = 0,
+    batch: int = 4,
+) -> None:
+    """Encode `per_chunk` random ordered pairs of different frames of every chunk; one shard per tar, existing ones are kept.
+
+    target and render are latents of the query and its render, identity is the source's. With `slots` frozen: tokens of the source and masks
+    of the query; with None, for joint training: the pictures source and query. head: carry the source to the query's attributes
+    too, for denoisers that see the carried photograph. Raises ConfigError if there is no shard, CheckpointError for a damaged one.
+    """
+    matte = None if slots is None or head is None else PersonMatte.load()
+    for path, goal in _unfinished(folder, output):
+        rows: dict[str, list[Tensor]] = {}
+        for source, query in tqdm(_pairs(path, per_chunk, seed, batch), desc=path.name, leave=False):
+            for name, value in _encode(source, query, autoencoder, slots, head, matte).items():
+                rows.setdefault(name, []).append(value if value.dtype == torch.uint8 else value.half())
+        if rows:
+            write_shard(goal, {name: torch.cat(values) for name, values in rows.items()})
+
+
+def write_frames(folder: Path, output: Path, *, per_chunk: int = 8) -> None:
+    """Shards of `images` (N,3,S,S) uint8 for the slots' pre-training: `per_chunk` frames of every chunk, evenly spaced. Existing shards are
+    kept. Raises as `write_pairs`."""
+    for path, goal in _unfinished(folder, output):
+        images = []
+        for frames in tqdm(_chunks(path), desc=path.name, leave=False):
+            count = min(per_chunk, len(frames))
+            images += [decode_frame(frames[index * len(frames) // count][1])["picture"] for index in range(count)]
+        write_shard(goal, {"images": torch.stack(images)})
+
+
+def _unfinished(folder: Path, output: Path) -> Iterator[tuple[Path, Path]]:
+    """The tars of a folder and the shards to write for them, those left out that exist."""
+    tars = sorted(folder.glob("*.tar"))
+    if not tars:
+        raise ConfigError(f"{folder}: no .tar shards here; give the train or test folder that `prepare videos` wrote")
+    output.mkdir(parents=True, exist_ok=True)
+    goals = ((path, output / f"{path.stem}.safetensors") for path in tars)
+    return ((path, goal) for path, goal in goals if not goal.exists())
+
+
+def _chunks(path: Path) -> Iterator[list[Sample]]:
+    """The frames of every chunk of a shard."""
+    for _, samples in groupby(read_tar(path), key=_chunk_name):
+        yield list(samples)
+
+
+def _chunk_name(sample: Sample) -> str:
+    return sample[0].rpartition("/")[0]
+
+
+def _pairs(path: Path, per_chunk: int, seed: int, batch: int) -> Iterator[tuple[dict[str, Tensor], dict[str, Tensor]]]:
+    """Batches of (source frames, query frames). The pairs of a chunk depend on its name and the seed alone."""
+    for samples in _chunks(path):
+        frames, chunk = [files for _, files in samples], _chunk_name(samples[0])
+        if len(frames) < 2:
+            continue
+        digest = hashlib.sha256(f"{seed}/{chunk}".encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+        first = torch.randint(len(frames), (per_chunk,), generator=generator)
+        # never the same frame: a step of 1 to all but one
+        second = (first + torch.randint(1, len(frames), (per_chunk,), generator=generator)) % len(frames)
+        for part in torch.stack([first, second], 1).split(batch):
+            source, query = ([decode_frame(frames[int(index)]) for index in side] for side in part.T)
+            yield _stacked(source), _stacked(query)
+
+
+def _stacked(frames: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.stack([frame[name] for frame in frames]) for name in frames[0]}
+
+
+def _encode(
+    source: dict[str, Tensor],
+    query: dict[str, Tensor],
+    autoencoder: FirstStage,
+    slots: SlotEncoder | None,
+    head: HeadModel | None,
+    matte: PersonMatte | None,
+) -> dict[str, Tensor]:
+    from ...edit.model import carry_latents
+
+    before, after = source["picture"].float() / 255, query["picture"].float() / 255
+    rows = {
+        "target": autoencoder.encode(after),
+        "render": autoencoder.encode(query["render"].float() / 255),
+        "identity": source["identity"],
+        "target_landmarks": query["landmarks"][..., :2],
+        "target_identity": query["identity"],
+    }
+    tokens, masks = (None, None) if slots is None else slots(before)
+    if tokens is None or slots is None:
+        rows |= {"source": source["picture"], "query": query["picture"]}
+    else:
+        rows |= {"tokens": tokens, "masks": slots(after)[1]}
+    if head is not None:
+        shows = None if masks is None or slots is None or matte is None else layers(masks, slots.config.order, before, matte(before))
+        moved = carry(before, _attributes(source, head.name), _attributes(query, head.name), head, None, shows)
+        # rounded as in the shards of round trips
+        image, validity = (to_bytes(x).float() / 255 for x in (moved.image, moved.validity))
+        rows["carried"], rows["validity"] = carry_latents(autoencoder, image, validity)
+    return rows
+
+
+def _attributes(frames: dict[str, Tensor], head: str) -> FaceAttributes:
+    fields = ("shape", "albedo", "pose", "camera", "expression", "light", "detail")
+    return FaceAttributes(head, **{name: frames[name] for name in fields if name in frames})

@@ -1,0 +1,175 @@
+"""Region-responsive semantic composition: four tokens for face, hair, clothes and background (paper 4.2, Table 4).
+
+Shape letters: B batch, S slots, D token size, C feature channels, h and w feature grid (image side / 8), H and W image sides.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from diffusers import UNet2DModel
+from torch import Tensor, nn
+
+from ..common.checkpoint import Checkpoint, load_checkpoint, load_weights
+from ..common.errors import CheckpointError, ConfigError
+from .slot_attention import SlotAttention, SoftPosition
+
+REGIONS = ("face", "hair", "clothes", "background")
+KIND = "slots"
+
+
+@dataclass(frozen=True)
+class SlotsConfig:
+    """Sizes of the slot encoder. The defaults are the paper's (Table 4); `open_256` is the small one that ships."""
+
+    image_size: int = 256
+    patch: int = 8  # kernel and stride of the first convolution
+    stem_channels: int = 64
+    block_channels: tuple[int, ...] = (64, 64, 128, 256)
+    layers_per_block: int = 2
+    middle_attention: bool = True
+    head_width: int = 32  # channels per head of the middle attention: 8 heads of 32 (Table 4)
+    norm_groups: int = 16
+    feature_channels: int = 192
+    slot_count: int = 4
+    slot_size: int = 192
+    slot_hidden: int = 384
+    iterations: int = 3
+    order: tuple[str, ...] = REGIONS  # region of every slot; several slots may share one
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "block_channels", tuple(self.block_channels))
+        object.__setattr__(self, "order", tuple(self.order))
+        unknown = set(self.order) - set(REGIONS)
+        if unknown:
+            raise ConfigError(f"slots: unknown region '{sorted(unknown)[0]}' in the order; choose from {', '.join(REGIONS)}")
+
+    @classmethod
+    def open_256(cls) -> SlotsConfig:
+        return cls(
+            stem_channels=48, block_channels=(32, 48, 96, 96), layers_per_block=1, head_width=16, feature_channels=96, slot_hidden=256
+        )
+
+    def to_dict(self) -> dict:
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+
+class RegionEncoder(nn.Module):
+    """Patch convolution and a U-Net on the patches: (B,3,H,W) in 0..1 -> (B,C,H/8,W/8). 15,225,472 parameters in the paper's sizes."""
+
+    def __init__(self, config: SlotsConfig) -> None:
+        super().__init__()
+        levels = len(config.block_channels)
+        self.stem = nn.Conv2d(3, config.stem_channels, config.patch, stride=config.patch)
+        self.unet = UNet2DModel(
+            sample_size=config.image_size // config.patch,
+            in_channels=config.stem_channels,
+            out_channels=config.feature_channels,
+            block_out_channels=config.block_channels,
+            layers_per_block=config.layers_per_block,
+            down_block_types=("DownBlock2D",) * levels,
+            up_block_types=("UpBlock2D",) * levels,
+            norm_num_groups=config.norm_groups,
+            attention_head_dim=config.head_width,
+            add_attention=config.middle_attention,
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.unet(self.stem(images * 2 - 1), 0).sample
+
+
+class SlotEncoder(nn.Module):
+    """Images -> semantic tokens and the masks of their regions."""
+
+    def __init__(self, config: SlotsConfig | None = None) -> None:
+        super().__init__()
+        c = self.config = config or SlotsConfig()
+        self.encoder = RegionEncoder(c)
+        self.position = SoftPosition(c.feature_channels)
+        self.head = nn.Sequential(
+            nn.LayerNorm(c.feature_channels),
+            nn.Linear(c.feature_channels, c.feature_channels),
+            nn.ReLU(),
+            nn.Linear(c.feature_channels, c.feature_channels),
+        )
+        # Learned starts, one per slot: the consistency loss and the swaps need slot i to mean the same in every picture
+        self.initial = nn.Parameter(torch.randn(1, c.slot_count, c.slot_size))
+        self.attention = SlotAttention(c.feature_channels, c.slot_size, c.slot_hidden, c.iterations)
+
+    @property
+    def token_size(self) -> int:
+        return self.config.slot_size
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """images (B,3,H,W) RGB in 0..1, sides divisible by patch * 2^(levels-1) -> tokens (B,S,D) and masks (B,S,h,w).
+
+        The masks are float32 and sum to 1 over the slots.
+        """
+        c = self.config
+        step = c.patch * 2 ** (len(c.block_channels) - 1)
+        if images.dim() != 4 or images.shape[1] != 3 or images.shape[2] % step or images.shape[3] % step:
+            raise ConfigError(f"slots: images of shape {tuple(images.shape)}; (B,3,H,W) with sides divisible by {step} is needed")
+        features = self.position(self.encoder(images))
+        batch, _, height, width = features.shape
+        inputs = self.head(features.flatten(2).transpose(1, 2))
+        tokens, masks = self.attention(inputs, self.initial.expand(batch, -1, -1))
+        return tokens, masks.reshape(batch, -1, height, width)
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: Checkpoint, path: str | Path, prefix: str | None = None) -> SlotEncoder:
+        """Build from a checkpoint's config and tensors; `prefix` picks a part of a file that holds several models."""
+        try:
+            config = SlotsConfig(**(checkpoint.config[prefix] if prefix else checkpoint.config))
+        except (KeyError, TypeError) as error:
+            raise CheckpointError(f"{path}: its slot configuration does not fit this version ({error}); convert it again") from error
+        model = cls(config)
+        load_weights(model, checkpoint.part(prefix) if prefix else checkpoint.tensors, path)
+        return model.eval().requires_grad_(False)
+
+    @classmethod
+    def load(cls, path: str | Path) -> SlotEncoder:
+        """Read a `slots` checkpoint; frozen, in evaluation mode. Raises CheckpointError."""
+        return cls.from_checkpoint(load_checkpoint(path, KIND), path)
+
+
+def swap(tokens: Tensor, reference: Tensor, regions: Iterable[str], strength: float = 1.0, order: tuple[str, ...] = REGIONS) -> Tensor:
+    """Tokens (B,S,D) with the slots of some regions taken from reference (B or 1,S,D) (paper appendix G).
+
+    regions: names of REGIONS; strength 0..1 blends linearly, and 1 takes the reference's tokens bit for bit; order: region of every
+    slot, from the encoder's config. Raises ConfigError for a region that no slot holds.
+    """
+    chosen = set(regions)
+    missing = chosen - set(order)
+    if missing:
+        raise ConfigError(f"swap: no token holds '{sorted(missing)[0]}'; choose from {', '.join(dict.fromkeys(order))}")
+    if not 0 <= strength <= 1:
+        raise ConfigError(f"swap: strength {strength} is outside 0..1")
+    if tokens.shape[1:] != reference.shape[1:] or tokens.shape[1] != len(order):
+        raise ConfigError(
+            f"swap: tokens {tuple(tokens.shape)} and reference {tuple(reference.shape)} must both hold {len(order)} tokens of one size"
+        )
+    mask = torch.tensor([name in chosen for name in order], device=tokens.device)[None, :, None]
+    mixed = reference if strength == 1 else torch.lerp(tokens, reference.expand_as(tokens), strength)
+    return torch.where(mask, mixed, tokens)
+
+
+def region_overlap(masks: Tensor, labels: Tensor) -> Tensor:
+    """How much of every region lies in every slot: masks (B,S,h,w), labels (B,R,h,w) soft or one-hot -> (S,R), the sums of the products
+    divided by each region's size."""
+    overlap = torch.einsum("bshw,brhw->sr", masks.float(), labels.float())
+    return overlap / labels.float().sum(dim=(0, 2, 3)).clamp_min(1e-6)
+
+
+def find_order(overlap: Tensor) -> tuple[str, ...]:
+    """Region of every slot from region_overlap (S,4): the best one-to-one assignment for four slots, else every slot's largest region."""
+    slots, count = overlap.shape
+    if count != len(REGIONS):
+        raise ConfigError(f"slots: overlap with {count} regions; {len(REGIONS)} are needed")
+    if slots == count:
+        best = max(itertools.permutations(range(count)), key=lambda p: sum(overlap[i, r].item() for i, r in enumerate(p)))
+        return tuple(REGIONS[region] for region in best)
+    return tuple(REGIONS[int(region)] for region in overlap.argmax(dim=1))

@@ -1,0 +1,72 @@
+"""Expressions that carry stretches: exact where they must be, bounded, and farther where a gaze was asked for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from people import person
+
+from difffae.carry.carry import carry
+from difffae.carry.expression_gain import GAIN, LEAST, MOST, MOST_GAZE, gains, stretch_expression
+from difffae.carry.person_layer import CarryOptions
+from difffae.head.morphable import HeadModel
+from difffae.head.render import render
+
+
+def test_factors_are_those_of_both_sides_and_one_elsewhere():
+    names = ("jawOpen", "eyeLookUpLeft", "eyeLookUpRight", "browInnerUp", "expression_17")
+    factors = gains(names, torch.zeros(1))
+    assert factors.tolist() == torch.tensor([GAIN["jawOpen"], GAIN["eyeLookUp"], GAIN["eyeLookUp"], 1.0, 1.0]).tolist()
+    head = HeadModel.load()
+    known = {name.removesuffix("Left").removesuffix("Right") for name in head.expression_names}
+    assert known.issuperset(GAIN)
+
+
+def test_differences_are_stretched_and_equal_numbers_stay():
+    head = HeadModel.load()
+    source = person(head, 2)
+    wanted = source.expression.clone()
+    smile, brow = (head.expression_names.index(name) for name in ("mouthSmileLeft", "browInnerUp"))
+    wanted[:, smile] = source.expression[:, smile] + 0.2
+    wanted[:, brow] = source.expression[:, brow] + 0.3
+    moved = stretch_expression(source, replace(source, expression=wanted), head.expression_names).expression
+    assert torch.isclose(moved[0, smile] - source.expression[0, smile], torch.tensor(0.2 * GAIN["mouthSmile"]), atol=1e-6)
+    assert torch.equal(moved[:, brow], wanted[:, brow])
+    same = [i for i in range(len(head.expression_names)) if i not in (smile, brow)]
+    assert torch.equal(moved[:, same], source.expression[:, same])
+
+
+def test_stretching_is_bounded_but_never_holds_back():
+    head = HeadModel.load()
+    names = head.expression_names
+    low, high = (
+        replace(person(head, 2), expression=torch.zeros(1, len(names))),
+        replace(person(head, 2), expression=torch.ones(1, len(names))),
+    )
+    up = stretch_expression(low, high, names).expression[0]
+    down = stretch_expression(high, low, names).expression[0]
+    for index, name in enumerate(names):
+        gaze = name.startswith("eyeLook")
+        assert 1 <= up[index] <= (1 if gaze else MOST), name
+        assert LEAST <= down[index] <= 0, name
+    look = names.index("eyeLookUpLeft")
+    half = torch.zeros(1, len(names))
+    half[:, look] = 0.5
+    assert stretch_expression(low, replace(low, expression=half), names).expression[0, look] == MOST_GAZE
+
+
+def test_a_carried_gaze_goes_farther_with_it():
+    """The iris of a rendered eye: the middle of the dark pixels moves to the side by more."""
+    head = HeadModel.load()
+    source = replace(person(head, 2), expression=torch.zeros(1, head.expression_count))
+    looks = torch.zeros(1, head.expression_count)
+    for name in ("eyeLookOutLeft", "eyeLookInRight"):
+        looks[:, head.expression_names.index(name)] = 0.3
+    target = replace(source, expression=looks)
+    picture = render(head, source, 256).image.clamp(0, 1)
+    flows = [
+        carry(picture, source, target, head, options=CarryOptions(stretch_expression=stretched)).flow[:, 0].abs().amax()
+        for stretched in (False, True)
+    ]
+    assert 1.3 < flows[1] / flows[0] < 1.7  # the factor is 1.5

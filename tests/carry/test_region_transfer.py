@@ -1,0 +1,254 @@
+"""Swaps by photograph: hair, clothes and background of a reference on the source's head."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from people import directional, person
+from torch import Tensor
+
+from difffae.carry.carry import carry
+from difffae.carry.region_parts import BACKGROUND, CLOTHES, HAIR, TAKEN, FaceAreas, Parts, refined
+from difffae.carry.region_transfer import _aligned, reference_parts, source_parts, take_regions
+from difffae.common.checkpoint import asset_path
+from difffae.common.errors import ConfigError
+from difffae.common.images import read_image
+from difffae.common.pixels import dilate, erode, gaussian_blur, pixel_grid
+from difffae.edit.editor import DiffFAE, Portrait
+from difffae.edit.measures import psnr
+from difffae.head.attributes import FaceAttributes
+from difffae.head.morphable import HeadModel
+from difffae.head.render import render
+from difffae.source.regions import Layers
+
+SIZE = 192
+
+
+@pytest.fixture(scope="module")
+def head() -> HeadModel:
+    return HeadModel.load()
+
+
+def dressed(head: HeadModel, face: FaceAttributes, hair: Tensor, cloth: Tensor, behind: Tensor, cap: int = 25) -> tuple[Tensor, Layers]:
+    """A head with a cap of hair of one colour (3,) around its scalp and clothes of another, before a background (1,3,S,S)."""
+    drawn = render(head, face, SIZE)
+    mesh = drawn.mask.float()
+    scalp, body = (head.part_mask(drawn.raster, name)[:, None].float() for name in ("scalp", "shoulders"))
+    head_only = mesh * (1 - body)
+    covered = dilate(scalp, cap) * (1 - head.part_mask(drawn.raster, "neck", "face", "ears")[:, None].float()) * (1 - body)
+    worn = (mesh * body).maximum(covered * 0)
+    image = behind * (1 - mesh) + drawn.image.clamp(0, 1) * mesh
+    image = torch.lerp(image, cloth[:, None, None].expand_as(image), worn)
+    image = torch.lerp(image, hair[:, None, None].expand_as(image), covered)
+    someone = head_only.maximum(covered).maximum(worn)
+    return image, Layers(someone, someone, covered.maximum(worn), covered)
+
+
+GREY = torch.full((1, 3, SIZE, SIZE), 0.5)
+BROWN, RED, BLUE, GREEN = (torch.tensor(c) for c in ([0.25, 0.15, 0.08], [0.7, 0.1, 0.1], [0.1, 0.15, 0.6], [0.1, 0.6, 0.2]))
+
+
+def parts(head: HeadModel, face: FaceAttributes, image: Tensor, shows: Layers) -> tuple[Parts, FaceAreas]:
+    known = torch.ones_like(image[:, :1])
+    areas = FaceAreas.of(head, face, image)
+    return source_parts(carry(image, face, face, head, known, shows), image, known, areas, areas, shows), areas
+
+
+@pytest.fixture(scope="module")
+def two(head: HeadModel) -> tuple[Parts, Parts, FaceAreas, Tensor]:
+    """A person with brown hair in red before grey; another, turned, with blue hair in green before noise, carried to the first; the areas;
+    the reference's picture."""
+    face, other = person(head, 1), person(head, 2, yaw=10, light=directional(-0.2, 0, 0.3))
+    image, shows = dressed(head, face, BROWN, RED, GREY)
+    noise = torch.rand(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(3))
+    theirs, their_layers = dressed(head, other, BLUE, GREEN, noise)
+    base, areas = parts(head, face, image, shows)
+    reference = reference_parts(theirs, torch.ones_like(theirs[:, :1]), other, face, areas, head, their_layers)
+    return base, reference, areas, theirs
+
+
+def mean_colour(image: Tensor, where: Tensor) -> Tensor:
+    assert where.sum() > 50
+    return (image * where).sum((0, 2, 3)) / where.sum()
+
+
+def test_shares_sum_to_one_and_the_source_is_itself(two):
+    base, reference, _, _ = two
+    for one in (base, reference):
+        torch.testing.assert_close(one.shares.sum(1), torch.ones_like(one.shares[:, 0]))
+    assert torch.equal(base.whose, torch.ones_like(base.whose))
+
+
+def test_nothing_taken_is_the_base(two):
+    base, reference, areas, _ = two
+    assert take_regions(base, reference, (), areas) is base
+    assert take_regions(base, reference, ("hair", "background"), areas, strength=0) is base
+
+
+@pytest.mark.parametrize(("region", "index", "colour"), [("hair", HAIR, BLUE), ("clothes", CLOTHES, GREEN)])
+def test_a_region_takes_the_references_colour_and_no_other_does(two, region: str, index: int, colour: Tensor):
+    base, reference, areas, _ = two
+    mixed = take_regions(base, reference, (region,), areas)
+    image, before = mixed.carried.image, base.carried.image
+    both = (erode(base.shares * reference.shares, 5)[:, index : index + 1] > 0.9).float()
+    # the reference's light is another, so its colours are multiplied by the ratio of the lights
+    wanted = mean_colour(reference.carried.image, both)
+    torch.testing.assert_close(mean_colour(image, both), wanted, atol=0.02, rtol=0)
+    assert wanted.argmax() == colour.argmax()
+    assert mixed.whose[:, 1:][both > 0].min() > 0.9 > 0.1 > mixed.whose[:, :1][both > 0].max()
+    untouched = 1 - dilate(
+        (base.shares[:, index : index + 1] > 0.01).float().maximum((reference.shares[:, index : index + 1] > 0.01).float()), 15
+    )
+    untouched = untouched * (1 - dilate(((base.shares - mixed.shares).abs().amax(1, keepdim=True) > 0.01).float(), 5))
+    assert untouched.mean() > 0.3
+    assert ((image - before) * untouched).abs().max() < 3e-3  # less than a step of 8 bits: soft edges have long tails
+    # what was known is still known, and the sum of all photographs is no more than one
+    assert mixed.carried.validity[both > 0].mean() > 0.6
+    assert mixed.whose.sum(1).max() <= 1 + 1e-5
+
+
+def test_half_strength_is_in_between(two):
+    base, reference, areas, _ = two
+    both = (erode(base.shares * reference.shares, 5)[:, CLOTHES : CLOTHES + 1] > 0.9).float()
+    none, half, full = (mean_colour(take_regions(base, reference, ("clothes",), areas, s).carried.image, both) for s in (0.0, 0.5, 1.0))
+    assert ((half - (none + full) / 2).abs() < 0.15).all()
+    assert ((half - none).abs().max() > 0.1) & ((half - full).abs().max() > 0.1)
+
+
+def test_a_background_is_the_references_own_pixels(two):
+    base, reference, areas, theirs = two
+    mixed = take_regions(base, reference, ("background",), areas)
+    # where neither person nor its soft outline was, in either picture
+    free = (dilate(1 - base.shares[:, BACKGROUND:], 9) < 0.01) & (reference.backdrop_validity == 1)
+    assert free.float().mean() > 0.2
+    assert torch.equal(mixed.carried.image[free.expand(-1, 3, -1, -1)], theirs[free.expand(-1, 3, -1, -1)])
+    inside = (erode(1 - base.shares[:, BACKGROUND:], 9) > 0.99).expand(-1, 3, -1, -1)
+    assert (mixed.carried.image - base.carried.image)[inside].abs().max() < 1e-6
+    assert torch.equal(mixed.shares, base.shares)
+
+
+def test_skin_that_hair_hid_is_the_references_in_the_sources_colours(head: HeadModel):
+    """A source with hair down to the brows, a bald reference with another skin: the forehead gets the source's colour."""
+    face = person(head, 1)
+    image, shows = dressed(head, face, BROWN, RED, GREY)
+    areas = FaceAreas.of(head, face, image)
+    forehead = areas.skin * (1 - areas.below_brows) * (pixel_grid(SIZE, SIZE, image)[..., 1] < -0.1)
+    covered = torch.lerp(image, BROWN[:, None, None].expand_as(image), forehead)
+    shows = replace(shows, hair=shows.hair.maximum(forehead), loose=shows.loose.maximum(forehead))
+    base, _ = parts(head, face, covered, shows)
+    bald = (image * image.new_tensor([0.5, 0.6, 0.9])[:, None, None]).clamp(0, 1)
+    none = torch.zeros_like(forehead)
+    there = reference_parts(bald, none + 1, face, face, areas, head, Layers(shows.person, shows.person, none, none))
+    mixed = take_regions(base, there, ("hair",), areas)
+    inner = (erode(forehead, 9) > 0).float()
+    revealed, wanted, was = (mean_colour(one, inner) for one in (mixed.carried.image, image, covered))
+    assert (revealed - wanted).abs().max() < 0.06
+    assert (was - wanted).abs().max() > 0.2
+    assert 0.45 < (mixed.carried.validity * inner).sum() / inner.sum() <= 0.6
+
+
+def test_no_hair_lies_on_eyes_and_mouth(two):
+    base, reference, areas, _ = two
+    wrong = replace(reference, shares=torch.zeros_like(reference.shares).index_fill(1, torch.tensor(HAIR), 1.0))
+    mixed = take_regions(base, wrong, ("hair",), areas)
+    inside = (areas.features > 0).expand(-1, 3, -1, -1) & (dilate(base.shares[:, HAIR : HAIR + 1], 9) == 0)
+    assert inside.float().sum() > 500
+    assert torch.equal(mixed.carried.image[inside], base.carried.image[inside])
+
+
+def test_a_fringe_that_the_mask_missed_is_found_by_its_colour(head: HeadModel):
+    face = person(head, 1)
+    image, shows = dressed(head, face, BROWN, RED, GREY)
+    areas = FaceAreas.of(head, face, image)
+    below = dilate(shows.hair, 19) * areas.skin * (1 - areas.below_brows)
+    fringe = torch.lerp(image, BROWN[:, None, None].expand_as(image), below)
+    found = refined(fringe, shows, areas, TAKEN).hair
+    bare = refined(image, shows, areas, TAKEN).hair
+    core = (erode(below, 5) > 0).float()
+    assert (found * core).sum() / core.sum() > 0.8
+    assert (bare * core).sum() / core.sum() < 0.1
+    assert (found * areas.features).max() == 0
+
+
+def test_alignment_follows_the_camera():
+    """A picture whose world is a plane of colours, seen by two cameras: aligned, the one is the other."""
+    own, wanted = torch.tensor([[5.0, 0.02, -0.03]]), torch.tensor([[6.0, -0.01, 0.02]])
+    pixels = pixel_grid(SIZE, SIZE, GREY)
+
+    def world(camera: Tensor) -> Tensor:
+        scale, x, y = camera[0]
+        return torch.stack([pixels[..., 0] / scale - x, -pixels[..., 1] / scale - y])[None]
+
+    grid, inside = _aligned(torch.ones(1, 1, SIZE, SIZE), own, wanted)
+    seen = F.grid_sample(world(own), grid, padding_mode="border", align_corners=False)
+    assert inside.mean() > 0.8
+    assert ((seen - world(wanted)).abs() * inside).max() < 1e-4
+    still, everywhere = _aligned(torch.ones(1, 1, SIZE, SIZE), own, own)
+    torch.testing.assert_close(still[0], pixels, atol=1e-5, rtol=0)
+    assert everywhere.min() == 1
+    # beyond the picture its border goes on
+    far, there = _aligned(torch.ones(1, 1, SIZE, SIZE), own, torch.tensor([[3.0, 0.02, -0.03]]))
+    assert 0.2 < there.mean() < 0.5
+    assert far.abs().max() <= 1
+
+
+@pytest.fixture(scope="module")
+def model() -> DiffFAE:
+    return DiffFAE.from_pretrained()
+
+
+@pytest.fixture(scope="module")
+def people(model: DiffFAE) -> tuple[Portrait, Portrait]:
+    return tuple(model.analyse(read_image(asset_path(name))[0], name=name) for name in ("source.png", "query.png"))
+
+
+def test_a_swap_shows_the_references_regions_and_keeps_the_person(model: DiffFAE, people):
+    source, reference = people
+    result = model.swap(source, reference, steps=4)
+    alone = model.swap(source, reference, steps=4, photo=False)
+    own = model.identity.embed(source.picture, source.landmarks[..., :2])
+    shown = model.analyse(result.image)
+    distance = (model.identity.embed(shown.picture, shown.landmarks[..., :2]) - own).norm()
+    assert distance < 0.35
+    # the flag's red and white behind the left shoulder, the navy cap above the brows: the picture itself, not a colour
+    corner = (slice(None), slice(None), slice(20, 120), slice(0, 40))
+    assert psnr(result.crop[corner], reference.picture[corner]) > 30 > 18 > psnr(alone.crop[corner], reference.picture[corner])
+    cap = result.crop[..., 60:80, 110:150].mean((0, 2, 3))
+    assert (cap < 0.15).all(), cap
+    assert torch.equal(result.masks, alone.masks)
+
+
+def test_swapping_with_oneself_changes_little(model: DiffFAE, people):
+    source, _ = people
+    result = model.swap(source, source, steps=4)
+    assert psnr(result.crop, source.picture) > 26  # lit strands of the fringe, and soft outlines
+    assert torch.equal(model.swap(source, source, (), steps=4).image, source.image)
+    assert torch.equal(model.swap(source, source, ("hair",), strength=0.0, steps=4).image, source.image)
+
+
+def test_large_pictures_lend_their_detail(model: DiffFAE, people):
+    """Both pictures four times as large, the reference with a fine pattern that its crop cannot hold."""
+    large = [F.interpolate(p.image[None], scale_factor=3, mode="bicubic").clamp(0, 1)[0] for p in people]
+    noise = torch.randn(1, 1, *large[1].shape[-2:], generator=torch.Generator().manual_seed(0))
+    large[1] = (large[1] + 0.2 * gaussian_blur(noise, 1.0)[0]).clamp(0, 1)
+    source, reference = (model.analyse(image) for image in large)
+    result = model.swap(source, reference, ("background",), steps=2)
+
+    def grain(portrait: Portrait, image: Tensor) -> float:
+        """Of a part of the background, left of the head and above the shoulders."""
+        crop = portrait.crop
+        top, left = max(crop.top, 0) + crop.side // 6, max(crop.left, 0) + crop.side // 24
+        square = image[None, :, top : top + crop.side // 6, left : left + crop.side // 8]
+        return (square - gaussian_blur(square, 2.0)).std().item()
+
+    assert grain(source, source.image) < 0.012
+    assert grain(source, result.image) > 0.5 * grain(reference, reference.image) > 0.015
+
+
+def test_a_model_that_carries_nothing_says_so(model: DiffFAE, people, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(model.model.denoiser, "config", replace(model.model.denoiser.config, carry=False))
+    with pytest.raises(ConfigError, match="photo: model 'open-256' carries no photograph; swap its tokens alone"):
+        model.swap(*people, photo=True)

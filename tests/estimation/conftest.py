@@ -1,0 +1,1 @@
+from deca_parts import deca, surface_head  # noqa: F401  (fixtures)
