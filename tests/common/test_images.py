@@ -182,7 +182,7 @@ def test_tiny(tmp_path: Path):
 def test_huge_within_sane_memory(tmp_path: Path):
     Image.new("RGB", (6000, 4000), (200, 100, 50)).save(tmp_path / "a.jpg")
     code = (
-        "import sys, resource; import torch; from difffae.images import read_image, write_image\n"
+        "import sys, resource; import torch; from difffae.common.images import read_image, write_image\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "image, _ = read_image(sys.argv[1]); write_image(sys.argv[2], image); assert image.shape == (3, 4000, 6000)\n"
         "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)"

@@ -25,8 +25,8 @@ ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = """
 import json
 import sys
-from difffae.training.autoencoder import AutoencoderTraining, train_autoencoder
-from difffae.training.denoiser import DenoiserTraining, train_denoiser
+from difffae.lab.training.autoencoder import AutoencoderTraining, train_autoencoder
+from difffae.lab.training.denoiser import DenoiserTraining, train_denoiser
 from training_files import DENOISER, FIRST_STAGE
 for options in json.loads(sys.argv[1]):
     stop = options.pop("stop_step")
