@@ -21,7 +21,7 @@ from difffae.lab.training.denoiser import DenoiserTraining, train_denoiser
 from difffae.lab.training.processes import Processes
 from difffae.source.slots import SlotEncoder
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = """
 import json
 import sys
