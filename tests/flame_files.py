@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from places import SHARED
 
-GOLDEN = Path(__file__).parents[2] / "shared" / "golden"
+GOLDEN = SHARED / "golden"
 
 
 class ChumpyLike:

@@ -6,14 +6,12 @@ import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from PIL import Image
+from places import ROOT
 
 import difffae
-
-ROOT = Path(difffae.__file__).parents[1]
 
 
 def run(code: str) -> str:

@@ -16,13 +16,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from places import ROOT
 
-import difffae
 from difffae.cli import build_parser, main
 from difffae.cli.configs import build, parse_pairs, read_config
 from difffae.common.errors import ConfigError
 
-ROOT = Path(difffae.__file__).parents[1]
 ASSETS = ROOT / "difffae" / "assets"
 SOURCE, QUERY = ASSETS / "source.png", ASSETS / "query.png"
 

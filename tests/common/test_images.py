@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageCms
+from places import ROOT
 
 from difffae.common.errors import ImageError
 from difffae.common.images import check_writable, read_image, write_image
@@ -188,7 +189,7 @@ def test_huge_within_sane_memory(tmp_path: Path):
         "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)"
     )
     arguments = [sys.executable, "-c", code, str(tmp_path / "a.jpg"), str(tmp_path / "b.jpg")]
-    run = subprocess.run(arguments, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
+    run = subprocess.run(arguments, capture_output=True, text=True, check=True, cwd=ROOT)
     assert float(run.stdout) < 1500  # MiB; the picture itself is 275
 
 

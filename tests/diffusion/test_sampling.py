@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from places import SHARED
 from torch import Tensor
 
 from difffae.common.errors import ConfigError
@@ -23,7 +23,7 @@ from difffae.diffusion.schedule import (
     snr_weights,
 )
 
-GOLDEN = Path(__file__).parents[2] / "shared" / "golden" / "schedule.npz"
+GOLDEN = SHARED / "golden" / "schedule.npz"
 needs_golden = pytest.mark.skipif(not GOLDEN.is_file(), reason="golden numbers are not here")
 V = replace(ScheduleConfig.open_256(), finish=0.0)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from deca_parts import faces_of
+from places import SHARED
 from small_models import small
 
 from difffae import DiffFAE
@@ -26,7 +27,7 @@ from difffae.lab.videos import prepare_video
 from difffae.lab.videos.clips import Chunk
 from difffae.source.identity import IdentityNetwork
 
-GOLDEN = Path(__file__).parents[2] / "shared" / "golden"
+GOLDEN = SHARED / "golden"
 
 
 @pytest.fixture(scope="module")

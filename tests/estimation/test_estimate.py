@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from people import directional, person, true_landmarks, true_scores
+from places import SHARED
 
 from difffae.common.checkpoint import asset_path
 from difffae.common.errors import ConfigError, HeadModelMismatchError
@@ -28,7 +28,7 @@ from difffae.head.render import render
 from difffae.head.shading import sh_shading
 from difffae.lab.prepare.pairs import landmark_error
 
-PORTRAITS = Path(__file__).parents[2] / "shared" / "portraits"
+PORTRAITS = SHARED / "portraits"
 SIZE = 256
 TURNS = (  # seed, yaw, pitch, roll
     (0, 0.0, 0.0, 0.0),

@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from places import SHARED
 from torch import Tensor
 
 from difffae.common.errors import CheckpointError, ImageError
@@ -18,7 +19,7 @@ from difffae.faces.detector import weighted_nms
 from difffae.faces.landmarker import VISIBLE, FaceLandmarker, face_roi, search_sides, tiles
 from difffae.faces.tiles import Pyramid, from_roi
 
-PORTRAITS = Path(__file__).parents[2] / "shared" / "portraits"
+PORTRAITS = SHARED / "portraits"
 needs_portraits = pytest.mark.skipif(not PORTRAITS.is_dir(), reason="portraits are not here")
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pickle
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from places import SHARED
 from safetensors import safe_open
 
 from difffae.common.checkpoint import asset_path
@@ -15,7 +15,7 @@ from difffae.common.errors import AttributeShapeError, CheckpointError
 from difffae.head.morphable import LABELS, HeadModel
 from difffae.head.shading import face_normals
 
-GOLDEN = Path(__file__).parents[2] / "shared" / "golden"
+GOLDEN = SHARED / "golden"
 ALLOWED = {
     ("numpy", "dtype"), ("numpy", "ndarray"), ("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct"),
     ("numpy.core.multiarray", "scalar"), ("numpy._core.multiarray", "scalar"), ("_codecs", "encode"),

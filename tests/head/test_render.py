@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from places import SHARED
 
 from difffae.common.errors import HeadModelMismatchError
 from difffae.head.attributes import FaceAttributes
@@ -16,7 +16,7 @@ from difffae.head.rasterizer import interpolate, rasterize
 from difffae.head.render import render
 from difffae.head.shading import SH_CONSTANTS, project, sh_shading, vertex_normals
 
-GOLDEN = Path(__file__).parents[2] / "shared" / "golden"
+GOLDEN = SHARED / "golden"
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from places import ROOT
 from video_files import fatal, talking_frames, write_video
 
 from difffae.common.errors import CheckpointError, ConfigError
@@ -23,7 +24,6 @@ from difffae.lab.videos.prepare_videos import Split, _join, _part, list_clips, p
 from difffae.lab.videos.tar_samples import read_tar, write_tar
 from difffae.lab.videos.video_pool import run_tasks
 
-ROOT = Path(__file__).resolve().parents[2]
 STILL: Box = (100.0, 100.0, 400.0, 400.0)
 OPTIONS = VideoOptions(every=4, rules=ClipRules(min_frames=8, min_size=60))
 FLAGS = ["--every", "4", "--min-frames", "8", "--min-size", "60"]

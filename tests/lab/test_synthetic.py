@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from places import ROOT, SHARED
 from safetensors.torch import load_file
 
 from difffae.common.errors import ConfigError
@@ -31,7 +32,7 @@ from difffae.lab.studio.lighting import Rig, rigs
 from difffae.lab.studio.scene import joint_matrices, skinned
 from difffae.lab.studio.synthetic import BACKGROUND, CLOTHES, FACE, HAIR, Synthetic, SyntheticPeople
 
-MAKEHUMAN = Path(__file__).parents[2] / "shared" / "makehuman"
+MAKEHUMAN = SHARED / "makehuman"
 needs_assets = pytest.mark.skipif(not MAKEHUMAN.is_dir(), reason="MakeHuman's CC0 assets are not there")
 SIZE = 128
 
@@ -333,7 +334,7 @@ def test_worn_things_take_their_places(people: SyntheticPeople, extra: str) -> N
 
 @needs_assets
 def test_script_writes_what_prepare_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: HeadModel) -> None:
-    script = Path(__file__).parents[1] / "scripts" / "render_synthetic.py"
+    script = ROOT / "scripts" / "render_synthetic.py"
     argv = [str(script), str(MAKEHUMAN), str(tmp_path / "pairs"), "--count", "1", "--slots", str(tmp_path / "slots"), "--geometry"]
     monkeypatch.setattr(sys, "argv", argv)
     runpy.run_path(str(script), run_name="__main__")

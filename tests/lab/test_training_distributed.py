@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from places import ROOT
 from training_files import COMMON, DENOISER, FIRST_STAGE, SLOTS, write_denoiser_shards
 
 from difffae.common.checkpoint import save_checkpoint
@@ -21,7 +22,6 @@ from difffae.lab.training.denoiser import DenoiserTraining, train_denoiser
 from difffae.lab.training.processes import Processes
 from difffae.source.slots import SlotEncoder
 
-ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = """
 import json
 import sys

@@ -11,13 +11,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from places import SHARED
 from torch import Tensor
 
 from difffae.common.checkpoint import asset_path, save_checkpoint
 from difffae.common.errors import CheckpointError
 from difffae.source.identity import CHIP, FIVE, IdentityNetwork, sample_chips, similarity
 
-PORTRAITS = Path(__file__).parents[2] / "shared" / "portraits"
+PORTRAITS = SHARED / "portraits"
 needs_portraits = pytest.mark.skipif(not PORTRAITS.is_dir(), reason="portraits are not here")
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from places import TESTS
 
 from difffae.common.checkpoint import asset_path
 from difffae.common.errors import CheckpointError
@@ -26,7 +27,7 @@ from difffae.source.matte import PersonMatte
 from difffae.source.regions import Layers, fitted_regions, layers
 from difffae.source.slots import SlotEncoder
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = TESTS / "golden"
 
 
 def small(path: Path) -> torch.Tensor:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from places import SHARED
 from safetensors.torch import load_file
 
 from difffae.common.checkpoint import save_checkpoint
@@ -15,7 +16,7 @@ from difffae.lab.losses.mixture_decoder import MixtureDecoder, MixtureDecoderCon
 from difffae.source.slot_attention import SlotAttention
 from difffae.source.slots import KIND, REGIONS, SlotEncoder, SlotsConfig, find_order, region_overlap, swap
 
-GOLDEN = Path(__file__).parents[2] / "shared" / "golden"
+GOLDEN = SHARED / "golden"
 TINY = SlotsConfig(
     image_size=64, stem_channels=16, block_channels=(16, 32), layers_per_block=1, feature_channels=32, slot_size=24, slot_hidden=32
 )
