@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..difffae.head.adjust import Adjustments, adjust
-from ..difffae.head.attributes import FaceAttributes
-from .composition import compose_each
+from ..difffae.head.attributes import FaceAttributes, compose_each
 
 HEAD = ("yaw", "pitch", "roll")
 EXPRESSION = ("smile", "jaw_open", "blink", "brow_up", "gaze_x", "gaze_y")

@@ -14,8 +14,11 @@ from typing import Any
 import comfy.model_management as mm
 import comfy.model_patcher
 import comfy.utils
+import torch
 from torch import nn
 
+from ..difffae.carry.person_layer import CarryOptions
+from ..difffae.common.batches import slices
 from ..difffae.common.errors import ConfigError
 from ..difffae.edit.recipe import file_sha256
 from ..difffae.estimation.choose import Estimator
@@ -49,8 +52,8 @@ def loaded(part: Any, memory: float = 0) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """What the loader found. Each property gives a network that is ready on the compute device. A model with another source encoder
-    has no slots."""
+    """What the loader found: difffae's Parts of an edit. Each property gives a network that is ready on the compute device. A model
+    with another source encoder has no slots."""
 
     name: str
     path: Path
@@ -81,6 +84,22 @@ class Bundle:
         return loaded(self.parts["slots"])
 
     @property
+    def encoder(self) -> SlotEncoder:
+        return self.slots
+
+    @property
+    def device(self) -> torch.device:
+        return mm.get_torch_device()
+
+    @property
+    def carry_options(self) -> CarryOptions:
+        return CarryOptions()
+
+    def chunks(self, count: int, size: int) -> Iterator[slice]:
+        """Slices of at most `size` frames, with a progress bar, each of which can be interrupted."""
+        return each_chunk(count, size)
+
+    @property
     def matte(self) -> PersonMatte:
         return loaded(self.parts["matte"])
 
@@ -108,7 +127,7 @@ class Bundle:
 def each_chunk(count: int, size: int) -> Iterator[slice]:
     """Slices of at most `size` frames, with a progress bar, each of which can be interrupted."""
     bar = comfy.utils.ProgressBar(count)
-    for first in range(0, count, size):
+    for part in slices(count, size):
         mm.throw_exception_if_processing_interrupted()
-        yield slice(first, min(first + size, count))
-        bar.update_absolute(min(first + size, count), count)
+        yield part
+        bar.update_absolute(part.stop, count)

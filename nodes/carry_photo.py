@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from comfy_api.v0_0_2 import io
 
 from .sockets import AttributesSocket, BundleSocket, CarrySocket, CropSocket, TokensSocket
@@ -42,8 +43,12 @@ class DiffFAECarryPhoto(io.ComfyNode):
 
     @classmethod
     def execute(cls, difffae, image, source, target, crop=None, slots=None) -> io.NodeOutput:
-        from .carrying import carry_frames
-        from .frames import to_image, to_mask, to_pictures
+        from ..difffae.edit.description import Edit, Faces
+        from ..difffae.edit.moving import move
+        from .frames import on_device, to_image, to_mask, to_pictures
 
-        result = carry_frames(difffae, to_pictures(image), source, target, crop, slots)
+        picture = to_pictures(image)
+        inside = torch.ones_like(picture[:, :1]) if crop is None else crop.inside_picture
+        told = {} if slots is None else {"slots": slots.slots, "swaps": slots.swaps}
+        result = move(difffae, Edit(Faces(picture, inside, attributes=on_device(source), **told), on_device(target)))
         return io.NodeOutput(to_image(result.image), to_mask(result.validity), result)

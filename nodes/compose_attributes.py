@@ -49,7 +49,7 @@ class DiffFAEComposeAttributes(io.ComfyNode):
     def execute(
         cls, source, pose_strength, expression_strength, light_strength, framing, pose=None, expression=None, light=None, identity=None
     ) -> io.NodeOutput:
-        from .composition import compose_each
+        from ..difffae.head.attributes import compose_each
 
         givers = {"pose": (pose, pose_strength), "expression": (expression, expression_strength), "light": (light, light_strength)}
         return io.NodeOutput(compose_each(source, {**givers, "identity": (identity, 1.0)}, keep_camera=framing == "source"))

@@ -57,9 +57,12 @@ class DiffFAECropFace(io.ComfyNode):
 
     @classmethod
     def execute(cls, difffae, image, face, missing_face, smoothing, face_landmarks=None, bboxes=None) -> io.NodeOutput:
-        from .analysis import crop_faces
-        from .frames import to_image, to_mask, to_pictures
+        from ..difffae.edit.analysing import Choice, find_faces
+        from .analysis import found_faces
+        from .frames import as_original, to_image, to_mask, to_pictures
 
         pictures = to_pictures(image)
-        crop = crop_faces(difffae, pictures, face, missing_face == "interpolate", smoothing, face_landmarks, bboxes, original=image)
-        return io.NodeOutput(to_image(crop.picture), to_mask(crop.known), crop)
+        choice = Choice(face, missing_face == "interpolate", smoothing)
+        found = found_faces(difffae, pictures, face_landmarks, bboxes)
+        crop = find_faces(difffae, pictures, choice, found=found, original=as_original(image))
+        return io.NodeOutput(to_image(crop.picture), to_mask(crop.inside_picture), crop)

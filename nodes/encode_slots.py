@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from comfy_api.v0_0_2 import io
 
+from ..difffae.vocabulary import REGIONS
 from .sockets import BundleSocket, CropSocket, TokensSocket
-
-REGIONS = ("face", "hair", "clothes", "background")
 
 
 class DiffFAEEncodeSlots(io.ComfyNode):
@@ -34,9 +33,10 @@ class DiffFAEEncodeSlots(io.ComfyNode):
 
     @classmethod
     def execute(cls, difffae, image, crop=None) -> io.NodeOutput:
+        from ..difffae.edit.analysing import region_masks, resized, with_pictures, with_slots
         from .frames import to_mask, to_pictures
-        from .tokens import encode, region_masks
 
         pictures = to_pictures(image)
-        slots = encode(difffae, pictures, crop)
-        return io.NodeOutput(slots, *(to_mask(mask) for mask in region_masks(slots, pictures)))
+        square = resized(difffae, pictures)
+        faces = with_slots(difffae, square if crop is None else with_pictures(crop, square.picture))
+        return io.NodeOutput(faces, *(to_mask(mask) for mask in region_masks(faces.slots, pictures)))

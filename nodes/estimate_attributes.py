@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.v0_0_2 import io
 
+from ..difffae.vocabulary import ESTIMATORS
 from .sockets import AttributesSocket, BundleSocket, CropSocket
 
 
@@ -27,8 +28,8 @@ class DiffFAEEstimateAttributes(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "estimator",
-                    options=["fit", "network"],
-                    default="fit",
+                    options=list(ESTIMATORS),
+                    default=ESTIMATORS[0],
                     optional=True,
                     tooltip="fit follows the face's landmarks and light closest. network is many times faster, for long videos.",
                 ),
@@ -38,7 +39,9 @@ class DiffFAEEstimateAttributes(io.ComfyNode):
 
     @classmethod
     def execute(cls, difffae, image, crop=None, estimator="fit") -> io.NodeOutput:
-        from .analysis import as_crop, estimate
+        from ..difffae.edit.analysing import estimated
+        from .analysis import faces_of
         from .frames import to_pictures
 
-        return io.NodeOutput(estimate(difffae, as_crop(difffae, to_pictures(image), crop), estimator))
+        reader = difffae.network if estimator == "network" else difffae.estimator
+        return io.NodeOutput(estimated(difffae, faces_of(difffae, to_pictures(image), crop), reader))

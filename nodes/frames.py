@@ -1,15 +1,12 @@
-"""ComfyUI's pictures and masks to the library's and back, and batches that serve one another.
+"""ComfyUI's pictures and masks to the library's and back.
 
 Shape letters: B frames, H and W picture height and width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import comfy.model_management as mm
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..difffae.common.errors import ImageError
@@ -35,27 +32,17 @@ def to_mask(values: Tensor) -> Tensor:
     return values[:, 0].to(mm.intermediate_device(), mm.intermediate_dtype()).contiguous()
 
 
-def from_mask(mask: Tensor, size: tuple[int, int], name: str = "mask") -> Tensor:
-    """MASK (B,H,W) or (H,W) -> (B,1,*size) in 0..1 on the compute device. Raises ImageError."""
+def as_original(image: Tensor) -> Tensor:
+    """IMAGE (B,H,W,C) as pictures (B,3,H,W), where it lies and without a copy."""
+    return image[..., :3].movedim(-1, 1).expand(-1, 3, -1, -1)
+
+
+def from_mask(mask: Tensor, name: str = "mask") -> Tensor:
+    """MASK (B,H,W) or (H,W) -> (B,1,H,W) in 0..1 on the compute device. Raises ImageError."""
     mask = mask[None] if mask.dim() == 2 else mask
     if mask.dim() != 3:
         raise ImageError(f"{name}: has shape {tuple(mask.shape)}; a MASK of shape (frames, height, width) is needed")
-    mask = mask[:, None].to(mm.get_torch_device(), torch.float32)
-    return mask.clamp(0, 1) if tuple(mask.shape[-2:]) == size else F.interpolate(mask, size, mode="bilinear", antialias=True).clamp(0, 1)
-
-
-def common_batch(sizes: Mapping[str, int]) -> int:
-    """The number of frames of inputs that must go together. Raises ImageError that names the two that do not."""
-    longest = max(sizes, key=lambda name: sizes[name])
-    for name, size in sizes.items():
-        if size not in (1, sizes[longest]):
-            raise ImageError(f"{name}: has {size} frames, but {longest} has {sizes[longest]}; give 1, or as many")
-    return sizes[longest]
-
-
-def frames(values: Tensor, batch: int) -> Tensor:
-    """(B or 1,...) -> (batch,...)."""
-    return values if len(values) == batch else values.expand(batch, *values.shape[1:])
+    return mask[:, None].to(mm.get_torch_device(), torch.float32).clamp(0, 1)
 
 
 def on_device(attributes: FaceAttributes) -> FaceAttributes:

@@ -26,7 +26,8 @@ class DiffFAEIdentityToken(io.ComfyNode):
 
     @classmethod
     def execute(cls, difffae, image, crop=None) -> io.NodeOutput:
-        from .analysis import as_crop, identity_tokens
+        from ..difffae.edit.analysing import identity_tokens
+        from .analysis import faces_of
         from .frames import to_pictures
 
-        return io.NodeOutput(identity_tokens(difffae, as_crop(difffae, to_pictures(image), crop)))
+        return io.NodeOutput(identity_tokens(difffae, faces_of(difffae, to_pictures(image), crop)))

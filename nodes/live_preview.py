@@ -25,17 +25,18 @@ from server import PromptServer
 from torch import Tensor
 
 from ..difffae.carry.carry import carry
+from ..difffae.common.batches import expanded
 from ..difffae.common.errors import DiffFAEError
 from ..difffae.common.pixels import Memo
 from ..difffae.common.rotations import axis_angle_to_matrix, matrix_to_axis_angle, to_yaw_pitch_roll
+from ..difffae.edit.description import Faces
 from ..difffae.head.adjust import EXPRESSION_AXES, light_direction
 from ..difffae.head.attributes import FaceAttributes
 from ..difffae.head.morphable import HeadModel
 from ..difffae.head.render import render
 from ..difffae.source.regions import Layers
 from .adjusting import adjusted
-from .frames import frames, to_pictures
-from .sockets import Tokens
+from .frames import to_pictures
 
 MEMORY = 512 * 2**20  # bytes of pictures kept for previews; the node used longest ago is forgotten first
 SIDE = 256
@@ -91,20 +92,20 @@ class Scenes:
 STORE: web.AppKey[Scenes] = web.AppKey("difffae_previews", Scenes)
 
 
-def remember(head: HeadModel, attributes: FaceAttributes, image: Tensor | None, slots: Tokens | None) -> dict[str, Any]:
+def remember(head: HeadModel, attributes: FaceAttributes, image: Tensor | None, slots: Faces | None) -> dict[str, Any]:
     """Keep a scene for the preview route; returns what the node's front end needs: its key, its number of frames, whether there is a
     photo, and of the first frame the head's angles and the light's direction (degrees) and the expression along the sliders' axes."""
-    from .tokens import layers_of
+    from ..difffae.edit.analysing import layers_of
 
     attributes = attributes.to("cpu")
     photo = shows = None
     if image is not None:
         photo = (to_pictures(image).cpu().clamp(0, 1) * 255).round().byte()
-        photo = frames(photo, max(len(image), len(attributes)))
+        photo = expanded(photo, max(len(image), len(attributes)))
         if slots is not None:
-            shows = layers_of(slots, photo.float() / 255)
+            shows = layers_of(slots.slots, photo.float() / 255)
     scenes = PromptServer.instance.app.get(STORE)
-    told = () if slots is None else (slots.masks, slots.matte)
+    told = () if slots is None else (slots.slots.masks, slots.slots.matte)
     key = _key(attributes, photo, *(None if part is None else part.cpu() for part in told))
     if scenes is not None and key not in scenes.kept:
         scenes.add(key, Scene(copy.deepcopy(head).cpu() if head.faces.device.type != "cpu" else head, attributes, photo, shows))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..difffae.edit.editor import Portrait
+from ..difffae.common.batches import common_batch
+from ..difffae.edit.analysing import find_faces, with_attributes
 from ..difffae.edit.report import measure_pair
-from .analysis import crop_faces, estimate
-from .bundle import Bundle, each_chunk
-from .frames import common_batch, to_pictures
+from .bundle import Bundle
+from .frames import to_pictures
 from .sockets import Report
 
 
@@ -16,31 +16,12 @@ def measure_frames(bundle: Bundle, source: Tensor, result: Tensor, reference: Te
     """IMAGEs of source, result and reference, each of 1 or B frames. Raises NoFaceError, ImageError."""
     given = {"source": source, "result": result} | ({} if reference is None else {"reference": reference})
     batch = common_batch({name: len(image) for name, image in given.items()})
-    portraits = {name: _portraits(bundle, image, name) for name, image in given.items()}
+    found = {name: find_faces(bundle, to_pictures(image, name), name=name) for name, image in given.items()}
+    faces = {name: with_attributes(bundle, some) for name, some in found.items()}
     rows = []
-    for part in each_chunk(batch, 1):
-        before, after, wanted = (
-            portraits[name][part.start % len(portraits[name])] if name in portraits else None for name in ("source", "result", "reference")
-        )
-        measured = measure_pair(bundle, before, wanted or before, after)
+    for part in bundle.chunks(batch, 1):
+        seen = {name: some.portrait(part.start % len(some)) for name, some in faces.items()}
+        wanted = seen.get("reference")
+        measured = measure_pair(bundle, seen["source"], wanted or seen["source"], seen["result"])
         rows.append([row for row in measured if wanted is not None or row.key == "identity"])
     return Report(rows)
-
-
-def _portraits(bundle: Bundle, image: Tensor, name: str) -> list[Portrait]:
-    pictures = to_pictures(image, name)
-    crop = crop_faces(bundle, pictures, name=name)
-    attributes = estimate(bundle, crop)
-    return [
-        Portrait(
-            name,
-            pictures[i],
-            square,
-            crop.picture[i : i + 1],
-            crop.known[i : i + 1],
-            crop.landmarks[i : i + 1],
-            crop.blendshapes[i : i + 1],
-            attributes[i],
-        )
-        for i, square in enumerate(crop.squares)
-    ]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import torch
 from comfy_api.v0_0_2 import io
 
 from .sockets import CarrySocket, CropSocket
@@ -51,6 +54,14 @@ class DiffFAEPasteBack(io.ComfyNode):
 
     @classmethod
     def execute(cls, original, edited, crop, feather, carry=None, mask=None) -> io.NodeOutput:
-        from .pasting import paste_frames
+        from ..difffae.edit.pasting import mask_of_squares, paste
+        from .bundle import each_chunk
+        from .frames import from_mask, to_image, to_pictures
 
-        return io.NodeOutput(*paste_frames(original, edited, crop, carry, mask, feather))
+        faces = replace(crop, original=to_pictures(original, "original"))
+        limit = None if mask is None else mask_of_squares(faces, from_mask(mask))
+        pictures, squares = paste(faces, to_pictures(edited, "edited"), carry, limit, feather, each_chunk)
+        result = to_image(pictures)
+        if original.shape[-1] == 4:
+            result = torch.cat([result, original[..., 3:].expand(len(result), -1, -1, -1).to(result)], dim=-1)
+        return io.NodeOutput(result, to_image(squares))

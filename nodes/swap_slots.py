@@ -45,7 +45,9 @@ class DiffFAESwapSlots(io.ComfyNode):
 
     @classmethod
     def execute(cls, slots, reference, hair, clothes, background, strength, photo=True) -> io.NodeOutput:
-        from .tokens import swap_regions
+        from ..difffae.edit.description import RegionSwap
+        from ..difffae.edit.moving import with_swap
 
         chosen = {"hair": hair, "clothes": clothes, "background": background}
-        return io.NodeOutput(swap_regions(slots, reference, [name for name, wanted in chosen.items() if wanted], strength, photo))
+        regions = tuple(name for name, wanted in chosen.items() if wanted)
+        return io.NodeOutput(with_swap(slots, RegionSwap(reference, regions, strength, photo)))

@@ -29,7 +29,6 @@ def add(subparsers) -> None:
     parts.add_argument("--slots", type=Path, metavar="FILE", help="of `train slots` (default: those trained together with the denoiser)")
     parts.add_argument("--denoiser", type=Path, metavar="FILE", help="of `train denoiser`")
     parts.add_argument("--raw", nargs="+", choices=PARTS, default=[], metavar="PART", help="parts whose weights are not averaged ones")
-    parts.add_argument("--start", type=float, metavar="X", help="share of the noise from which an edit starts (default: as trained)")
     parts.add_argument("--finish", type=float, metavar="X", help="share of the noise at which samplers end (default: as trained)")
     order = parser.add_argument_group("which slot is which region (default: as trained)")
     order.add_argument("--order", nargs="+", choices=REGIONS, default=[], metavar="REGION", help=f"one per slot: {', '.join(REGIONS)}")
@@ -60,7 +59,7 @@ def run(arguments: argparse.Namespace) -> None:
         save_first_stage(first.read(), output, license=license, source=a.source, precision=a.precision)
     else:
         about = {"name": a.name, "head": a.head, "identity": a.identity}
-        model = assemble(first, a.denoiser, a.slots, **about, finish=a.finish, start=a.start, order=a.order, labels=a.labels, raw=a.raw)
+        model = assemble(first, a.denoiser, a.slots, **about, finish=a.finish, order=a.order, labels=a.labels, raw=a.raw)
         files = {"first stage": first.files(), "slots": [a.slots] if a.slots else [], "denoiser": [a.denoiser]}
         options = {"eight_bit": False, "half": False} | PRECISIONS[a.precision]
         model.save(output, license=licence_of(a.license, files), source=a.source, **options)

@@ -6,11 +6,8 @@ import argparse
 from typing import NoReturn
 
 from ..common.errors import ConfigError
+from ..vocabulary import DENOISE, ESTIMATORS, FRAMINGS, SAMPLERS, STEPS, SWAPPABLE, TAKEABLE
 
-TAKEABLE = ("pose", "expression", "light")
-SAMPLERS = ("dpmpp_2m", "ddim")
-ESTIMATORS = ("fit", "network")  # difffae.estimation.choose.KINDS
-FRAMINGS = ("source", "query")
 # option name, placeholder, help; the names are fields of difffae.head.adjust.Adjustments
 NUMBERS = (
     ("yaw", "DEG", "turn the head, positive to image right"),
@@ -76,11 +73,27 @@ def add_query(parser: argparse.ArgumentParser) -> None:
     for name in TAKEABLE:
         group.add_argument(f"--{name}-from", metavar="PICTURE", help=f"take the {name} from this portrait")
     group.add_argument("--strength", type=fraction, default=1.0, metavar="X", help="0 to 1, how far to go towards the query (default: 1)")
+    for name in TAKEABLE:
+        group.add_argument(f"--{name}-strength", type=fraction, metavar="X", help=f"the same of the {name} alone")
     group.add_argument("--framing", choices=FRAMINGS, default="source", help="whose place and size in the frame (default: %(default)s)")
     numbers = parser.add_argument_group("numbers, added to what the portrait has (light numbers replace)")
     for name, placeholder, text in NUMBERS:
         numbers.add_argument(f"--{name}", type=float, metavar=placeholder, help=text)
     numbers.add_argument("--absolute", action="store_true", help="turns and expression numbers replace instead of being added")
+
+
+def add_swaps(parser: argparse.ArgumentParser) -> None:
+    """Regions that come from other portraits."""
+    group = parser.add_argument_group("regions of other portraits")
+    for name in SWAPPABLE:
+        group.add_argument(f"--{name}-from", metavar="PICTURE", help=f"take the {name} from this portrait")
+        group.add_argument(f"--{name}-strength", type=fraction, metavar="X", help="0 to 1 (default: that of --strength)")
+    add_tokens_only(group)
+
+
+def add_tokens_only(group: argparse._ActionsContainer) -> None:
+    text = "exchange slot tokens alone, as the paper does: the model repaints the regions, in rough form"
+    group.add_argument("--tokens-only", action="store_true", help=text)
 
 
 def add_faces(parser: argparse.ArgumentParser) -> None:
@@ -90,6 +103,8 @@ def add_faces(parser: argparse.ArgumentParser) -> None:
 
 def add_sampling(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("sampling")
-    group.add_argument("--steps", type=positive, default=20, metavar="N", help="denoising steps (default: %(default)s)")
-    group.add_argument("--sampler", choices=SAMPLERS, default="dpmpp_2m", help="default: %(default)s")
+    text = f"how much is painted anew, 0 (the moved photograph alone) to 1 (everything); default: {DENOISE}, or 1 without a photograph"
+    group.add_argument("--denoise", type=fraction, metavar="X", help=text)
+    group.add_argument("--steps", type=positive, default=STEPS, metavar="N", help="evaluations of the denoiser (default: %(default)s)")
+    group.add_argument("--sampler", choices=SAMPLERS, default=SAMPLERS[0], help="default: %(default)s")
     group.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")

@@ -22,11 +22,10 @@ def add(subparsers) -> None:
 def run(arguments: argparse.Namespace) -> None:
     from .work import Wishes, load_model, outputs, write
 
-    givers = [arguments.pose_from, arguments.expression_from, arguments.light_from]
-    outputs([arguments.source, arguments.query, *givers], arguments.output)
     wishes = Wishes.read(arguments, source_only=True)
+    outputs(wishes.inputs, arguments.output)
     model = load_model(arguments)
     source, query, portraits = wishes.analyse(model)
     taken = (dict.fromkeys(wishes.take, query) if query is not None else {}) | portraits
-    target = model.target(source, **taken, change=wishes.numbers, strength=arguments.strength, framing=arguments.framing)
+    target = model.target(source, **taken, change=wishes.numbers, strength=wishes.strengths, framing=arguments.framing)
     write(arguments.output, model.render(target, arguments.size).image)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,13 +19,14 @@ from ..common.errors import ConfigError
 from ..common.images import check_writable, read_image, write_image
 from ..edit.recipe import Recipe, identity_distances
 from ..head.adjust import NUMBERS, Adjustments
-from .options import TAKEABLE
+from ..vocabulary import FRAMINGS, SWAPPABLE, TAKEABLE
 
 if TYPE_CHECKING:
-    from ..edit.editor import DiffFAE, EditResult, Portrait
+    from ..edit.description import Portrait
+    from ..edit.editor import DiffFAE, EditResult
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Picture:
     """A picture file that was read: RGB (3,H,W), alpha (1,H,W) or None."""
 
@@ -44,38 +45,55 @@ class Picture:
 
 @dataclass(frozen=True)
 class Wishes:
-    """What an edit or a render was asked to change."""
+    """What an edit, a swap or a render was asked to change.
+
+    source     the portrait to edit
+    query      whose attributes named in `take` it gets, or None
+    take       groups that the query gives
+    givers     group or region -> its own picture
+    numbers    changes by number, or None
+    strengths  group or region -> 0..1
+    """
 
     source: Picture
-    query: Picture | None
-    take: tuple[str, ...]
-    givers: dict[str, Picture]  # pose, expression or light -> its own picture
-    numbers: Adjustments | None
+    query: Picture | None = None
+    take: tuple[str, ...] = ()
+    givers: Mapping[str, Picture] = field(default_factory=dict)
+    numbers: Adjustments | None = None
+    strengths: Mapping[str, float] = field(default_factory=dict)
 
     @staticmethod
     def read(arguments: argparse.Namespace, source_only: bool = False) -> Wishes:
         """Read all input pictures. The bundled portraits stand in for a missing source, and, if nothing else is asked for, a
         missing query; source_only allows a source of one's own with no change at all."""
-        numbers: Adjustments | None = Adjustments(absolute=arguments.absolute, **{name: getattr(arguments, name) for name in NUMBERS})
-        if numbers is None or numbers.empty:
-            numbers = None
-        paths = {name: path for name in TAKEABLE if (path := getattr(arguments, f"{name}_from")) is not None}
+        numbers = Adjustments(absolute=arguments.absolute, **{name: getattr(arguments, name) for name in NUMBERS})
+        names = (*TAKEABLE, *SWAPPABLE)
+        paths = {name: path for name in names if (path := getattr(arguments, f"{name}_from", None)) is not None}
         query = arguments.query
-        if query is None and not paths and numbers is None:
+        if query is None and not paths and numbers.empty:
             if arguments.source is None:
                 query = asset_path("query.png")
             elif not source_only:
                 raise ConfigError(f"{arguments.source}: nothing to change; give --query, --pose-from ... or a number such as --yaw 15")
         if query is None and arguments.take:
             raise ConfigError(f"--take {' '.join(arguments.take)}: there is no query to take it from; add --query")
-        source = Picture.read(arguments.source or asset_path("source.png"), arguments.face)
+        own = {name: getattr(arguments, f"{name}_strength", None) for name in names}
+        read: dict[str, Picture] = {}
+        for path in paths.values():
+            read.setdefault(path, Picture.read(path))
         return Wishes(
-            source=source,
+            source=Picture.read(arguments.source or asset_path("source.png"), arguments.face),
             query=Picture.read(query, arguments.query_face) if query is not None else None,
             take=tuple(arguments.take or TAKEABLE),
-            givers={name: Picture.read(path) for name, path in paths.items()},
-            numbers=numbers,
+            givers={name: read[path] for name, path in paths.items()},
+            numbers=None if numbers.empty else numbers,
+            strengths={name: arguments.strength if share is None else share for name, share in own.items()},
         )
+
+    @property
+    def inputs(self) -> list[str]:
+        """The paths of all pictures."""
+        return [picture.path for picture in (self.source, *([self.query] if self.query else []), *self.givers.values())]
 
     @property
     def taken(self) -> list[str]:
@@ -83,23 +101,69 @@ class Wishes:
         return [name for name in TAKEABLE if name in self.givers or (self.query is not None and name in self.take)]
 
     @property
-    def asked(self) -> dict[str, float | bool]:
-        """The numbers that were given, by name."""
-        given = {name: value for name in NUMBERS if (value := getattr(self.numbers, name, None)) is not None}
-        return given | ({"absolute": True} if self.numbers is not None and self.numbers.absolute else {})
+    def record(self) -> dict[str, Any]:
+        """What a recipe says of the wishes."""
+        given: dict[str, Any] = {name: value for name in NUMBERS if (value := getattr(self.numbers, name, None)) is not None}
+        if self.numbers is not None and self.numbers.absolute:
+            given["absolute"] = True
+        shares = {name: self.strengths.get(name, 1.0) for name in self.taken}
+        equal = len(set(shares.values())) <= 1
+        return {"take": self.taken, "strength": next(iter(shares.values()), 1.0) if equal else shares, "numbers": given}
 
     def analyse(self, model: DiffFAE) -> tuple[Portrait, Portrait | None, dict[str, Portrait]]:
-        """Source, query and the givers of single groups; a picture that serves several groups is analysed once."""
-        source = self.source.analyse(model)
-        query = self.query.analyse(model) if self.query else None
-        seen: dict[str, Portrait] = {}
-        for picture in self.givers.values():
-            if picture.path not in seen:
-                seen[picture.path] = picture.analyse(model)
-        return source, query, {name: seen[picture.path] for name, picture in self.givers.items()}
+        """Source, query and the givers of single groups and regions; a picture that serves several is analysed once."""
+        seen: dict[Picture, Portrait] = {}
+
+        def portrait(picture: Picture) -> Portrait:
+            if picture not in seen:
+                seen[picture] = picture.analyse(model)
+            return seen[picture]
+
+        source, query = portrait(self.source), portrait(self.query) if self.query else None
+        return source, query, {name: portrait(picture) for name, picture in self.givers.items()}
 
 
-def outputs(inputs: list[str | None], *paths: str | None) -> None:
+def edit_and_write(arguments: argparse.Namespace, wishes: Wishes, sheet: str | None) -> None:
+    """Carry out an edit and write its picture, with the recipe inside, and its contact sheet."""
+    from ..edit.description import Sampling, swaps_from
+    from ..edit.sheet import contact_sheet
+
+    outputs(wishes.inputs, arguments.output, sheet)
+    model = load_model(arguments)
+    source, query, portraits = wishes.analyse(model)
+    photo = model.carry_options is not None and not arguments.tokens_only
+    framing = getattr(arguments, "framing", FRAMINGS[0])
+    with progress() as advance:
+        result = model.edit(
+            source,
+            query,
+            take=wishes.take if query is not None else (),
+            adjust=wishes.numbers,
+            swaps=swaps_from({name: portraits[name] for name in SWAPPABLE if name in portraits}, wishes.strengths, photo),
+            strength=wishes.strengths,
+            framing=framing,
+            sampling=Sampling(arguments.denoise, arguments.steps, arguments.sampler, arguments.seed),
+            progress=advance,
+            **{f"{name}_from": portraits[name] for name in TAKEABLE if name in portraits},
+        )
+    step = {"command": arguments.command, **wishes.record, "framing": framing, **result.edit.record()}
+    recipe = recipe_of(model, source, result, step)
+    write(arguments.output, result.image, wishes.source.alpha, recipe)
+    if sheet:
+        shown = ({"query": query} if query is not None else {}) | _named(portraits)
+        order = model.model.slots.config.order if model.model.has_slots else ()
+        write(sheet, contact_sheet(source, result, shown, model.head.expression_names, order), recipe=recipe)
+
+
+def _named(portraits: Mapping[str, Portrait]) -> dict[str, Portrait]:
+    """Captions of a contact sheet: each portrait once, with what it gives."""
+    names: dict[int, list[str]] = {}
+    for name, portrait in portraits.items():
+        names.setdefault(id(portrait), []).append(name)
+    return {f"{', '.join(names[id(portrait)])} from": portrait for portrait in portraits.values()}
+
+
+def outputs(inputs: Sequence[str | None], *paths: str | None) -> None:
     """Check before the long work that all outputs can be written and that none would overwrite an input or another output."""
     given = [check_writable(path) for path in paths if path is not None]
     for index, path in enumerate(given):
@@ -134,11 +198,6 @@ def progress() -> Iterator[Callable[[int, int], None]]:
     finally:
         for bar in bars:
             bar.close()
-
-
-def sampling(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The options of the sampler, for a recipe."""
-    return {"seed": arguments.seed, "steps": arguments.steps, "sampler": arguments.sampler}
 
 
 def recipe_of(model: DiffFAE, source: Portrait, result: EditResult, step: dict[str, Any]) -> Recipe:

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..common.errors import ConfigError
+
+NOTHING_KNOWN = 0.05  # validity below which a carried pixel fades to grey
 
 
 @dataclass(frozen=True)
@@ -81,3 +85,25 @@ class Conditions:
     def without_tokens(self) -> Conditions:
         """The same conditions with every token dropped."""
         return replace(self, tokens=torch.zeros_like(self.tokens))
+
+
+class Encoder(Protocol):
+    """A first stage as far as conditions need it."""
+
+    @property
+    def factor(self) -> int:
+        """Pixels per latent, along a side."""
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Pictures (B,3,H,W) RGB 0..1 -> latents (B,Z,h,w)."""
+
+
+def known_pixels(carried: Tensor, validity: Tensor) -> Tensor:
+    """The carried photograph (B,3,H,W) with mid-grey where nothing is known of it: validity (B,1,H,W) near 0. A guess, which has a
+    low validity, stays."""
+    return 0.5 + (carried - 0.5) * (validity / NOTHING_KNOWN).clamp(0, 1)
+
+
+def carry_latents(first_stage: Encoder, carried: Tensor, validity: Tensor) -> tuple[Tensor, Tensor]:
+    """The carried photograph (B,3,H,W) and its validity (B,1,H,W) as the denoiser sees them: (B,Z,h,w) and (B,1,h,w)."""
+    return first_stage.encode(known_pixels(carried, validity)), F.avg_pool2d(validity, first_stage.factor)

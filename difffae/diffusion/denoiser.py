@@ -52,7 +52,9 @@ class DenoiserConfig:
         object.__setattr__(self, "block_channels", tuple(self.block_channels))
         object.__setattr__(self, "attention_levels", tuple(bool(level) for level in self.attention_levels))
         if isinstance(self.schedule, dict):
-            object.__setattr__(self, "schedule", ScheduleConfig(**self.schedule))
+            # files of version 0.1 name a start as well, which was a second scale of how much an edit paints anew
+            known = {name: value for name, value in self.schedule.items() if name != "start"}
+            object.__setattr__(self, "schedule", ScheduleConfig(**known))
         if self.adain not in ADAIN:
             raise ConfigError(f"denoiser: unknown adain '{self.adain}'; choose from {', '.join(ADAIN)}")
         if len(self.block_channels) != len(self.attention_levels):

@@ -1,23 +1,23 @@
 """Sampling of the conditioned latent diffusion model, as a pure function (paper 5.1, appendix E).
 
-Shape letters: B batch, Z latent channels, h and w latent height and width.
+Shape letters: B batch, Z latent channels, h and w latent height and width, N evaluations of the denoiser.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from ..common.errors import ConfigError
+from ..vocabulary import SAMPLERS, STEPS
 from .conditions import Conditions
-from .schedule import SAMPLERS, ScheduleConfig, alphas_cumprod, make_scheduler, predicted_clean
-
-__all__ = ["SAMPLERS", "Conditions", "make_scheduler", "sample", "sampling_steps", "starting_noise"]
+from .schedule import ScheduleConfig, alphas_cumprod
 
 Predictor = Callable[[Tensor, Tensor, Conditions], Tensor]
+LEAST_ALPHA = 4.8973451890853435e-08  # stands for the zero at the end of a zero-terminal-SNR schedule, in ComfyUI, too
 
 
 def starting_noise(shape: tuple[int, ...] | torch.Size, seed: int, device: torch.device | str = "cpu", shared: bool = False) -> Tensor:
@@ -31,58 +31,101 @@ def starting_noise(shape: tuple[int, ...] | torch.Size, seed: int, device: torch
     return torch.randn(tuple(shape), generator=generator).to(device)
 
 
-def sampling_steps(schedule: ScheduleConfig, sampler: str, steps: int) -> list[int]:
-    """The noise levels that a full run visits, highest first."""
-    scheduler = make_scheduler(sampler, schedule)
-    scheduler.set_timesteps(steps)
-    return [int(step) for step in scheduler.timesteps]
+def sampling_levels(schedule: ScheduleConfig, sampler: str, steps: int, denoise: float = 1.0) -> Tensor:
+    """The noise levels at which the denoiser is asked, highest first: (N,) float64 out of `train_steps`.
+
+    With a `finish` the levels lie evenly between pure noise and that share of the schedule, and the predicted clean latents at the
+    last one are the result: a briefly trained model knows the mean better than the detail. These are the levels of ComfyUI's
+    scheduler "normal". Without one they are those of latent diffusion ("leading") or end in pure noise ("trailing").
+
+    Args:
+        steps: N, at least 1.
+        denoise: share of the levels to go through, the lowest: the last N of N / denoise. 1 is all of them.
+
+    Raises:
+        ConfigError: an unknown sampler, or a number outside its range.
+    """
+    if sampler not in SAMPLERS:
+        raise ConfigError(f"sampling: unknown sampler '{sampler}'; choose from {', '.join(SAMPLERS)}")
+    if steps < 1:
+        raise ConfigError(f"sampling: {steps} steps; at least 1 is needed")
+    if not 0 < denoise <= 1:
+        raise ConfigError(f"sampling: denoise {denoise} is outside 0..1, or 0, which leaves nothing to do")
+    count, whole = int(steps / denoise), schedule.train_steps
+    if schedule.finish > 0:
+        last = min(round(schedule.finish * whole), whole - 1)
+        levels = torch.linspace(whole - 1, last, count, dtype=torch.float64)
+    elif schedule.spacing == "trailing":
+        levels = (whole - torch.arange(count, dtype=torch.float64) * (whole / count)).round() - 1
+    elif sampler == "ddim":
+        levels = torch.arange(count, dtype=torch.float64).flip(0) * (whole // count) + 1
+    else:
+        levels = torch.arange(1, count + 1, dtype=torch.float64).flip(0) * (whole // (count + 1)) + 1
+    return levels[count - steps :]
+
+
+@dataclass(frozen=True)
+class Level:
+    """One noise level: `step` as the denoiser is told, alpha and sigma of noisy = alpha clean + sigma noise."""
+
+    step: int
+    alpha: float
+    sigma: float
+
+    @property
+    def log_snr(self) -> float:
+        """log(alpha / sigma), half the log of the signal-to-noise ratio."""
+        return float(torch.tensor(self.alpha / self.sigma, dtype=torch.float64).log())
+
+
+def levels_of(schedule: ScheduleConfig, places: Tensor) -> list[Level]:
+    """Levels at real places (N,) of the schedule: log(sigma / alpha) is linear between two steps, and the denoiser is told the nearest."""
+    shares = alphas_cumprod(schedule).clamp_min(LEAST_ALPHA)
+    ratios = 0.5 * ((1 - shares) / shares).log()
+    low = places.floor().long()
+    ratio = torch.lerp(ratios[low], ratios[places.ceil().long()], places - low)
+    nearest = (ratio[:, None] - ratios[None]).abs().argmin(1)
+    alpha = (1 / (1 + (2 * ratio).exp())).sqrt()
+    sigma = (2 * ratio).exp().sqrt() * alpha
+    return [Level(int(n), float(a), float(s)) for n, a, s in zip(nearest, alpha, sigma, strict=True)]
 
 
 @torch.no_grad()
 def sample(
     denoiser: Predictor,
     conditions: Conditions,
-    steps: int = 20,
-    sampler: str = "dpmpp_2m",
+    steps: int = STEPS,
+    sampler: str = SAMPLERS[0],
     seed: int = 0,
     *,
     noise: Tensor | None = None,
     start: Tensor | None = None,
-    start_strength: float = 1.0,
-    finish: float | None = None,
+    denoise: float = 1.0,
     schedule: ScheduleConfig | None = None,
     callback: Callable[[int, int, Tensor], None] | None = None,
-    progress: bool = False,
 ) -> Tensor:
-    """Latents (B,Z,h,w) float32 from conditions.
+    """Latents (B,Z,h,w) float32 from conditions. Deterministic: equal arguments give equal latents on one device.
 
-    denoiser        a Denoiser, or any function (noisy, steps (B,), conditions) -> prediction
-    steps           of a full run; with a start only round(steps * start_strength) of them are done, at least one
-    sampler         "ddim" (paper, eta 0) or "dpmpp_2m"
-    seed, noise     the noise, by a seed or given (B,Z,h,w)
-    start           latents to start from instead of pure noise, such as the carried picture
-    start_strength  0..1, how much of the noise schedule to go through: 1 forgets the start wherever the schedule ends in pure noise;
-                    0 returns it unchanged
-    finish          0..1, share of the noise schedule that is done in one step: the predicted clean latents at that level are the result.
-                    A briefly trained model knows the mean better than the detail; 0 runs the schedule to its end; default: its config's
-    schedule        needed only if the denoiser has no `config.schedule`
-    callback        called as (done, total, latents) after every step; whatever it raises ends the sampling
-    progress        show a progress bar on stderr
+    Args:
+        denoiser: a Denoiser, or any function (noisy, steps (B,), conditions) -> prediction.
+        steps: evaluations of the denoiser.
+        sampler: "ddim" (the paper's, eta 0; Song et al. 2021) or "dpmpp_2m" (DPM-Solver++ 2M, Lu et al. 2022).
+        seed, noise: the noise, by a seed or given (B,Z,h,w).
+        start: latents to start from, such as the moved photograph's.
+        denoise: 0..1, how much of the start is painted anew: 1 forgets it, 0 returns it unchanged. Needs a start below 1.
+        schedule: needed only if the denoiser has no `config.schedule`.
+        callback: called as (done, total, latents) after every step; whatever it raises ends the sampling.
 
-    Deterministic: equal arguments give equal latents on one device. Raises ConfigError for impossible options.
+    Raises:
+        ConfigError: impossible options.
     """
-    if steps < 1:
-        raise ConfigError(f"sampling: {steps} steps; at least 1 is needed")
-    if not 0 <= start_strength <= 1:
-        raise ConfigError(f"sampling: start strength {start_strength} is outside 0..1")
     if schedule is None:
         schedule = getattr(getattr(denoiser, "config", None), "schedule", None)
     if not isinstance(schedule, ScheduleConfig):
         raise ConfigError("sampling: this denoiser has no schedule in its config; give one")
-    finish = schedule.finish if finish is None else finish
-    if not 0 <= finish <= 1:
-        raise ConfigError(f"sampling: finish {finish} is outside 0..1")
-    if start is not None and start_strength == 0:
+    if start is None and denoise < 1:
+        raise ConfigError(f"sampling: denoise {denoise} needs latents to start from; give start, or leave denoise at 1")
+    if start is not None and denoise == 0:
         return start.float().clone()
     render = conditions.render
     if noise is None:
@@ -90,29 +133,38 @@ def sample(
     elif noise.shape != render.shape:
         raise ConfigError(f"sampling: noise {tuple(noise.shape)} must have the shape of the render, {tuple(render.shape)}")
     noise = noise.to(render.device, torch.float32)
-
-    scheduler = make_scheduler(sampler, schedule)
-    scheduler.set_timesteps(steps, device=render.device)
-    levels = scheduler.timesteps
-    if start is not None:
-        levels = levels[len(levels) - max(1, round(steps * start_strength)) :]
-        if sampler == "dpmpp_2m":
-            scheduler.set_begin_index(len(scheduler.timesteps) - len(levels))
-        alpha = alphas_cumprod(schedule)[int(levels[0])]
-        latents = (alpha.sqrt() * start.float() + (1 - alpha).sqrt() * noise).float()
-    else:
-        latents = noise * scheduler.init_noise_sigma
-    kind = schedule.prediction_type
-    total = min(len(levels), 1 + sum(1 for level in levels if int(level) >= finish * schedule.train_steps)) if finish > 0 else len(levels)
-    for done, level in enumerate(tqdm(levels[:total], disable=not progress, desc="sampling", leave=False), start=1):
-        prediction = denoiser(latents, level.expand(len(conditions)), conditions).float()
-        last = done == total
-        if last and finish > 0:
-            latents = predicted_clean(latents, prediction, level.expand(len(latents)), alphas_cumprod(schedule).to(latents), kind)
+    levels = levels_of(schedule, sampling_levels(schedule, sampler, steps, denoise))
+    first = levels[0]
+    latents = noise if start is None or denoise == 1 else first.alpha * start.float() + first.sigma * noise
+    end = _last_level(schedule, sampler)
+    before: tuple[Tensor, float] | None = None  # the last clean estimate, and the step in log SNR that led from it
+    for done, (level, target) in enumerate(zip(levels, [*levels[1:], end], strict=True), start=1):
+        prediction = denoiser(latents, torch.full((len(conditions),), level.step, device=render.device), conditions).float()
+        clean = _clean(latents, prediction, level, schedule.prediction_type)
+        if target is None:
+            latents = clean
+        elif sampler == "ddim":
+            latents = target.alpha * clean + target.sigma * (latents - level.alpha * clean) / level.sigma
         else:
-            latents = scheduler.step(prediction, level, latents).prev_sample
+            width = target.log_snr - level.log_snr
+            estimate = clean if before is None else torch.lerp(before[0], clean, 1 + width / (2 * before[1]))
+            latents = target.sigma / level.sigma * latents - target.alpha * torch.expm1(torch.tensor(-width)).item() * estimate
+            before = (clean, width)
         if callback is not None:
-            callback(done, total, latents)
-        if last:
-            break
+            callback(done, len(levels), latents)
     return latents
+
+
+def _clean(noisy: Tensor, prediction: Tensor, level: Level, kind: str) -> Tensor:
+    """The clean latents that a prediction implies."""
+    if kind == "epsilon":
+        return (noisy - level.sigma * prediction) / level.alpha
+    return level.alpha * noisy - level.sigma * prediction
+
+
+def _last_level(schedule: ScheduleConfig, sampler: str) -> Level | None:
+    """Where the last step ends: None is the clean latents; latent diffusion's DDIM ends at the first step's noise."""
+    if schedule.finish > 0 or schedule.spacing == "trailing" or sampler != "ddim":
+        return None
+    share = float(alphas_cumprod(schedule)[0])
+    return Level(0, share**0.5, (1 - share) ** 0.5)

@@ -8,14 +8,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 import torch
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
-from diffusers.schedulers.scheduling_ddim import rescale_zero_terminal_snr
 from torch import Tensor
 
 from ..common.errors import ConfigError
 
 PREDICTIONS = ("epsilon", "v_prediction")
-SAMPLERS = ("ddim", "dpmpp_2m")
 LDM_BETAS = {"latent-diffusion": (0.0015, 0.0195), "stable-diffusion": (0.00085, 0.012)}
 
 
@@ -33,15 +30,12 @@ class ScheduleConfig:
     train_steps: int = 1000
     prediction_type: str = "epsilon"
     zero_terminal_snr: bool = False
-    finish: float = 0.0  # share of the schedule that a sampler does in one last step; see sampling.sample
-    start: float = 1.0  # share of the schedule that an edit with carry goes through from the carried photograph; 1 is from noise alone
+    finish: float = 0.0  # share of the schedule that a sampler does in one last step; see sampling.sampling_levels
     spacing: str = "leading"  # LDM's steps 1, 51, ..., 951 for 20 steps; "trailing" ends at 999
 
     def __post_init__(self) -> None:
         if not 0 <= self.finish <= 1:
             raise ConfigError(f"schedule: finish {self.finish} is outside 0..1")
-        if not 0 < self.start <= 1:
-            raise ConfigError(f"schedule: start {self.start} is outside 0..1 or 0")
         if self.prediction_type not in PREDICTIONS:
             raise ConfigError(f"schedule: unknown prediction type '{self.prediction_type}'; choose from {', '.join(PREDICTIONS)}")
         if self.zero_terminal_snr and self.prediction_type == "epsilon":
@@ -73,8 +67,18 @@ def alphas_cumprod(config: ScheduleConfig) -> Tensor:
     else:
         raise ConfigError(f"schedule: unknown beta schedule '{config.beta_schedule}'; choose scaled_linear or linear")
     if config.zero_terminal_snr:
-        betas = rescale_zero_terminal_snr(betas)
+        betas = _zero_terminal_snr(betas)
     return torch.cumprod(1 - betas, dim=0)
+
+
+def _zero_terminal_snr(betas: Tensor) -> Tensor:
+    """Betas whose last step is pure noise and whose first stays (Lin et al. 2023, "Common diffusion noise schedules and sample steps
+    are flawed", algorithm 1)."""
+    signal = torch.cumprod(1.0 - betas, dim=0).sqrt()
+    first, last = signal[0].clone(), signal[-1].clone()
+    signal = (signal - last) * (first / (first - last))
+    share = signal**2
+    return 1 - torch.cat([share[:1], share[1:] / share[:-1]])
 
 
 def _alpha_sigma(alphas: Tensor, steps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -117,24 +121,3 @@ def snr_weights(steps: Tensor, alphas: Tensor, prediction_type: str, gamma: floa
     snr = a / (1 - a)
     value = snr if prediction_type == "epsilon" else snr + 1
     return (value.clamp_max(gamma) / value).float()
-
-
-def make_scheduler(name: str, config: ScheduleConfig) -> DDIMScheduler | DPMSolverMultistepScheduler:
-    """A fresh diffusers scheduler: "ddim" (paper) or "dpmpp_2m". Raises ConfigError for another name."""
-    common = {
-        "num_train_timesteps": config.train_steps,
-        "beta_start": config.beta_start,
-        "beta_end": config.beta_end,
-        "beta_schedule": config.beta_schedule,
-        "prediction_type": config.prediction_type,
-        "timestep_spacing": config.spacing,
-        "rescale_betas_zero_snr": config.zero_terminal_snr,
-        "steps_offset": 1 if config.spacing == "leading" else 0,
-    }
-    if name == "ddim":
-        return DDIMScheduler(**common, clip_sample=False, set_alpha_to_one=config.spacing == "trailing")
-    if name == "dpmpp_2m":
-        return DPMSolverMultistepScheduler(
-            **common, algorithm_type="dpmsolver++", solver_order=2, final_sigmas_type="zero", euler_at_final=config.zero_terminal_snr
-        )
-    raise ConfigError(f"unknown sampler '{name}'; choose from {', '.join(SAMPLERS)}")

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..common.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from ..common.errors import CheckpointError, ConfigError
 from ..diffusion.autoencoder import FirstStage
-from ..diffusion.conditions import Conditions
+from ..diffusion.conditions import Conditions, carry_latents
 from ..diffusion.denoiser import Denoiser, DenoiserConfig
 from ..diffusion.first_stages import build_first_stage, describe
 from ..diffusion.schedule import ScheduleConfig
@@ -24,7 +23,6 @@ KIND = "edit"
 # of files that do not name theirs
 DEFAULT_IDENTITY = "dlib-resnet-v1"
 DEFAULT_HEAD = "open"
-NOTHING_KNOWN = 0.05  # validity below which a carried pixel fades to grey
 
 
 class EditModel(nn.Module):
@@ -136,14 +134,3 @@ class EditModel(nn.Module):
         for part, module in model.parts().items():
             load_weights(module, checkpoint.part(part), path)
         return model.eval().requires_grad_(False)
-
-
-def known_pixels(carried: Tensor, validity: Tensor) -> Tensor:
-    """The carried photograph (B,3,H,W) with mid-grey where nothing is known of it: validity (B,1,H,W) near 0. A guess, which `carry`
-    gives a low validity, stays."""
-    return 0.5 + (carried - 0.5) * (validity / NOTHING_KNOWN).clamp(0, 1)
-
-
-def carry_latents(autoencoder: FirstStage, carried: Tensor, validity: Tensor) -> tuple[Tensor, Tensor]:
-    """The carried photograph (B,3,H,W) and its validity (B,1,H,W) as the denoiser sees them: (B,Z,h,w) and (B,1,h,w)."""
-    return autoencoder.encode(known_pixels(carried, validity)), F.avg_pool2d(validity, autoencoder.factor)

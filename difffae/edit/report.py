@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..common.rotations import axis_angle_to_matrix, matrix_to_axis_angle, to_yaw_pitch_roll
 from ..source.identity import distance_note
-from .editor import DiffFAE, Portrait
+from .description import Parts, Portrait
 from .measures import expression_distance, light_direction
 
 
@@ -34,15 +34,15 @@ def _quotient(left: float, before: float, least: float) -> float:
 
 
 @torch.no_grad()
-def measure_pair(model: DiffFAE, source: Portrait, query: Portrait, result: Portrait) -> list[Row]:
+def measure_pair(parts: Parts, source: Portrait, query: Portrait, result: Portrait) -> list[Row]:
     """Identity against the source; pose, expression and light against the query, with what was there before the edit.
 
     A quotient divides the error that is left by the error before: 0 is a full transfer, 1 is no change. It is not a number
     (NaN) where source and query hardly differed.
     """
-    faces = [model.identity.embed(p.picture, p.landmarks[..., :2]) for p in (source, result)]
-    distance = model.identity.distance(faces[0], faces[1]).item()
-    rows = [Row("identity", "identity distance to the source", distance, distance_note(model.identity.name))]
+    faces = [parts.identity.embed(p.picture, p.landmarks[..., :2]) for p in (source, result)]
+    distance = parts.identity.distance(faces[0], faces[1]).item()
+    rows = [Row("identity", "identity distance to the source", distance, distance_note(parts.identity.name))]
     angles = {name: head_angles(p) for name, p in (("source", source), ("query", query), ("result", result))}
     for index, name in enumerate(("yaw", "pitch", "roll")):
         left = (angles["result"] - angles["query"])[index].abs().item()

@@ -36,7 +36,7 @@ class Track:
         return self.landmarks.shape[0]
 
 
-def follow_face(frames: Sequence[Sequence[Face]], index: int = 0) -> list[Face | None]:
+def follow_face(frames: Sequence[Sequence[Face]], index: int = 0, name: str = "image") -> list[Face | None]:
     """One face per frame: number `index` (largest first) of the first frame that has one, then the face nearest to it.
 
     Frames without a face give None. Raises FaceChoiceError if that first frame has fewer faces.
@@ -49,8 +49,9 @@ def follow_face(frames: Sequence[Sequence[Face]], index: int = 0) -> list[Face |
             continue
         if last is None:
             if not 0 <= index < len(faces):
+                what = "it" if len(frames) == 1 else f"frame {number}"
                 raise FaceChoiceError(
-                    f"image: face {index} was asked for, but frame {number} shows {len(faces)}; choose 0 to {len(faces) - 1}, largest first"
+                    f"{name}: face {index} was asked for, but {what} shows {len(faces)}; choose 0 to {len(faces) - 1}, largest first"
                 )
             last = faces[index]
         else:

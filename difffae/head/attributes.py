@@ -7,13 +7,14 @@ Axes: x right in the image, y up, z to the viewer. Rotations are axis-angle in r
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..common.batches import common_batch
 from ..common.errors import AttributeShapeError, ConfigError, HeadModelMismatchError
 from ..common.rotations import slerp
 
@@ -171,3 +172,25 @@ def compose(
         both = source.detail is not None and identity.detail is not None
         changed["detail"] = blend(source.detail, identity.detail) if both else identity.detail  # type: ignore[arg-type]
     return replace(source, **changed)
+
+
+def compose_each(
+    source: FaceAttributes, givers: Mapping[str, tuple[FaceAttributes | None, float]], keep_camera: bool = True
+) -> FaceAttributes:
+    """Groups from other faces, each with its own strength; nothing taken returns `source` itself.
+
+    Args:
+        givers: group (pose, expression, light, identity) -> whose it shall be, or None, and the strength 0..1.
+        keep_camera: keep the source's place and size in the frame although the pose is another's.
+
+    Raises:
+        ImageError: batches that do not go together. ConfigError: a strength outside 0..1.
+    """
+    taken = {name: (giver, strength) for name, (giver, strength) in givers.items() if giver is not None and strength != 0}
+    common_batch({"source": len(source), **{name: len(giver) for name, (giver, _) in taken.items()}})
+    result = source
+    for name, (giver, strength) in taken.items():
+        result = compose(result, strength=strength, **{name: giver.to(source.shape.device)})
+    if keep_camera and result is not source:
+        result = replace(result, camera=source.camera.expand(len(result), -1))
+    return result

@@ -190,7 +190,7 @@ def encode_shards(
     """Shards of pictures -> shards of latents, tokens, masks and identities; existing ones are kept. slots: None keeps the pictures
     source and query in place of tokens and masks, for joint training. What the identity loss needs is left out where the pictures have
     no landmarks of the target."""
-    from ...edit.model import carry_latents
+    from ...diffusion.conditions import carry_latents
 
     output.mkdir(parents=True, exist_ok=True)
     for path in pictures:

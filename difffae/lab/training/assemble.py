@@ -96,7 +96,6 @@ def assemble(
     head: str = DEFAULT_HEAD,
     identity: str = DEFAULT_IDENTITY,
     finish: float | None = None,
-    start: float | None = None,
     order: Sequence[str] = (),
     labels: Path | None = None,
     raw: Collection[str] = (),
@@ -104,8 +103,8 @@ def assemble(
     """A whole model from trained parts; each file as `parts` reads it.
 
     slots: None takes the encoder that was trained together with the denoiser, from its file. head, identity: the names, or the files, of
-    the head model and the identity network that made the training's renders and tokens. finish, start: of the schedule (ScheduleConfig),
-    None leaves the training's. order: region of every slot, or labels: a folder of labelled shards to measure it on; with neither it is the
+    the head model and the identity network that made the training's renders and tokens. finish: of the schedule (ScheduleConfig), None
+    leaves the training's. order: region of every slot, or labels: a folder of labelled shards to measure it on; with neither it is the
     checkpoint's. raw: "slots", "denoiser": whose weights are not to be the averaged ones.
 
     Raises ConfigError and CheckpointError for files that do not go together.
@@ -120,7 +119,7 @@ def assemble(
     if order or labels is not None:
         set_order(encoder, order, labels)
     own = u_net.config.schedule
-    own = replace(own, finish=own.finish if finish is None else finish, start=own.start if start is None else start)
+    own = replace(own, finish=own.finish if finish is None else finish)
     u_net.config = replace(u_net.config, schedule=own)
     identity = identity_name(identity)
     size = {IdentityNetwork.name: IdentityNetwork.dimensions, **dict.fromkeys(ARCFACE, DIMENSIONS)}.get(identity)

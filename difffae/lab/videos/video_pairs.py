@@ -127,7 +127,7 @@ def _encode(
     head: HeadModel | None,
     matte: PersonMatte | None,
 ) -> dict[str, Tensor]:
-    from ...edit.model import carry_latents
+    from ...diffusion.conditions import carry_latents
 
     before, after = source["picture"].float() / 255, query["picture"].float() / 255
     rows = {

@@ -1,0 +1,222 @@
+"""First step of an edit: from pictures to faces, their numbers and their tokens.
+
+Shape letters: B faces, H and W picture height and width, S side of the square crops, K slots, D token size, I identity size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..common.batches import common_batch, expanded
+from ..common.errors import ImageError
+from ..estimation.choose import Estimator, estimate
+from ..faces.crop import crop_square, extract
+from ..faces.landmarker import Face
+from ..faces.tracking import follow_face, join_track, smooth_crops
+from ..head.attributes import FaceAttributes
+from ..source.regions import Layers, fitted_regions, layers
+from ..source.slots import SlotEncoder
+from .description import Faces, Parts, SlotTokens
+
+CHUNK = 16  # faces at a time, which bounds the memory
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which face of a picture is meant, and how it is followed through a video.
+
+    index        number of the face in the first frame that shows one, the largest first
+    interpolate  fill frames without a face from those around them; else they are an error
+    smoothing    frames over which the place and size of the squares are averaged; 0 follows the face exactly
+    """
+
+    index: int = 0
+    interpolate: bool = False
+    smoothing: float = 0.0
+
+
+def analyse(parts: Parts, pictures: Tensor, choice: Choice | None = None, name: str = "image", estimator: Estimator | None = None) -> Faces:
+    """Find one face per picture, cut out its square, estimate its numbers and encode its tokens.
+
+    Args:
+        parts: the networks.
+        pictures: (B,3,H,W) RGB 0..1, the frames of one video or a single picture.
+        choice: which face.
+        name: what messages call the pictures.
+        estimator: in place of the parts' own.
+
+    Raises:
+        NoFaceError: a picture shows no face. FaceChoiceError: it has fewer faces than were asked for.
+    """
+    faces = with_attributes(parts, find_faces(parts, pictures, choice, name), estimator)
+    return with_slots(parts, faces)
+
+
+def detect(parts: Parts, pictures: Tensor) -> list[list[Face]]:
+    """All faces of every picture (B,3,H,W), the largest first."""
+    landmarker = parts.landmarker
+    return [found for part in parts.chunks(len(pictures), CHUNK) for found in landmarker.detect(pictures[part])]
+
+
+def find_faces(
+    parts: Parts,
+    pictures: Tensor,
+    choice: Choice | None = None,
+    name: str = "image",
+    found: Sequence[Sequence[Face]] | None = None,
+    original: Tensor | None = None,
+) -> Faces:
+    """The squares around one face, followed from picture to picture.
+
+    Args:
+        pictures: (B,3,H,W) RGB 0..1.
+        found: the faces of every picture, if somebody else looked for them.
+        original: (B,3,H,W), kept in place of `pictures` for pasting, where they lie on another device.
+
+    Raises:
+        NoFaceError, FaceChoiceError: as `analyse`.
+    """
+    choice = choice or Choice()
+    found = detect(parts, pictures) if found is None else found
+    track = join_track(follow_face(found, choice.index, name), choice.interpolate, name)
+    shape = (pictures.shape[-2], pictures.shape[-1])
+    squares = smooth_crops([crop_square(points, shape, parts.image_size) for points in track.landmarks], choice.smoothing)
+    picture, inside = extract(pictures, squares)
+    landmarks = torch.stack([square.to_crop(points) for square, points in zip(squares, track.landmarks, strict=True)])
+    kept = pictures if original is None else original
+    return Faces(picture, inside, tuple(squares), kept, landmarks, track.blendshapes, name=name)
+
+
+def as_squares(parts: Parts, pictures: Tensor, name: str = "image") -> Faces:
+    """Pictures (B,3,H,W) as faces: squares of the model's size are taken as they are, in others the largest face is looked for.
+
+    Raises:
+        NoFaceError: a picture shows no face.
+    """
+    side = parts.image_size
+    if tuple(pictures.shape[-2:]) != (side, side):
+        return find_faces(parts, pictures, name=name)
+    return with_landmarks(parts, Faces(pictures, torch.ones_like(pictures[:, :1]), name=name))
+
+
+def resized(parts: Parts, pictures: Tensor, name: str = "image") -> Faces:
+    """Pictures (B,3,H,W) of any shape, stretched to the model's square, in which no face is known yet."""
+    side = parts.image_size
+    if tuple(pictures.shape[-2:]) != (side, side):
+        pictures = F.interpolate(pictures, (side, side), mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+    return Faces(pictures, torch.ones_like(pictures[:, :1]), name=name)
+
+
+def with_pictures(faces: Faces, pictures: Tensor, name: str = "image") -> Faces:
+    """Other pixels (B,3,S,S) in the same squares, such as a crop that was worked on.
+
+    Raises:
+        ImageError: the pictures have another size or number than the squares.
+    """
+    have, need = (f"{shown.shape[-1]}x{shown.shape[-2]}" for shown in (pictures, faces.picture))
+    if have != need:
+        hint = "wire the crop picture of the same Crop Face, or leave crop unwired"
+        raise ImageError(f"{name}: is {have}, but crop is for {need}; {hint}")
+    batch = common_batch({name: len(pictures), "crop": len(faces)})
+
+    def rows(values: Tensor | None) -> Tensor | None:
+        return None if values is None else expanded(values.to(pictures.device), batch)
+
+    squares = faces.squares if len(faces.squares) == batch else faces.squares * batch
+    return replace(
+        faces,
+        picture=expanded(pictures, batch),
+        inside_picture=expanded(faces.inside_picture.to(pictures.device), batch),
+        squares=squares,
+        landmarks=rows(faces.landmarks),
+        blendshapes=rows(faces.blendshapes),
+        name=name,
+    )
+
+
+def with_landmarks(parts: Parts, faces: Faces) -> Faces:
+    """The same faces with landmarks, looked for in the squares if they are not known yet. Raises NoFaceError."""
+    if faces.landmarks is not None:
+        return faces
+    track = join_track(follow_face(detect(parts, faces.picture), 0, faces.name), False, faces.name)
+    return replace(faces, landmarks=track.landmarks, blendshapes=track.blendshapes)
+
+
+def with_attributes(parts: Parts, faces: Faces, estimator: Estimator | None = None) -> Faces:
+    """The same faces with the numbers of the 3D head, estimated if they are not known yet."""
+    if faces.attributes is not None:
+        return faces
+    return replace(faces, attributes=estimated(parts, faces, estimator))
+
+
+def estimated(parts: Parts, faces: Faces, estimator: Estimator | None = None) -> FaceAttributes:
+    """The numbers of the 3D head. Raises NoFaceError for squares without landmarks in which no face is found."""
+    faces = with_landmarks(parts, faces)
+    assert faces.landmarks is not None
+    assert faces.blendshapes is not None
+    reader = parts.estimator if estimator is None else estimator
+    device = faces.picture.device
+    found = []
+    for part in parts.chunks(len(faces), CHUNK):
+        points, scores = faces.landmarks[part].to(device), faces.blendshapes[part].to(device)
+        found.append(estimate(reader, faces.picture[part], points, scores, faces.inside_picture[part]))
+    return FaceAttributes.cat(found)
+
+
+def with_slots(parts: Parts, faces: Faces) -> Faces:
+    """The same faces with tokens, masks and matte, encoded if they are not known yet."""
+    if faces.slots is not None:
+        return faces
+    encoder = parts.encoder
+    encoded = [encoder(faces.picture[part]) for part in parts.chunks(len(faces), CHUNK)]
+    tokens = torch.cat([row[0] for row in encoded])
+    if not isinstance(encoder, SlotEncoder):
+        return replace(faces, slots=SlotTokens(tokens))
+    masks = torch.cat([row[1] for row in encoded])
+    matte = None if parts.matte is None else parts.matte(faces.picture)
+    return replace(faces, slots=SlotTokens(tokens, masks, encoder.config.order, matte))
+
+
+def identity_tokens(parts: Parts, faces: Faces) -> Tensor:
+    """(B,I), who is in each square. Raises NoFaceError for squares without landmarks in which no face is found."""
+    faces = with_landmarks(parts, faces)
+    assert faces.landmarks is not None
+    points = faces.landmarks[..., :2].to(faces.picture.device)
+    return torch.cat([parts.identity.embed(faces.picture[part], points[part]) for part in parts.chunks(len(faces), CHUNK)])
+
+
+def layers_of(slots: SlotTokens, pictures: Tensor, rows: slice = slice(None)) -> Layers | None:
+    """What some rows of squares (B,3,S,S) show where; slots of B faces or of one. None for an encoder that knows no regions."""
+    if slots.masks is None:
+        return None
+    masks = expanded(slots.masks, len(pictures))[rows].to(pictures)
+    return layers(masks, slots.order, pictures[rows], _matte_rows(slots, pictures, rows))
+
+
+def region_masks(slots: SlotTokens, pictures: Tensor) -> list[Tensor]:
+    """(B,1,H,W) for every region of vocabulary.REGIONS, fitted to the edges of pictures (B,3,H,W) of any size; they sum to 1."""
+    assert slots.masks is not None
+    masks, matte, size = slots.masks, slots.matte, tuple(pictures.shape[-2:])
+    side = tuple(masks.shape[-2:] if matte is None else matte.shape[-2:])
+    if size != side:  # fitted at the model's size: large pictures would take minutes
+        pictures = F.interpolate(pictures, side, mode="bilinear", antialias=True, align_corners=False)
+    parts = [slice(first, first + CHUNK) for first in range(0, len(pictures), CHUNK)]
+    found = [fitted_regions(masks[p], slots.order, pictures[p], None if matte is None else matte[p]) for p in parts]
+    shares = torch.cat(found).clamp(0, 1)
+    if size != side:
+        shares = F.interpolate(shares, size, mode="bilinear", align_corners=False)
+    return list(shares.split(1, dim=1))
+
+
+def _matte_rows(slots: SlotTokens, pictures: Tensor, rows: slice) -> Tensor | None:
+    """Some rows of the matte, at the size of pictures (B,3,H,W)."""
+    if slots.matte is None:
+        return None
+    matte = expanded(slots.matte, len(pictures))[rows].to(pictures)
+    size = tuple(pictures.shape[-2:])
+    return matte if matte.shape[-2:] == size else F.interpolate(matte, size, mode="bilinear", align_corners=False)

@@ -1,0 +1,14 @@
+"""The names that options, sockets, files and documents share. Imports nothing, so that a command's help is instant."""
+
+from __future__ import annotations
+
+REGIONS = ("face", "hair", "clothes", "background")  # what the slot tokens stand for (paper 4.2)
+SWAPPABLE = REGIONS[1:]  # regions that a swap can take from a reference
+TAKEABLE = ("pose", "expression", "light")  # groups of attributes that an edit can take from a query
+FRAMINGS = ("source", "query")  # whose place and size in the frame a face with another's pose has
+SAMPLERS = ("dpmpp_2m", "ddim")
+ESTIMATORS = ("fit", "network")  # readers of the open head's numbers; the first is the default
+
+# How much of the square the model paints anew, from 0 (nothing: the carried photograph as it is) to 1 (everything, from noise alone).
+DENOISE = 0.2
+STEPS = 10  # evaluations of the denoiser
