@@ -50,6 +50,14 @@ def fraction(text: str) -> float:
     return value
 
 
+def share(text: str) -> tuple[str, float]:
+    """A strength, "0.8" or "light=0.5": the name of its group or region, "" for all, and the number."""
+    name, equals, number = text.rpartition("=")
+    if equals and name not in (*TAKEABLE, *SWAPPABLE):
+        raise argparse.ArgumentTypeError(f"'{name}' has no strength; choose from {', '.join((*TAKEABLE, *SWAPPABLE))}")
+    return name, fraction(number)
+
+
 def add_model(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model")
     group.add_argument("--model", default="open-256", metavar="NAME", help="bundled name or path of a checkpoint (default: %(default)s)")
@@ -72,9 +80,8 @@ def add_query(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--take", nargs="+", choices=TAKEABLE, metavar="WHAT", help="pose, expression, light (default: all three)")
     for name in TAKEABLE:
         group.add_argument(f"--{name}-from", metavar="PICTURE", help=f"take the {name} from this portrait")
-    group.add_argument("--strength", type=fraction, default=1.0, metavar="X", help="0 to 1, how far to go towards the query (default: 1)")
-    for name in TAKEABLE:
-        group.add_argument(f"--{name}-strength", type=fraction, metavar="X", help=f"the same of the {name} alone")
+    text = "0 to 1, how far to go towards the other pictures (default: 1); NAME=X for one group or region, as in --strength 0.8 light=0.5"
+    group.add_argument("--strength", nargs="+", type=share, default=[("", 1.0)], metavar="X", help=text)
     group.add_argument("--framing", choices=FRAMINGS, default="source", help="whose place and size in the frame (default: %(default)s)")
     numbers = parser.add_argument_group("numbers, added to what the portrait has (light numbers replace)")
     for name, placeholder, text in NUMBERS:
@@ -87,7 +94,6 @@ def add_swaps(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("regions of other portraits")
     for name in SWAPPABLE:
         group.add_argument(f"--{name}-from", metavar="PICTURE", help=f"take the {name} from this portrait")
-        group.add_argument(f"--{name}-strength", type=fraction, metavar="X", help="0 to 1 (default: that of --strength)")
     add_tokens_only(group)
 
 

@@ -77,7 +77,7 @@ class Wishes:
                 raise ConfigError(f"{arguments.source}: nothing to change; give --query, --pose-from ... or a number such as --yaw 15")
         if query is None and arguments.take:
             raise ConfigError(f"--take {' '.join(arguments.take)}: there is no query to take it from; add --query")
-        own = {name: getattr(arguments, f"{name}_strength", None) for name in names}
+        shares = dict(arguments.strength)
         read: dict[str, Picture] = {}
         for path in paths.values():
             read.setdefault(path, Picture.read(path))
@@ -87,7 +87,7 @@ class Wishes:
             take=tuple(arguments.take or TAKEABLE),
             givers={name: read[path] for name, path in paths.items()},
             numbers=None if numbers.empty else numbers,
-            strengths={name: arguments.strength if share is None else share for name, share in own.items()},
+            strengths={name: shares.get(name, shares.get("", 1.0)) for name in names},
         )
 
     @property
@@ -108,7 +108,8 @@ class Wishes:
             given["absolute"] = True
         shares = {name: self.strengths.get(name, 1.0) for name in self.taken}
         equal = len(set(shares.values())) <= 1
-        return {"take": self.taken, "strength": next(iter(shares.values()), 1.0) if equal else shares, "numbers": given}
+        taken = {"take": self.taken, "strength": next(iter(shares.values()), 1.0) if equal else shares} if self.taken else {}
+        return taken | ({"numbers": given} if given else {})
 
     def analyse(self, model: DiffFAE) -> tuple[Portrait, Portrait | None, dict[str, Portrait]]:
         """Source, query and the givers of single groups and regions; a picture that serves several is analysed once."""

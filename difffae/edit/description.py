@@ -261,7 +261,7 @@ class Edit:
 
     def record(self) -> dict[str, Any]:
         """What a recipe says of this edit beside its target attributes, as plain JSON values."""
-        swaps = [{"regions": list(swap.regions), "strength": swap.strength, "photo": swap.photo} for swap in self.faces.swaps]
+        swaps = [{"regions": list(swap.regions), "strength": swap.strength, "photo": swap.photo} for swap in self.source.swaps + self.swaps]
         painted: dict[str, Any] = {"denoise": self.denoise}
         if self.denoise > 0:
             painted |= {"steps": self.sampling.steps, "sampler": self.sampling.sampler, "seed": self.sampling.seed}

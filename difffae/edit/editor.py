@@ -271,15 +271,20 @@ class DiffFAE:
     @torch.no_grad()
     def run(self, edit: Edit, progress: Progress | None = None) -> EditResult:
         """Carry out an edit of one face whose source was analysed."""
+        carries = self.carry_options is not None
+        if not carries:
+            if edit.sampling.denoise not in (None, 1):
+                raise ConfigError(f"denoise: model '{self.model.name}' carries no photograph to keep; leave denoise out")
+            edit = replace(edit, sampling=replace(edit.sampling, denoise=1.0))
         edit = replace(edit, source=with_slots(self, edit.source))
-        faces, carries = edit.faces, self.carry_options is not None
+        faces = edit.faces
         moved = move(self, edit)
         shown = self.render(edit.target, faces.picture.shape[-1])
         if bool(moved.unchanged.all()):
             image, crop = faces.picture_around(0), faces.picture
         else:
             drawn = moved.image
-            if edit.denoise > 0 or not carries:
+            if edit.denoise > 0:
                 identity = identity_tokens(self, faces)
                 told, start = conditions(self.model.autoencoder, faces, identity, shown.image, moved if carries else None)
                 drawn = self._draw(told, start, edit, progress)
@@ -307,8 +312,7 @@ class DiffFAE:
         """What the model paints (B,3,S,S), from noise over the start's latents, or from noise alone without one."""
         how = edit.sampling
         callback = None if progress is None else (lambda done, total, _: progress(done, total))
-        denoise = 1.0 if start is None else edit.denoise
-        drawn = sample(self._predict, told, how.steps, how.sampler, how.seed, start=start, denoise=denoise, callback=callback)
+        drawn = sample(self._predict, told, how.steps, how.sampler, how.seed, start=start, denoise=edit.denoise, callback=callback)
         return self._decode(drawn).clamp(0, 1)
 
 

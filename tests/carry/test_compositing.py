@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from difffae import Adjustments, DiffFAE
+from difffae import Adjustments, DiffFAE, Sampling
 from difffae.carry.compositing import composite, composite_weight, keep_grey, moved_detail, native_detail
 from difffae.edit.measures import laplacian_variance
 from difffae.faces.crop import FaceCrop, extract, paste
@@ -89,7 +89,7 @@ def test_edit_of_a_large_photograph_stays_sharp(model: DiffFAE) -> None:
     large = (large + grain).clamp(0, 1)[0]
     portrait = model.analyse(large)
     assert portrait.crop.side > 1.5 * portrait.crop.size
-    result = model.edit(portrait, adjust=Adjustments(yaw=12), steps=4)
+    result = model.edit(portrait, adjust=Adjustments(yaw=12), sampling=Sampling(steps=4))
     x, y = (round(v) for v in portrait.crop.to_picture(portrait.landmarks[0, :, :2].mean(0)).tolist())
     reach = portrait.crop.side // 8
     face = (slice(None), slice(y - reach, y + reach), slice(x - reach, x + reach))

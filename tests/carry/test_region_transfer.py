@@ -17,7 +17,8 @@ from difffae.common.checkpoint import asset_path
 from difffae.common.errors import ConfigError
 from difffae.common.images import read_image
 from difffae.common.pixels import dilate, erode, gaussian_blur, pixel_grid
-from difffae.edit.editor import DiffFAE, Portrait
+from difffae.edit.description import Portrait, Sampling
+from difffae.edit.editor import DiffFAE
 from difffae.edit.measures import psnr
 from difffae.head.attributes import FaceAttributes
 from difffae.head.morphable import HeadModel
@@ -207,8 +208,8 @@ def people(model: DiffFAE) -> tuple[Portrait, Portrait]:
 
 def test_a_swap_shows_the_references_regions_and_keeps_the_person(model: DiffFAE, people):
     source, reference = people
-    result = model.swap(source, reference, steps=4)
-    alone = model.swap(source, reference, steps=4, photo=False)
+    result = model.swap(source, reference, sampling=Sampling(steps=4))
+    alone = model.swap(source, reference, sampling=Sampling(steps=4), photo=False)
     own = model.identity.embed(source.picture, source.landmarks[..., :2])
     shown = model.analyse(result.image)
     distance = (model.identity.embed(shown.picture, shown.landmarks[..., :2]) - own).norm()
@@ -223,10 +224,10 @@ def test_a_swap_shows_the_references_regions_and_keeps_the_person(model: DiffFAE
 
 def test_swapping_with_oneself_changes_little(model: DiffFAE, people):
     source, _ = people
-    result = model.swap(source, source, steps=4)
+    result = model.swap(source, source, sampling=Sampling(steps=4))
     assert psnr(result.crop, source.picture) > 26  # lit strands of the fringe, and soft outlines
-    assert torch.equal(model.swap(source, source, (), steps=4).image, source.image)
-    assert torch.equal(model.swap(source, source, ("hair",), strength=0.0, steps=4).image, source.image)
+    assert torch.equal(model.swap(source, source, (), sampling=Sampling(steps=4)).image, source.image)
+    assert torch.equal(model.swap(source, source, ("hair",), strength=0.0, sampling=Sampling(steps=4)).image, source.image)
 
 
 def test_large_pictures_lend_their_detail(model: DiffFAE, people):
@@ -235,7 +236,7 @@ def test_large_pictures_lend_their_detail(model: DiffFAE, people):
     noise = torch.randn(1, 1, *large[1].shape[-2:], generator=torch.Generator().manual_seed(0))
     large[1] = (large[1] + 0.2 * gaussian_blur(noise, 1.0)[0]).clamp(0, 1)
     source, reference = (model.analyse(image) for image in large)
-    result = model.swap(source, reference, ("background",), steps=2)
+    result = model.swap(source, reference, ("background",), sampling=Sampling(steps=2))
 
     def grain(portrait: Portrait, image: Tensor) -> float:
         """Of a part of the background, left of the head and above the shoulders."""
@@ -249,6 +250,6 @@ def test_large_pictures_lend_their_detail(model: DiffFAE, people):
 
 
 def test_a_model_that_carries_nothing_says_so(model: DiffFAE, people, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(model.model.denoiser, "config", replace(model.model.denoiser.config, carry=False))
+    monkeypatch.setattr(model, "carry_options", None)
     with pytest.raises(ConfigError, match="photo: model 'open-256' carries no photograph; swap its tokens alone"):
         model.swap(*people, photo=True)

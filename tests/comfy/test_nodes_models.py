@@ -14,7 +14,7 @@ from pictures import portrait
 
 def toy_file(pack: Pack, path: Path, sample_size: int, other_encoder: bool = False) -> Path:
     """A model of random weights without carry, whose crops have 8 * sample_size pixels a side."""
-    autoencoder, denoiser, slots, model, encoders = map(pack.library, ("autoencoder", "denoiser", "slots", "model", "source_encoders"))
+    autoencoder, denoiser, slots, model, encoders = map(pack.library, ("diffusion.autoencoder", "diffusion.denoiser", "source.slots", "edit.model", "source.other_encoders"))
     torch.manual_seed(0)
     sizes = {"latent_channels": 4, "width": 16, "deep_width": 16, "encoder_blocks": (1, 1), "decoder_blocks": (1, 1), "norm_groups": 4}
     first = autoencoder.Autoencoder(autoencoder.AutoencoderConfig(**sizes))
@@ -41,7 +41,7 @@ def test_a_512_model_edits_at_512(pack: Pack, tmp_path: Path) -> None:
     assert picture.shape == (1, 512, 512, 3)
     (own,) = pack.run("DiffFAEEstimateAttributes", **bundle, image=picture, crop=crop)
     # the same numbers as in Python, and as at 256
-    library = pack.library("pipeline").DiffFAE.from_pretrained(path).analyse(image[0].movedim(-1, 0)).attributes
+    library = pack.library("edit.editor").DiffFAE.from_pretrained(path).analyse(image[0].movedim(-1, 0)).attributes
     small, _, small_crop = pack.run("DiffFAECropFace", image=image)
     (at_256,) = pack.run("DiffFAEEstimateAttributes", image=small, crop=small_crop)
     for name, values in own.tensors().items():
@@ -64,7 +64,7 @@ def test_a_model_without_slots_says_so(pack: Pack, tmp_path: Path) -> None:
     picture, _, crop = pack.run("DiffFAECropFace", **bundle, image=portrait("source.png"))
     (own,) = pack.run("DiffFAEEstimateAttributes", **bundle, image=picture, crop=crop)
     assert pack.run("DiffFAERenderFace", **bundle, attributes=own)[1].mean() > 0.1
-    with pytest.raises(pack.library("errors").ConfigError, match="toy was trained with another encoder of the source"):
+    with pytest.raises(pack.library("common.errors").ConfigError, match="toy was trained with another encoder of the source"):
         pack.run("DiffFAEEncodeSlots", **bundle, image=picture)
 
 

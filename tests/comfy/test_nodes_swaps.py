@@ -43,8 +43,9 @@ def officer(pack: Pack) -> Face:
 def test_the_carried_photograph_is_the_librarys(pack: Pack, source: Face, officer: Face) -> None:
     regions = ("hair", "clothes", "background")
     carry = source.carried(pack, swapped(pack, source.slots, officer.slots, *regions))
-    model = pack.library("pipeline").DiffFAE.from_pretrained()
-    result = model.swap(source.image[0].movedim(-1, 0), officer.image[0].movedim(-1, 0), regions, steps=1)
+    model = pack.library("edit.editor").DiffFAE.from_pretrained()
+    sampling = pack.library("edit.description").Sampling(steps=1)
+    result = model.swap(source.image[0].movedim(-1, 0), officer.image[0].movedim(-1, 0), regions, sampling=sampling)
     assert (carry.image - result.carried).abs().max() < 2e-3
     assert (carry.validity - result.validity).abs().max() < 5e-3
     assert not carry.unchanged.any()
@@ -62,8 +63,9 @@ def test_nothing_swapped_is_the_same_object(pack: Pack, source: Face, officer: F
 def test_tokens_alone_free_the_region(pack: Pack, source: Face, officer: Face) -> None:
     alone = swapped(pack, source.slots, officer.slots, "background", photo=False)
     whole = swapped(pack, source.slots, officer.slots, "background")
-    assert torch.equal(alone.tokens, whole.tokens)
-    assert (alone.taken, whole.redraw) == ((), None)
+    state = pack.library("edit.moving").swapped
+    assert torch.equal(state(alone).tokens, state(whole).tokens)
+    assert (state(alone).taken, state(whole).redraw) == ((), None)
     freed, taken = source.carried(pack, alone), source.carried(pack, whole)
     assert torch.equal(freed.image, source.crop.picture)
     corner = (..., slice(20, 120), slice(0, 40))
@@ -74,9 +76,10 @@ def test_the_last_swap_of_a_region_counts(pack: Pack, source: Face, officer: Fac
     """Hair and background by photograph, then the background by tokens alone: the background is freed, the hair stays taken."""
     both = swapped(pack, source.slots, officer.slots, "hair", "background")
     later = swapped(pack, both, officer.slots, "background", photo=False)
-    assert [one.regions for one in later.taken] == [("hair",)]
+    state = pack.library("edit.moving").swapped
+    assert [one.regions for one in state(later).taken] == [("hair",)]
     assert source.carried(pack, later).validity[..., 20:120, :40].max() < 1e-3
-    assert swapped(pack, later, officer.slots, "hair", photo=False).taken == ()
+    assert state(swapped(pack, later, officer.slots, "hair", photo=False)).taken == ()
 
 
 def test_a_reference_that_was_swapped_passes_its_giver_on(pack: Pack, source: Face, officer: Face) -> None:
@@ -84,7 +87,7 @@ def test_a_reference_that_was_swapped_passes_its_giver_on(pack: Pack, source: Fa
     other = Face(pack, portrait("surprised.jpg"))
     mixed = swapped(pack, officer.slots, other.slots, "hair", strength=0.5)
     through = swapped(pack, source.slots, mixed, "hair", "clothes")
-    assert [(one.reference is other.slots, one.regions, one.strength) for one in through.taken] == [
+    assert [(one.reference is other.slots, one.regions, one.strength) for one in pack.library("edit.moving").swapped(through).taken] == [
         (True, ("hair",), 0.5),
         (False, ("clothes",), 1.0),
     ]
@@ -98,7 +101,7 @@ def test_frames_share_a_reference_or_have_their_own(pack: Pack, officer: Face) -
     slots = swapped(pack, clip.slots, officer.slots, "background")
     together = clip.carried(pack, slots, targets)
     assert len(together.image) == 3
-    assert [len(one.flow) for one in together.borrowed] == [3]
+    assert [len(one.offset_to_source) for one in together.references] == [3]
     single = Face(pack, clip.image[1:2])
     alone = single.carried(pack, swapped(pack, single.slots, officer.slots, "background"), targets[1:2])
     assert (alone.image[0] - together.image[1]).abs().mean() < 1e-3
@@ -124,7 +127,7 @@ def test_a_large_reference_lends_its_detail(pack: Pack) -> None:
     for wired in (True, False):
         giver = Face(pack, sizes[1].movedim(1, -1), wired)
         carry = large.carried(pack, swapped(pack, large.slots, giver.slots, "background"))
-        assert len(carry.borrowed) == int(wired)
+        assert len(carry.references) == int(wired)
         edited = carry.image.movedim(1, -1)
         results.append(pack.run("DiffFAEPasteBack", original=large.image, edited=edited, crop=large.crop, carry=carry)[0])
     (square,) = large.crop.squares

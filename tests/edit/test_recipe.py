@@ -280,7 +280,7 @@ def test_command_line(model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
     recipe = Recipe.from_json(run("report", "out.png", "--json"))
     assert recipe.checkpoint["sha256"] == sha256(asset_path("open-256.safetensors").read_bytes()).hexdigest()
     assert recipe.steps == [
-        {"command": "edit", "take": ["light"], "strength": 1.0, "framing": "source", "numbers": {"yaw": 15.0}, "preview": True}
+        {"command": "edit", "take": ["light"], "strength": 1.0, "framing": "source", "numbers": {"yaw": 15.0}, "denoise": 0.0}
     ]
     before, after = (model.analyse(read_image(path)[0]) for path in (SOURCE, Path("out.png")))
     own, new = (model.identity.embed(portrait.picture, portrait.landmarks[..., :2]) for portrait in (before, after))
@@ -298,7 +298,9 @@ def test_command_line(model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
 
     run("swap", "--regions", "hair", "--strength", "0", "--seed", "5", "--steps", "2", "--output", "swap.jpg")
     recipe = read_recipe("swap.jpg")
-    assert recipe.steps == [{"command": "swap", "regions": ["hair"], "strength": 0.0, "seed": 5, "steps": 2, "sampler": "dpmpp_2m"}]
+    taken = {"regions": ["hair"], "strength": 0.0, "photo": True}
+    painted = {"denoise": 0.2, "steps": 2, "sampler": "dpmpp_2m", "seed": 5}
+    assert recipe.steps == [{"command": "swap", "framing": "source", "swaps": [taken], **painted}]
     assert recipe.identity_distance == [0.0]
 
 

@@ -16,6 +16,7 @@ from difffae.common.checkpoint import asset_path, save_checkpoint
 from difffae.common.errors import CheckpointError, ConfigError
 from difffae.common.images import read_image
 from difffae.convert.flame import convert
+from difffae.edit.description import RegionSwap, Sampling
 from difffae.edit.model import EditModel
 from difffae.estimation.deca import Deca, DecaFit
 from difffae.faces.landmarker import FaceLandmarker
@@ -54,14 +55,16 @@ def test_edit_by_flame_and_deca(files: dict[str, Path]) -> None:
     assert portrait.attributes.shape.shape == (1, 100)
     assert torch.equal(pipeline.edit(portrait, take=()).image, image)
     # a paper-like model has no photograph to fall back on: every pixel of the square is the model's
-    result = pipeline.edit(portrait, pose_from=replace(portrait, attributes=turned(portrait.attributes)), steps=2)
+    result = pipeline.edit(portrait, pose_from=replace(portrait, attributes=turned(portrait.attributes)), sampling=Sampling(steps=2))
     assert result.image.shape == image.shape
     assert torch.isfinite(result.image).all()
     assert result.render.amax() > 0.05
     assert result.validity.max() == 0
     assert (result.crop - portrait.picture).abs().mean() > 0.02
     with pytest.raises(ConfigError, match="carries no photograph"):
-        pipeline.edit(portrait, image, preview=True)
+        pipeline.edit(portrait, image, sampling=Sampling(denoise=0))
+    with pytest.raises(ConfigError, match="carries no photograph"):
+        pipeline.edit(portrait, image, swaps=[RegionSwap(portrait)])
 
 
 def test_renders_show_decas_wrinkles(deca: Deca, surface_head: HeadModel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +80,7 @@ def test_renders_show_decas_wrinkles(deca: Deca, surface_head: HeadModel, monkey
         assert torch.equal(pipeline.render(replace(face, detail=None)).image, plain)
     # what an edit is told, and what training is: the same render
     portrait = pipeline.analyse(read_image(asset_path("source.png"))[0])
-    result = pipeline.edit(replace(portrait, attributes=face), adjust=Adjustments(light_azimuth=40), steps=1)
+    result = pipeline.edit(replace(portrait, attributes=face), adjust=Adjustments(light_azimuth=40), sampling=Sampling(steps=1))
     assert result.attributes.detail is not None
     assert torch.equal(result.render, render(surface_head, result.attributes, 64, fit.surface).image)
     monkeypatch.setattr(prepare_video, "load_tools", lambda options: prepare_video.Tools(pipeline.landmarker, fit, pipeline.identity))

@@ -271,7 +271,7 @@ def test_the_shipped_network_reads_the_shipped_portraits_as_the_fit_does():
     fit = load_estimator(kind="fit")
     for name in ("source.png", "query.png"):
         portrait = model.analyse(read_image(asset_path(name))[0])
-        seen = (portrait.picture, portrait.landmarks, portrait.blendshapes, portrait.known)
+        seen = (portrait.picture, portrait.landmarks, portrait.blendshapes, portrait.inside_picture)
         found, wanted = portrait.attributes, fit(*seen)
         error = model.estimator.landmarks(found, SIDE) - portrait.landmarks[..., :2]
         assert error.norm(dim=-1).mean() / inter_ocular(portrait.landmarks) < 0.025

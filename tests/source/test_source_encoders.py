@@ -16,6 +16,7 @@ from difffae.common.checkpoint import asset_path, save_checkpoint
 from difffae.common.errors import CheckpointError, ConfigError
 from difffae.common.images import read_image
 from difffae.diffusion.first_stages import VQConfig, VQFirstStage, describe
+from difffae.edit.description import Sampling
 from difffae.edit.model import EditModel
 from difffae.head.adjust import Adjustments
 from difffae.lab.training.denoiser import DenoiserTraining, train_denoiser
@@ -108,11 +109,11 @@ def test_a_whole_model_with_one_is_saved_and_edits(kind: str, tmp_path: Path) ->
     with torch.no_grad():
         assert torch.equal(again(images)[0], encoder(images)[0])
     source = pipeline.analyse(read_image(asset_path("source.png"))[0])
-    result = pipeline.edit(source, adjust=Adjustments(yaw=10), steps=1)
+    result = pipeline.edit(source, adjust=Adjustments(yaw=10), sampling=Sampling(steps=1))
     assert result.masks is None
     with torch.no_grad():
         again.position.zero_()
-    assert not torch.equal(pipeline.edit(source, adjust=Adjustments(yaw=10), steps=1).crop, result.crop)  # the tokens count
+    assert not torch.equal(pipeline.edit(source, adjust=Adjustments(yaw=10), sampling=Sampling(steps=1)).crop, result.crop)  # the tokens count
     with pytest.raises(ConfigError, match=f"model 'ablation': its source encoder is '{kind}', which knows no regions"):
         pipeline.swap(source, source)
 
