@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "comfy"))
 
 from app import App, chromium  # noqa: E402
-from server import find, start  # noqa: E402
+from server import running  # noqa: E402
 
 WORKFLOWS, BLUEPRINTS, TWINS = ROOT / "workflows", ROOT / "subgraphs", ROOT / "tests" / "comfy" / "workflows"
 WIDTH = 140
@@ -45,7 +44,7 @@ def laid_out(value: Any, indent: str = "") -> str:
 
 def exported() -> dict[Path, Any]:
     """The API prompt of every workflow, under the file that it belongs in."""
-    with tempfile.TemporaryDirectory() as base, start(find(), Path(base)) as comfy, chromium() as browser:
+    with running() as comfy, chromium() as browser:
         app = App(comfy, browser, vue=False, node_types=["DiffFAELoader"], size=(1400, 900))
         prompts = {}
         for path in sorted(WORKFLOWS.glob("*.json")):

@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import json
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "comfy")]
 
 from client import Comfy, Result  # noqa: E402
-from server import find, start  # noqa: E402
+from server import running  # noqa: E402
 
 from difffae.attributes import FaceAttributes  # noqa: E402
 from difffae.rotations import axis_angle_to_matrix, matrix_to_axis_angle, to_yaw_pitch_roll  # noqa: E402
@@ -35,7 +34,8 @@ class Graph:
     """An API prompt that grows, and runs in ComfyUI; results of equal nodes come from its cache."""
 
     def __init__(self, comfy: Comfy) -> None:
-        self.comfy, self.prompt = comfy, {}
+        self.comfy = comfy
+        self.prompt: dict[str, Any] = {}
         self.always: dict[str, Link] = {}  # what the inputs of these names get
         model = self.add("DiffFAELoader")
         self.always = {"model": model, "vae": [model[0], 1], "difffae": [model[0], 2]}
@@ -110,7 +110,7 @@ def carried(carry: Link | None) -> dict[str, Link]:
     return {} if carry is None else {"carry": [carry[0], 2]}
 
 
-def fitting(text: str, size: int, width: int) -> ImageFont.FreeTypeFont:
+def fitting(text: str, size: int, width: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """The font at `size`, or as much smaller as the text needs to fit the width."""
     while ImageFont.load_default(size).getlength(text) > width:
         size -= 1
@@ -156,6 +156,7 @@ def crop_face(graph: Graph) -> Image.Image:
     red = graph.add("EmptyImage", width=256, height=256, batch_size=1, color=0xFF0000)
     (_, whole), (_, marked), (_, crop) = graph.cells(picture=source["picture"], marked=graph.paste(red, None), crop=source["crop"])
     box = ImageChops.difference(whole.convert("RGB"), marked.convert("RGB")).convert("L").point(lambda value: 255 * (value > 2)).getbbox()
+    assert box, "nothing was pasted"
     marked = whole.convert("RGB")
     ImageDraw.Draw(marked).rectangle(box, outline="#ff3b30", width=4)
     return sheet([("picture and square", marked), ("crop", crop)])
@@ -352,7 +353,7 @@ def jpeg(picture: Image.Image) -> bytes:
 
 
 def main(*chosen: str) -> None:
-    with tempfile.TemporaryDirectory() as base, start(find(), Path(base)) as comfy:
+    with running() as comfy:
         for name in chosen or PICTURES:
             picture = PICTURES[name](Graph(comfy))
             data = jpeg(picture)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "comfy"))
 
 from client import Comfy  # noqa: E402
-from server import find, start  # noqa: E402
+from server import running  # noqa: E402
 
 WIDTH, HEIGHT, GAP = 640, 512, 4
 FRAMES = 4  # of an animation
@@ -101,7 +100,7 @@ def _example(comfy: Comfy, name: str) -> dict[str, str]:
 
 
 def main(*names: str) -> None:
-    with tempfile.TemporaryDirectory() as base, start(find(), Path(base)) as comfy:
+    with running() as comfy:
         for name in names or PARTS:
             thumbnail(comfy, name).save(ROOT / "workflows" / f"{name}.jpg", quality=88)
             print(f"workflows/{name}.jpg")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from client import Comfy
+from client import ROOT, Comfy
 from export_workflows import BLUEPRINTS, TWINS, WORKFLOWS, laid_out, read
 
 FILES = sorted([*WORKFLOWS.glob("*.json"), *BLUEPRINTS.glob("*.json")])
@@ -66,7 +66,7 @@ def test_every_workflow_has_its_prompt_and_its_thumbnail():
     assert sorted(path.name for path in WORKFLOWS.iterdir()) == sorted(f"{name}.{kind}" for name in NAMES for kind in ("json", "jpg"))
 
 
-@pytest.mark.parametrize("path", [*FILES, *sorted(TWINS.glob("*.json"))], ids=lambda path: f"{path.parent.name}-{path.stem}")
+@pytest.mark.parametrize("path", [*FILES, *sorted(TWINS.glob("*.json"))], ids=lambda path: str(path.relative_to(ROOT)))
 def test_laid_out_for_diffs(path: Path):
     assert path.read_text(encoding="utf-8") == laid_out(read(path)) + "\n", "run scripts/export_workflows.py"
 
