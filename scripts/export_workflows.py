@@ -29,6 +29,13 @@ def read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def in_no_language(value: Any) -> Any:
+    """Without the names of inputs and outputs in the language of the page that saved the file."""
+    if isinstance(value, dict):
+        return {key: in_no_language(part) for key, part in value.items() if key != "localized_name"}
+    return [in_no_language(part) for part in value] if isinstance(value, list) else value
+
+
 def laid_out(value: Any, indent: str = "") -> str:
     """JSON text in which lists and objects that fit a line stand on one, and the others have one line or more for each part."""
     line = json.dumps(value, ensure_ascii=False)
@@ -57,7 +64,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing, report what is not as it should be")
     check = parser.parse_args().check
-    values = {path: read(path) for folder in (WORKFLOWS, BLUEPRINTS) for path in folder.glob("*.json")} | exported()
+    values = {path: in_no_language(read(path)) for folder in (WORKFLOWS, BLUEPRINTS) for path in folder.glob("*.json")} | exported()
     texts = {path: laid_out(value) + "\n" for path, value in values.items()}
     stale = [path for path, text in texts.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
     stale += [path for path in TWINS.glob("*.json") if path not in texts]
