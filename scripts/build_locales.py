@@ -1,8 +1,6 @@
 """Write locales/en/nodeDefs.json and the tables of web/docs from the nodes' schemas, and tell what the Chinese texts lack.
 
-python scripts/build_locales.py http://127.0.0.1:8188             the address of a running ComfyUI with this pack
-python scripts/build_locales.py object_info.json                  or what its /object_info answered
-    --check     writes nothing; exit status 1 and one line for everything that is missing, stale or left over
+.comfyui/venv/bin/python scripts/build_locales.py          exit status 1 and one line for everything that is missing, stale or left over
     --accept    the Chinese texts fit the present English ones: note so in locales/zh/translated.json
 Chinese texts are written by hand, in locales/zh/nodeDefs.json; translated.json holds a hash of the English text of each, by which stale
 ones are found. The tables of a page stand between its headings "Inputs" and "Outputs" (输入, 输出) and the next heading; the rest of the
@@ -16,12 +14,15 @@ import hashlib
 import json
 import re
 import sys
-import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests" / "comfy"))
+
+from server import running  # noqa: E402
+
 LOCALES, PAGES = ROOT / "locales", ROOT / "web" / "docs"
 NUMBERS = ("INT", "FLOAT")
 # widgets that the page adds to an input with this option: their name and English text
@@ -40,16 +41,6 @@ WORDS = {
 }
 Schema = Mapping[str, Any]
 Texts = dict[str, Any]
-
-
-def read_schemas(source: str) -> dict[str, Schema]:
-    """Of this pack's nodes, from an address or a file."""
-    if source.startswith("http"):
-        with urllib.request.urlopen(f"{source.rstrip('/')}/object_info") as answer:
-            known = json.load(answer)
-    else:
-        known = json.loads(Path(source).read_text(encoding="utf-8"))
-    return {name: known[name] for name in sorted(known) if name.startswith("DiffFAE")}
 
 
 def inputs(schema: Schema) -> Iterator[tuple[str, str, dict[str, Any], bool]]:
@@ -99,8 +90,6 @@ def table(schema: Schema, texts: Texts, language: str) -> tuple[str, str]:
     for name, kind, options, optional in inputs(schema):
         shown = texts["inputs"][name]
         rows.append(f"| {label(name, shown['name'])} | {shown['tooltip']} *{describe(kind, options, optional, language)}* |")
-    if len(rows) == 2:
-        rows = []
     ends = [COLUMNS[language][1], "|---|---|"]
     for index, (name, kind) in enumerate(zip(schema["output_name"], schema["output"], strict=True)):
         shown = texts["outputs"][str(index)]
@@ -131,7 +120,8 @@ def describe(kind: str, options: Mapping[str, Any], optional: bool, language: st
 def with_tables(page: str, tables: tuple[str, str], language: str) -> str:
     """The page with its two tables replaced. Raises ValueError if a heading is missing."""
     for heading, text in zip(HEADINGS[language], tables, strict=True):
-        page, count = re.subn(rf"(?ms)^{heading}\n.*?(?=^## |\Z)", lambda _, h=heading, t=text: f"{h}\n\n{t}\n\n", page)
+        section = f"{heading}\n\n{text}\n\n".replace("\\", r"\\")  # re reads backslashes
+        page, count = re.subn(rf"(?ms)^{heading}\n.*?(?=^## |\Z)", section, page)
         if count != 1:
             raise ValueError(f"has {count} headings '{heading}', 1 is needed")
     return page.rstrip("\n") + "\n"
@@ -173,21 +163,17 @@ def build(schemas: Mapping[str, Schema]) -> tuple[dict[Path, str], list[str]]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", help="address of a running ComfyUI, or a file with its /object_info")
-    parser.add_argument("--check", action="store_true", help="write nothing, report what is not as it should be")
     parser.add_argument("--accept", action="store_true", help="note that the Chinese texts fit the English ones")
     options = parser.parse_args()
-    schemas = read_schemas(options.source)
+    with running() as comfy:
+        schemas = {name: info for name, info in sorted(comfy.get("/object_info").items()) if name.startswith("DiffFAE")}
     if options.accept:
         current = {key: digest(text) for key, text in flat({name: english(schema) for name, schema in schemas.items()}).items()}
         (LOCALES / "zh" / "translated.json").write_text(as_json(current), encoding="utf-8")
     files, problems = build(schemas)
     for path, text in files.items():
-        if options.check and (not path.is_file() or path.read_text(encoding="utf-8") != text):
-            problems.append(f"{path.relative_to(ROOT)}: differs from the nodes; run scripts/build_locales.py")
-        elif not options.check:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
     for problem in problems:
         print(problem, file=sys.stderr)
     return 1 if problems else 0

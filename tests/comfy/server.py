@@ -11,6 +11,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -86,6 +87,17 @@ def start(installation: Installation, base: Path, timeout: float = 180) -> Itera
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+@contextlib.contextmanager
+def running() -> Iterator[Comfy]:
+    """For scripts: the ComfyUI to test with, in a base directory that goes with it. Ends the program if there is none."""
+    try:
+        installation = find()
+    except Missing as error:
+        raise SystemExit(str(error)) from None
+    with tempfile.TemporaryDirectory() as base, start(installation, Path(base)) as client:
+        yield client
 
 
 def _wait_until_ready(process: subprocess.Popen, client: Comfy, timeout: float) -> None:

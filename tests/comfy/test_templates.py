@@ -30,7 +30,7 @@ def check_page(app: App) -> None:
     for path in WORKFLOWS:
         app.load(path)
         twin = json.loads((ROOT / "tests" / "comfy" / "workflows" / path.name).read_text(encoding="utf-8"))
-        assert app.to_api() == twin, path.name
+        assert app.to_api() == twin, f"{path.name}: run scripts/export_workflows.py"
         assert app.page.evaluate(UNKNOWN) == [], path.name
         app.page.wait_for_timeout(300)
         assert app.page.evaluate(OVERLAPS) == [], path.name
