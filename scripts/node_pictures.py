@@ -20,8 +20,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "comfy")]
 from client import Comfy, Result  # noqa: E402
 from server import running  # noqa: E402
 
-from difffae.head.attributes import FaceAttributes  # noqa: E402
 from difffae.common.rotations import axis_angle_to_matrix, matrix_to_axis_angle, to_yaw_pitch_roll  # noqa: E402
+from difffae.head.attributes import FaceAttributes  # noqa: E402
 
 SIDE, LABEL, GAP = 240, 40, 6
 LIMIT = 60_000  # bytes of a picture

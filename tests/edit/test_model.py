@@ -8,8 +8,8 @@ from small_models import FIRST, small
 
 from difffae.common.errors import CheckpointError
 from difffae.diffusion.autoencoder import AutoencoderConfig
-from difffae.edit.model import EditModel
 from difffae.diffusion.conditions import carry_latents
+from difffae.edit.model import EditModel
 
 
 @pytest.fixture(scope="module")

@@ -113,7 +113,9 @@ def test_a_whole_model_with_one_is_saved_and_edits(kind: str, tmp_path: Path) ->
     assert result.masks is None
     with torch.no_grad():
         again.position.zero_()
-    assert not torch.equal(pipeline.edit(source, adjust=Adjustments(yaw=10), sampling=Sampling(steps=1)).crop, result.crop)  # the tokens count
+    assert not torch.equal(
+        pipeline.edit(source, adjust=Adjustments(yaw=10), sampling=Sampling(steps=1)).crop, result.crop
+    )  # the tokens count
     with pytest.raises(ConfigError, match=f"model 'ablation': its source encoder is '{kind}', which knows no regions"):
         pipeline.swap(source, source)
 
