@@ -15,7 +15,8 @@ venv:  ## a virtual environment in .venv with all that the targets below need
 	.venv/bin/python -m pip install --quiet "$(TORCH)"
 	.venv/bin/python -m pip install --quiet -r requirements-dev.txt
 
-check: lint types quick  ## before every commit: lint, types and the quick tests; under two minutes on two cores
+check:  ## before every commit: lint, types and the quick tests; under two minutes on two cores
+	@$(MAKE) --no-print-directory -j2 lint types quick
 
 lint:  ## ruff: rules and format
 	$(PYTHON) -m ruff check .
