@@ -10,11 +10,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..difffae.carry.carry import Carried
+from ..difffae.carry.prepared import Carried, Prepared
 from ..difffae.carry.region_parts import FaceAreas, Parts
 from ..difffae.carry.region_transfer import reference_parts, source_parts, take_regions
 from ..difffae.head.attributes import FaceAttributes
-from ..difffae.source.regions import Layers
 from .analysis import as_crop, estimate
 from .bundle import Bundle
 from .frames import frames
@@ -50,21 +49,18 @@ def references(bundle: Bundle, slots: Tokens | None, like: Tensor) -> list[Refer
 def with_references(
     bundle: Bundle,
     carried: Carried,
-    picture: Tensor,
-    known: Tensor,
-    source: FaceAttributes,
+    prepared: Prepared,
     target: FaceAttributes,
-    shows: Layers,
     taken: list[Reference],
     batch: int,
     part: slice,
 ) -> tuple[Parts, list[Carried]]:
     """Some frames of a carried photograph with the regions of references, and these as they were carried.
 
-    picture (b,3,C,C), known (b,1,C,C), source and target attributes and layers: of the frames `part` of B = batch.
+    prepared: the photograph, with layers; target attributes: of the frames `part` of B = batch.
     """
-    areas = FaceAreas.of(bundle.head, target, picture)
-    mixed = source_parts(carried, picture, known, FaceAreas.of(bundle.head, source, picture), areas, shows)
+    areas = FaceAreas.of(bundle.head, target, prepared.image)
+    mixed = source_parts(prepared, carried, areas)
     givers = []
     for reference in taken:
         parts = reference.carried(bundle, target, areas, batch, part)
@@ -80,7 +76,8 @@ def borrowed(taken: list[Reference], givers: list[list[Carried]], whose: Tensor)
     for number, reference in enumerate(taken):
         if reference.crop.original is None:
             continue
-        flow, ratio, front = (torch.cat([getattr(part[number], name) for part in givers]) for name in ("flow", "ratio", "front"))
+        names = ("offset_to_source", "light_ratio", "person_alpha")
+        flow, ratio, front = (torch.cat([getattr(part[number], name) for part in givers]) for name in names)
         share = whose[:, number + 1 : number + 2]
         lent.append(Borrowed(reference.crop.squares, reference.crop.original, flow, ratio, front, share))
     return tuple(lent)

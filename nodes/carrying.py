@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..difffae.carry.carry import carry
+from ..difffae.carry.prepared import prepare
 from ..difffae.common.errors import ImageError
 from ..difffae.head.attributes import FaceAttributes
 from ..difffae.head.render import render
@@ -51,16 +51,15 @@ def carry_frames(
                 face = head.skin_mask(render(head, source[part], side).raster)[:, None]
                 keep = kept_pixels(frames(slots.redraw, batch)[part].to(pictures), face, (side, side))
                 valid = valid * keep
-        carried, whose = carry(pictures[part], source[part], target[part], head, valid, shows), torch.ones_like(valid)
+        prepared = prepare(pictures[part], source[part], head, valid, shows)
+        carried, whose = prepared.move(target[part]), torch.ones_like(valid)
         if taken:
-            assert shows is not None
-            now = (source[part], target[part], shows)
-            mixed, lent = with_references(bundle, carried, pictures[part], valid, *now, taken, batch, part)
-            carried, whose = mixed.carried, mixed.whose
+            mixed, lent = with_references(bundle, carried, prepared, target[part], taken, batch, part)
+            carried, whose = mixed.carried, mixed.owner_share
             givers.append(lent)
         parts.append(carried)
         shares.append(whose)
-    names = ("image", "validity", "flow", "ratio", "front")
+    names = ("image", "validity", "offset_to_source", "light_ratio", "person_alpha")
     image, validity, flow, ratio, front = (torch.cat([getattr(part, name) for part in parts]) for name in names)
     whose = torch.cat(shares)
     same = unchanged_frames(source, target, slots, batch)

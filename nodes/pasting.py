@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..difffae.carry.compositing import composite_weight, keep_grey, native_detail, with_lent
+from ..difffae.carry.compositing import composite_weight, keep_grey, native_detail, with_reference_detail
 from ..difffae.faces.crop import extract, paste
 from .borrowing import weighted
 from .bundle import each_chunk
@@ -71,7 +71,7 @@ def with_detail_of(detail: Tensor | None, lent: list[Borrowed], number: int) -> 
         picture = to_pictures(one.original[rows[0] : rows[0] + 1], "reference").to(one.flow)
         maps = (values[rows[2]][None] for values in (one.flow, one.ratio, one.front))
         more = native_detail(picture, one.squares[rows[1]], *maps, one.whose[number][None])
-        detail = with_lent(detail, more)
+        detail = with_reference_detail(detail, more)
     return detail
 
 

@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..carry.carry import Carried, carry, nothing_carried
-from ..carry.compositing import composite_weight, keep_grey, native_detail, with_lent
-from ..carry.person_layer import CarryOptions
+from ..carry.compositing import composite_weight, keep_grey, native_detail, with_reference_detail
+from ..carry.options import CarryOptions
+from ..carry.prepared import Carried, carry, nothing_carried, prepare
 from ..carry.region_parts import FaceAreas
 from ..carry.region_transfer import reference_parts, source_parts, take_regions
 from ..common.checkpoint import asset_path
@@ -295,11 +295,11 @@ class DiffFAE:
             picture, known, own = portrait.picture, portrait.known, portrait.attributes
             shows, theirs = (cast(Layers, self.layers(*of)) for of in ((picture, masks), (giver.picture, other_masks)))
             areas = FaceAreas.of(self.head, own, picture)
-            still = carry(picture, own, own, self.head, known, shows, self.carry_options)
-            base = source_parts(still, picture, known, areas, areas, shows, self.carry_options)
+            prepared = prepare(picture, own, self.head, known, shows, self.carry_options)
+            base = source_parts(prepared, prepared.move(own), areas)
             taken = reference_parts(giver.picture, giver.known, giver.attributes, own, areas, self.head, theirs, self.carry_options)
             mixed_parts = take_regions(base, taken, regions, areas, strength, self.carry_options)
-            carried, whose = mixed_parts.carried, mixed_parts.whose
+            carried, whose = mixed_parts.carried, mixed_parts.owner_share
         elif asked:
             size = (carried.image.shape[-2], carried.image.shape[-1])
             keep = kept_pixels(swapped_region(masks, other_masks, regions, order), self._face_mask(shown), size)
@@ -315,7 +315,9 @@ class DiffFAE:
         borrowed = None
         if taken is not None:
             of_giver = taken.carried
-            borrowed = native_detail(giver.image[None], giver.crop, of_giver.flow, of_giver.ratio, of_giver.front, whose[:, 1:])
+            borrowed = native_detail(
+                giver.image[None], giver.crop, of_giver.offset_to_source, of_giver.light_ratio, of_giver.person_alpha, whose[:, 1:]
+            )
         return self._result(portrait, edited, shown, masks, portrait.attributes, carried, whose[:, :1], borrowed)
 
     def render(self, attributes: FaceAttributes, size: int | None = None) -> Render:
@@ -376,9 +378,9 @@ class DiffFAE:
         image = portrait.image
         if edited is not portrait.picture:
             edited = keep_grey(edited, image[None])
-            detail = native_detail(image[None], portrait.crop, carried.flow, carried.ratio, carried.front, weight)
+            detail = native_detail(image[None], portrait.crop, carried.offset_to_source, carried.light_ratio, carried.person_alpha, weight)
             if detail is not None:
-                detail = with_lent(detail, borrowed)
+                detail = with_reference_detail(detail, borrowed)
             image = paste(image[None], edited, portrait.picture, portrait.crop, detail=[detail])
             image = keep_grey(image, portrait.image[None])[0]
         if masks is not None:

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...carry.carry import Carried, carry
 from ...carry.compositing import composite
+from ...carry.prepared import Carried, carry
 from ...common.checkpoint import asset_path, channels_last
 from ...common.images import read_image
 from ...diffusion.acceleration import FastDenoiser, Function, accelerate

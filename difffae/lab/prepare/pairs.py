@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
-from ...carry.carry import carry
+from ...carry.prepared import carry
 from ...diffusion.autoencoder import FirstStage
 from ...estimation.fit import LandmarkFit, inter_ocular
 from ...faces.blendshapes import BLENDSHAPE_NAMES

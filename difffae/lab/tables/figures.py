@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...carry.carry import carry
+from ...carry.prepared import carry
 from ...diffusion.sampling import sample
 from ...edit.editor import TAKEABLE, DiffFAE, EditResult, Portrait
 from ...faces.crop import extract

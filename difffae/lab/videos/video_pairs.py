@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ...carry.carry import carry
+from ...carry.prepared import carry
 from ...common.errors import ConfigError
 from ...diffusion.autoencoder import FirstStage
 from ...head.attributes import FaceAttributes

@@ -8,16 +8,18 @@ import pytest
 import torch
 from people import directional, person
 
-from difffae.carry.carry import carry
-from difffae.carry.filling import closed_lines, upper_teeth
-from difffae.carry.hair_volume import hair_offsets, hair_weight, middle_of_skull, motion_around
-from difffae.carry.person_layer import CarryOptions, Motion, guess_person, without_background
+from difffae.carry.filling import closed_lines, without_background
+from difffae.carry.hair_volume import hair_offsets, hair_weight, head_outline, middle_of_skull, motion_around
+from difffae.carry.mouth import upper_teeth
+from difffae.carry.options import CarryOptions
+from difffae.carry.person import guess_person
+from difffae.carry.prepared import carry, prepare, start_move
 from difffae.common.pixels import dilate, erode, opened, pixel_grid, pull_push
 from difffae.head.attributes import FaceAttributes
 from difffae.head.morphable import LABELS, HeadModel
 from difffae.head.rasterizer import rasterize
 from difffae.head.render import render
-from difffae.head.shading import project, sh_shading, vertex_normals
+from difffae.head.shading import project, sh_shading
 from difffae.source.regions import Layers
 
 SIZE = 192
@@ -135,7 +137,7 @@ def test_hair_turns_with_the_head_and_leaves_no_double(head: HeadModel, afro):
     colours = torch.stack([(moved.image - colour[None, :, None, None]).abs().amax(1) for colour in (HAIR, SKIN, WALL)])
     assert (colours.amin(0) > 0.12).float().mean() < 0.05
     # beside the turned head with its hair there is wall, in place
-    far = erode(1 - moved.front, 5).expand(-1, 3, -1, -1) == 1
+    far = erode(1 - moved.person_alpha, 5).expand(-1, 3, -1, -1) == 1
     assert (moved.image - WALL[None, :, None, None])[far & (dilate(layers.person, 9).expand(-1, 3, -1, -1) == 0)].abs().max() < 1e-6
 
 
@@ -157,9 +159,9 @@ def test_what_rests_on_the_shoulders_does_not_turn(head: HeadModel, hair_hangs: 
     image, layers, face, worn = dressed(head, hair_hangs)
     target = replace(face, pose=person(head, 3, yaw=20).pose)
     moved = carry(image, face, target, head, layers=layers)
-    still = (erode(worn, 9) > 0) & (moved.mask == 0)
+    still = (erode(worn, 9) > 0) & (moved.mesh_mask == 0)
     assert still.sum() > 300
-    assert moved.flow.norm(dim=1, keepdim=True)[still].max() < 1.5
+    assert moved.offset_to_source.norm(dim=1, keepdim=True)[still].max() < 1.5
     assert ((moved.image - image).abs().amax(1, keepdim=True)[still] < 0.1).float().mean() > 0.95
     # the stripes come to no other place
     green = ((moved.image - GREEN[None, :, None, None]).abs().amax(1, keepdim=True) < 0.2) & (dilate(worn, 5) == 0)
@@ -172,7 +174,7 @@ def test_the_person_takes_no_background_along() -> None:
     person_mask[..., 20:] = 1
     person_mask[..., 19] = 0.5
     image = torch.lerp(WALL[None, :, None, None].expand(1, 3, 64, 64), SKIN[None, :, None, None], person_mask)
-    solid, inner = without_background(image, person_mask, CarryOptions())
+    solid, inner = without_background(image, person_mask, CarryOptions.outline)
     assert (solid - SKIN[None, :, None, None]).abs().max() < 1e-5
     assert torch.equal(inner[..., 24:], torch.ones(1, 1, 64, 40))
     assert float(inner[..., :20].max()) == 0
@@ -191,7 +193,7 @@ def test_hidden_hair_is_a_guess_and_says_so(head: HeadModel, afro):
     target = replace(face, pose=person(head, 3, yaw=30).pose)
     moved = carry(image, face, target, head, layers=layers)
     only_hair = render(head, target, SIZE).mask == 0
-    turned_to_view = (moved.validity > 0.3) & (moved.validity < 0.5) & (moved.front > 0.99) & only_hair
+    turned_to_view = (moved.validity > 0.3) & (moved.validity < 0.5) & (moved.person_alpha > 0.99) & only_hair
     assert turned_to_view.sum() > 100
     colours = moved.image.permute(0, 2, 3, 1)[turned_to_view[:, 0]]
     assert ((colours - HAIR).abs().amax(1) < 0.15).float().mean() > 0.8
@@ -233,8 +235,8 @@ def test_upper_teeth_stay_at_the_skull_while_the_mouth_opens(head: HeadModel):
     drawn, target = render(head, smile, SIZE), render(head, opened, SIZE)
     inside = head.part_mask(drawn.raster, "mouth", "teeth", "tongue")[:, None]
     picture = paint((drawn.mask, SKIN), (inside, torch.ones(3)))
-    shows = Layers(drawn.mask, drawn.mask, torch.zeros_like(drawn.mask), torch.zeros_like(drawn.mask))
-    moved = carry(picture, smile, opened, head, layers=shows, options=CarryOptions(stretch_expression=False))
+    layers = Layers(drawn.mask, drawn.mask, torch.zeros_like(drawn.mask), torch.zeros_like(drawn.mask))
+    moved = carry(picture, smile, opened, head, layers=layers, options=CarryOptions(stretch_expression=False))
     still = erode((inside & head.part_mask(target.raster, "mouth", "teeth", "tongue")[:, None]).float(), 3) > 0
     assert int(still.sum()) > 20
     assert moved.image.amin(1, keepdim=True)[still].min() > 0.9
@@ -248,10 +250,11 @@ def test_motion_around_is_zero_where_nothing_moves_and_a_shift_for_a_shift(head:
     face = person(head, 2)
     points = project(head(face.shape, face.expression, face.pose), face.camera)[..., :2]
     grid = pixel_grid(64, 64, points)
-    same, holds = motion_around(head, points, points, grid)
+    still = head_outline(head, points)
+    same, holds = motion_around(still, still, grid)
     assert torch.equal(same, torch.zeros_like(same))
     shift = torch.tensor([0.1, -0.05])
-    shifted, _ = motion_around(head, points, points + shift, grid)
+    shifted, _ = motion_around(still, head_outline(head, points + shift), grid)
     assert torch.allclose(shifted, -shift.view(1, 2, 1, 1).expand_as(shifted), atol=1e-4)
     assert holds.min() == 0
     assert holds.max() == 1
@@ -286,17 +289,12 @@ def test_skin_goes_on_as_skin_beside_cloth(head: HeadModel):
     known[..., chin - 10 : chin + 1, :] = 0
     nothing = torch.zeros_like(scarf)
     layers = Layers(drawn.mask, drawn.mask, scarf, nothing)
-    normals = vertex_normals(head(face.shape, face.expression, face.pose), head.faces)
-    still = torch.zeros(1, 2, SIZE, SIZE)
-    grid = pixel_grid(SIZE, SIZE, still)[None]
-    motion = Motion(drawn.raster, drawn.raster, normals, torch.zeros_like(normals), still, still, grid, known, torch.zeros(1, 1, 1, 1))
     hole = (head.part_mask(drawn.raster, "face")[:, None] & (known == 0)).expand(-1, 3, -1, -1)
     skin = SKIN[None, :, None, None].expand_as(picture)
-    off = [
-        (guess_person(picture, known * drawn.mask, layers, known, motion, head, face, CarryOptions(cloth_share=share))[0] - skin).abs()[
-            hole
-        ]
-        for share in (CarryOptions.cloth_share, 1.0)
-    ]
+    off = []
+    for share in (CarryOptions.cloth_share, 1.0):
+        move = start_move(prepare(picture, face, head, known, layers, CarryOptions(cloth_share=share)), face)
+        guess = guess_person(move, picture, known * drawn.mask)
+        off.append((guess.image - skin).abs()[hole])
     assert off[0].mean() < 0.04, [x.mean() for x in off]
     assert off[1].mean() > 3 * off[0].mean(), [x.mean() for x in off]
