@@ -1,6 +1,7 @@
 """Joining the carried photograph and what the model painted.
 
-Shape letters: B batch, H and W picture sides, C crop side, N side of the same square in the picture's own pixels.
+Shape letters: B batch, H and W picture sides, C crop side, N side of the same square in the
+picture's own pixels.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ def composite_weight(drawn: Tensor, carried: Tensor, validity: Tensor, low: floa
     """
     sigma = low * drawn.shape[-1]
     known = trusted(validity)
-    # low-pass the carried picture over its valid pixels only: a hole must not spoil its neighbourhood's agreement
+    # low-pass the carried picture over its valid pixels only: a hole must not spoil its
+    # neighbourhood's agreement
     weight = gaussian_blur(known, sigma).clamp_min(1e-4)
     difference = gaussian_blur((drawn - carried) * known, sigma) / weight
     agreement = torch.exp(-((difference.abs().amax(1, keepdim=True) / tolerance) ** 2))
@@ -42,7 +44,8 @@ def composite_weight(drawn: Tensor, carried: Tensor, validity: Tensor, low: floa
 
 
 def composite(drawn: Tensor, carried: Tensor, validity: Tensor, low: float = 0.016, tolerance: float = 0.12) -> Tensor:
-    """The carried photograph's sharp pixels as far as `composite_weight` says, else the sample's: (B,3,H,W).
+    """The carried photograph's sharp pixels as far as `composite_weight` says, else the sample's:
+    (B,3,H,W).
 
     Arguments as there.
     """
@@ -74,7 +77,8 @@ def moved_detail(square: Tensor, offset_to_source: Tensor, light_ratio: Tensor, 
         offset_to_source: (B,2,C,C) of `Carried`, in pixels of the crop.
         light_ratio: (B,3,C,C) of `Carried`.
         person_alpha: (B,1,C,C) of `Carried`.
-        weight: (B,1,C,C) of `composite_weight`: where the crop's pixels are the model's, there is no detail to add.
+        weight: (B,1,C,C) of `composite_weight`: where the crop's pixels are the model's, there is
+            no detail to add.
 
     Returns:
         (B,3,N,N) to add to the enlarged crop.
@@ -84,7 +88,8 @@ def moved_detail(square: Tensor, offset_to_source: Tensor, light_ratio: Tensor, 
     def enlarge(x: Tensor) -> Tensor:
         return F.interpolate(x, (side, side), mode="bilinear", align_corners=False)
 
-    # where the motion breaks off (lids, lips, the head's outline) a crop's pixel mixes two surfaces, and there is no detail to move
+    # where the motion breaks off (lids, lips, the head's outline) a crop's pixel mixes two
+    # surfaces, and there is no detail to move
     whole = torch.exp(-((dilate(gradient_norm(offset_to_source), 3) / BREAK) ** 4))
     grid = pixel_grid(side, side, square) + enlarge(offset_to_source).permute(0, 2, 3, 1) * (2 / size)
     moved = F.grid_sample(square, grid, mode="bicubic", padding_mode="border", align_corners=False)
@@ -94,7 +99,9 @@ def moved_detail(square: Tensor, offset_to_source: Tensor, light_ratio: Tensor, 
 
 
 def with_reference_detail(detail: Tensor, reference_detail: Tensor | None) -> Tensor:
-    """Detail (3,N,N) of a photograph, and that of a reference (3,M,M) which shows in the same square, or None."""
+    """Detail (3,N,N) of a photograph, and that of a reference (3,M,M) which shows in the same
+    square, or None.
+    """
     if reference_detail is None:
         return detail
     return detail + F.interpolate(reference_detail[None], detail.shape[-2:], mode="bilinear", antialias=True, align_corners=False)[0]

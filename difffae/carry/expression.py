@@ -1,15 +1,17 @@
-"""Where a photograph's expression and the head model's differ: how far coefficients are stretched, and how wide lids are.
+"""Where a photograph's expression and the head model's differ: how far coefficients are stretched,
+and how wide lids are.
 
 Shape letters: B batch, V vertices, E expression coefficients.
 
-A fit keeps expressions near the blendshape scores and its coefficients small, lids cover a part of every iris, and lips of
-a photograph keep their shading when they move. So the scores measured on moved photographs followed those of the query by
-less than one; the factors of GAIN stretch the difference of source and target. They were chosen on training portraits: on
-80 pairs the scores that are left fell from 0.46 to 0.40 of what they were, and irises followed by 0.67 instead of 0.57 of
+A fit keeps expressions near the blendshape scores and its coefficients small, lids cover a part of
+every iris, and lips of a photograph keep their shading when they move. So the scores measured on
+moved photographs followed those of the query by less than one; the factors of GAIN stretch the
+difference of source and target. They were chosen on training portraits: on 80 pairs the scores that
+are left fell from 0.46 to 0.40 of what they were, and irises followed by 0.67 instead of 0.57 of
 the query's way sideways.
 
-Eyes in photographs are open a little wider than the head model's, and what of an iris the lids cover would not move. So
-the lids are opened by WIDER.
+Eyes in photographs are open a little wider than the head model's, and what of an iris the lids
+cover would not move. So the lids are opened by WIDER.
 """
 
 from __future__ import annotations
@@ -22,8 +24,8 @@ from torch import Tensor
 from ..head.attributes import FaceAttributes
 from ..head.morphable import LABELS, HeadModel
 
-# Of the ARKit coefficients, both sides; the others are taken as they are. Jaw and lips that a photograph shows move as the
-# mesh does.
+# Of the ARKit coefficients, both sides; the others are taken as they are. Jaw and lips that a
+# photograph shows move as the mesh does.
 GAIN = {
     "eyeLookIn": 1.5,
     "eyeLookOut": 1.5,
@@ -39,9 +41,9 @@ GAIN = {
 }
 LEAST, MOST = -0.3, 1.1  # of a stretched coefficient: shapes are linear, and tear beyond
 MOST_GAZE = 0.75  # an iris that is asked to go farther goes there unstretched, lest it leave the eye
-# In inter-ocular distances. The lids of the training portraits lie 0.015 farther apart than on the fitted heads, but an
-# iris moves whole only if all of it is inside the opening: the gaze of carried portraits followed by 0.40 with 0, by 0.49
-# with 0.03, by 0.58 with 0.06.
+# In inter-ocular distances. The lids of the training portraits lie 0.015 farther apart than on the
+# fitted heads, but an iris moves whole only if all of it is inside the opening: the gaze of carried
+# portraits followed by 0.40 with 0, by 0.49 with 0.03, by 0.58 with 0.06.
 WIDER = 0.06
 CORNERS = (((33, 133), "Right"), ((263, 362), "Left"))  # landmarks of the outer and inner corner, and the subject's side
 REACH = 0.6  # of the eye's width: how far above and below the opening the skin moves along
@@ -91,8 +93,8 @@ def lid_offsets(head: HeadModel, expression: Tensor) -> Tensor:
         expression: (B,E).
 
     Returns:
-        (B,V,3) in the head's unit, to add to the unposed vertices; all zeros for heads without labelled eyes and
-        MediaPipe's landmarks.
+        (B,V,3) in the head's unit, to add to the unposed vertices; all zeros for heads without
+        labelled eyes and MediaPipe's landmarks.
     """
     still = torch.zeros(len(expression), head.vertex_count, 3, device=expression.device, dtype=expression.dtype)
     if len(head.landmark_faces) < 468 or not bool((head.labels == LABELS.index("eyes")).any()):

@@ -1,4 +1,5 @@
-"""Filling holes with what is known around them: lines on the head, the background, the person's edge.
+"""Filling holes with what is known around them: lines on the head, the background, the person's
+edge.
 
 Shape letters: B batch, H and W picture height and width.
 """
@@ -16,8 +17,8 @@ from .state import Backdrop
 def closed_lines(image: Tensor, validity: Tensor, where: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """Close narrow lines that no camera saw, from both sides.
 
-    Where a surface folds over itself (lids, lips, nostrils) a line of the mesh hides behind another, and shows whatever the
-    source had beside it.
+    Where a surface folds over itself (lids, lips, nostrils) a line of the mesh hides behind
+    another, and shows whatever the source had beside it.
 
     Args:
         image: (B,3,H,W).
@@ -36,7 +37,8 @@ def closed_lines(image: Tensor, validity: Tensor, where: Tensor, size: int) -> t
 
 
 def without_background(image: Tensor, person: Tensor, outline: int) -> tuple[Tensor, Tensor]:
-    """A picture in the person's colours alone: the pixels of an outline are mixed with the background that a person leaves.
+    """A picture in the person's colours alone: the pixels of an outline are mixed with the
+    background that a person leaves.
 
     Args:
         image: (B,3,H,W).
@@ -44,8 +46,8 @@ def without_background(image: Tensor, person: Tensor, outline: int) -> tuple[Ten
         outline: pixels around the person that are mixed.
 
     Returns:
-        the picture with the person's colours going on beyond the person (B,3,H,W), and where its own colours are the
-        person's alone (B,1,H,W).
+        the picture with the person's colours going on beyond the person (B,3,H,W), and where its
+        own colours are the person's alone (B,1,H,W).
     """
     core = erode(person, outline | 1)
     own = ((core - 0.8) / 0.15).clamp(0, 1)
@@ -54,7 +56,8 @@ def without_background(image: Tensor, person: Tensor, outline: int) -> tuple[Ten
 
 
 def empty_place(image: Tensor, person: Tensor, o: CarryOptions) -> Backdrop:
-    """What may be behind a person: the colours around, which a plain background confirms and a busy one does not.
+    """What may be behind a person: the colours around, which a plain background confirms and a busy
+    one does not.
 
     Args:
         image: (B,3,H,W).

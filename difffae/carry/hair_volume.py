@@ -1,10 +1,13 @@
-"""The volume of hair and hats around the head model: a bald head that turns would tear the hair it moves.
+"""The volume of hair and hats around the head model: a bald head that turns would tear the hair it
+moves.
 
-Shape letters: B batch, V vertices, H and W picture sides, A directions around the head, R radii along each of them.
-Positions in pictures are x right, y down, -1..1; directions are 0 up, clockwise.
+Shape letters: B batch, V vertices, H and W picture sides, A directions around the head, R radii
+along each of them. Positions in pictures are x right, y down, -1..1; directions are 0 up,
+clockwise.
 
-The outline of the hair in the source picture says how far the hair stands out there, in every direction around the head.
-The scalp of the unposed head is pushed outwards by as much, so that the hair turns as one body with the head.
+The outline of the hair in the source picture says how far the hair stands out there, in every
+direction around the head. The scalp of the unposed head is pushed outwards by as much, so that the
+hair turns as one body with the head.
 """
 
 from __future__ import annotations
@@ -37,8 +40,8 @@ def hair_offsets(head: HeadModel, source: FaceAttributes, vertices: Tensor, hair
         options: of the volume.
 
     Returns:
-        (B,V,3) in the head's unit, to add to the unposed vertices. All zeros for a head without labels for scalp and ears,
-        or where no hair stands out from the scalp.
+        (B,V,3) in the head's unit, to add to the unposed vertices. All zeros for a head without
+        labels for scalp and ears, or where no hair stands out from the scalp.
     """
     o = options or HairOptions()
     rest = head.unposed(source.shape, source.expression)
@@ -80,7 +83,8 @@ def head_outline(head: HeadModel, points: Tensor, options: HairOptions | None = 
 
 
 def motion_around(source: Outline, target: Outline, pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """How what lies beside a head moves with its outline: what was d outside the source's is d outside the target's.
+    """How what lies beside a head moves with its outline: what was d outside the source's is d
+    outside the target's.
 
     Args:
         source: of the source's head.
@@ -88,8 +92,8 @@ def motion_around(source: Outline, target: Outline, pixels: Tensor) -> tuple[Ten
         pixels: (H,W,2) positions of the target's pixels.
 
     Returns:
-        (B,2,H,W) source minus target position in -1..1, zero where nothing moves; and how far that holds (B,1,H,W):
-        1 around the head, 0 below the chin.
+        (B,2,H,W) source minus target position in -1..1, zero where nothing moves; and how far that
+        holds (B,1,H,W): 1 around the head, 0 below the chin.
     """
     angles = source.reach.shape[1]
     away = pixels.flatten(0, 1)[None] - target.middle
@@ -116,8 +120,8 @@ def below_chin(head: HeadModel, points: Tensor, pixels: Tensor) -> Tensor:
         pixels: (H,W,2) positions.
 
     Returns:
-        (B,1,H,W): 1 below the chin, 0 above the ears' lobes, smooth in between; all zeros for a head without labels for
-        ears and scalp.
+        (B,1,H,W): 1 below the chin, 0 above the ears' lobes, smooth in between; all zeros for a
+        head without labels for ears and scalp.
     """
     if not has_scalp(head):
         return points.new_zeros(len(points), 1, *pixels.shape[:2])
@@ -127,7 +131,8 @@ def below_chin(head: HeadModel, points: Tensor, pixels: Tensor) -> Tensor:
 
 
 def shoulder_motion(head: HeadModel, raster: Raster, motion: Tensor) -> Tensor:
-    """How the shoulders move, carried on beyond them; where the raster shows no shoulders, how the surface moves.
+    """How the shoulders move, carried on beyond them; where the raster shows no shoulders, how the
+    surface moves.
 
     Args:
         head: the head model.
@@ -163,7 +168,9 @@ def has_scalp(head: HeadModel) -> bool:
 
 
 def middle_of_skull(head: HeadModel, places: Tensor) -> Tensor:
-    """A point above the ears, inside the head: places (B,V,K) of its vertices in any space -> (B,1,K)."""
+    """A point above the ears, inside the head: places (B,V,K) of its vertices in any space ->
+    (B,1,K).
+    """
     ears, scalp = (places[:, head.labels == LABELS.index(name)].mean(1, keepdim=True) for name in ("ears", "scalp"))
     return torch.lerp(ears, scalp, 0.35)
 
@@ -195,7 +202,9 @@ def _ramp(x: Tensor, low: float, high: float) -> Tensor:
 
 
 def _outline(distance: Tensor, place: Tensor, counts: Tensor, angles: int) -> Tensor:
-    """Farthest projected vertex per angle, of those that count: distance and place (in angles) (B,V), counts (B,V) bool -> (B,A)."""
+    """Farthest projected vertex per angle, of those that count: distance and place (in angles)
+    (B,V), counts (B,V) bool -> (B,A).
+    """
     far = torch.where(counts, distance, torch.zeros_like(distance))
     out = distance.new_zeros(len(distance), angles)
     for shift in (0, 1):
@@ -204,7 +213,9 @@ def _outline(distance: Tensor, place: Tensor, counts: Tensor, angles: int) -> Te
 
 
 def _stands_out(hair: Tensor, middle: Tensor, reach: Tensor, o: HairOptions) -> Tensor:
-    """How far hair goes on beyond the outline reach (B,A) of the head around its middle (B,1,2): (B,A), in units of half the side."""
+    """How far hair goes on beyond the outline reach (B,A) of the head around its middle (B,1,2):
+    (B,A), in units of half the side.
+    """
     a = reach.shape[1]
     angle = torch.arange(a, device=hair.device, dtype=hair.dtype) * (2 * math.pi / a)
     step = 2 * o.farthest / o.radii

@@ -1,7 +1,8 @@
-"""The change of light on a moved photograph: target light over source light, from the two meshes' normals.
+"""The change of light on a moved photograph: target light over source light, from the two meshes'
+normals.
 
-Shape letters: B batch, V vertices, H and W picture height and width.
-Ratios are kept as logarithms until they are applied: their differences are exactly zero where nothing changes.
+Shape letters: B batch, V vertices, H and W picture height and width. Ratios are kept as logarithms
+until they are applied: their differences are exactly zero where nothing changes.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ def log_shading(normals: Tensor, light: Tensor, floor: float) -> Tensor:
 
 
 def log_light_ratio(source: Source, target: PosedHead, light: Tensor) -> Tensor:
-    """Logarithm of the target's light over the source's on every vertex, exactly zero for equal normals and lights.
+    """Logarithm of the target's light over the source's on every vertex, exactly zero for equal
+    normals and lights.
 
     Args:
         source: the source.
@@ -63,18 +65,21 @@ def spread_light(source: Source, target: PosedHead, surface: Surface, maps: Maps
         source: the source.
         target: the target's head.
         surface: what its mesh shows.
-        maps: the source's maps, carried along, or None: then light only fades with the distance from the skin.
+        maps: the source's maps, carried along, or None: then light only fades with the distance
+            from the skin.
 
     Returns:
         (B,3,H,W) logarithm of the ratio, RGB.
     """
     o, raster = source.options, target.raster
-    # shoulders are covered: a light fitted to bare skin says little about cloth below it, so it fades from the neck down
+    # shoulders are covered: a light fitted to bare skin says little about cloth below it, so it
+    # fades from the neck down
     skin = raster.mask & ~source.head.part_mask(raster, "shoulders")
     nearest, distance = nearest_inside(skin)
     reach = o.light_reach if maps is None else o.matte_light_reach
     fade = torch.exp(-((distance / source.pixels(reach)) ** 2))[:, None]
-    # light near the silhouette comes from the skin that faces the camera: normals there were hardly seen by any fit
+    # light near the silhouette comes from the skin that faces the camera: normals there were hardly
+    # seen by any fit
     trust = target.mesh * (surface.facing.clamp(0, 1) ** 2 + 1e-3)
     blur = source.pixels(o.light_blur)
     weight = gaussian_blur(gather(trust, nearest), blur)

@@ -1,8 +1,8 @@
 """Where every pixel of a moved photograph comes from, and how well the source's camera saw it.
 
-Shape letters: B batch, V vertices, H and W picture height and width.
-Positions are x right, y down, in -1..1 over the picture; offsets are source minus target position, in pixels. What is
-interpolated over the mesh are differences, so that they are exactly zero where nothing changes.
+Shape letters: B batch, V vertices, H and W picture height and width. Positions are x right, y down,
+in -1..1 over the picture; offsets are source minus target position, in pixels. What is interpolated
+over the mesh are differences, so that they are exactly zero where nothing changes.
 """
 
 from __future__ import annotations
@@ -86,15 +86,17 @@ def half_size(source: Source) -> Tensor:
 
 
 def fading(source: Source, distance: Tensor, reach: float) -> Tensor:
-    """exp(-(distance / reach)^2): distance (B,H,W) in pixels, reach as a share of the side -> (B,1,H,W)."""
+    """exp(-(distance / reach)^2): distance (B,H,W) in pixels, reach as a share of the side ->
+    (B,1,H,W).
+    """
     return torch.exp(-((distance / source.pixels(reach)) ** 2))[:, None]
 
 
 def spread_offset(source: Source, target: PosedHead, surface: Surface) -> tuple[Tensor, Tensor]:
     """The mesh's displacement, carried on beside the mesh.
 
-    Beside the mesh it fades with the distance. With layers, what is around the head moves with the head's outline, and
-    what lies on the shoulders stays with them while the head turns.
+    Beside the mesh it fades with the distance. With layers, what is around the head moves with the
+    head's outline, and what lies on the shoulders stays with them while the head turns.
 
     Args:
         source: the source.
@@ -102,7 +104,8 @@ def spread_offset(source: Source, target: PosedHead, surface: Surface) -> tuple[
         surface: what its mesh shows.
 
     Returns:
-        offset (B,2,H,W) of every pixel, and (B,2,H,W) that of what rests on the shoulders (zero without layers), in pixels.
+        offset (B,2,H,W) of every pixel, and (B,2,H,W) that of what rests on the shoulders (zero
+        without layers), in pixels.
     """
     o, distance = source.options, surface.distance
     fade = fading(source, distance, o.reach)
@@ -144,7 +147,8 @@ def seen_by_source(source: Source, target: PosedHead, surface: Surface, grid: Te
         grid: (B,H,W,2) source positions of the target's pixels.
 
     Returns:
-        (B,1,H,W): 0 if it did not, else how many of the source's pixels stand for one of the target's, up to 1.
+        (B,1,H,W): 0 if it did not, else how many of the source's pixels stand for one of the
+        target's, up to 1.
     """
     o = source.options
     farthest = F.grid_sample(source.depth, grid, mode="nearest", padding_mode="border", align_corners=False)

@@ -51,7 +51,8 @@ def upper_teeth(head: HeadModel) -> Tensor:
 def teeth_in_sight(head: HeadModel, raster: Raster, upper: tuple[int, ...], validity: Tensor) -> Tensor:
     """Where a photograph shows upper teeth.
 
-    A fit takes the tips of teeth for the tongue behind them, so what lies just below its teeth counts as well.
+    A fit takes the tips of teeth for the tongue behind them, so what lies just below its teeth
+    counts as well.
 
     Args:
         head: the head model.
@@ -93,7 +94,8 @@ def kept_teeth(move: Move, teeth: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def inside_of_mouth(head: HeadModel, face: FaceAttributes, posed: PosedHead, where: Tensor) -> Tensor:
-    """Mouth, teeth, tongue and eye sockets as the head model shows them, darker the deeper they lie.
+    """Mouth, teeth, tongue and eye sockets as the head model shows them, darker the deeper they
+    lie.
 
     Args:
         head: the head model.

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 class CarryOptions:
     """How a photograph is moved and relit.
 
-    Lengths are shares of the picture's longer side, unless a comment names another unit. "Validity" is how far a pixel of
-    the result can be trusted, 0..1.
+    Lengths are shares of the picture's longer side, unless a comment names another unit. "Validity"
+    is how far a pixel of the result can be trusted, 0..1.
     """
 
-    # Where it goes.
+    # --- Where it goes ---
     # stretch the difference of source and target by the factors of `expression.GAIN`
     stretch_expression: bool = True
     # beside the mesh the displacement fades as exp(-(distance / reach)^2)
@@ -23,32 +23,35 @@ class CarryOptions:
     # standard deviation of the blur of the displacement beside the mesh
     motion_blur: float = 0.03
 
-    # Light.
+    # --- Light ---
     # beside the skin the change of light fades as exp(-(distance / light_reach)^2)
     light_reach: float = 0.07
     # the same, where layers keep the light off the background
     matte_light_reach: float = 0.14
     # standard deviation of the blur of the change of light
     light_blur: float = 0.01
-    # by how much the change of light over the head is stressed: photographs have shadows, which spherical harmonics of
-    # second order state too weakly
+    # by how much the change of light over the head is stressed: photographs have shadows, which
+    # spherical harmonics of second order state too weakly
     light_gain: float = 1.05
     # light ratios approach this and its inverse softly
     ratio_limit: float = 8.0
-    # least shading, as a share of its mean: a light fitted to a visible face says little about directions the face hides
+    # least shading, as a share of its mean: a light fitted to a visible face says little about
+    # directions the face hides
     shading_floor: float = 0.3
     # the same on skin that is guessed, where the light is an extrapolation
     hidden_shading: float = 0.6
 
-    # What the source's camera saw.
-    # how far a point may lie behind what the camera saw, in units of the projected mesh (the crop is 2 wide)
+    # --- What the source's camera saw ---
+    # how far a point may lie behind what the camera saw, in units of the projected mesh (the crop
+    # is 2 wide)
     depth_tolerance: float = 0.03
-    # texture that the source saw at less than this share of the target's foreshortening fades out: it is stretched
+    # texture that the source saw at less than this share of the target's foreshortening fades out:
+    # it is stretched
     grazing: float = 0.4
     # validity falls as exp(-(|gradient of the displacement| / stretch)^2), pixels per pixel
     stretch: float = 0.8
 
-    # The person's outline.
+    # --- The person's outline ---
     # pixels around the person where the background is mixed with it
     outline: int = 2
     # standard deviation of the blur of the moved person's outline, in pixels
@@ -60,7 +63,7 @@ class CarryOptions:
     # lines on the head that no camera saw, narrower than this, are closed from both sides
     line: float = 0.02
 
-    # The background where the person was.
+    # --- The background where the person was ---
     # standard deviation of the blur of the colours that stand in for it
     fill_blur: float = 0.015
     # their validity where the background around is plain
@@ -70,7 +73,7 @@ class CarryOptions:
     # standard deviation of the colours there (0..1) at which a background is plain no more
     plain_spread: float = 0.04
 
-    # The person where the source did not show it.
+    # --- The person where the source did not show it ---
     # validity of what is only continued from around
     guess_validity: float = 0.1
     # validity of hair that stands in for hair behind it
@@ -105,11 +108,14 @@ class HairOptions:
 class TransferOptions:
     """How regions of a reference are laid over a source. Lengths are shares of the picture's side."""
 
-    # standard deviation of the window in which skin of the reference gets the colour of the source's
+    # standard deviation of the window in which skin of the reference gets the colour of the
+    # source's
     tint_blur: float = 0.02
     # largest factor of that colouring, and its inverse the least
     largest_tint: float = 5.0
-    # validity of the reference's skin where it stands in for skin that the source's hair or clothes hid
+    # validity of the reference's skin where it stands in for skin that the source's hair or clothes
+    # hid
     skin_validity: float = 0.6
-    # difference of that skin from the source's around it (0..1) at which it is glasses, a beard, a tie
+    # difference of that skin from the source's around it (0..1) at which it is glasses, a beard, a
+    # tie
     unlike: float = 0.25

@@ -2,8 +2,8 @@
 
 Shape letters: B batch, H and W picture height and width.
 
-`person_before_background` sends a picture that was moved as a whole through named passes, each of which corrects colours,
-validity or outline for one reason.
+`person_before_background` sends a picture that was moved as a whole through named passes, each of
+which corrects colours, validity or outline for one reason.
 """
 
 from __future__ import annotations
@@ -79,9 +79,12 @@ def person_source(source: Source, layers: Layers) -> PersonSource:
 
 
 def _standing_out(layers: Layers, mesh: Tensor, raster: Raster, head: HeadModel, edge: int) -> Tensor:
-    """Hair, hats and clothes beside the mesh (B,1,H,W), and what of the person is far from it. edge: pixels, odd."""
+    """Hair, hats and clothes beside the mesh (B,1,H,W), and what of the person is far from it.
+    edge: pixels, odd.
+    """
     loose = torch.lerp(layers.person, layers.loose, dilate(mesh, 3 * edge)) * (1 - erode(mesh, edge))
-    # a thin rim beside a neck is its skin, whatever the masks say; beside the scalp it may be strands
+    # a thin rim beside a neck is its skin, whatever the masks say; beside the scalp it may be
+    # strands
     scalp = dilate(head.part_mask(raster, "scalp")[:, None].to(mesh), 6 * edge + 1)
     return loose.minimum(opened(loose, edge + 2).maximum(scalp))
 
@@ -95,10 +98,10 @@ def person_before_background(move: Move, image: Tensor, validity: Tensor) -> Mov
         validity: (B,1,H,W) of that.
 
     Returns:
-        the finished picture; its alpha is the moved person's. Rows in which nothing moves stay as they were.
+        the finished picture; its alpha is the moved person's. Rows in which nothing moves stay as
+        they were.
     """
     source = move.source
-    known = _known(move)
     person = MovedPerson(image, validity, cut_out(move))
     for improve in (
         distrust_edges_and_cloth,
@@ -113,7 +116,7 @@ def person_before_background(move: Move, image: Tensor, validity: Tensor) -> Mov
     person = before_background(move, person)
     image = torch.where(move.unlit & move.still, source.image, person.image)
     valid = torch.where(move.still, source.validity, person.validity)
-    alpha = torch.where(move.still, known.maps.person, person.alpha)
+    alpha = torch.where(move.still, _told(move).maps.person, person.alpha)
     size = round(source.pixels(source.options.line)) | 1
     mesh = move.posed.mesh.to(image.dtype)
     return MovedPerson(*closed_lines(image, valid, erode(mesh, size) * (1 - move.still.to(mesh)), size), alpha)
@@ -122,9 +125,10 @@ def person_before_background(move: Move, image: Tensor, validity: Tensor) -> Mov
 def cut_out(move: Move) -> Tensor:
     """The moved person's outline, before it is softened.
 
-    On the mesh the person is, but for the mesh's rim, where the matte decides if the source showed that place. Beside the
-    mesh only what stands out from it counts (hair, hats, clothes): bare skin of the source is inside the target's mesh
-    now, and beside it would be a smear, if it moved by more than a fit is wrong.
+    On the mesh the person is, but for the mesh's rim, where the matte decides if the source showed
+    that place. Beside the mesh only what stands out from it counts (hair, hats, clothes): bare skin
+    of the source is inside the target's mesh now, and beside it would be a smear, if it moved by
+    more than a fit is wrong.
 
     Returns:
         (B,1,H,W) share of the person.
@@ -146,7 +150,8 @@ def cut_out(move: Move) -> Tensor:
 
 
 def distrust_edges_and_cloth(move: Move, person: MovedPerson) -> MovedPerson:
-    """What hardly moved is valid on the mesh: nothing new hides it. What moved is, as far as it was person.
+    """What hardly moved is valid on the mesh: nothing new hides it. What moved is, as far as it was
+    person.
 
     Cloth on a moved jaw is what lay behind it.
     """
@@ -180,9 +185,11 @@ def leave_old_background(move: Move, person: MovedPerson) -> MovedPerson:
 
 
 def distrust_behind_teeth(move: Move, person: MovedPerson) -> MovedPerson:
-    """What is behind the teeth of a mouth that opens was hardly seen: the fit takes teeth for tongue."""
+    """What is behind the teeth of a mouth that opens was hardly seen: the fit takes teeth for
+    tongue.
+    """
     head = move.source.head
-    opened_by = (lips_apart(head, move.posed.points) - _known(move).lips_apart).clamp_min(0) * move.source.size[0] / 2
+    opened_by = (lips_apart(head, move.posed.points) - _told(move).lips_apart).clamp_min(0) * move.source.size[0] / 2
     behind = head.part_mask(move.posed.raster, "mouth", "tongue")[:, None]
     less = person.validity * (1 - _in_edges(move, opened_by).clamp(max=1))
     return replace(person, validity=torch.where(behind, less, person.validity))
@@ -190,7 +197,7 @@ def distrust_behind_teeth(move: Move, person: MovedPerson) -> MovedPerson:
 
 def keep_teeth(move: Move, person: MovedPerson) -> MovedPerson:
     """Upper teeth that the photograph shows stay at the skull."""
-    teeth = _known(move).teeth
+    teeth = _told(move).teeth
     if teeth is None:
         return person
     image, shown = kept_teeth(move, teeth)
@@ -225,9 +232,10 @@ def background(move: Move, alpha: Tensor) -> tuple[Tensor, Tensor]:
         alpha: (B,1,H,W) where the person is now.
 
     Returns:
-        the picture with the place the person left filled (B,3,H,W), and how far it was seen (B,1,H,W).
+        the picture with the place the person left filled (B,3,H,W), and how far it was seen
+        (B,1,H,W).
     """
-    behind = _known(move).backdrop
+    behind = _told(move).backdrop
     left = ((behind.place - alpha).clamp_min(0) / (1 - alpha).clamp_min(1e-3)).clamp(0, 1) * _moves(move)
     return torch.lerp(move.source.image, behind.filled, left), 1 - left * (1 - behind.validity)
 
@@ -260,7 +268,8 @@ def guess_person(move: Move, image: Tensor, known: Tensor) -> Guess:
     source, maps, o = move.source, _maps(move), move.source.options
     scalp = _hairy(move)
     mirrored = maps.hair * scalp
-    # a little of a wrong colour would fill a whole hole, and along its edge the mesh shows what lay beside the skin
+    # a little of a wrong colour would fill a whole hole, and along its edge the mesh shows what lay
+    # beside the skin
     sure = erode((2 * known - 1).clamp_min(0), 2 * round(source.pixels(o.mesh_edge) / 2) + 1)
     # where the head model stands out beyond the hair that was seen, that hair goes on
     beyond = scalp * move.posed.mesh * (1 - maps.matte)
@@ -275,7 +284,9 @@ def guess_person(move: Move, image: Tensor, known: Tensor) -> Guess:
 
 
 def _with_inner_mouth(move: Move, guess: Tensor, image: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-    """A guess (B,3,H,W) with the head model's mouth where that is newly open, and how far it is (B,1,H,W)."""
+    """A guess (B,3,H,W) with the head model's mouth where that is newly open, and how far it is
+    (B,1,H,W).
+    """
     where = move.source.head.part_mask(move.posed.raster, *INNER)[:, None]
     guess = torch.where(where, image, guess)
     # thin gaps between lips and teeth are errors of the fit
@@ -288,7 +299,9 @@ def _with_inner_mouth(move: Move, guess: Tensor, image: Tensor, known: Tensor) -
 
 
 def _hairy(move: Move) -> Tensor:
-    """How far a pixel's colour is hair's rather than skin's, by its place on the head: (B,1,H,W), 1 beside the head."""
+    """How far a pixel's colour is hair's rather than skin's, by its place on the head: (B,1,H,W), 1
+    beside the head.
+    """
     head, target, raster = move.source.head, move.target, move.posed.raster
     outside = (~move.posed.mesh).to(move.posed.normals)
     if not has_scalp(head):
@@ -301,7 +314,7 @@ def _hairy(move: Move) -> Tensor:
     return interpolate(raster, head.faces, weight[..., None]) + outside
 
 
-def _known(move: Move) -> PersonSource:
+def _told(move: Move) -> PersonSource:
     assert move.source.person is not None
     return move.source.person
 

@@ -2,10 +2,11 @@
 
 Shape letters: B batch, V vertices, H and W picture height and width.
 
-The two meshes say where every visible point of the source's skin goes, so the photograph itself can be moved there. What
-the meshes cannot know (what comes to view, the inside of a newly opened mouth) is marked by the validity and left to the
-diffusion model. Moving to equal attributes is the identity, bit for bit: displacements are interpolated as differences,
-and light as the logarithm of a ratio, so both are exactly zero where nothing changes.
+The two meshes say where every visible point of the source's skin goes, so the photograph itself can
+be moved there. What the meshes cannot know (what comes to view, the inside of a newly opened mouth)
+is marked by the validity and left to the diffusion model. Moving to equal attributes is the
+identity, bit for bit: displacements are interpolated as differences, and light as the logarithm of
+a ratio, so both are exactly zero where nothing changes.
 
 `prepare` works out what depends on the source alone; `Prepared.move` does the rest for one target:
 
@@ -33,7 +34,7 @@ from .motion import fading, follow_surface, moved_validity, pose_head, seen_by_s
 from .mouth import upper_teeth
 from .options import CarryOptions
 from .person import person_before_background, person_source
-from .state import Move, Source, map_tensors
+from .state import Move, Source, map_tensors, repeat_rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +47,8 @@ class Carried:
         offset_to_source: (B,2,H,W) source minus target position in pixels (x right, y down).
         light_ratio: (B,3,H,W) target light over source light.
         mesh_mask: (B,1,H,W) 1 where the target's mesh covers the pixel.
-        person_alpha: (B,1,H,W) share of the moved person; the rest is background that stayed. All ones without layers.
+        person_alpha: (B,1,H,W) share of the moved person; the rest is background that stayed. All
+            ones without layers.
     """
 
     image: Tensor
@@ -65,23 +67,21 @@ class Prepared(Source):
         """Rows of the batch, as views."""
         return map_tensors(self, lambda tensor: tensor[rows])
 
-    def expand(self, batch: int) -> Prepared:
-        """One photograph repeated `batch` times, as views."""
-        return self if len(self) == batch else map_tensors(self, lambda tensor: tensor.expand(batch, *tensor.shape[1:]))
-
     def move(self, target: FaceAttributes) -> Carried:
         """Move and relight the photographs.
 
         Args:
-            target: as many faces as photographs, or one for all of them; one photograph may get many.
+            target: as many faces as photographs, or one for all of them; one photograph may get
+                many.
 
         Returns:
-            one row per target. Where the target equals the source in every number, the photograph itself, bit for bit.
+            one row per target. Where the target equals the source in every number, the photograph
+            itself, bit for bit.
 
         Raises:
             AttributeShapeError: for other numbers of faces.
         """
-        source = self.expand(len(target)) if len(self) == 1 else self
+        source = repeat_rows(self, len(target)) if len(self) == 1 else self
         move = start_move(source, target)
         image = moved_image(move)
         validity = moved_validity(move)
@@ -101,16 +101,17 @@ def prepare(
     layers: Layers | None = None,
     options: CarryOptions | None = None,
 ) -> Prepared:
-    """Work out what depends on photographs alone, to move them afterwards. Differentiable with respect to the image.
+    """Work out what depends on photographs alone, to move them afterwards. Differentiable with
+    respect to the image.
 
     Args:
         image: (B,3,H,W) RGB 0..1, even sides; crops that the source's attributes describe.
         source: B faces, or one for all photographs.
         head: the head model of these numbers.
-        inside_picture: (B,1,H,W) validity of the image itself, 0 where a crop left its photograph and at holes of an earlier
-            move; None for all valid.
-        layers: what the image shows where. Without them light reaches only as far as the skin, and the background is dragged
-            along near the head.
+        inside_picture: (B,1,H,W) validity of the image itself, 0 where a crop left its photograph
+            and at holes of an earlier move; None for all valid.
+        layers: what the image shows where. Without them light reaches only as far as the skin, and
+            the background is dragged along near the head.
         options: how to move.
 
     Raises:
@@ -171,7 +172,9 @@ def start_move(source: Source, target: FaceAttributes) -> Move:
 
 
 def moved_image(move: Move) -> Tensor:
-    """(B,3,H,W): the photographs moved and relit as a whole; rows in which nothing changes keep their bits."""
+    """(B,3,H,W): the photographs moved and relit as a whole; rows in which nothing changes keep
+    their bits.
+    """
     moved = F.grid_sample(move.source.image, move.grid, mode="bicubic", padding_mode="border", align_corners=False)
     moved = torch.where(move.still, move.source.image, moved)
     return torch.where(move.unlit & move.still, moved, relit(moved, move.light_ratio))
@@ -191,11 +194,15 @@ def carry(
     layers: Layers | None = None,
     options: CarryOptions | None = None,
 ) -> Carried:
-    """`prepare` and `Prepared.move` in one, for photographs that are moved once. Arguments as there."""
+    """`prepare` and `Prepared.move` in one, for photographs that are moved once. Arguments as
+    there.
+    """
     return prepare(image, source, head, inside_picture, layers, options).move(target)
 
 
 def nothing_carried(image: Tensor) -> Carried:
-    """For profiles that move no photograph, as the paper's: the picture (B,3,H,W) where it was, none of it valid."""
+    """For profiles that move no photograph, as the paper's: the picture (B,3,H,W) where it was,
+    none of it valid.
+    """
     still, unlit, none = torch.zeros_like(image[:, :2]), torch.ones_like(image), torch.zeros_like(image[:, :1])
     return Carried(image, none, still, unlit, none, torch.ones_like(none))

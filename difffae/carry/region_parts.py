@@ -1,9 +1,12 @@
-"""What a photograph shows where, finely enough to lay its hair or clothes over another (for `region_transfer`).
+"""What a photograph shows where, finely enough to lay its hair or clothes over another (for
+`region_transfer`).
 
-The slots' masks are 32x32: a fringe or a collar that is off by a cell is nothing to a change of light, but to a swap it is
-a strip of the old hair on the forehead. Between hair and skin, and between cloth and skin, colours decide.
+The slots' masks are 32x32: a fringe or a collar that is off by a cell is nothing to a change of
+light, but to a swap it is a strip of the old hair on the forehead. Between hair and skin, and
+between cloth and skin, colours decide.
 
-Shape letters: B batch, R regions (4, in the order of `regions.REGIONS`), K photographs, V vertices, H and W picture sides.
+Shape letters: B batch, R regions (4, in the order of `regions.REGIONS`), K photographs, V vertices,
+H and W picture sides.
 """
 
 from __future__ import annotations
@@ -26,10 +29,11 @@ from .options import CarryOptions
 from .prepared import Carried
 
 FACE, HAIR, CLOTHES, BACKGROUND = range(len(REGIONS))
-# MediaPipe's landmarks around brows, eyes, nose and mouth, clockwise from the left brow: no hair hangs there, whatever a
-# mask makes of a shadow
+# MediaPipe's landmarks around brows, eyes, nose and mouth, clockwise from the left brow: no hair
+# hangs there, whatever a mask makes of a shadow
 FEATURES = (70, 105, 334, 300, 446, 291, 199, 61, 226)
-# and around all of the face below the brows, where only masks say what is hair: brows, glasses and beards have its colours
+# and around all of the face below the brows, where only masks say what is hair: brows, glasses and
+# beards have its colours
 BELOW_BROWS = (127, 70, 105, 334, 300, 356, 361, 397, 378, 152, 149, 172, 132)
 # lengths as shares of the side
 HAIR_REACH, CLOTH_REACH = 0.08, 0.05  # how far beyond a mask colours may add to it: one cell of the slots is 0.031
@@ -37,8 +41,8 @@ COLOUR_WINDOW = 0.05  # standard deviation of the window in which hair or cloth,
 SKIN_INSIDE = 0.04  # how far inside the mask of skin its colour is read
 RIM = 0.04  # of the person beside the head, whose bare skin is none
 LEAST_SPREAD = 2e-3  # variance of those colours (0..1)
-# log odds of hair where the masks say skin: what is taken must not be skin; what is taken away may be, since other skin
-# comes in its place
+# log odds of hair where the masks say skin: what is taken must not be skin; what is taken away may
+# be, since other skin comes in its place
 TAKEN, TAKEN_AWAY = 0.0, 1.5
 CLOTH = -1.5  # of cloth, the same for both: a chin's shadow is dark, too
 
@@ -89,8 +93,8 @@ class Parts:
         shares: (B,R,H,W) of the regions, which sum to 1.
         backdrop: (B,3,H,W) what is behind the person.
         backdrop_validity: (B,1,H,W) how well that is known.
-        owner_share: (B,K,H,W) the share of each photograph in the picture: the source's, then those of the references that
-            regions were taken of, in their order. The rest to 1 is guesses.
+        owner_share: (B,K,H,W) the share of each photograph in the picture: the source's, then those
+            of the references that regions were taken of, in their order. The rest to 1 is guesses.
     """
 
     carried: Carried
@@ -101,7 +105,9 @@ class Parts:
 
 
 def _inside(head: HeadModel, points: Tensor, outline: Sequence[int], picture: Tensor) -> Tensor:
-    """(B,1,H,W): 1 inside a convex outline of landmarks; all zeros for a head without MediaPipe's landmarks."""
+    """(B,1,H,W): 1 inside a convex outline of landmarks; all zeros for a head without MediaPipe's
+    landmarks.
+    """
     from kornia.utils import draw_convex_polygon
 
     height, width = picture.shape[-2:]
@@ -113,7 +119,8 @@ def _inside(head: HeadModel, points: Tensor, outline: Sequence[int], picture: Te
 
 
 def refined(picture: Tensor, layers: Layers, areas: FaceAreas, prior: float) -> Layers:
-    """Layers whose hair and clothes reach as far as their colours do: fringes over a forehead, collars over a neck.
+    """Layers whose hair and clothes reach as far as their colours do: fringes over a forehead,
+    collars over a neck.
 
     Args:
         picture: (B,3,H,W).
@@ -159,7 +166,9 @@ def _by_colour(picture: Tensor, region: Tensor, bare: Tensor, where: Tensor, rea
 
 
 def _colours(picture: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Local mean (B,3,H,W) and overall variance (B,3,1,1) of the colours that a weight (B,1,H,W) picks."""
+    """Local mean (B,3,H,W) and overall variance (B,3,1,1) of the colours that a weight (B,1,H,W)
+    picks.
+    """
     mean = gaussian_blur(pull_push(picture, weight), COLOUR_WINDOW * max(picture.shape[-2:]))
     spread = (weight * (picture - mean).square()).sum((2, 3), keepdim=True) / weight.sum((2, 3), keepdim=True).clamp_min(1e-4)
     return mean, spread + LEAST_SPREAD

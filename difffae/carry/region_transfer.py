@@ -1,10 +1,12 @@
 """Swaps by photograph: hair, clothes or background of a reference, its own pixels.
 
-Tokens say in 192 numbers what a region looks like; a photograph of it says more. The reference is carried to the target's
-head: its hair onto that head, its collar to that neck, in that light. Its region is laid over the source's, whose own is
-taken away first. What neither photograph showed is a guess, and marked so, for the model to paint from the swapped tokens.
+Tokens say in 192 numbers what a region looks like; a photograph of it says more. The reference is
+carried to the target's head: its hair onto that head, its collar to that neck, in that light. Its
+region is laid over the source's, whose own is taken away first. What neither photograph showed is a
+guess, and marked so, for the model to paint from the swapped tokens.
 
-Shape letters: B batch, R regions (4, in the order of `regions.REGIONS`), K photographs, H and W picture sides.
+Shape letters: B batch, R regions (4, in the order of `regions.REGIONS`), K photographs, H and W
+picture sides.
 
     prepared = prepare(picture, face, head, inside_picture, layers)
     areas = FaceAreas.of(head, target, picture)
@@ -31,6 +33,7 @@ from .filling import empty_place, without_background
 from .options import CarryOptions, TransferOptions
 from .prepared import Carried, Prepared, prepare
 from .region_parts import BACKGROUND, CLOTHES, FACE, HAIR, TAKEN, TAKEN_AWAY, FaceAreas, Parts, moved_shares, refined
+from .state import repeat_rows
 
 GAP = 7  # pixels: lines in hair that no camera saw, between head and what stands out from it
 
@@ -66,8 +69,9 @@ class SwapSource:
             carried: the source, moved.
             areas: of the head where it is now.
         """
-        shares = moved_shares(carried, self.layers, areas)
-        return Parts(carried, shares, self.backdrop, self.backdrop_validity, torch.ones_like(self.backdrop_validity))
+        mine = repeat_rows(self, len(carried.image)) if len(self.backdrop) == 1 else self
+        shares = moved_shares(carried, mine.layers, areas)
+        return Parts(carried, shares, mine.backdrop, mine.backdrop_validity, torch.ones_like(mine.backdrop_validity))
 
 
 def source_parts(prepared: Prepared, carried: Carried, areas: FaceAreas) -> Parts:
@@ -141,28 +145,31 @@ class SwapReference:
         """The reference at a target's head, in its light.
 
         Args:
-            target: B faces or one, with the camera that the reference was prepared for.
+            target: as many faces as references, or one for all of them; one reference may get many.
+                Their camera is that which the reference was prepared for.
             areas: of the target's head.
 
         Raises:
             ConfigError: for another camera.
         """
-        prepared, o = self.prepared, self.prepared.options
-        if not torch.equal(target.camera.expand_as(prepared.face.camera), prepared.face.camera):
+        mine = repeat_rows(self, len(target)) if len(self.backdrop) == 1 else self
+        o, camera = mine.prepared.options, mine.prepared.face.camera
+        if not torch.equal(target.camera.expand_as(camera), camera):
             raise ConfigError("reference: was prepared for another camera than the target's; prepare it for this one")
-        carried = prepared.move(target)
-        shares = moved_shares(carried, self.layers, areas)
-        # from here on the offset is that to the picture itself, for detail that is finer than the crop's
-        (height, width), grid = prepared.size, flow_grid(carried.offset_to_source)
-        whole = F.grid_sample(self.grid.permute(0, 3, 1, 2), grid, padding_mode="border", align_corners=False).permute(0, 2, 3, 1)
-        seen = F.grid_sample(self.inside, grid, padding_mode="zeros", align_corners=False)
+        carried = mine.prepared.move(target)
+        shares = moved_shares(carried, mine.layers, areas)
+        # from here on the offset is that to the picture itself, for detail that is finer than the
+        # crop's
+        (height, width), grid = mine.prepared.size, flow_grid(carried.offset_to_source)
+        whole = F.grid_sample(mine.grid.permute(0, 3, 1, 2), grid, padding_mode="border", align_corners=False).permute(0, 2, 3, 1)
+        seen = F.grid_sample(mine.inside, grid, padding_mode="zeros", align_corners=False)
         half = whole.new_tensor([width / 2, height / 2])
         carried = replace(
             carried,
             offset_to_source=((whole - pixel_grid(height, width, whole)) * half).permute(0, 3, 1, 2),
             validity=carried.validity * (o.guess_validity + (1 - o.guess_validity) * seen),
         )
-        return Parts(carried, shares, self.backdrop, self.backdrop_validity, torch.ones_like(self.backdrop_validity))
+        return Parts(carried, shares, mine.backdrop, mine.backdrop_validity, torch.ones_like(mine.backdrop_validity))
 
 
 def reference_parts(
@@ -175,7 +182,8 @@ def reference_parts(
     layers: Layers,
     options: CarryOptions | None = None,
 ) -> Parts:
-    """A reference at a target's head, in its light. For several targets under one camera, keep a `SwapReference`.
+    """A reference at a target's head, in its light. For several targets under one camera, keep a
+    `SwapReference`.
 
     Args:
         picture: (B,3,H,W) RGB 0..1, the reference.
@@ -191,7 +199,9 @@ def reference_parts(
 
 
 def _backdrop(picture: Tensor, inside_picture: Tensor, person: Tensor, o: CarryOptions) -> tuple[Tensor, Tensor]:
-    """The picture without its person, filled from around, and how well that is known: behind the person no better than around."""
+    """The picture without its person, filled from around, and how well that is known: behind the
+    person no better than around.
+    """
     behind = empty_place(picture, person, o)
     around = pull_push(inside_picture, 1 - behind.place)
     return torch.lerp(picture, behind.filled, behind.place), torch.lerp(inside_picture, behind.validity * around, behind.place)
@@ -206,7 +216,8 @@ def _aligned(inside_picture: Tensor, own: Tensor, wanted: Tensor) -> tuple[Tenso
         wanted: (B,3) or (1,3) the other camera.
 
     Returns:
-        grid (B,H,W,2) of positions in the picture, -1..1, and whether it shows it (B,1,H,W), 0 or 1.
+        grid (B,H,W,2) of positions in the picture, -1..1, and whether it shows it (B,1,H,W), 0 or
+        1.
     """
     scale, x, y = own[:, None, None].unbind(-1)
     scale_t, x_t, y_t = wanted.expand_as(own)[:, None, None].unbind(-1)
@@ -314,7 +325,9 @@ def _behind(base: Parts, swap: _Swap) -> Parts:
 
 
 def _tinted_skin(base: Parts, reference: Parts, t: TransferOptions) -> tuple[Tensor, Tensor]:
-    """Skin of the reference in the colours of the base's (B,3,H,W), and how well it is known (B,1,H,W)."""
+    """Skin of the reference in the colours of the base's (B,3,H,W), and how well it is known
+    (B,1,H,W).
+    """
     bare = (base.shares * reference.shares)[:, FACE : FACE + 1]
     both = erode(bare, 5) * (base.carried.validity > 0.5) * (reference.carried.validity > 0.5)
     sigma = t.tint_blur * max(bare.shape[-2:])
@@ -329,7 +342,9 @@ def _tinted_skin(base: Parts, reference: Parts, t: TransferOptions) -> tuple[Ten
 
 
 def _without(base: Parts, region: int, swap: _Swap) -> Parts:
-    """The base without its own hair or clothes: skin, cloth and background that were behind, as far as anything tells."""
+    """The base without its own hair or clothes: skin, cloth and background that were behind, as far
+    as anything tells.
+    """
     image, shares = base.carried.image, base.shares
     gone = shares[:, region : region + 1]
     wide = ((dilate(gone, 2 * swap.carrying.outline + 1) - 0.05) / 0.3).clamp(0, 1)
@@ -365,7 +380,8 @@ def _below(region: int, sure: Tensor, swap: _Swap) -> Tensor:
 
 
 def _skin_below(image: Tensor, sure: Tensor, swap: _Swap) -> tuple[Tensor, Tensor]:
-    """Skin (B,3,H,W) where something hid it, and its validity (B,1,H,W): the source's goes on, or the reference shows some.
+    """Skin (B,3,H,W) where something hid it, and its validity (B,1,H,W): the source's goes on, or
+    the reference shows some.
 
     image (B,3,H,W) of the base, sure (B,1,H,W) where that is skin.
     """
@@ -383,7 +399,9 @@ def _inner(share: Tensor) -> Tensor:
 
 
 def _owned(base: Parts, own: Tensor, theirs: Tensor) -> Tensor:
-    """The share of each photograph (B,K,H,W) where the base counts by own and the reference in hand by theirs (B,1,H,W)."""
+    """The share of each photograph (B,K,H,W) where the base counts by own and the reference in hand
+    by theirs (B,1,H,W).
+    """
     count = base.owner_share.shape[1]
     last = F.one_hot(torch.tensor(count - 1, device=theirs.device), count).to(theirs)[None, :, None, None]
     return base.owner_share * own + last * theirs

@@ -1,7 +1,8 @@
 """What the passes of a move share: the source, worked out once, and one move under way.
 
-Shape letters: B batch, C channels, V vertices, A directions around the head, H and W picture height and width.
-Positions are x right, y down, in -1..1 over the picture; offsets are in pixels (x right, y down).
+Shape letters: B batch, C channels, V vertices, A directions around the head, H and W picture height
+and width. Positions are x right, y down, in -1..1 over the picture; offsets are in pixels (x right,
+y down).
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ State = TypeVar("State")
 
 
 def map_tensors(state: State, function: Callable[[Tensor], Tensor]) -> State:
-    """The same dataclass with a function applied to every tensor in it and in the dataclasses it holds."""
+    """The same dataclass with a function applied to every tensor in it and in the dataclasses it
+    holds.
+    """
     if not is_dataclass(state) or isinstance(state, type):
         return state
     changed: dict[str, Any] = {}
@@ -32,6 +35,11 @@ def map_tensors(state: State, function: Callable[[Tensor], Tensor]) -> State:
         value = getattr(state, field.name)
         changed[field.name] = function(value) if isinstance(value, Tensor) else map_tensors(value, function)
     return replace(state, **changed)  # type: ignore[type-var]
+
+
+def repeat_rows(state: State, batch: int) -> State:
+    """A dataclass of one row, its tensors repeated `batch` times as views."""
+    return map_tensors(state, lambda tensor: tensor.expand(batch, *tensor.shape[1:]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +69,8 @@ class Outline:
     Attributes:
         middle: (B,1,2) position of the skull's middle, -1..1.
         turn: (B,1) radians by which the head is turned in the plane of the picture, clockwise.
-        reach: (B,A) how far the head reaches in each direction, in units of half the side; direction 0 is up, clockwise.
+        reach: (B,A) how far the head reaches in each direction, in units of half the side;
+            direction 0 is up, clockwise.
     """
 
     middle: Tensor
@@ -128,7 +137,8 @@ class PersonSource:
     Attributes:
         layers: what the image shows where, as it was given.
         maps: what moves with the pixels.
-        resting: (B,1,H,W) 1 where clothes and hanging hair lie on the shoulders, and do not turn with the head.
+        resting: (B,1,H,W) 1 where clothes and hanging hair lie on the shoulders, and do not turn
+            with the head.
         backdrop: what is behind the person.
         outline: of the head, or None for a head model without labels.
         lips_apart: (B,1,1,1) distance of the lips, in units of half the side.
@@ -153,11 +163,13 @@ class Source:
         face: B faces, which describe the image.
         head: the head model of these numbers.
         options: how to move.
-        inside_picture: (B,1,H,W) validity of the image itself, 0 where it left its photograph; None for all valid.
+        inside_picture: (B,1,H,W) validity of the image itself, 0 where it left its photograph; None
+            for all valid.
         hair_offsets: (B,V,3) how far hair lifts the unposed head's vertices, in the head's unit.
         posed: the source's head.
         log_shading: (B,V,3) logarithm of the light on each vertex.
-        depth: (B,1,H,W) farthest depth that the camera saw around each pixel; far below all depths beside the mesh.
+        depth: (B,1,H,W) farthest depth that the camera saw around each pixel; far below all depths
+            beside the mesh.
         upper_teeth: numbers of the vertices of the upper teeth.
         person: what the layers tell, or None without layers.
     """
@@ -197,7 +209,9 @@ class Source:
         return share * self.side
 
     def window(self, share: float) -> int:
-        """The odd number of pixels of a window that reaches so far (a share of the side) to both sides of its middle."""
+        """The odd number of pixels of a window that reaches so far (a share of the side) to both
+        sides of its middle.
+        """
         return 2 * round(share * self.side) + 1
 
 
@@ -212,7 +226,8 @@ class Move:
         offset: (B,2,H,W) source minus target position of every pixel, in pixels.
         resting_offset: (B,2,H,W) the same of what rests on the shoulders.
         grid: (B,H,W,2) source positions of the target's pixels, -1..1.
-        seen: (B,1,H,W) how well the source's camera saw the surface point that the target shows, 0 beside the mesh.
+        seen: (B,1,H,W) how well the source's camera saw the surface point that the target shows, 0
+            beside the mesh.
         fade: (B,1,H,W) 1 on the mesh, falling with the distance from it.
         light_ratio: (B,3,H,W) target light over source light.
         maps: the source's maps, carried along; None without layers.

@@ -103,6 +103,23 @@ def test_what_is_kept_for_a_swap_gives_the_same_parts_for_every_target(head: Hea
             assert torch.equal(one.backdrop, same.backdrop)
 
 
+def test_one_source_and_one_reference_serve_many_targets(head: HeadModel):
+    face, other = person(head, 1), person(head, 2, yaw=10)
+    image, layers = dressed(head, face, BROWN, RED, GREY)
+    theirs, their_layers = dressed(head, other, BLUE, GREEN, GREY)
+    known = torch.ones_like(image[:, :1])
+    prepared = prepare(image, face, head, known, layers)
+    reference = SwapReference.of(theirs, known, other, face.camera, head, their_layers)
+    targets = FaceAttributes.cat([face, replace(face, pose=person(head, 1, yaw=12).pose)])
+    swapped = []
+    for some in (targets, targets[1]):
+        areas = FaceAreas.of(head, some, image.expand(len(some), -1, -1, -1))
+        base = source_parts(prepared, prepared.move(some), areas)
+        swapped.append(take_regions(base, reference.move(some, areas), ("hair", "clothes", "background"), areas))
+    torch.testing.assert_close(swapped[0].carried.image[1:], swapped[1].carried.image, atol=1e-4, rtol=0)
+    torch.testing.assert_close(swapped[0].owner_share[1:], swapped[1].owner_share, atol=1e-4, rtol=0)
+
+
 def test_a_swap_says_what_it_lacks(head: HeadModel):
     face = person(head, 1)
     with pytest.raises(ConfigError, match="prepared without layers"):

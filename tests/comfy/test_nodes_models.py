@@ -41,7 +41,7 @@ def test_a_512_model_edits_at_512(pack: Pack, tmp_path: Path) -> None:
     assert picture.shape == (1, 512, 512, 3)
     (own,) = pack.run("DiffFAEEstimateAttributes", **bundle, image=picture, crop=crop)
     # the same numbers as in Python, and as at 256
-    library = pack.library("pipeline").DiffFAE.from_pretrained(path).analyse(image[0].movedim(-1, 0)).attributes
+    library = pack.library("edit.editor").DiffFAE.from_pretrained(path).analyse(image[0].movedim(-1, 0)).attributes
     small, _, small_crop = pack.run("DiffFAECropFace", image=image)
     (at_256,) = pack.run("DiffFAEEstimateAttributes", image=small, crop=small_crop)
     for name, values in own.tensors().items():

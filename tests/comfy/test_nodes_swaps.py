@@ -43,7 +43,7 @@ def officer(pack: Pack) -> Face:
 def test_the_carried_photograph_is_the_librarys(pack: Pack, source: Face, officer: Face) -> None:
     regions = ("hair", "clothes", "background")
     carry = source.carried(pack, swapped(pack, source.slots, officer.slots, *regions))
-    model = pack.library("pipeline").DiffFAE.from_pretrained()
+    model = pack.library("edit.editor").DiffFAE.from_pretrained()
     result = model.swap(source.image[0].movedim(-1, 0), officer.image[0].movedim(-1, 0), regions, steps=1)
     assert (carry.image - result.carried).abs().max() < 2e-3
     assert (carry.validity - result.validity).abs().max() < 5e-3

@@ -122,10 +122,10 @@ class Bench:
         wanted = model.target(source, pose=query, expression=query, light=query)
         size = source.picture.shape[-1]
         tokens, masks = m.slots(source.picture)
-        shows = model.layers(source.picture, masks)
+        layers = model.layers(source.picture, masks)
 
         def move() -> Carried:
-            return carry(source.picture, source.attributes, wanted, model.head, source.known, shows)
+            return carry(source.picture, source.attributes, wanted, model.head, source.known, layers)
 
         def name_person() -> Tensor:
             return model.identity.embed(source.picture, source.landmarks[..., :2])

@@ -1,4 +1,4 @@
-"""Round-trip pairs: any still becomes a training pair with a known answer (design section 4a).
+"""Round-trip pairs: any still becomes a training pair with a known answer.
 
 Shape letters: B batch, H and W image height and width.
 
