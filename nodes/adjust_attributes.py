@@ -73,6 +73,6 @@ class DiffFAEAdjustAttributes(io.ComfyNode):
         from .adjusting import adjusted
         from .live_preview import remember
 
-        head = difffae.head.morphable
+        head = difffae.head
         result = adjusted(attributes, values, head.expression_names)
         return io.NodeOutput(result, ui={"difffae_preview": [remember(head, attributes, image, slots)]})

@@ -59,7 +59,7 @@ class DiffFAESweepAttributes(io.ComfyNode):
 
         if len(attributes) != 1:
             raise ConfigError(f"attributes: has {len(attributes)} frames; a sweep starts from one face")
-        names = difffae.head.morphable.expression_names
+        names = difffae.head.expression_names
         values = [start + (end - start) * i / (frames - 1) for i in range(frames)]
         changes = [Adjustments(absolute=absolute, **{number: value}) for value in values]
         return io.NodeOutput(FaceAttributes.cat([adjust(attributes, change, names) for change in changes]))
