@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ..difffae.carry.prepared import Carried, Prepared
 from ..difffae.carry.region_parts import FaceAreas, Parts
-from ..difffae.carry.region_transfer import reference_parts, source_parts, take_regions
+from ..difffae.carry.region_sources import reference_parts, source_parts
+from ..difffae.carry.region_transfer import take_regions
 from ..difffae.head.attributes import FaceAttributes
 from .analysis import as_crop, estimate
 from .bundle import Bundle

@@ -19,7 +19,8 @@ from ..carry.compositing import composite_weight, keep_grey, native_detail, with
 from ..carry.options import CarryOptions
 from ..carry.prepared import Carried, carry, nothing_carried, prepare
 from ..carry.region_parts import FaceAreas
-from ..carry.region_transfer import reference_parts, source_parts, take_regions
+from ..carry.region_sources import reference_parts, source_parts
+from ..carry.region_transfer import take_regions
 from ..common.checkpoint import asset_path
 from ..common.errors import ConfigError, FaceChoiceError, NoFaceError
 from ..diffusion.acceleration import FastDenoiser, accelerate

@@ -8,12 +8,11 @@ from dataclasses import replace
 import pytest
 import torch
 from people import directional, person
-from scipy.ndimage import distance_transform_edt
 
 from difffae.carry.options import CarryOptions
 from difffae.carry.prepared import Carried, carry, prepare
 from difffae.common.errors import AttributeShapeError
-from difffae.common.pixels import gaussian_blur, nearest_inside, pixel_grid, relit
+from difffae.common.pixels import gaussian_blur, pixel_grid, relit
 from difffae.edit.measures import psnr
 from difffae.head.attributes import FaceAttributes, compose
 from difffae.head.morphable import HeadModel
@@ -21,11 +20,6 @@ from difffae.head.render import Render, render
 from difffae.source.regions import Layers
 
 SIZE = 192
-
-
-@pytest.fixture(scope="module")
-def head() -> HeadModel:
-    return HeadModel.load()
 
 
 @pytest.fixture
@@ -223,56 +217,6 @@ def test_gradients_reach_the_image(head, picture):
     assert image.grad.abs().sum() > 1000
 
 
-def test_nearest_inside_against_the_distance_transform(head):
-    generator = torch.Generator().manual_seed(0)
-    masks = [
-        torch.rand(2, height, width, generator=generator) < share
-        for height, width, share in ((64, 64, 0.002), (96, 64, 0.02), (50, 70, 0.3))
-    ]
-    for mask in masks:
-        mask[:, 20:30, 10:25] = True
-    masks += [render(head, person(head, seed, yaw=20), 128).mask[:, 0] > 0 for seed in range(2)]
-    for mask, farther in zip(masks, (3.0, 3.0, 3.0, 2.0, 2.0), strict=True):
-        height, width = mask.shape[-2:]
-        index, distance = nearest_inside(mask)
-        assert mask.flatten(1).gather(1, index.flatten(1)).all()
-        ys, xs = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-        reached = ((index // width - ys).square() + (index % width - xs).square()).float().sqrt()
-        assert torch.allclose(reached, distance)
-        for row in range(len(mask)):
-            exact = torch.from_numpy(distance_transform_edt(~mask[row].numpy())).float()
-            assert (distance[row] - exact).min() > -1e-4
-            assert (distance[row] - exact).max() <= farther
-            assert (distance[row] - exact).mean() <= 0.7
-            assert (distance[row][mask[row]] == 0).all()
-            assert torch.equal(index[row][mask[row]], torch.arange(height * width).view(height, width)[mask[row]])
-
-
-def test_nearest_inside_an_empty_mask_is_infinitely_far():
-    index, distance = nearest_inside(torch.zeros(1, 8, 6, dtype=torch.bool))
-    assert torch.equal(index[0].flatten(), torch.arange(48))
-    assert distance.isinf().all()
-
-
-def test_gaussian_blur_keeps_constants_and_has_its_width():
-    assert torch.equal(gaussian_blur(torch.zeros(1, 2, 20, 30), 3.0), torch.zeros(1, 2, 20, 30))
-    assert torch.allclose(gaussian_blur(torch.full((1, 2, 20, 30), 0.7), 3.0), torch.tensor(0.7), atol=1e-6)
-    point = torch.zeros(1, 1, 41, 41)
-    point[..., 20, 20] = 1
-    spread = gaussian_blur(point, 3.0)[0, 0]
-    assert spread.sum() == pytest.approx(1, abs=1e-5)
-    x = torch.arange(41) - 20.0
-    variance = (spread.sum(0) * x**2).sum()
-    assert 7.5 < variance < 9.0  # 9, less what the cut-off tails had
-    assert torch.allclose(spread, spread.T, atol=1e-7)
-
-
-def test_pixel_grid_has_centres():
-    grid = pixel_grid(2, 4, torch.zeros(1))
-    assert grid[0, :, 0].tolist() == [-0.75, -0.25, 0.25, 0.75]
-    assert grid[:, 0, 1].tolist() == [-0.5, 0.5]
-
-
 def test_background_stays_behind_a_turning_head(head: HeadModel) -> None:
     source = person(head, 3)
     target = replace(source, pose=person(head, 3, yaw=20).pose)
@@ -315,19 +259,6 @@ def test_plain_background_goes_on_behind_the_person(head: HeadModel) -> None:
     assert (moved.image - plain).abs().amax(1, keepdim=True)[left].max() < 1e-3
     assert moved.validity[left].min() > 0.55
     assert moved.validity[left].max() < 0.65
-
-
-def test_relit_keeps_detail_of_bright_skin_and_is_a_product_elsewhere():
-    image = torch.linspace(0, 1, 101).view(1, 1, 1, 101).expand(1, 3, 1, 101)
-    same, darker, brighter = (relit(image, torch.full_like(image, ratio)) for ratio in (1.0, 0.5, 1.5))
-    assert torch.equal(same, image)
-    assert torch.equal(darker, image * 0.5)
-    low = image * 1.5 <= 0.8
-    assert torch.equal(brighter[low], (image * 1.5)[low])
-    steps = brighter[0, 0, 0].diff()
-    assert steps.min() >= 0  # brighter stays brighter
-    assert steps[55:75].min() > 1e-3  # and different, where a product would be white from 0.67 on
-    assert brighter.max() <= 1
 
 
 FIELDS = ("image", "validity", "offset_to_source", "light_ratio", "mesh_mask", "person_alpha")

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from difffae.carry.prepared import prepare
 from difffae.carry.region_parts import BACKGROUND, CLOTHES, HAIR, TAKEN, FaceAreas, Parts, refined
-from difffae.carry.region_transfer import SwapReference, SwapSource, _aligned, reference_parts, source_parts, take_regions
+from difffae.carry.region_sources import SwapReference, SwapSource, _aligned, reference_parts, source_parts
+from difffae.carry.region_transfer import take_regions
 from difffae.common.checkpoint import asset_path
 from difffae.common.errors import ConfigError
 from difffae.common.images import read_image
