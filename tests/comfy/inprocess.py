@@ -4,7 +4,7 @@
 
     pack.run("DiffFAECropFace", image=picture) -> tuple of outputs; widgets that are left out take their defaults, and the inputs model,
                                                   vae and difffae what Load DiffFAE gives for open-256
-    pack.module("frames")                                      -> a module of nodes/; pack.library("crop") of difffae/
+    pack.module("frames")                                      -> a module of nodes/; pack.library("faces.crop") of difffae/
     pack.model, pack.vae, pack.bundle                          those three
 """
 

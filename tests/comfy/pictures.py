@@ -78,4 +78,4 @@ def one_by_one(batch: Tensor, singles: list[Tensor], tolerance: float = 1e-5) ->
 
 
 def raises(pack: Pack, error: str, message: str):
-    return pytest.raises(getattr(pack.library("errors"), error), match="^" + re.escape(message) + "$")
+    return pytest.raises(getattr(pack.library("common.errors"), error), match="^" + re.escape(message) + "$")

@@ -249,7 +249,7 @@ def test_boxes_of_the_core_node(comfy: Comfy, pack: Pack) -> None:
 
 def mediapipe(pack: Pack, image: Tensor) -> dict:
     """FACE_LANDMARKS as ComfyUI's node makes it, of what our landmarker finds."""
-    names = pack.library("landmarks").BLENDSHAPE_NAMES
+    names = pack.library("faces.blendshapes").BLENDSHAPE_NAMES
     frames = []
     for faces in pack.bundle.landmarker.detect(image.movedim(-1, 1)):
         frames.append([])
@@ -306,9 +306,9 @@ def test_recipes_are_saved_and_read_back(comfy_each: Comfy, pack: Pack) -> None:
         assert json.loads(picture.info["workflow"]) == {"nodes": []}
         prompt = json.loads(picture.info["prompt"])
     assert {name: {key: made[key] for key in ("class_type", "inputs")} for name, made in prompt.items()} == graph
-    recipe = pack.library("recipe").read_recipe(path)
+    recipe = pack.library("edit.recipe").read_recipe(path)
     assert recipe.checkpoint["name"] == "open-256"
-    assert recipe.checkpoint["sha256"] == pack.library("recipe").file_sha256(ROOT / "difffae/assets/open-256.safetensors")
+    assert recipe.checkpoint["sha256"] == pack.library("edit.recipe").file_sha256(ROOT / "difffae/assets/open-256.safetensors")
     assert recipe.software["comfyui"] == comfy_each.get("/system_stats")["system"]["comfyui_version"]
     steps = {step["node"]: step for step in recipe.steps}
     assert (steps["DiffFAESampler"]["seed"], steps["DiffFAESampler"]["sampler_name"]) == (123456789012345, "dpmpp_2m")

@@ -141,7 +141,7 @@ def test_one_source_serves_many_targets(pack: Pack, parts: dict) -> None:
 
 
 def _yaw(pack: Pack, attributes) -> list[Tensor]:
-    rotations = pack.library("rotations")
+    rotations = pack.library("common.rotations")
     turn = rotations.axis_angle_to_matrix(attributes.pose[:, :2])
     return [rotations.to_yaw_pitch_roll(rotations.matrix_to_axis_angle(one[0] @ one[1]))[..., 0] for one in turn]
 

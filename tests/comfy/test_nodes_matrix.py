@@ -140,7 +140,7 @@ def test_carry_photo_and_paste_back(pack: Pack, size: str, channels: str, people
         assert (pasted[number, y, x, :3] - 0.25).abs().max() < 0.04
         if channels == "rgba":
             assert torch.equal(pasted[number, ..., 3], images[number, ..., 3])
-    alone = pack.library("crop").FaceCrop
+    alone = pack.library("faces.crop").FaceCrop
     for number in range(3):
         assert isinstance(crop.squares[number], alone)
         _, _, one = pack.run("DiffFAECropFace", image=images[number : number + 1])

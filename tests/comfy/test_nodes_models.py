@@ -64,7 +64,7 @@ def test_a_model_without_slots_says_so(pack: Pack, tmp_path: Path) -> None:
     picture, _, crop = pack.run("DiffFAECropFace", **bundle, image=portrait("source.png"))
     (own,) = pack.run("DiffFAEEstimateAttributes", **bundle, image=picture, crop=crop)
     assert pack.run("DiffFAERenderFace", **bundle, attributes=own)[1].mean() > 0.1
-    with pytest.raises(pack.library("errors").ConfigError, match="toy was trained with another encoder of the source"):
+    with pytest.raises(pack.library("common.errors").ConfigError, match="toy was trained with another encoder of the source"):
         pack.run("DiffFAEEncodeSlots", **bundle, image=picture)
 
 
