@@ -17,7 +17,7 @@ import comfy.utils
 import torch
 from torch import nn
 
-from ..difffae.carry.person_layer import CarryOptions
+from ..difffae.carry.options import CarryOptions
 from ..difffae.common.batches import slices
 from ..difffae.common.errors import ConfigError
 from ..difffae.edit.recipe import file_sha256

@@ -24,10 +24,9 @@ from PIL import Image
 from server import PromptServer
 from torch import Tensor
 
-from ..difffae.carry.carry import carry
+from ..difffae.carry.prepared import Prepared, prepare
 from ..difffae.common.batches import expanded
 from ..difffae.common.errors import DiffFAEError
-from ..difffae.common.pixels import Memo
 from ..difffae.common.rotations import axis_angle_to_matrix, matrix_to_axis_angle, to_yaw_pitch_roll
 from ..difffae.edit.description import Faces
 from ..difffae.head.adjust import EXPRESSION_AXES, light_direction
@@ -44,25 +43,41 @@ SIDE = 256
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """What one node's preview shows, on the CPU: the card may be busy. photo (B,3,C,C), 8 bits, and its layers, or None without a picture."""
+    """What one node's preview shows, on the CPU: the card may be busy.
+
+    Attributes:
+        head: the head model.
+        attributes: B faces or one, the numbers before the sliders.
+        photo: (B,3,C,C) 8 bits, or None without a picture.
+        layers: of the photo, or None.
+        dragged: the frame that was moved last, ready to be moved again: a hand drags one frame at a time.
+    """
 
     head: HeadModel
     attributes: FaceAttributes
     photo: Tensor | None
-    shows: Layers | None
-    memos: dict[int, Memo] = field(default_factory=dict)  # of `carry`, by frame; the last one only, for a hand drags one frame at a time
+    layers: Layers | None
+    dragged: dict[int, Prepared] = field(default_factory=dict)
 
     @property
     def bytes(self) -> int:
-        return sum(
-            part.nbytes
-            for part in (
-                self.photo,
-                *(() if self.shows is None else (self.shows.light, self.shows.person, self.shows.loose, self.shows.hair)),
-                *self.attributes.tensors().values(),
-            )
-            if part is not None
-        )
+        """Of what grows with the number of frames."""
+        shown = [] if self.layers is None else [self.layers.light, self.layers.person, self.layers.loose, self.layers.hair]
+        photo = [] if self.photo is None else [self.photo]
+        return sum(part.nbytes for part in (*photo, *shown, *self.attributes.tensors().values()))
+
+    def prepared(self, frame: int) -> Prepared:
+        """One frame of the photo, ready to be moved from its own numbers; kept until another frame is asked for."""
+        assert self.photo is not None
+        found = self.dragged.get(frame)
+        if found is None:
+            index = slice(frame % len(self.photo), frame % len(self.photo) + 1)
+            layers = None if self.layers is None else self.layers[index]
+            own = self.attributes[frame % len(self.attributes)]
+            found = prepare(self.photo[index].float() / 255, own, self.head, layers=layers)
+            self.dragged.clear()
+            self.dragged[frame] = found
+        return found
 
 
 @dataclass
@@ -98,17 +113,17 @@ def remember(head: HeadModel, attributes: FaceAttributes, image: Tensor | None, 
     from ..difffae.edit.analysing import layers_of
 
     attributes = attributes.to("cpu")
-    photo = shows = None
+    photo = layers = None
     if image is not None:
         photo = (to_pictures(image).cpu().clamp(0, 1) * 255).round().byte()
         photo = expanded(photo, max(len(image), len(attributes)))
         if slots is not None:
-            shows = layers_of(slots.slots, photo.float() / 255)
+            layers = layers_of(slots.slots, photo.float() / 255)
     scenes = PromptServer.instance.app.get(STORE)
     told = () if slots is None else (slots.slots.masks, slots.slots.matte)
     key = _key(attributes, photo, *(None if part is None else part.cpu() for part in told))
     if scenes is not None and key not in scenes.kept:
-        scenes.add(key, Scene(copy.deepcopy(head).cpu() if head.faces.device.type != "cpu" else head, attributes, photo, shows))
+        scenes.add(key, Scene(copy.deepcopy(head).cpu() if head.faces.device.type != "cpu" else head, attributes, photo, layers))
     turns = axis_angle_to_matrix(attributes.pose[0, :2])
     angles = to_yaw_pitch_roll(matrix_to_axis_angle(turns[0] @ turns[1])).tolist()
     light = light_direction(attributes.light[:1])[0].tolist()
@@ -157,14 +172,7 @@ def draw(scene: Scene, values: dict[str, Any], frame: int, style: str) -> bytes:
     if scene.photo is None or style == "clay":
         picture = clay_picture(render(scene.head, wanted, SIDE), wanted.light)
     else:
-        index = slice(frame % len(scene.photo), frame % len(scene.photo) + 1)
-        shows = None if scene.shows is None else scene.shows[index]
-        # the source's numbers and photograph go together in a frame, and a scene never changes
-        memo = scene.memos.get(frame)
-        if memo is None:
-            scene.memos.clear()
-            memo = scene.memos.setdefault(frame, {})
-        picture = carry(scene.photo[index].float() / 255, own, wanted, scene.head, layers=shows, memo=memo).image
+        picture = scene.prepared(frame).move(wanted).image
     pixels = (picture[0].clamp(0, 1) * 255).round().byte().movedim(0, -1).numpy()
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=90, subsampling=0)

@@ -1,6 +1,7 @@
 """Joining the carried photograph and what the model painted.
 
-Shape letters: B batch, H and W picture sides, C crop side, N side of the same square in the picture's own pixels.
+Shape letters: B batch, H and W picture sides, C crop side, N side of the same square in the
+picture's own pixels.
 """
 
 from __future__ import annotations
@@ -18,10 +19,24 @@ BREAK = 0.8  # gradient of a motion, pixels per pixel, at which little of the de
 
 
 def composite_weight(drawn: Tensor, carried: Tensor, validity: Tensor, low: float = 0.016, tolerance: float = 0.12) -> Tensor:
-    """How much the carried photograph's pixels count beside the sample's: (B,1,H,W) in 0..1. Arguments as `composite`."""
+    """How much the carried photograph's pixels count beside the sample's.
+
+    They count where they are valid and agree with the sample at low frequencies.
+
+    Args:
+        drawn: (B,3,H,W) RGB 0..1, the sample.
+        carried: (B,3,H,W) RGB 0..1, the carried photograph.
+        validity: (B,1,H,W) of the carried photograph.
+        low: standard deviation of the low-pass, as a share of the side.
+        tolerance: difference of the low-passed pictures at which the weight has fallen to 1/e.
+
+    Returns:
+        (B,1,H,W) in 0..1.
+    """
     sigma = low * drawn.shape[-1]
     known = trusted(validity)
-    # low-pass the carried picture over its valid pixels only: a hole must not spoil its neighbourhood's agreement
+    # low-pass the carried picture over its valid pixels only: a hole must not spoil its
+    # neighbourhood's agreement
     weight = gaussian_blur(known, sigma).clamp_min(1e-4)
     difference = gaussian_blur((drawn - carried) * known, sigma) / weight
     agreement = torch.exp(-((difference.abs().amax(1, keepdim=True) / tolerance) ** 2))
@@ -29,18 +44,24 @@ def composite_weight(drawn: Tensor, carried: Tensor, validity: Tensor, low: floa
 
 
 def composite(drawn: Tensor, carried: Tensor, validity: Tensor, low: float = 0.016, tolerance: float = 0.12) -> Tensor:
-    """The carried photograph's sharp pixels where it is valid and agrees with the sample at low frequencies, else the sample's.
+    """The carried photograph's sharp pixels as far as `composite_weight` says, else the sample's:
+    (B,3,H,W).
 
-    drawn, carried (B,3,H,W) RGB 0..1; validity (B,1,H,W). low: standard deviation of the low-pass as a fraction of the side;
-    tolerance: difference of the low-passed pictures at which the weight has fallen to 1/e. (Design decision 11.)
+    Arguments as there.
     """
     return drawn + composite_weight(drawn, carried, validity, low, tolerance) * (carried - drawn)
 
 
 def keep_grey(edited: Tensor, source: Tensor, limit: float = 0.01) -> Tensor:
-    """A grey photograph stays grey: edited (B,3,H,W) without its colours where source (B or 1,3,H',W') has none.
+    """A grey photograph stays grey.
 
-    limit: mean difference of a grey picture's channels, in 0..1 (JPEG leaves a little).
+    Args:
+        edited: (B,3,H,W) RGB 0..1.
+        source: (B,3,H',W') or (1,3,H',W') the photographs.
+        limit: mean difference of a grey picture's channels, in 0..1 (JPEG leaves a little).
+
+    Returns:
+        (B,3,H,W), without colours in the rows whose photograph has none.
     """
     colour = (source.amax(1) - source.amin(1)).flatten(1).mean(1)[:, None, None, None]
     grey = (edited * edited.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)
@@ -48,37 +69,58 @@ def keep_grey(edited: Tensor, source: Tensor, limit: float = 0.01) -> Tensor:
     return torch.where((colour < limit) & ~without, grey, edited)
 
 
-def moved_detail(square: Tensor, flow: Tensor, ratio: Tensor, front: Tensor, weight: Tensor) -> Tensor:
-    """The photograph's detail that a crop of C pixels cannot hold, moved and relit like the crop: (B,3,N,N).
+def moved_detail(square: Tensor, offset_to_source: Tensor, light_ratio: Tensor, person_alpha: Tensor, weight: Tensor) -> Tensor:
+    """The photograph's detail that a crop cannot hold, moved and relit like the crop.
 
-    square (B,3,N,N) the crop's square in the picture's own pixels, N > C; flow (B,2,C,C), ratio (B,3,C,C) and front (B,1,C,C) of Carried;
-    weight (B,1,C,C)
-    of `composite_weight`: where the crop's pixels are the model's, there is no detail to add.
+    Args:
+        square: (B,3,N,N) RGB 0..1, the crop's square in the picture's own pixels, N > C.
+        offset_to_source: (B,2,C,C) of `Carried`, in pixels of the crop.
+        light_ratio: (B,3,C,C) of `Carried`.
+        person_alpha: (B,1,C,C) of `Carried`.
+        weight: (B,1,C,C) of `composite_weight`: where the crop's pixels are the model's, there is
+            no detail to add.
+
+    Returns:
+        (B,3,N,N) to add to the enlarged crop.
     """
-    side, size = square.shape[-1], flow.shape[-1]
+    side, size = square.shape[-1], offset_to_source.shape[-1]
 
     def enlarge(x: Tensor) -> Tensor:
         return F.interpolate(x, (side, side), mode="bilinear", align_corners=False)
 
-    # where the motion breaks off (lids, lips, the head's outline) a crop's pixel mixes two surfaces, and there is no detail to move
-    whole = torch.exp(-((dilate(gradient_norm(flow), 3) / BREAK) ** 4))
-    grid = pixel_grid(side, side, square) + enlarge(flow).permute(0, 2, 3, 1) * (2 / size)
+    # where the motion breaks off (lids, lips, the head's outline) a crop's pixel mixes two
+    # surfaces, and there is no detail to move
+    whole = torch.exp(-((dilate(gradient_norm(offset_to_source), 3) / BREAK) ** 4))
+    grid = pixel_grid(side, side, square) + enlarge(offset_to_source).permute(0, 2, 3, 1) * (2 / size)
     moved = F.grid_sample(square, grid, mode="bicubic", padding_mode="border", align_corners=False)
-    moved = torch.lerp(square, relit(moved, enlarge(ratio)), enlarge(front))
+    moved = torch.lerp(square, relit(moved, enlarge(light_ratio)), enlarge(person_alpha))
     small = F.interpolate(moved, (size, size), mode="bicubic", antialias=True, align_corners=False)
     return (moved - F.interpolate(small, (side, side), mode="bicubic", align_corners=False)) * enlarge(weight * whole)
 
 
-def with_lent(detail: Tensor, lent: Tensor | None) -> Tensor:
-    """Detail (3,N,N) of a photograph and that of another (3,M,M), which shows in the same square."""
-    if lent is None:
+def with_reference_detail(detail: Tensor, reference_detail: Tensor | None) -> Tensor:
+    """Detail (3,N,N) of a photograph, and that of a reference (3,M,M) which shows in the same
+    square, or None.
+    """
+    if reference_detail is None:
         return detail
-    return detail + F.interpolate(lent[None], detail.shape[-2:], mode="bilinear", antialias=True, align_corners=False)[0]
+    return detail + F.interpolate(reference_detail[None], detail.shape[-2:], mode="bilinear", antialias=True, align_corners=False)[0]
 
 
-def native_detail(image: Tensor, crop: FaceCrop, flow: Tensor, ratio: Tensor, front: Tensor, weight: Tensor) -> Tensor | None:
-    """`moved_detail` (3,side,side) of one picture (1,3,H,W) for `crop.paste`; None where the crop holds all of the picture's detail."""
+def native_detail(
+    image: Tensor, crop: FaceCrop, offset_to_source: Tensor, light_ratio: Tensor, person_alpha: Tensor, weight: Tensor
+) -> Tensor | None:
+    """`moved_detail` of one picture, for `crop.paste`.
+
+    Args:
+        image: (1,3,H,W) RGB 0..1, the whole picture.
+        crop: the square that was carried.
+        offset_to_source: as the rest, of `moved_detail`, with B = 1.
+
+    Returns:
+        (3,side,side), or None where the crop holds all of the picture's detail.
+    """
     if crop.side <= crop.size:
         return None
     square, _ = extract(image, replace(crop, size=crop.side))
-    return moved_detail(square, flow, ratio, front, weight)[0]
+    return moved_detail(square, offset_to_source, light_ratio, person_alpha, weight)[0]

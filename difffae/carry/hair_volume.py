@@ -1,15 +1,18 @@
-"""The volume of hair and hats around the head model, for `carry`: a bald head that turns would tear the hair it moves.
+"""The volume of hair and hats around the head model: a bald head that turns would tear the hair it
+moves.
 
-Shape letters: B batch, V vertices, H and W picture sides, A angles around the head, R radii along each of them.
+Shape letters: B batch, V vertices, H and W picture sides, A directions around the head, R radii
+along each of them. Positions in pictures are x right, y down, -1..1; directions are 0 up,
+clockwise.
 
-The outline of the hair in the source picture says how far the hair stands out there, in every direction around the head. The scalp of the
-unposed head is pushed outwards by as much, so that the hair turns as one body with the head.
+The outline of the hair in the source picture says how far the hair stands out there, in every
+direction around the head. The scalp of the unposed head is pushed outwards by as much, so that the
+hair turns as one body with the head.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -20,26 +23,25 @@ from ..head.attributes import FaceAttributes
 from ..head.morphable import LABELS, HeadModel
 from ..head.rasterizer import Raster
 from ..head.shading import project
+from .options import HairOptions
+from .state import Outline
 
 OUTER = ("face", "scalp", "neck", "ears")
 
 
-@dataclass(frozen=True)
-class HairOptions:
-    """Lengths are fractions of the crop's side."""
-
-    angles: int = 72
-    radii: int = 96
-    farthest: float = 0.3  # that hair stands out from the head model
-    gap: float = 0.03  # between head model and hair, left by a fit that is not exact
-    smoothing: float = 10.0  # standard deviation over angles, in degrees
-
-
 def hair_offsets(head: HeadModel, source: FaceAttributes, vertices: Tensor, hair: Tensor, options: HairOptions | None = None) -> Tensor:
-    """How far the hair lifts the unposed head's vertices: (B,V,3) in the head's unit, for HeadModel.forward.
+    """How far hair lifts the unposed head's vertices.
 
-    source: the picture's attributes (B faces); vertices (B,V,3) the head posed by them; hair (B,1,H,W) in 0..1 where the picture shows hair
-    or a hat. All zeros for a head without labels for scalp and ears, or where no hair stands out from the scalp.
+    Args:
+        head: the head model.
+        source: B faces, the picture's.
+        vertices: (B,V,3) the head posed by them.
+        hair: (B,1,H,W) in 0..1, where the picture shows hair or a hat.
+        options: of the volume.
+
+    Returns:
+        (B,V,3) in the head's unit, to add to the unposed vertices. All zeros for a head without
+        labels for scalp and ears, or where no hair stands out from the scalp.
     """
     o = options or HairOptions()
     rest = head.unposed(source.shape, source.expression)
@@ -64,53 +66,81 @@ def hair_offsets(head: HeadModel, source: FaceAttributes, vertices: Tensor, hair
     return outwards * (_at(lift, place) / source.camera[:, :1] * weight)[..., None]
 
 
-def motion_around(
-    head: HeadModel, source: Tensor, target: Tensor, pixels: Tensor, options: HairOptions | None = None
-) -> tuple[Tensor, Tensor]:
-    """How what lies beside the head moves with its outline: whatever was d outside the source's outline is d outside the target's.
+def head_outline(head: HeadModel, points: Tensor, options: HairOptions | None = None) -> Outline:
+    """The outline of a head above its shoulders.
 
-    source, target (B,V,2) the projected vertices, -1..1; pixels (H,W,2) -> source minus target position (B,2,H,W) in -1..1, and how far it
-    holds (B,1,H,W): 1 around the head, 0 below the chin. Zero where nothing moves.
+    Args:
+        head: a head model with a scalp.
+        points: (B,V,2) projected vertices.
+        options: for the number of directions.
     """
-    o = options or HairOptions()
-    outlines = []
-    for points in (source, target):
-        middle = middle_of_skull(head, points)
-        upright = points[:, head.labels == LABELS.index("scalp")].mean(1, keepdim=True) - middle
-        distance, place = _polar(points - middle, o.angles)
-        outline = _outline(distance, place, _above_shoulders(head).expand_as(distance), o.angles)
-        outlines.append((middle, torch.atan2(upright[..., 0], -upright[..., 1]), _smooth_around(outline, 1.0)))
-    (middle_s, up_s, outline_s), (middle_t, up_t, outline_t) = outlines
-    away = pixels.flatten(0, 1)[None] - middle_t
-    distance, place = _polar(away, o.angles)
-    turn = up_s - up_t  # in the plane of the picture
-    ahead = _at(outline_s, (place + turn / (2 * math.pi) * o.angles).remainder(o.angles)) - _at(outline_t, place)
+    angles = (options or HairOptions()).angles
+    middle = middle_of_skull(head, points)
+    upright = points[:, head.labels == LABELS.index("scalp")].mean(1, keepdim=True) - middle
+    distance, place = _polar(points - middle, angles)
+    reach = _outline(distance, place, _above_shoulders(head).expand_as(distance), angles)
+    return Outline(middle, torch.atan2(upright[..., 0], -upright[..., 1]), _smooth_around(reach, 1.0))
+
+
+def motion_around(source: Outline, target: Outline, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """How what lies beside a head moves with its outline: what was d outside the source's is d
+    outside the target's.
+
+    Args:
+        source: of the source's head.
+        target: of the target's head.
+        pixels: (H,W,2) positions of the target's pixels.
+
+    Returns:
+        (B,2,H,W) source minus target position in -1..1, zero where nothing moves; and how far that
+        holds (B,1,H,W): 1 around the head, 0 below the chin.
+    """
+    angles = source.reach.shape[1]
+    away = pixels.flatten(0, 1)[None] - target.middle
+    _, place = _polar(away, angles)
+    turn = source.turn - target.turn
+    source_place = (place + turn / (2 * math.pi) * angles).remainder(angles)
+    ahead = _at(source.reach, source_place) - _at(target.reach, place)
     x, y = away.unbind(-1)
     c, s = turn.cos() - 1, turn.sin()
     # differences, so that they are exactly zero where nothing changes
     rotated = torch.stack([c * x - s * y, s * x + c * y], -1)
-    motion = middle_s - middle_t + rotated + F.normalize(away + rotated, dim=-1) * ahead[..., None]
-    below = (place - o.angles / 2).abs() * (360 / o.angles)  # degrees from straight down
+    motion = source.middle - target.middle + rotated + F.normalize(away + rotated, dim=-1) * ahead[..., None]
+    below = (place - angles / 2).abs() * (360 / angles)  # degrees from straight down
     h, w = pixels.shape[:2]
     return motion.transpose(1, 2).unflatten(2, (h, w)), _ramp(below, 40, 75).unflatten(1, (h, w))[:, None]
 
 
-def below_chin(head: HeadModel, source: Tensor, pixels: Tensor) -> Tensor:
-    """1 below the chin, 0 above the ears' lobes, smooth in between: (B,1,H,W), all zeros for a head without labels for ears and scalp.
+def below_chin(head: HeadModel, points: Tensor, pixels: Tensor) -> Tensor:
+    """Which pixels lie below the chin.
 
-    source (B,V,2) the projected vertices, -1..1; pixels (H,W,2).
+    Args:
+        head: the head model.
+        points: (B,V,2) projected vertices.
+        pixels: (H,W,2) positions.
+
+    Returns:
+        (B,1,H,W): 1 below the chin, 0 above the ears' lobes, smooth in between; all zeros for a
+        head without labels for ears and scalp.
     """
     if not has_scalp(head):
-        return source.new_zeros(len(source), 1, *pixels.shape[:2])
-    chin, lobes = (source[:, head.labels == LABELS.index(name), 1].amax(1)[:, None, None, None] for name in ("face", "ears"))
+        return points.new_zeros(len(points), 1, *pixels.shape[:2])
+    chin, lobes = (points[:, head.labels == LABELS.index(name), 1].amax(1)[:, None, None, None] for name in ("face", "ears"))
     low = torch.minimum(lobes, chin - 0.05)
     return _ramp((pixels[..., 1] - low) / (chin - low), 0, 1)
 
 
 def shoulder_motion(head: HeadModel, raster: Raster, motion: Tensor) -> Tensor:
-    """How the shoulders move, beyond them too: motion (B,2,H,W) of the head model's surface on a raster -> (B,2,H,W).
+    """How the shoulders move, carried on beyond them; where the raster shows no shoulders, how the
+    surface moves.
 
-    Where the raster shows no shoulders, how the surface moves.
+    Args:
+        head: the head model.
+        raster: of the posed head.
+        motion: (B,2,H,W) how its surface moves.
+
+    Returns:
+        (B,2,H,W).
     """
     shoulders = head.part_mask(raster, "shoulders")
     some = shoulders.flatten(1).any(1)[:, None, None]
@@ -138,15 +168,22 @@ def has_scalp(head: HeadModel) -> bool:
 
 
 def middle_of_skull(head: HeadModel, places: Tensor) -> Tensor:
-    """Above the ears, inside the head: places (B,V,K) of its vertices in any space -> (B,1,K)."""
+    """A point above the ears, inside the head: places (B,V,K) of its vertices in any space ->
+    (B,1,K).
+    """
     ears, scalp = (places[:, head.labels == LABELS.index(name)].mean(1, keepdim=True) for name in ("ears", "scalp"))
     return torch.lerp(ears, scalp, 0.35)
 
 
 def hair_weight(head: HeadModel, rest: Tensor) -> Tensor:
-    """Where hair may stand out: 1 on scalp, ears and nape, 0 on face and throat, smooth in between: (B,V).
+    """Where hair may stand out.
 
-    rest (B,V,3) unposed vertices of a head with a scalp, y up and z to the front.
+    Args:
+        head: a head model with a scalp.
+        rest: (B,V,3) its unposed vertices, y up and z to the front.
+
+    Returns:
+        (B,V): 1 on scalp, ears and nape, 0 on face and throat, smooth in between.
     """
     away = rest - middle_of_skull(head, rest)
     radius = away[..., 1].amax(1, keepdim=True)
@@ -165,7 +202,9 @@ def _ramp(x: Tensor, low: float, high: float) -> Tensor:
 
 
 def _outline(distance: Tensor, place: Tensor, counts: Tensor, angles: int) -> Tensor:
-    """Farthest projected vertex per angle, of those that count: distance and place (in angles) (B,V), counts (B,V) bool -> (B,A)."""
+    """Farthest projected vertex per angle, of those that count: distance and place (in angles)
+    (B,V), counts (B,V) bool -> (B,A).
+    """
     far = torch.where(counts, distance, torch.zeros_like(distance))
     out = distance.new_zeros(len(distance), angles)
     for shift in (0, 1):
@@ -174,7 +213,9 @@ def _outline(distance: Tensor, place: Tensor, counts: Tensor, angles: int) -> Te
 
 
 def _stands_out(hair: Tensor, middle: Tensor, reach: Tensor, o: HairOptions) -> Tensor:
-    """How far hair goes on beyond the outline reach (B,A) of the head around its middle (B,1,2): (B,A), in units of half the side."""
+    """How far hair goes on beyond the outline reach (B,A) of the head around its middle (B,1,2):
+    (B,A), in units of half the side.
+    """
     a = reach.shape[1]
     angle = torch.arange(a, device=hair.device, dtype=hair.dtype) * (2 * math.pi / a)
     step = 2 * o.farthest / o.radii

@@ -1,9 +1,12 @@
-"""What a photograph shows where, finely enough to lay its hair or clothes over another (for `region_transfer`).
+"""What a photograph shows where, finely enough to lay its hair or clothes over another (for
+`region_transfer`).
 
-The slots' masks are 32x32: a fringe or a collar that is off by a cell is nothing to a change of light, but to a swap it is a strip of the
-old hair on the forehead. Between hair and skin, and between cloth and skin, colours decide.
+The slots' masks are 32x32: a fringe or a collar that is off by a cell is nothing to a change of
+light, but to a swap it is a strip of the old hair on the forehead. Between hair and skin, and
+between cloth and skin, colours decide.
 
-Shape letters: B batch, R regions (4, in the order of regions.REGIONS), V vertices, H and W picture sides.
+Shape letters: B batch, R regions (4, in the order of `regions.REGIONS`), K photographs, V vertices,
+H and W picture sides.
 """
 
 from __future__ import annotations
@@ -21,14 +24,16 @@ from ..head.morphable import HeadModel
 from ..head.rasterizer import rasterize
 from ..head.shading import project, vertex_normals
 from ..source.regions import GUIDE_EPS, REGIONS, Layers
-from .carry import Carried
-from .person_layer import CarryOptions, hidden_shading
+from .light import hidden_shading
+from .options import CarryOptions
+from .prepared import Carried
 
 FACE, HAIR, CLOTHES, BACKGROUND = range(len(REGIONS))
-# MediaPipe's landmarks around brows, eyes, nose and mouth, clockwise from the left brow: no hair hangs there, whatever a mask makes of a
-# shadow
+# MediaPipe's landmarks around brows, eyes, nose and mouth, clockwise from the left brow: no hair
+# hangs there, whatever a mask makes of a shadow
 FEATURES = (70, 105, 334, 300, 446, 291, 199, 61, 226)
-# and around all of the face below the brows, where only masks say what is hair: brows, glasses and beards have its colours
+# and around all of the face below the brows, where only masks say what is hair: brows, glasses and
+# beards have its colours
 BELOW_BROWS = (127, 70, 105, 334, 300, 356, 361, 397, 378, 152, 149, 172, 132)
 # lengths as shares of the side
 HAIR_REACH, CLOTH_REACH = 0.08, 0.05  # how far beyond a mask colours may add to it: one cell of the slots is 0.031
@@ -36,16 +41,23 @@ COLOUR_WINDOW = 0.05  # standard deviation of the window in which hair or cloth,
 SKIN_INSIDE = 0.04  # how far inside the mask of skin its colour is read
 RIM = 0.04  # of the person beside the head, whose bare skin is none
 LEAST_SPREAD = 2e-3  # variance of those colours (0..1)
-# log odds of hair where the masks say skin: what is taken must not be skin; what is taken away may be, since other skin comes
-# in its place
+# log odds of hair where the masks say skin: what is taken must not be skin; what is taken away may
+# be, since other skin comes in its place
 TAKEN, TAKEN_AWAY = 0.0, 1.5
 CLOTH = -1.5  # of cloth, the same for both: a chin's shadow is dark, too
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FaceAreas:
-    """Where a head lies in a picture, each (B,1,H,W) 0 or 1: features the inner face, below_brows the face without forehead, skin face and
-    ears, mesh all of the head model; and shading (B,3,H,W), the light on it, 1 beside it."""
+    """Where a head lies in a picture.
+
+    Attributes:
+        features: (B,1,H,W) 1 on the inner face, from the brows to the mouth.
+        below_brows: (B,1,H,W) 1 on the face without its forehead.
+        skin: (B,1,H,W) 1 on the head model's face and ears.
+        mesh: (B,1,H,W) 1 on all of the head model.
+        shading: (B,3,H,W) the light on it, RGB; 1 beside it.
+    """
 
     features: Tensor
     below_brows: Tensor
@@ -55,7 +67,13 @@ class FaceAreas:
 
     @classmethod
     def of(cls, head: HeadModel, face: FaceAttributes, picture: Tensor) -> FaceAreas:
-        """Of the faces (B) in pictures (B,3,H,W)."""
+        """Of faces in pictures.
+
+        Args:
+            head: the head model.
+            face: B faces.
+            picture: (B,3,H,W).
+        """
         vertices = head(face.shape, face.expression, face.pose)
         points = project(vertices, face.camera)
         height, width = picture.shape[-2:]
@@ -66,21 +84,30 @@ class FaceAreas:
         return cls(features, below_brows, skin, mesh, shading)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Parts:
-    """A carried photograph and what it shows where: shares (B,R,H,W), which sum to 1; backdrop (B,3,H,W) what is behind the person, and how
-    well that is known (B,1,H,W); whose (B,K,H,W) the share of each photograph in the picture: the source's, then those of the references
-    that regions were taken of, in their order. The rest to 1 is guesses."""
+    """A carried photograph and what it shows where.
+
+    Attributes:
+        carried: the photograph.
+        shares: (B,R,H,W) of the regions, which sum to 1.
+        backdrop: (B,3,H,W) what is behind the person.
+        backdrop_validity: (B,1,H,W) how well that is known.
+        owner_share: (B,K,H,W) the share of each photograph in the picture: the source's, then those
+            of the references that regions were taken of, in their order. The rest to 1 is guesses.
+    """
 
     carried: Carried
     shares: Tensor
     backdrop: Tensor
     backdrop_validity: Tensor
-    whose: Tensor
+    owner_share: Tensor
 
 
 def _inside(head: HeadModel, points: Tensor, outline: Sequence[int], picture: Tensor) -> Tensor:
-    """1 inside a convex outline of landmarks (B,1,H,W); all zeros for a head without MediaPipe's landmarks."""
+    """(B,1,H,W): 1 inside a convex outline of landmarks; all zeros for a head without MediaPipe's
+    landmarks.
+    """
     from kornia.utils import draw_convex_polygon
 
     height, width = picture.shape[-2:]
@@ -92,9 +119,14 @@ def _inside(head: HeadModel, points: Tensor, outline: Sequence[int], picture: Te
 
 
 def refined(picture: Tensor, layers: Layers, areas: FaceAreas, prior: float) -> Layers:
-    """Layers whose hair and clothes reach as far as their colours do: fringes over a forehead, ties and collars over a neck.
+    """Layers whose hair and clothes reach as far as their colours do: fringes over a forehead,
+    collars over a neck.
 
-    picture (B,3,H,W); areas of the head in it; prior: TAKEN or TAKEN_AWAY.
+    Args:
+        picture: (B,3,H,W).
+        layers: of the picture.
+        areas: of the head in it.
+        prior: log odds of hair where the layers say skin, TAKEN or TAKEN_AWAY.
     """
     cloth = (layers.loose - layers.hair).clamp_min(0)
     bare = (layers.person - layers.loose).clamp_min(0)
@@ -108,9 +140,18 @@ def refined(picture: Tensor, layers: Layers, areas: FaceAreas, prior: float) -> 
 
 
 def _by_colour(picture: Tensor, region: Tensor, bare: Tensor, where: Tensor, reach: float, prior: float) -> Tensor:
-    """How far pixels near a region (B,1,H,W) that are said to be bare skin look like the region: (B,1,H,W).
+    """How far pixels near a region that are said to be bare skin look like the region.
 
-    bare (B,1,H,W): skin, by the masks; where: the part of it that may be something else.
+    Args:
+        picture: (B,3,H,W).
+        region: (B,1,H,W) hair or clothes, by the masks.
+        bare: (B,1,H,W) skin, by the masks.
+        where: (B,1,H,W) the part of the skin that may be something else.
+        reach: how far from the region, as a share of the side.
+        prior: log odds of the region.
+
+    Returns:
+        (B,1,H,W) in 0..1.
     """
     from kornia.filters import guided_blur
 
@@ -125,16 +166,27 @@ def _by_colour(picture: Tensor, region: Tensor, bare: Tensor, where: Tensor, rea
 
 
 def _colours(picture: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Local mean (B,3,H,W) and overall variance (B,3,1,1) of the colours that a weight (B,1,H,W) picks."""
+    """Local mean (B,3,H,W) and overall variance (B,3,1,1) of the colours that a weight (B,1,H,W)
+    picks.
+    """
     mean = gaussian_blur(pull_push(picture, weight), COLOUR_WINDOW * max(picture.shape[-2:]))
     spread = (weight * (picture - mean).square()).sum((2, 3), keepdim=True) / weight.sum((2, 3), keepdim=True).clamp_min(1e-4)
     return mean, spread + LEAST_SPREAD
 
 
 def moved_shares(carried: Carried, layers: Layers, areas: FaceAreas) -> Tensor:
-    """Shares of the regions (B,R,H,W) in a carried photograph; layers of the photograph, areas of the head where it is now."""
+    """Shares of the regions in a carried photograph.
+
+    Args:
+        carried: the photograph.
+        layers: of the photograph before it was carried.
+        areas: of the head where it is now.
+
+    Returns:
+        (B,R,H,W), which sum to 1.
+    """
     height, width = carried.image.shape[-2:]
-    grid = flow_grid(carried.flow)
+    grid = flow_grid(carried.offset_to_source)
     both = torch.cat([layers.hair, (layers.loose - layers.hair).clamp_min(0)], dim=1)
     worn = F.grid_sample(both, grid, padding_mode="border", align_corners=False)
     bare = (1 - worn.sum(1, keepdim=True)).clamp_min(0)
@@ -143,6 +195,6 @@ def moved_shares(carried: Carried, layers: Layers, areas: FaceAreas) -> Tensor:
     rim = bare * (1 - dilate(areas.mesh, 5)) * dilate(worn.sum(1, keepdim=True), 2 * round(RIM * side) + 1)
     kind = pull_push(worn / worn.sum(1, keepdim=True).clamp_min(1e-4), worn.sum(1, keepdim=True).clamp(0, 1))
     worn = worn + rim * kind / kind.sum(1, keepdim=True).clamp_min(1e-4)
-    front = carried.front
-    shares = torch.cat([front * (bare - rim), front * worn, 1 - front], dim=1).clamp_min(0)
+    alpha = carried.person_alpha
+    shares = torch.cat([alpha * (bare - rim), alpha * worn, 1 - alpha], dim=1).clamp_min(0)
     return shares / shares.sum(1, keepdim=True)

@@ -77,7 +77,8 @@ class Wishes:
                 raise ConfigError(f"{arguments.source}: nothing to change; give --query, --pose-from ... or a number such as --yaw 15")
         if query is None and arguments.take:
             raise ConfigError(f"--take {' '.join(arguments.take)}: there is no query to take it from; add --query")
-        shares = dict(arguments.strength)
+        shares: dict[str, float] = dict(arguments.strength)
+        everywhere = shares.get("", 1.0)
         read: dict[str, Picture] = {}
         for path in paths.values():
             read.setdefault(path, Picture.read(path))
@@ -87,7 +88,7 @@ class Wishes:
             take=tuple(arguments.take or TAKEABLE),
             givers={name: read[path] for name, path in paths.items()},
             numbers=None if numbers.empty else numbers,
-            strengths={name: shares.get(name, shares.get("", 1.0)) for name in names},
+            strengths={name: shares.get(name, everywhere) for name in names},
         )
 
     @property

@@ -5,24 +5,9 @@ Shape letters: B batch, C channels, H and W picture sides.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-T = TypeVar("T")
-Memo = dict[str, Any]
-
-
-def remembered(memo: Memo | None, name: str, make: Callable[[], T]) -> T:
-    """What make gives; made once for each memo."""
-    if memo is None:
-        return make()
-    if name not in memo:
-        memo[name] = make()
-    return memo[name]
 
 
 def pixel_grid(height: int, width: int, like: Tensor) -> Tensor:

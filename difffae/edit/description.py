@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ..carry.person_layer import CarryOptions
+from ..carry.options import CarryOptions
 from ..common.batches import expanded
 from ..common.errors import ConfigError
 from ..estimation.choose import Estimator

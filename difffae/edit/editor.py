@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..carry.person_layer import CarryOptions
+from ..carry.options import CarryOptions
 from ..common.batches import slices
 from ..common.checkpoint import asset_path
 from ..common.errors import ConfigError

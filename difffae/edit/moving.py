@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..carry.carry import Carried, carry, nothing_carried
+from ..carry.prepared import Carried, Prepared, nothing_carried
+from ..carry.prepared import prepare as prepare_photos
 from ..carry.region_parts import FaceAreas
-from ..carry.region_parts import Parts as CarriedParts
-from ..carry.region_transfer import reference_parts, source_parts, take_regions
+from ..carry.region_sources import SwapReference, SwapSource
+from ..carry.region_transfer import take_regions
 from ..common.batches import common_batch, expanded
 from ..common.errors import ConfigError, ImageError
 from ..head.attributes import FaceAttributes
@@ -24,6 +25,7 @@ from .analysing import layers_of, with_attributes
 from .description import Edit, Faces, MovedPhoto, Parts, ReferenceDetail, RegionSwap, SlotTokens
 
 CHUNK = 4  # faces at a time, which bounds the memory
+MAPS = ("offset_to_source", "light_ratio", "person_alpha")
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,10 +101,73 @@ def with_swap(faces: Faces, swap_: RegionSwap) -> Faces:
     return result
 
 
-def move(parts: Parts, edit: Edit) -> MovedPhoto:
+@dataclass(frozen=True, eq=False)
+class PreparedFaces:
+    """What moving needs of some faces alone, worked out once for all targets (made by `prepare`).
+
+    photos      the photographs
+    regions     their regions, or None without swaps by photograph
+    references  those of the swaps by photograph, for one camera
+    swaps       those swaps
+    """
+
+    photos: Prepared
+    regions: SwapSource | None = None
+    references: tuple[SwapReference, ...] = ()
+    swaps: tuple[RegionSwap, ...] = ()
+
+    def move(self, target: FaceAttributes) -> tuple[Carried, Tensor, list[Carried]]:
+        """The photographs at the targets (b rows), whose pixels they show (b,1+R,S,S), and the references as they were carried."""
+        moved = self.photos.move(target)
+        if self.regions is None:
+            return moved, torch.ones_like(moved.validity), []
+        areas = FaceAreas.of(self.photos.head, target, self.photos.image)
+        mixed = self.regions.parts(moved, areas)
+        givers = []
+        for one, reference in zip(self.swaps, self.references, strict=True):
+            theirs = reference.move(target, areas)
+            mixed = take_regions(mixed, theirs, one.regions, areas, one.strength, self.photos.options)
+            givers.append(theirs.carried)
+        return mixed.carried, mixed.owner_share, givers
+
+
+def prepare(parts: Parts, faces: Faces, camera: Tensor | None = None, rows: slice = slice(None)) -> PreparedFaces:
+    """Work out what moving needs of faces alone.
+
+    Args:
+        parts: the networks of a model that carries photographs.
+        faces: with attributes; with slots, if light shall stay off the background, or for swaps.
+        camera: (b or 1,3) of the targets; None is the faces' own.
+        rows: the rows to prepare, of as many as the swaps have.
+
+    Raises:
+        NoFaceError: a reference shows no face. ConfigError, ImageError: as `swapped`.
+    """
+    state = None if faces.slots is None else swapped(faces)
+    batch = len(faces) if state is None else max(len(faces), len(state.tokens))
+    pictures = expanded(faces.picture, batch)
+    inside = expanded(faces.inside_picture.to(pictures), batch)[rows]
+    assert faces.attributes is not None
+    own = faces.attributes.to(pictures.device).expand(batch)[rows]
+    if state is not None and state.redraw is not None:
+        inside = inside * _kept(parts, own, expanded(state.redraw, batch)[rows].to(pictures))
+    layers = None if faces.slots is None else layers_of(faces.slots, pictures, rows)
+    photos = prepare_photos(pictures[rows], own, parts.head, inside, layers, parts.carry_options)
+    if state is None or not state.taken:
+        return PreparedFaces(photos)
+    camera = own.camera if camera is None else camera
+    references = tuple(_prepared_reference(parts, one.reference, camera, batch, rows) for one in state.taken)
+    return PreparedFaces(photos, SwapSource.of(photos), references, state.taken)
+
+
+def move(parts: Parts, edit: Edit, prepared: PreparedFaces | None = None) -> MovedPhoto:
     """The photographs of an edit, moved and relit to the target, with the photographs of its swaps laid over them.
 
-    A model that carries no photograph gets the squares as they are, with validity 0.
+    A model that carries no photograph gets the squares as they are: with validity 0, or, where nothing moves, with that of the pixels
+    that swaps by tokens leave.
+
+    Args:
+        prepared: what `prepare` made of `edit.faces` for the target's camera, to move one photograph many times.
 
     Raises:
         ImageError: unequal batches, or squares of another size than the model's.
@@ -112,107 +177,113 @@ def move(parts: Parts, edit: Edit) -> MovedPhoto:
     if tuple(faces.picture.shape[-2:]) != (side, side):
         got = f"{faces.picture.shape[-1]}x{faces.picture.shape[-2]}"
         raise ImageError(f"image: is {got}; crops of {side}x{side} are needed, from DiffFAE Crop Face")
-    state = None if faces.slots is None else swapped(faces)
-    source, batch = _batched(edit, state)
-    pictures, target = source.picture, edit.target.to(faces.picture.device).expand(batch)
-    assert source.attributes is not None
-    unchanged = _equal_rows(source.attributes, target) & (not faces.swaps)
-    references = [] if state is None or parts.carry_options is None else [_with_numbers(parts, one) for one in state.taken]
-    carried, shares, givers = [], [], []
+    faces = _with_references(parts, faces)
+    batch = _batch(edit, faces)
+    target = edit.target.to(faces.picture.device).expand(batch)
+    assert faces.attributes is not None
+    unchanged = _equal_rows(faces.attributes.to(target.shape.device).expand(batch), target) & (not faces.swaps)
+    pictures = expanded(faces.picture, batch)
+    if parts.carry_options is None:
+        return _not_carried(parts, faces, pictures, target, unchanged)
+    if prepared is None and _serves_all(faces, target):
+        prepared = prepare(parts, faces, target.camera[:1])
+    moved = []
     for part in parts.chunks(batch, CHUNK):
-        valid = source.inside_picture[part]
-        if state is not None and state.redraw is not None:
-            valid = valid * _kept(parts, source, expanded(state.redraw, batch), part)
-        one, share, theirs = _carried_rows(parts, source, target, valid, references, part)
-        carried.append(one)
-        shares.append(share)
-        givers.append(theirs)
-    owner_share = torch.cat(shares)
-    moved = _moved(carried, owner_share[:, :1], pictures, unchanged)
-    return replace(moved, references=_details(references, givers, owner_share))
+        ready = prepare(parts, _repeated(faces, batch), target.camera[part], part) if prepared is None else prepared
+        moved.append(ready.move(target[part]))
+    owner_share = torch.cat([share for _, share, _ in moved])
+    whole = _moved([carried for carried, _, _ in moved], owner_share[:, :1], pictures, unchanged)
+    return replace(whole, references=_details(faces, [givers for _, _, givers in moved], owner_share))
 
 
-def _batched(edit: Edit, state: Swapped | None) -> tuple[Faces, int]:
-    """The source with one row per result, on one device, and how many there are."""
-    faces = edit.faces
+def _serves_all(faces: Faces, target: FaceAttributes) -> bool:
+    """Whether one preparation serves all targets: one photograph, and references that are seen by one camera."""
+    taken = swapped(faces).taken if faces.slots is not None else ()
+    single = len(faces) == 1 and all(len(one.reference) == 1 for one in taken)
+    return single and (not taken or bool((target.camera == target.camera[:1]).all()))
+
+
+def _repeated(faces: Faces, batch: int) -> Faces:
+    """One face as `batch` rows; as many rows stay as they are."""
+    assert faces.attributes is not None
+    return replace(
+        faces,
+        picture=expanded(faces.picture, batch),
+        inside_picture=expanded(faces.inside_picture, batch),
+        attributes=faces.attributes.expand(batch),
+    )
+
+
+def _with_references(parts: Parts, faces: Faces) -> Faces:
+    """The faces, with the attributes of the references whose photographs are taken. Swaps that pass a giver on keep it."""
+    if parts.carry_options is None or not any(swap.photo for swap in faces.swaps):
+        return faces
+    return replace(faces, swaps=tuple(_with_numbers(parts, one) for one in faces.swaps))
+
+
+def _batch(edit: Edit, faces: Faces) -> int:
+    """How many rows an edit has. Raises ImageError."""
     assert faces.attributes is not None
     sizes = {"image": len(faces), "source": len(faces.attributes), "target": len(edit.target), "crop": len(faces.inside_picture)}
-    batch = common_batch(sizes if state is None else sizes | {"slots": len(state.tokens)})
-    pictures = expanded(faces.picture, batch)
-    inside = expanded(faces.inside_picture.to(pictures), batch)
-    attributes = faces.attributes.to(pictures.device).expand(batch)
-    return replace(faces, picture=pictures, inside_picture=inside, attributes=attributes), batch
+    return common_batch(sizes if faces.slots is None else sizes | {"slots": len(swapped(faces).tokens)})
 
 
-def _carried_rows(
-    parts: Parts, source: Faces, target: FaceAttributes, valid: Tensor, references: list[RegionSwap], part: slice
-) -> tuple[Carried, Tensor, list[Carried]]:
-    """Some rows carried: the photographs, whose pixels they show (b,1+R,S,S), and the references as they were carried."""
-    assert source.attributes is not None
-    options, head = parts.carry_options, parts.head
-    picture, own, wanted = source.picture[part], source.attributes[part], target[part]
-    if options is None:
-        # what stays where it is needs no carrying
-        stays = _equal_rows(own, wanted)[:, None, None, None] & bool(source.swaps)
-        return replace(nothing_carried(picture), validity=valid * stays), torch.ones_like(valid), []
-    layers = None if source.slots is None else layers_of(source.slots, source.picture, part)
-    moved = carry(picture, own, wanted, head, valid, layers, options)
-    if not references:
-        return moved, torch.ones_like(valid), []
-    assert layers is not None
-    areas = FaceAreas.of(head, wanted, picture)
-    mixed = source_parts(moved, picture, valid, FaceAreas.of(head, own, picture), areas, layers, options)
-    givers = []
-    for one in references:
-        theirs = _reference_rows(parts, one.reference, wanted, areas, len(source), part)
-        mixed = take_regions(mixed, theirs, one.regions, areas, one.strength, options)
-        givers.append(theirs.carried)
-    return mixed.carried, mixed.whose, givers
+def _not_carried(parts: Parts, faces: Faces, pictures: Tensor, target: FaceAttributes, unchanged: Tensor) -> MovedPhoto:
+    """The squares as they are, of which only what swaps by tokens leave in place is known."""
+    assert faces.attributes is not None
+    batch = len(pictures)
+    own = faces.attributes.to(target.shape.device).expand(batch)
+    carried = nothing_carried(pictures)
+    state = None if faces.slots is None else swapped(faces)
+    if state is not None and state.redraw is not None:
+        kept = _kept(parts, own, expanded(state.redraw, batch).to(pictures)) * expanded(faces.inside_picture.to(pictures), batch)
+        carried = replace(carried, validity=kept * _equal_rows(own, target)[:, None, None, None])
+    return _moved([carried], torch.ones_like(carried.validity), pictures, unchanged)
 
 
-def _kept(parts: Parts, source: Faces, redraw: Tensor, part: slice) -> Tensor:
-    """The share of some rows' pixels (b,1,S,S) that a swap by tokens leaves; redraw (B,1,h,w)."""
-    assert source.attributes is not None
+def _kept(parts: Parts, own: FaceAttributes, redraw: Tensor) -> Tensor:
+    """The share of the pixels of faces (b) that a swap by tokens leaves: (b,1,S,S); redraw (b,1,h,w)."""
     head, side = parts.head, parts.image_size
-    face = head.skin_mask(render(head, source.attributes[part], side).raster)[:, None]
-    return kept_pixels(redraw[part].to(source.picture), face, (side, side))
+    face = head.skin_mask(render(head, own, side).raster)[:, None]
+    return kept_pixels(redraw, face, (side, side))
 
 
-def _reference_rows(parts: Parts, reference: Faces, wanted: FaceAttributes, areas: FaceAreas, batch: int, part: slice) -> CarriedParts:
-    """Some rows of a reference, carried to the targets of these rows."""
+def _prepared_reference(parts: Parts, reference: Faces, camera: Tensor, batch: int, rows: slice) -> SwapReference:
+    """Some rows of a reference, prepared for the targets' camera."""
     assert reference.attributes is not None
     assert reference.slots is not None
     pictures = expanded(reference.picture, batch)
-    layers = layers_of(reference.slots, pictures, part)
+    layers = layers_of(reference.slots, pictures, rows)
     assert layers is not None
-    inside = expanded(reference.inside_picture.to(pictures), batch)[part]
-    own = reference.attributes.expand(batch)[part]
-    return reference_parts(pictures[part], inside, own, wanted, areas, parts.head, layers, parts.carry_options)
+    inside = expanded(reference.inside_picture.to(pictures), batch)[rows]
+    own = reference.attributes.expand(batch)[rows]
+    return SwapReference.of(pictures[rows], inside, own, camera, parts.head, layers, parts.carry_options)
 
 
 def _with_numbers(parts: Parts, one: RegionSwap) -> RegionSwap:
-    """The swap with the attributes of its reference."""
-    return replace(one, reference=with_attributes(parts, replace(one.reference, name="reference")))
+    """The swap with the attributes of its reference, and of those that the reference had taken from."""
+    if not one.photo:
+        return one
+    return replace(one, reference=_with_references(parts, with_attributes(parts, replace(one.reference, name="reference"))))
 
 
-def _details(references: list[RegionSwap], givers: list[list[Carried]], shares: Tensor) -> tuple[ReferenceDetail, ...]:
+def _details(faces: Faces, givers: list[list[Carried]], shares: Tensor) -> tuple[ReferenceDetail, ...]:
     """For pasting: the references as they were carried, by chunks; shares (B,1+R,S,S). Squares without a picture around them have no
     finer detail to lend."""
     found = []
-    for number, one in enumerate(references):
+    for number, one in enumerate(swapped(faces).taken if faces.slots is not None else ()):
         if one.reference.original is not None:
             rows = [chunk[number] for chunk in givers]
-            flow, ratio, front = (torch.cat([getattr(row, name) for row in rows]) for name in ("flow", "ratio", "front"))
-            found.append(ReferenceDetail(one.reference, flow, ratio, front, shares[:, number + 1 : number + 2]))
+            offset, ratio, alpha = (torch.cat([getattr(row, name) for row in rows]) for name in MAPS)
+            found.append(ReferenceDetail(one.reference, offset, ratio, alpha, shares[:, number + 1 : number + 2]))
     return tuple(found)
 
 
 def _moved(carried: list[Carried], owner_share: Tensor, pictures: Tensor, unchanged: Tensor) -> MovedPhoto:
     """Carried chunks as one batch."""
-    image, validity, flow, ratio, front = (
-        torch.cat([getattr(one, name) for one in carried]) for name in ("image", "validity", "flow", "ratio", "front")
-    )
-    return MovedPhoto(image, validity, pictures, flow, ratio, front, owner_share, unchanged)
+    names = ("image", "validity", *MAPS)
+    image, validity, offset, ratio, alpha = (torch.cat([getattr(one, name) for one in carried]) for name in names)
+    return MovedPhoto(image, validity, pictures, offset, ratio, alpha, owner_share, unchanged)
 
 
 def _equal_rows(source: FaceAttributes, target: FaceAttributes) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..carry.compositing import composite_weight, keep_grey, native_detail, with_lent
+from ..carry.compositing import composite_weight, keep_grey, native_detail, with_reference_detail
 from ..common.batches import common_batch, expanded, slices
 from ..faces.crop import extract
 from ..faces.crop import paste as paste_squares
@@ -126,5 +126,5 @@ def _fine_detail(faces: Faces, moved: MovedPhoto, weight: Tensor, row: int) -> T
     detail = native_detail(faces.picture_around(row).to(weight), faces.square(row), offset, ratio, alpha, share)
     if detail is not None:
         for reference in moved.references:
-            detail = with_lent(detail, native_detail(*reference.detail(row, weight)))
+            detail = with_reference_detail(detail, native_detail(*reference.detail(row, weight)))
     return detail

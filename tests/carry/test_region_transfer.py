@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from people import directional, person
 from torch import Tensor
 
-from difffae.carry.carry import carry
+from difffae.carry.prepared import prepare
 from difffae.carry.region_parts import BACKGROUND, CLOTHES, HAIR, TAKEN, FaceAreas, Parts, refined
-from difffae.carry.region_transfer import _aligned, reference_parts, source_parts, take_regions
+from difffae.carry.region_sources import SwapReference, SwapSource, _aligned, reference_parts, source_parts
+from difffae.carry.region_transfer import take_regions
 from difffae.common.checkpoint import asset_path
 from difffae.common.errors import ConfigError
 from difffae.common.images import read_image
@@ -52,10 +53,10 @@ GREY = torch.full((1, 3, SIZE, SIZE), 0.5)
 BROWN, RED, BLUE, GREEN = (torch.tensor(c) for c in ([0.25, 0.15, 0.08], [0.7, 0.1, 0.1], [0.1, 0.15, 0.6], [0.1, 0.6, 0.2]))
 
 
-def parts(head: HeadModel, face: FaceAttributes, image: Tensor, shows: Layers) -> tuple[Parts, FaceAreas]:
-    known = torch.ones_like(image[:, :1])
+def parts(head: HeadModel, face: FaceAttributes, image: Tensor, layers: Layers) -> tuple[Parts, FaceAreas]:
+    prepared = prepare(image, face, head, torch.ones_like(image[:, :1]), layers)
     areas = FaceAreas.of(head, face, image)
-    return source_parts(carry(image, face, face, head, known, shows), image, known, areas, areas, shows), areas
+    return source_parts(prepared, prepared.move(face), areas), areas
 
 
 @pytest.fixture(scope="module")
@@ -63,10 +64,10 @@ def two(head: HeadModel) -> tuple[Parts, Parts, FaceAreas, Tensor]:
     """A person with brown hair in red before grey; another, turned, with blue hair in green before noise, carried to the first; the areas;
     the reference's picture."""
     face, other = person(head, 1), person(head, 2, yaw=10, light=directional(-0.2, 0, 0.3))
-    image, shows = dressed(head, face, BROWN, RED, GREY)
+    image, layers = dressed(head, face, BROWN, RED, GREY)
     noise = torch.rand(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(3))
     theirs, their_layers = dressed(head, other, BLUE, GREEN, noise)
-    base, areas = parts(head, face, image, shows)
+    base, areas = parts(head, face, image, layers)
     reference = reference_parts(theirs, torch.ones_like(theirs[:, :1]), other, face, areas, head, their_layers)
     return base, reference, areas, theirs
 
@@ -80,7 +81,56 @@ def test_shares_sum_to_one_and_the_source_is_itself(two):
     base, reference, _, _ = two
     for one in (base, reference):
         torch.testing.assert_close(one.shares.sum(1), torch.ones_like(one.shares[:, 0]))
-    assert torch.equal(base.whose, torch.ones_like(base.whose))
+    assert torch.equal(base.owner_share, torch.ones_like(base.owner_share))
+
+
+def test_what_is_kept_for_a_swap_gives_the_same_parts_for_every_target(head: HeadModel):
+    face, other = person(head, 1), person(head, 2, yaw=10)
+    image, layers = dressed(head, face, BROWN, RED, GREY)
+    theirs, their_layers = dressed(head, other, BLUE, GREEN, GREY)
+    known = torch.ones_like(image[:, :1])
+    prepared = prepare(image, face, head, known, layers)
+    source = SwapSource.of(prepared)
+    reference = SwapReference.of(theirs, known, other, face.camera, head, their_layers)
+    for yaw in (0.0, 12.0):
+        target = replace(face, pose=person(head, 1, yaw=yaw).pose)
+        areas = FaceAreas.of(head, target, image)
+        carried = prepared.move(target)
+        kept, once = source.parts(carried, areas), source_parts(prepared, carried, areas)
+        moved, moved_once = reference.move(target, areas), reference_parts(theirs, known, other, target, areas, head, their_layers)
+        for one, same in ((kept, once), (moved, moved_once)):
+            assert torch.equal(one.carried.image, same.carried.image)
+            assert torch.equal(one.carried.offset_to_source, same.carried.offset_to_source)
+            assert torch.equal(one.shares, same.shares)
+            assert torch.equal(one.backdrop, same.backdrop)
+
+
+def test_one_source_and_one_reference_serve_many_targets(head: HeadModel):
+    face, other = person(head, 1), person(head, 2, yaw=10)
+    image, layers = dressed(head, face, BROWN, RED, GREY)
+    theirs, their_layers = dressed(head, other, BLUE, GREEN, GREY)
+    known = torch.ones_like(image[:, :1])
+    prepared = prepare(image, face, head, known, layers)
+    reference = SwapReference.of(theirs, known, other, face.camera, head, their_layers)
+    targets = FaceAttributes.cat([face, replace(face, pose=person(head, 1, yaw=12).pose)])
+    swapped = []
+    for some in (targets, targets[1]):
+        areas = FaceAreas.of(head, some, image.expand(len(some), -1, -1, -1))
+        base = source_parts(prepared, prepared.move(some), areas)
+        swapped.append(take_regions(base, reference.move(some, areas), ("hair", "clothes", "background"), areas))
+    torch.testing.assert_close(swapped[0].carried.image[1:], swapped[1].carried.image, atol=1e-4, rtol=0)
+    torch.testing.assert_close(swapped[0].owner_share[1:], swapped[1].owner_share, atol=1e-4, rtol=0)
+
+
+def test_a_swap_says_what_it_lacks(head: HeadModel):
+    face = person(head, 1)
+    with pytest.raises(ConfigError, match="prepared without layers"):
+        SwapSource.of(prepare(GREY, face, head))
+    nothing = torch.zeros_like(GREY[:, :1])
+    reference = SwapReference.of(GREY, nothing + 1, face, face.camera, head, Layers(nothing, nothing, nothing, nothing))
+    nearer = replace(face, camera=face.camera * 1.1)
+    with pytest.raises(ConfigError, match="another camera"):
+        reference.move(nearer, FaceAreas.of(head, nearer, GREY))
 
 
 def test_nothing_taken_is_the_base(two):
@@ -99,7 +149,7 @@ def test_a_region_takes_the_references_colour_and_no_other_does(two, region: str
     wanted = mean_colour(reference.carried.image, both)
     torch.testing.assert_close(mean_colour(image, both), wanted, atol=0.02, rtol=0)
     assert wanted.argmax() == colour.argmax()
-    assert mixed.whose[:, 1:][both > 0].min() > 0.9 > 0.1 > mixed.whose[:, :1][both > 0].max()
+    assert mixed.owner_share[:, 1:][both > 0].min() > 0.9 > 0.1 > mixed.owner_share[:, :1][both > 0].max()
     untouched = 1 - dilate(
         (base.shares[:, index : index + 1] > 0.01).float().maximum((reference.shares[:, index : index + 1] > 0.01).float()), 15
     )
@@ -108,7 +158,7 @@ def test_a_region_takes_the_references_colour_and_no_other_does(two, region: str
     assert ((image - before) * untouched).abs().max() < 3e-3  # less than a step of 8 bits: soft edges have long tails
     # what was known is still known, and the sum of all photographs is no more than one
     assert mixed.carried.validity[both > 0].mean() > 0.6
-    assert mixed.whose.sum(1).max() <= 1 + 1e-5
+    assert mixed.owner_share.sum(1).max() <= 1 + 1e-5
 
 
 def test_half_strength_is_in_between(two):
@@ -134,15 +184,15 @@ def test_a_background_is_the_references_own_pixels(two):
 def test_skin_that_hair_hid_is_the_references_in_the_sources_colours(head: HeadModel):
     """A source with hair down to the brows, a bald reference with another skin: the forehead gets the source's colour."""
     face = person(head, 1)
-    image, shows = dressed(head, face, BROWN, RED, GREY)
+    image, layers = dressed(head, face, BROWN, RED, GREY)
     areas = FaceAreas.of(head, face, image)
     forehead = areas.skin * (1 - areas.below_brows) * (pixel_grid(SIZE, SIZE, image)[..., 1] < -0.1)
     covered = torch.lerp(image, BROWN[:, None, None].expand_as(image), forehead)
-    shows = replace(shows, hair=shows.hair.maximum(forehead), loose=shows.loose.maximum(forehead))
-    base, _ = parts(head, face, covered, shows)
+    layers = replace(layers, hair=layers.hair.maximum(forehead), loose=layers.loose.maximum(forehead))
+    base, _ = parts(head, face, covered, layers)
     bald = (image * image.new_tensor([0.5, 0.6, 0.9])[:, None, None]).clamp(0, 1)
     none = torch.zeros_like(forehead)
-    there = reference_parts(bald, none + 1, face, face, areas, head, Layers(shows.person, shows.person, none, none))
+    there = reference_parts(bald, none + 1, face, face, areas, head, Layers(layers.person, layers.person, none, none))
     mixed = take_regions(base, there, ("hair",), areas)
     inner = (erode(forehead, 9) > 0).float()
     revealed, wanted, was = (mean_colour(one, inner) for one in (mixed.carried.image, image, covered))
@@ -162,12 +212,12 @@ def test_no_hair_lies_on_eyes_and_mouth(two):
 
 def test_a_fringe_that_the_mask_missed_is_found_by_its_colour(head: HeadModel):
     face = person(head, 1)
-    image, shows = dressed(head, face, BROWN, RED, GREY)
+    image, layers = dressed(head, face, BROWN, RED, GREY)
     areas = FaceAreas.of(head, face, image)
-    below = dilate(shows.hair, 19) * areas.skin * (1 - areas.below_brows)
+    below = dilate(layers.hair, 19) * areas.skin * (1 - areas.below_brows)
     fringe = torch.lerp(image, BROWN[:, None, None].expand_as(image), below)
-    found = refined(fringe, shows, areas, TAKEN).hair
-    bare = refined(image, shows, areas, TAKEN).hair
+    found = refined(fringe, layers, areas, TAKEN).hair
+    bare = refined(image, layers, areas, TAKEN).hair
     core = (erode(below, 5) > 0).float()
     assert (found * core).sum() / core.sum() > 0.8
     assert (bare * core).sum() / core.sum() < 0.1

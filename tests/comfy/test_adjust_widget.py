@@ -16,7 +16,7 @@ from app import App
 from client import Comfy
 from PIL import Image
 
-from difffae.carry.carry import carry
+from difffae.carry.prepared import carry
 from difffae.common.checkpoint import asset_path
 from difffae.common.images import read_image
 from difffae.edit.editor import DiffFAE
@@ -336,16 +336,16 @@ def test_errors_are_shown_in_the_node(opened):
 
 
 def _library_seconds() -> float:
-    """Of one carry of the same photograph without a memo, in this process: how fast this machine is."""
+    """Of one move of the same photograph with all its preparation, in this process: how fast this machine is."""
     model = DiffFAE.from_pretrained("open-256")
     face = model.analyse(read_image(asset_path("source.png"))[0])
-    shows = model.layers(face.picture, model.model.slots(face.picture)[1])
+    layers = model.layers(face.picture, model.model.slots(face.picture)[1])
     target = model.target(face, change=Adjustments(yaw=18, smile=0.3, light_azimuth=54))
     seconds = []
     with torch.inference_mode():
         for _ in range(7):
             start = time.perf_counter()
-            carry(face.picture, face.attributes, target, model.head, layers=shows)
+            carry(face.picture, face.attributes, target, model.head, layers=layers)
             seconds.append(time.perf_counter() - start)
     return statistics.median(seconds[2:])
 

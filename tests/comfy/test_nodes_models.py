@@ -16,8 +16,6 @@ def toy_file(pack: Pack, path: Path, sample_size: int, other_encoder: bool = Fal
     """A model of random weights without carry, whose crops have 8 * sample_size pixels a side."""
     names = ("diffusion.autoencoder", "diffusion.denoiser", "source.slots", "edit.model", "source.other_encoders")
     autoencoder, denoiser, slots, model, encoders = map(pack.library, names)
-        pack.library, ("diffusion.autoencoder", "diffusion.denoiser", "source.slots", "edit.model", "source.other_encoders")
-    )
     torch.manual_seed(0)
     sizes = {"latent_channels": 4, "width": 16, "deep_width": 16, "encoder_blocks": (1, 1), "decoder_blocks": (1, 1), "norm_groups": 4}
     first = autoencoder.Autoencoder(autoencoder.AutoencoderConfig(**sizes))

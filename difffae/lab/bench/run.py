@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...carry.carry import Carried, carry
 from ...carry.compositing import composite
+from ...carry.prepared import Carried, carry
 from ...common.checkpoint import asset_path, channels_last
 from ...common.images import read_image
 from ...diffusion.acceleration import FastDenoiser, Function, accelerate
@@ -122,10 +122,10 @@ class Bench:
         wanted = model.target(source, pose=query, expression=query, light=query)
         size = source.picture.shape[-1]
         tokens, masks = m.slots(source.picture)
-        shows = model.layers(source.picture, masks)
+        layers = model.layers(source.picture, masks)
 
         def move() -> Carried:
-            return carry(source.picture, source.attributes, wanted, model.head, source.known, shows)
+            return carry(source.picture, source.attributes, wanted, model.head, source.known, layers)
 
         def name_person() -> Tensor:
             return model.identity.embed(source.picture, source.landmarks[..., :2])

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...carry.carry import nothing_carried
+from ...carry.prepared import nothing_carried
 from ...common.errors import ConfigError, NoFaceError
 from ...common.images import read_image
 from ...diffusion.sampling import sample

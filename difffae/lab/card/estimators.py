@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from ...carry.carry import carry
+from ...carry.prepared import carry
 from ...common.rotations import axis_angle_to_matrix, to_yaw_pitch_roll
 from ...edit.measures import expression_distance, light_direction
 from ...estimation.choose import SIDE, estimate

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
-from ...carry.carry import carry
+from ...carry.prepared import carry
 from ...diffusion.autoencoder import FirstStage
 from ...estimation.fit import LandmarkFit, inter_ocular
 from ...faces.blendshapes import BLENDSHAPE_NAMES
@@ -124,8 +124,8 @@ def write_round_trips(
             still = augment(still, head, generator, augmentation)
             picture, known, source = still.picture, still.known, still.face
             target = random_targets(source, pool, generator, options)
-            shows = layers_of(picture, slots, matte)
-            carried, validity = round_trip(picture, known, source, target, head, shows)
+            source_layers = layers_of(picture, slots, matte)
+            carried, validity = round_trip(picture, known, source, target, head, source_layers)
             shown = render(head, source, picture.shape[-1]).image
             _append(rows, picture, shown, carried, validity, picture, still.landmarks, still.landmarks)
         write_shard(path, {key: torch.cat(values) for key, values in rows.items()})
@@ -153,8 +153,8 @@ def write_synthetic(folder: Path, output: Path, head: HeadModel, slots: SlotEnco
             faces = [FaceAttributes(head.name, *(data[name][part, side].float() for name in FIELDS)) for side in (0, 1)]
             points = [_landmarks(head, face, pair.shape[-1]) for face in faces]
             for a, b in ((0, 1), (1, 0)):
-                shows = layers_of(pair[:, a], slots, matte)
-                moved = carry(pair[:, a], faces[a], faces[b], head, None, shows)
+                source_layers = layers_of(pair[:, a], slots, matte)
+                moved = carry(pair[:, a], faces[a], faces[b], head, None, source_layers)
                 shown = render(head, faces[b], pair.shape[-1]).image
                 _append(rows, pair[:, b], shown, moved.image, moved.validity, pair[:, a], points[a], points[b])
         write_shard(goal, {key: torch.cat(values) for key, values in rows.items()})

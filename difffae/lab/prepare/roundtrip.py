@@ -1,4 +1,4 @@
-"""Round-trip pairs: any still becomes a training pair with a known answer (design section 4a).
+"""Round-trip pairs: any still becomes a training pair with a known answer.
 
 Shape letters: B batch, H and W image height and width.
 
@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...carry.carry import carry
+from ...carry.prepared import carry
 from ...common.pixels import pixel_grid
 from ...common.rotations import axis_angle_to_matrix, from_yaw_pitch_roll, matrix_to_axis_angle
 from ...head.attributes import FaceAttributes
@@ -79,8 +79,8 @@ def round_trip(
     layers of the images, as for `carry`, or None."""
     there = carry(images, source, target, head, known, layers)
     if layers is not None:
-        grid = pixel_grid(images.shape[-2], images.shape[-1], images) + there.flow.permute(0, 2, 3, 1) * 2 / images.shape[-1]
-        moved = layers.map(lambda layer: F.grid_sample(layer, grid, padding_mode="border", align_corners=False) * there.front)
-        layers = replace(moved, person=there.front)
+        grid = pixel_grid(images.shape[-2], images.shape[-1], images) + there.offset_to_source.permute(0, 2, 3, 1) * 2 / images.shape[-1]
+        moved = layers.map(lambda layer: F.grid_sample(layer, grid, padding_mode="border", align_corners=False) * there.person_alpha)
+        layers = replace(moved, person=there.person_alpha)
     back = carry(there.image, target, source, head, there.validity, layers)
     return back.image, back.validity

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...carry.carry import carry
+from ...carry.prepared import carry
 from ...diffusion.sampling import sample
 from ...edit.editor import TAKEABLE, DiffFAE, EditResult, Portrait
 from ...faces.crop import extract
@@ -60,8 +60,8 @@ def attention_of(model: DiffFAE, source: Portrait, query: Portrait | None, sampl
     shown = model.render(wanted, source.picture.shape[-1]).image
     carried, validity = source.picture, torch.zeros_like(source.picture[:, :1])
     if m.denoiser.config.carry:
-        shows = model.layers(source.picture, masks)
-        moved = carry(source.picture, source.attributes, wanted, model.head, source.known, shows)
+        layers = model.layers(source.picture, masks)
+        moved = carry(source.picture, source.attributes, wanted, model.head, source.known, layers)
         carried, validity = moved.image, moved.validity
     identity = model.identity.embed(source.picture, source.landmarks[..., :2])
     conditions = m.conditions(tokens, identity, shown, carried, validity)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ...carry.carry import carry
+from ...carry.prepared import carry
 from ...common.errors import ConfigError
 from ...diffusion.autoencoder import FirstStage
 from ...head.attributes import FaceAttributes
@@ -143,8 +143,10 @@ def _encode(
     else:
         rows |= {"tokens": tokens, "masks": slots(after)[1]}
     if head is not None:
-        shows = None if masks is None or slots is None or matte is None else layers(masks, slots.config.order, before, matte(before))
-        moved = carry(before, _attributes(source, head.name), _attributes(query, head.name), head, None, shows)
+        source_layers = (
+            None if masks is None or slots is None or matte is None else layers(masks, slots.config.order, before, matte(before))
+        )
+        moved = carry(before, _attributes(source, head.name), _attributes(query, head.name), head, None, source_layers)
         # rounded as in the shards of round trips
         image, validity = (to_bytes(x).float() / 255 for x in (moved.image, moved.validity))
         rows["carried"], rows["validity"] = carry_latents(autoencoder, image, validity)

@@ -8,24 +8,18 @@ from dataclasses import replace
 import pytest
 import torch
 from people import directional, person
-from scipy.ndimage import distance_transform_edt
 
-from difffae.carry.carry import Carried, carry
-from difffae.carry.person_layer import CarryOptions
+from difffae.carry.options import CarryOptions
+from difffae.carry.prepared import Carried, carry, prepare
 from difffae.common.errors import AttributeShapeError
-from difffae.common.pixels import gaussian_blur, nearest_inside, pixel_grid, relit
+from difffae.common.pixels import gaussian_blur, pixel_grid, relit
 from difffae.edit.measures import psnr
-from difffae.head.attributes import compose
+from difffae.head.attributes import FaceAttributes, compose
 from difffae.head.morphable import HeadModel
 from difffae.head.render import Render, render
 from difffae.source.regions import Layers
 
 SIZE = 192
-
-
-@pytest.fixture(scope="module")
-def head() -> HeadModel:
-    return HeadModel.load()
 
 
 @pytest.fixture
@@ -56,9 +50,9 @@ def test_equal_attributes_are_the_identity_bit_for_bit(head, picture):
     moved = carry(picture, face, face, head)
     assert torch.equal(moved.image, picture)
     assert torch.equal(moved.validity, torch.ones(1, 1, SIZE, SIZE))
-    assert torch.equal(moved.flow, torch.zeros(1, 2, SIZE, SIZE))
-    assert torch.equal(moved.ratio, torch.ones(1, 3, SIZE, SIZE))
-    assert 0.2 < moved.mask.mean() < 0.9
+    assert torch.equal(moved.offset_to_source, torch.zeros(1, 2, SIZE, SIZE))
+    assert torch.equal(moved.light_ratio, torch.ones(1, 3, SIZE, SIZE))
+    assert 0.2 < moved.mesh_mask.mean() < 0.9
 
 
 def test_equal_values_in_other_tensors_and_taking_nothing_are_the_identity_too(head, picture):
@@ -72,7 +66,7 @@ def test_equal_values_in_other_tensors_and_taking_nothing_are_the_identity_too(h
 
 def test_a_batch_is_carried_row_by_row(head, picture):
     still, turned = person(head, 1), person(head, 1, yaw=15)
-    targets = type(still).cat([still, turned])
+    targets = FaceAttributes.cat([still, turned])
     both = carry(picture.repeat(2, 1, 1, 1), still, targets, head)
     assert torch.equal(both.image[:1], picture)  # the row that does not change keeps its bits beside one that does
     alone = carry(picture, still, turned, head)
@@ -89,27 +83,27 @@ def test_equal_lights_on_a_still_face_give_ratio_one(head, picture):
     # light without direction: turning normals changes nothing, so expression and pose leave every pixel's brightness
     flat = replace(face, light=directional(0, 0, 0))
     moved = carry(picture, flat, replace(flat, expression=smiling), head)
-    assert (moved.ratio - 1).abs().max() < 1e-5
-    assert moved.flow.abs().max() > 2
+    assert (moved.light_ratio - 1).abs().max() < 1e-5
+    assert moved.offset_to_source.abs().max() > 2
     moved = carry(picture, face, replace(face, camera=face.camera + torch.tensor([0.3, 0.01, 0.0])), head)
-    assert torch.equal(moved.ratio, torch.ones_like(moved.ratio))
+    assert torch.equal(moved.light_ratio, torch.ones_like(moved.light_ratio))
 
 
 def test_light_alone_moves_nothing_and_multiplies(head, picture):
     face = person(head, 3, light=directional(0, 0, 0, 0.6))
     moved = carry(picture, face, replace(face, light=directional(0, 0, 0, 0.9)), head)
-    assert torch.equal(moved.flow, torch.zeros_like(moved.flow))
+    assert torch.equal(moved.offset_to_source, torch.zeros_like(moved.offset_to_source))
     inside = head.skin_mask(render(head, face, SIZE).raster)
     limit = math.log(CarryOptions().ratio_limit)
     expected = math.exp(limit * math.tanh(math.log(1.5) / limit))  # the ratio approaches its limit softly
-    assert torch.allclose(moved.ratio[:, 0][inside], torch.tensor(expected), rtol=1e-4)
-    product = picture * moved.ratio
-    assert torch.allclose(moved.image, relit(picture, moved.ratio), atol=1e-6)
+    assert torch.allclose(moved.light_ratio[:, 0][inside], torch.tensor(expected), rtol=1e-4)
+    product = picture * moved.light_ratio
+    assert torch.allclose(moved.image, relit(picture, moved.light_ratio), atol=1e-6)
     below = product <= 0.8  # white is approached slowly
     assert torch.allclose(moved.image[below], product[below], atol=1e-6)
     extreme = carry(picture, face, replace(face, light=directional(0, 0, 0, 60.0)), head)
-    assert extreme.ratio.max() <= CarryOptions().ratio_limit
-    assert extreme.ratio.max() > 3.5
+    assert extreme.light_ratio.max() <= CarryOptions().ratio_limit
+    assert extreme.light_ratio.max() > 3.5
 
 
 def test_the_lights_direction_is_stressed_and_its_level_is_not(head, picture):
@@ -120,12 +114,12 @@ def test_the_lights_direction_is_stressed_and_its_level_is_not(head, picture):
         carry(picture, face, lit, head, options=CarryOptions(ratio_limit=1e6, light_gain=gain, light_blur=1e-3)) for gain in (1.0, 1.2)
     )
     inside = head.skin_mask(render(head, face, SIZE).raster)[:, None]
-    logs = [moved.ratio[:, :1][inside].log() for moved in (plain, stressed)]
+    logs = [moved.light_ratio[:, :1][inside].log() for moved in (plain, stressed)]
     slope = ((logs[0] - logs[0].mean()) * (logs[1] - logs[1].mean())).sum() / (logs[0] - logs[0].mean()).square().sum()
     assert slope.item() == pytest.approx(1.2, abs=1e-3)
     brighter = replace(face, light=face.light * 1.3)
     level = carry(picture, face, brighter, head, options=CarryOptions(ratio_limit=1e6, light_gain=1.2))
-    assert torch.allclose(level.ratio[inside.expand(-1, 3, -1, -1)], torch.tensor(1.3), rtol=1e-4)
+    assert torch.allclose(level.light_ratio[inside.expand(-1, 3, -1, -1)], torch.tensor(1.3), rtol=1e-4)
 
 
 def test_light_stays_off_the_background_with_a_matte(head, picture):
@@ -136,7 +130,7 @@ def test_light_stays_off_the_background_with_a_matte(head, picture):
     away = (gaussian_blur(person_mask, 4.0) < 1e-3).expand(-1, 3, -1, -1)
     assert away.float().mean() > 0.1
     assert torch.equal(moved.image[away], picture[away])
-    assert (moved.ratio - 1).abs().max() > 0.2
+    assert (moved.light_ratio - 1).abs().max() > 0.2
 
 
 def test_camera_shift_moves_the_picture_by_known_pixels(head, picture):
@@ -144,14 +138,14 @@ def test_camera_shift_moves_the_picture_by_known_pixels(head, picture):
     shift = 7  # pixels to the right
     camera = face.camera + torch.tensor([[0.0, shift / (SIZE / 2) / 6.0, 0.0]])
     moved = carry(picture, face, replace(face, camera=camera), head)
-    inside = moved.mask.bool() & (torch.arange(SIZE) > shift + 2)
-    assert torch.allclose(moved.flow[:, :1][inside], torch.tensor(-float(shift)), atol=2e-3)
-    assert moved.flow[:, 1:][inside].abs().max() < 1e-3
+    inside = moved.mesh_mask.bool() & (torch.arange(SIZE) > shift + 2)
+    assert torch.allclose(moved.offset_to_source[:, :1][inside], torch.tensor(-float(shift)), atol=2e-3)
+    assert moved.offset_to_source[:, 1:][inside].abs().max() < 1e-3
     assert torch.allclose(moved.image[inside.expand(-1, 3, -1, -1)], picture.roll(shift, -1)[inside.expand(-1, 3, -1, -1)], atol=5e-3)
     # up is up: positive ty is a smaller row
     moved = carry(picture, face, replace(face, camera=face.camera + torch.tensor([[0.0, 0.0, 4 / (SIZE / 2) / 6.0]])), head)
-    assert torch.allclose(moved.flow[:, 1:][moved.mask.bool()], torch.tensor(4.0), atol=2e-3)
-    corner = moved.flow[0, :, 2, 2].norm()
+    assert torch.allclose(moved.offset_to_source[:, 1:][moved.mesh_mask.bool()], torch.tensor(4.0), atol=2e-3)
+    corner = moved.offset_to_source[0, :, 2, 2].norm()
     assert corner < 4  # the background is held back
 
 
@@ -223,56 +217,6 @@ def test_gradients_reach_the_image(head, picture):
     assert image.grad.abs().sum() > 1000
 
 
-def test_nearest_inside_against_the_distance_transform(head):
-    generator = torch.Generator().manual_seed(0)
-    masks = [
-        torch.rand(2, height, width, generator=generator) < share
-        for height, width, share in ((64, 64, 0.002), (96, 64, 0.02), (50, 70, 0.3))
-    ]
-    for mask in masks:
-        mask[:, 20:30, 10:25] = True
-    masks += [render(head, person(head, seed, yaw=20), 128).mask[:, 0] > 0 for seed in range(2)]
-    for mask, farther in zip(masks, (3.0, 3.0, 3.0, 2.0, 2.0), strict=True):
-        height, width = mask.shape[-2:]
-        index, distance = nearest_inside(mask)
-        assert mask.flatten(1).gather(1, index.flatten(1)).all()
-        ys, xs = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-        reached = ((index // width - ys).square() + (index % width - xs).square()).float().sqrt()
-        assert torch.allclose(reached, distance)
-        for row in range(len(mask)):
-            exact = torch.from_numpy(distance_transform_edt(~mask[row].numpy())).float()
-            assert (distance[row] - exact).min() > -1e-4
-            assert (distance[row] - exact).max() <= farther
-            assert (distance[row] - exact).mean() <= 0.7
-            assert (distance[row][mask[row]] == 0).all()
-            assert torch.equal(index[row][mask[row]], torch.arange(height * width).view(height, width)[mask[row]])
-
-
-def test_nearest_inside_an_empty_mask_is_infinitely_far():
-    index, distance = nearest_inside(torch.zeros(1, 8, 6, dtype=torch.bool))
-    assert torch.equal(index[0].flatten(), torch.arange(48))
-    assert distance.isinf().all()
-
-
-def test_gaussian_blur_keeps_constants_and_has_its_width():
-    assert torch.equal(gaussian_blur(torch.zeros(1, 2, 20, 30), 3.0), torch.zeros(1, 2, 20, 30))
-    assert torch.allclose(gaussian_blur(torch.full((1, 2, 20, 30), 0.7), 3.0), torch.tensor(0.7), atol=1e-6)
-    point = torch.zeros(1, 1, 41, 41)
-    point[..., 20, 20] = 1
-    spread = gaussian_blur(point, 3.0)[0, 0]
-    assert spread.sum() == pytest.approx(1, abs=1e-5)
-    x = torch.arange(41) - 20.0
-    variance = (spread.sum(0) * x**2).sum()
-    assert 7.5 < variance < 9.0  # 9, less what the cut-off tails had
-    assert torch.allclose(spread, spread.T, atol=1e-7)
-
-
-def test_pixel_grid_has_centres():
-    grid = pixel_grid(2, 4, torch.zeros(1))
-    assert grid[0, :, 0].tolist() == [-0.75, -0.25, 0.25, 0.75]
-    assert grid[:, 0, 1].tolist() == [-0.5, 0.5]
-
-
 def test_background_stays_behind_a_turning_head(head: HeadModel) -> None:
     source = person(head, 3)
     target = replace(source, pose=person(head, 3, yaw=20).pose)
@@ -283,12 +227,14 @@ def test_background_stays_behind_a_turning_head(head: HeadModel) -> None:
         carry(image, source, target, head),
         carry(image, source, target, head, layers=bare(covered)),
     )
-    heads = torch.nn.functional.max_pool2d(covered.maximum(dragged.mask), 25, 1, 12)  # gaps between chin and shoulder are no background
+    heads = torch.nn.functional.max_pool2d(
+        covered.maximum(dragged.mesh_mask), 25, 1, 12
+    )  # gaps between chin and shoulder are no background
     outside = (heads == 0).expand(-1, 3, -1, -1)
     assert torch.equal(stayed.image[outside], image[outside])  # bit for bit what was there
     assert (dragged.image - image)[outside].abs().mean() > 0.02
     assert (stayed.validity.expand(-1, 3, -1, -1)[outside]).min() == 1
-    left = (covered > 0) & (stayed.front < 0.01)  # what the head uncovered must be invented
+    left = (covered > 0) & (stayed.person_alpha < 0.01)  # what the head uncovered must be invented
     assert left.sum() > 50
     assert stayed.validity[left].mean() < 0.1
 
@@ -309,32 +255,40 @@ def test_plain_background_goes_on_behind_the_person(head: HeadModel) -> None:
     plain = torch.tensor([0.3, 0.5, 0.7])[None, :, None, None].expand(1, 3, SIZE, SIZE)
     image = torch.where(covered > 0, torch.tensor([0.8, 0.6, 0.5])[None, :, None, None], plain)
     moved = carry(image, source, target, head, layers=bare(covered))
-    left = (covered > 0) & (moved.front < 1e-3) & (moved.flow.norm(dim=1, keepdim=True) >= 1)
+    left = (covered > 0) & (moved.person_alpha < 1e-3) & (moved.offset_to_source.norm(dim=1, keepdim=True) >= 1)
     assert (moved.image - plain).abs().amax(1, keepdim=True)[left].max() < 1e-3
     assert moved.validity[left].min() > 0.55
     assert moved.validity[left].max() < 0.65
 
 
-def test_relit_keeps_detail_of_bright_skin_and_is_a_product_elsewhere():
-    image = torch.linspace(0, 1, 101).view(1, 1, 1, 101).expand(1, 3, 1, 101)
-    same, darker, brighter = (relit(image, torch.full_like(image, ratio)) for ratio in (1.0, 0.5, 1.5))
-    assert torch.equal(same, image)
-    assert torch.equal(darker, image * 0.5)
-    low = image * 1.5 <= 0.8
-    assert torch.equal(brighter[low], (image * 1.5)[low])
-    steps = brighter[0, 0, 0].diff()
-    assert steps.min() >= 0  # brighter stays brighter
-    assert steps[55:75].min() > 1e-3  # and different, where a product would be white from 0.67 on
-    assert brighter.max() <= 1
+FIELDS = ("image", "validity", "offset_to_source", "light_ratio", "mesh_mask", "person_alpha")
 
 
-def test_a_memo_changes_nothing(head, picture):
+def test_a_prepared_photograph_moves_as_one_that_is_moved_once(head, picture):
     face = person(head, 3)
     layers = bare(gaussian_blur(render(head, face, SIZE).mask, 1.0))
-    memo: dict = {}
-    for yaw in (10.0, -14.0):
-        target = replace(face, pose=person(head, 3, yaw=yaw).pose, light=directional(0.2, 0.1, 0.2))
-        with_memo, without = (carry(picture, face, target, head, layers=layers, memo=kept) for kept in (memo, None))
-        for name in ("image", "validity", "flow", "ratio", "front"):
-            assert torch.equal(getattr(with_memo, name), getattr(without, name)), name
-    assert set(memo) == {"source", "loose", "solid", "backdrop"}
+    for shown in (layers, None):
+        prepared = prepare(picture, face, head, layers=shown)
+        for yaw in (10.0, -14.0, 10.0):
+            target = replace(face, pose=person(head, 3, yaw=yaw).pose, light=directional(0.2, 0.1, 0.2))
+            again, once = prepared.move(target), carry(picture, face, target, head, layers=shown)
+            for name in FIELDS:
+                assert torch.equal(getattr(again, name), getattr(once, name)), name
+
+
+def test_rows_of_prepared_photographs_and_many_targets_of_one(head, picture):
+    faces = FaceAttributes.cat([person(head, 1), person(head, 3)])
+    targets = FaceAttributes.cat([person(head, 1, yaw=12), person(head, 3, yaw=-9)])
+    pictures, known = torch.cat([picture, picture.flip(-1)]), torch.ones(2, 1, SIZE, SIZE)
+    layers = bare(gaussian_blur(render(head, faces, SIZE).mask, 1.0))
+    both = prepare(pictures, faces, head, known, layers)
+    second = both[1:2]
+    assert len(second) == 1
+    moved, alone = both.move(targets), second.move(targets[1])
+    one, many = both[:1].move(targets[0]), both[:1].move(FaceAttributes.cat([targets[0], faces[0]]))
+    for name in FIELDS:
+        assert torch.allclose(getattr(moved, name)[1:], getattr(alone, name), atol=1e-4), name
+        assert torch.allclose(getattr(many, name)[:1], getattr(one, name), atol=1e-4), name
+    assert torch.equal(many.image[1:], pictures[:1])  # the second target is the source itself
+    with pytest.raises(AttributeShapeError, match="2 faces"):
+        prepare(torch.cat([pictures, pictures]), faces, head)

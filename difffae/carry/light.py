@@ -1,0 +1,109 @@
+"""The change of light on a moved photograph: target light over source light, from the two meshes'
+normals.
+
+Shape letters: B batch, V vertices, H and W picture height and width. Ratios are kept as logarithms
+until they are applied: their differences are exactly zero where nothing changes.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ..common.pixels import gather, gaussian_blur, nearest_inside
+from ..head.morphable import HeadModel
+from ..head.rasterizer import Raster, interpolate
+from ..head.shading import sh_shading
+from .motion import Surface
+from .options import CarryOptions
+from .state import Maps, PosedHead, Source
+
+
+def log_shading(normals: Tensor, light: Tensor, floor: float) -> Tensor:
+    """Logarithm of the light on vertices.
+
+    Args:
+        normals: (B,V,3).
+        light: (B,9,3) spherical harmonics.
+        floor: least shading, as a share of its mean over the vertices.
+
+    Returns:
+        (B,V,3), RGB.
+    """
+    shading = sh_shading(normals, light)
+    return shading.maximum(floor * shading.mean(1, keepdim=True).clamp_min(0.05)).log()
+
+
+def log_light_ratio(source: Source, target: PosedHead, light: Tensor) -> Tensor:
+    """Logarithm of the target's light over the source's on every vertex, exactly zero for equal
+    normals and lights.
+
+    Args:
+        source: the source.
+        target: the target's head.
+        light: (B,9,3) the target's light.
+
+    Returns:
+        (B,V,3), RGB.
+    """
+    o = source.options
+    ratio = log_shading(target.normals, light, o.shading_floor) - source.log_shading
+    # a stressed light is no brighter: the mean ratio on what faces the viewer stays
+    facing = target.normals[..., 2:].clamp_min(0) + 1e-6
+    stressed = o.light_gain * ratio
+    stressed = stressed + ((facing * ratio.exp()).sum(1, keepdim=True) / (facing * stressed.exp()).sum(1, keepdim=True)).log()
+    limit = math.log(o.ratio_limit)
+    return limit * torch.tanh(stressed / limit)
+
+
+def spread_light(source: Source, target: PosedHead, surface: Surface, maps: Maps | None) -> Tensor:
+    """The light ratio of the mesh, smoothed, and carried on beside the mesh as far as it counts.
+
+    Args:
+        source: the source.
+        target: the target's head.
+        surface: what its mesh shows.
+        maps: the source's maps, carried along, or None: then light only fades with the distance
+            from the skin.
+
+    Returns:
+        (B,3,H,W) logarithm of the ratio, RGB.
+    """
+    o, raster = source.options, target.raster
+    # shoulders are covered: a light fitted to bare skin says little about cloth below it, so it
+    # fades from the neck down
+    skin = raster.mask & ~source.head.part_mask(raster, "shoulders")
+    nearest, distance = nearest_inside(skin)
+    reach = o.light_reach if maps is None else o.matte_light_reach
+    fade = torch.exp(-((distance / source.pixels(reach)) ** 2))[:, None]
+    # light near the silhouette comes from the skin that faces the camera: normals there were hardly
+    # seen by any fit
+    trust = target.mesh * (surface.facing.clamp(0, 1) ** 2 + 1e-3)
+    blur = source.pixels(o.light_blur)
+    weight = gaussian_blur(gather(trust, nearest), blur)
+    log_ratio = gaussian_blur(gather(surface.log_ratio * trust, nearest), blur) / weight * fade
+    if maps is None:
+        return log_ratio
+    # light goes as far as neck and hair do, less onto clothes, and not onto the background
+    above_collar = skin & ~source.head.part_mask(raster, "neck")
+    return torch.where(above_collar[:, None], log_ratio, log_ratio * maps.light)
+
+
+def hidden_shading(head: HeadModel, raster: Raster, normals: Tensor, light: Tensor, o: CarryOptions) -> Tensor:
+    """The light on skin that is guessed: an extrapolation there, so it is never dark.
+
+    Args:
+        head: the head model.
+        raster: of the posed head.
+        normals: (B,V,3) of its vertices.
+        light: (B,9,3) spherical harmonics.
+        o: floors of the shading.
+
+    Returns:
+        (B,3,H,W), RGB; 1 beside the head.
+    """
+    lit = sh_shading(normals, light)
+    lit = lit.maximum(o.hidden_shading * lit.mean(1, keepdim=True)).clamp_min(o.shading_floor)
+    return torch.where(raster.face[:, None] >= 0, interpolate(raster, head.faces, lit), 1.0)

@@ -1,0 +1,174 @@
+"""Where every pixel of a moved photograph comes from, and how well the source's camera saw it.
+
+Shape letters: B batch, V vertices, H and W picture height and width. Positions are x right, y down,
+in -1..1 over the picture; offsets are source minus target position, in pixels. What is interpolated
+over the mesh are differences, so that they are exactly zero where nothing changes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..common.pixels import gather, gaussian_blur, gradient_norm, nearest_inside, pixel_grid
+from ..head.attributes import FaceAttributes
+from ..head.morphable import HeadModel
+from ..head.rasterizer import Raster, interpolate, rasterize
+from ..head.shading import project, vertex_normals
+from .expression import lid_offsets
+from .hair_volume import head_outline, motion_around, shoulder_motion
+from .state import Move, PosedHead, Source
+
+NOTHING = -1e3  # a depth in front of everything, for pixels beside the mesh
+
+
+def pose_head(head: HeadModel, face: FaceAttributes, hair_offsets: Tensor, size: tuple[int, int]) -> PosedHead:
+    """Pose, project and rasterise a head with its hair.
+
+    Args:
+        head: the head model.
+        face: B faces.
+        hair_offsets: (B,V,3) how far hair lifts the unposed vertices, in the head's unit.
+        size: height and width of the picture in pixels.
+    """
+    vertices = head(face.shape, face.expression, face.pose, hair_offsets + lid_offsets(head, face.expression))
+    points = project(vertices, face.camera)
+    return PosedHead(points, vertex_normals(vertices, head.faces), rasterize(points, head.faces, *size))
+
+
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """What the target's mesh shows at each of its pixels; all but the last two are zero beside it.
+
+    Attributes:
+        offset: (B,2,H,W) source minus target position, in pixels.
+        log_ratio: (B,3,H,W) logarithm of the light ratio, RGB.
+        source_depth: (B,1,H,W) depth of the same point on the source's head.
+        source_facing: (B,1,H,W) cosine between its normal and the direction to the source's camera.
+        facing: (B,1,H,W) the same on the target's head.
+        nearest: (B,H,W) flat index of the nearest pixel of the mesh.
+        distance: (B,H,W) distance to it in pixels.
+    """
+
+    offset: Tensor
+    log_ratio: Tensor
+    source_depth: Tensor
+    source_facing: Tensor
+    facing: Tensor
+    nearest: Tensor
+    distance: Tensor
+
+
+def follow_surface(source: Source, target: PosedHead, log_ratio: Tensor) -> Surface:
+    """Interpolate over the target's mesh what its vertices know of the source.
+
+    Args:
+        source: the source.
+        target: the target's head.
+        log_ratio: (B,V,3) logarithm of the light ratio on its vertices.
+    """
+    offset = (source.posed.points - target.points)[..., :2] * half_size(source)
+    depth, facing_s, facing_t = source.posed.points[..., 2:3], source.posed.normals[..., 2:3], target.normals[..., 2:3]
+    per_vertex = torch.cat([offset, log_ratio, depth, facing_s, facing_t], -1)
+    shown = interpolate(target.raster, source.head.faces, per_vertex)
+    nearest, distance = nearest_inside(target.raster.mask)
+    offset, log_ratio, depth, facing_s, facing_t = shown.split([2, 3, 1, 1, 1], dim=1)
+    return Surface(offset, log_ratio, depth, facing_s, facing_t, nearest, distance)
+
+
+def half_size(source: Source) -> Tensor:
+    """(2,): half the picture's width and height in pixels, the unit of positions in -1..1."""
+    height, width = source.size
+    return torch.tensor([width / 2, height / 2], device=source.image.device, dtype=source.image.dtype)
+
+
+def fading(source: Source, distance: Tensor, reach: float) -> Tensor:
+    """exp(-(distance / reach)^2): distance (B,H,W) in pixels, reach as a share of the side ->
+    (B,1,H,W).
+    """
+    return torch.exp(-((distance / source.pixels(reach)) ** 2))[:, None]
+
+
+def spread_offset(source: Source, target: PosedHead, surface: Surface) -> tuple[Tensor, Tensor]:
+    """The mesh's displacement, carried on beside the mesh.
+
+    Beside the mesh it fades with the distance. With layers, what is around the head moves with the
+    head's outline, and what lies on the shoulders stays with them while the head turns.
+
+    Args:
+        source: the source.
+        target: the target's head.
+        surface: what its mesh shows.
+
+    Returns:
+        offset (B,2,H,W) of every pixel, and (B,2,H,W) that of what rests on the shoulders (zero
+        without layers), in pixels.
+    """
+    o, distance = source.options, surface.distance
+    fade = fading(source, distance, o.reach)
+    # far from the mesh the field is smooth, near it it meets the mesh's own
+    extended = gather(surface.offset, surface.nearest)
+    near = fading(source, distance, 1.5 * o.motion_blur)
+    blur = source.pixels(o.motion_blur)
+    spread = torch.lerp(gaussian_blur(extended, blur), gaussian_blur(extended, blur / 4), near) * fade
+    resting = torch.zeros_like(spread)
+    person = source.person
+    if person is not None and person.outline is not None:
+        pixels = pixel_grid(*source.size, source.image)
+        beside, holds = motion_around(person.outline, head_outline(source.head, target.points[..., :2]), pixels)
+        beside = beside * half_size(source)[:, None, None] * fading(source, distance, o.hair_reach)
+        spread = torch.lerp(spread, beside, holds)
+    if person is not None:
+        resting = shoulder_motion(source.head, target.raster, surface.offset) * fade
+        spread = torch.lerp(spread, resting, person.resting)
+    return torch.where(target.mesh, surface.offset, spread), resting
+
+
+def seen_depth(raster: Raster) -> Tensor:
+    """Farthest depth in the 3x3 pixels around, so that silhouettes do not hide their own surface.
+
+    Returns:
+        (B,1,H,W); NOTHING where no mesh is.
+    """
+    depth = torch.where(raster.mask, raster.depth, torch.full_like(raster.depth, NOTHING))[:, None]
+    return F.max_pool2d(depth, 3, 1, 1)
+
+
+def seen_by_source(source: Source, target: PosedHead, surface: Surface, grid: Tensor) -> Tensor:
+    """How well the source's camera saw the surface point that the target shows.
+
+    Args:
+        source: the source.
+        target: the target's head.
+        surface: what its mesh shows.
+        grid: (B,H,W,2) source positions of the target's pixels.
+
+    Returns:
+        (B,1,H,W): 0 if it did not, else how many of the source's pixels stand for one of the
+        target's, up to 1.
+    """
+    o = source.options
+    farthest = F.grid_sample(source.depth, grid, mode="nearest", padding_mode="border", align_corners=False)
+    in_frame = (grid.abs() <= 1).all(-1)[:, None]
+    seen = (surface.source_depth <= farthest + o.depth_tolerance) & (farthest > NOTHING / 10) & in_frame & target.mesh
+    return seen.to(grid.dtype) * (surface.source_facing / surface.facing.clamp_min(0.05) / o.grazing).clamp(0, 1)
+
+
+def moved_validity(move: Move) -> Tensor:
+    """Validity of a picture moved as a whole, without regard to what is person and what background.
+
+    Returns:
+        (B,1,H,W) in 0..1; exactly that of the source in rows where nothing moves.
+    """
+    source, grid = move.source, move.grid
+    stretched = torch.exp(-((gradient_norm(move.offset) / source.options.stretch) ** 2))
+    covered = F.grid_sample(source.posed.mesh.to(grid.dtype), grid, padding_mode="border", align_corners=False)
+    # a pixel of the background that samples the source's head is a smear
+    beside = stretched * (1 - covered * (1 - move.fade * 0.5))
+    valid = torch.where(move.posed.mesh, move.seen * stretched.sqrt(), beside)
+    if source.inside_picture is not None:
+        valid = valid * F.grid_sample(source.inside_picture, grid, padding_mode="zeros", align_corners=False)
+    return torch.where(move.still, source.validity, valid)

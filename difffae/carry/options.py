@@ -1,0 +1,121 @@
+"""Settings of moving a photograph, of the volume of its hair, and of swaps by photograph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class CarryOptions:
+    """How a photograph is moved and relit.
+
+    Lengths are shares of the picture's longer side, unless a comment names another unit. "Validity"
+    is how far a pixel of the result can be trusted, 0..1.
+    """
+
+    # --- Where it goes ---
+    # stretch the difference of source and target by the factors of `expression.GAIN`
+    stretch_expression: bool = True
+    # beside the mesh the displacement fades as exp(-(distance / reach)^2)
+    reach: float = 0.18
+    # the same, where layers let the background stay while the person moves
+    hair_reach: float = 0.35
+    # standard deviation of the blur of the displacement beside the mesh
+    motion_blur: float = 0.03
+
+    # --- Light ---
+    # beside the skin the change of light fades as exp(-(distance / light_reach)^2)
+    light_reach: float = 0.07
+    # the same, where layers keep the light off the background
+    matte_light_reach: float = 0.14
+    # standard deviation of the blur of the change of light
+    light_blur: float = 0.01
+    # by how much the change of light over the head is stressed: photographs have shadows, which
+    # spherical harmonics of second order state too weakly
+    light_gain: float = 1.05
+    # light ratios approach this and its inverse softly
+    ratio_limit: float = 8.0
+    # least shading, as a share of its mean: a light fitted to a visible face says little about
+    # directions the face hides
+    shading_floor: float = 0.3
+    # the same on skin that is guessed, where the light is an extrapolation
+    hidden_shading: float = 0.6
+
+    # --- What the source's camera saw ---
+    # how far a point may lie behind what the camera saw, in units of the projected mesh (the crop
+    # is 2 wide)
+    depth_tolerance: float = 0.03
+    # texture that the source saw at less than this share of the target's foreshortening fades out:
+    # it is stretched
+    grazing: float = 0.4
+    # validity falls as exp(-(|gradient of the displacement| / stretch)^2), pixels per pixel
+    stretch: float = 0.8
+
+    # --- The person's outline ---
+    # pixels around the person where the background is mixed with it
+    outline: int = 2
+    # standard deviation of the blur of the moved person's outline, in pixels
+    edge_blur: float = 0.55
+    # how far skin may reach beyond the mesh, because the fit is not exact
+    mesh_edge: float = 0.012
+    # gaps in the moved person up to this width are no view of the background
+    closing: float = 0.02
+    # lines on the head that no camera saw, narrower than this, are closed from both sides
+    line: float = 0.02
+
+    # --- The background where the person was ---
+    # standard deviation of the blur of the colours that stand in for it
+    fill_blur: float = 0.015
+    # their validity where the background around is plain
+    fill_validity: float = 0.6
+    # how far around is looked at
+    plain_reach: float = 0.03
+    # standard deviation of the colours there (0..1) at which a background is plain no more
+    plain_spread: float = 0.04
+
+    # --- The person where the source did not show it ---
+    # validity of what is only continued from around
+    guess_validity: float = 0.1
+    # validity of hair that stands in for hair behind it
+    mirrored_validity: float = 0.4
+    # how much the colour of that hair counts beside the colours around
+    mirrored_share: float = 0.3
+    # how much the nearest hair's colour counts where the mesh stands out beyond the hair
+    beyond_share: float = 0.8
+    # how much the colour of clothes counts beside that of skin, where skin goes on
+    cloth_share: float = 0.0005
+    # how far hair has to stand out from a neck (the crop is 2 wide) until its colour is hair's
+    nape_hair: float = 0.04
+
+
+@dataclass(frozen=True)
+class HairOptions:
+    """How the volume of hair is read off its outline. Lengths are shares of the picture's side."""
+
+    # directions around the head
+    angles: int = 72
+    # steps outwards in each direction
+    radii: int = 96
+    # farthest that hair may stand out from the head model
+    farthest: float = 0.3
+    # widest gap between head model and hair that the fit's error explains
+    gap: float = 0.03
+    # standard deviation of the smoothing over directions, in degrees
+    smoothing: float = 10.0
+
+
+@dataclass(frozen=True)
+class TransferOptions:
+    """How regions of a reference are laid over a source. Lengths are shares of the picture's side."""
+
+    # standard deviation of the window in which skin of the reference gets the colour of the
+    # source's
+    tint_blur: float = 0.02
+    # largest factor of that colouring, and its inverse the least
+    largest_tint: float = 5.0
+    # validity of the reference's skin where it stands in for skin that the source's hair or clothes
+    # hid
+    skin_validity: float = 0.6
+    # difference of that skin from the source's around it (0..1) at which it is glasses, a beard, a
+    # tie
+    unlike: float = 0.25

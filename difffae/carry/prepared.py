@@ -1,0 +1,208 @@
+"""A photograph moved and relit to other attributes through the two posed meshes.
+
+Shape letters: B batch, V vertices, H and W picture height and width.
+
+The two meshes say where every visible point of the source's skin goes, so the photograph itself can
+be moved there. What the meshes cannot know (what comes to view, the inside of a newly opened mouth)
+is marked by the validity and left to the diffusion model. Moving to equal attributes is the
+identity, bit for bit: displacements are interpolated as differences, and light as the logarithm of
+a ratio, so both are exactly zero where nothing changes.
+
+`prepare` works out what depends on the source alone; `Prepared.move` does the rest for one target:
+
+    prepared = prepare(picture, face, head, layers=layers)
+    for target in targets:
+        show(prepared.move(target).image)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..common.pixels import flow_grid, relit
+from ..head.attributes import FaceAttributes
+from ..head.morphable import HeadModel
+from ..source.regions import Layers
+from .expression import stretch_expression
+from .hair_volume import hair_offsets
+from .light import log_light_ratio, log_shading, spread_light
+from .motion import fading, follow_surface, moved_validity, pose_head, seen_by_source, seen_depth, spread_offset
+from .mouth import upper_teeth
+from .options import CarryOptions
+from .person import person_before_background, person_source
+from .state import Move, Source, map_tensors, repeat_rows
+
+
+@dataclass(frozen=True, eq=False)
+class Carried:
+    """A photograph that was moved and relit.
+
+    Attributes:
+        image: (B,3,H,W) RGB 0..1.
+        validity: (B,1,H,W) in 0..1, how far each pixel can be trusted.
+        offset_to_source: (B,2,H,W) source minus target position in pixels (x right, y down).
+        light_ratio: (B,3,H,W) target light over source light.
+        mesh_mask: (B,1,H,W) 1 where the target's mesh covers the pixel.
+        person_alpha: (B,1,H,W) share of the moved person; the rest is background that stayed. All
+            ones without layers.
+    """
+
+    image: Tensor
+    validity: Tensor
+    offset_to_source: Tensor
+    light_ratio: Tensor
+    mesh_mask: Tensor
+    person_alpha: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared(Source):
+    """Photographs ready to be moved (made by `prepare`)."""
+
+    def __getitem__(self, rows: slice) -> Prepared:
+        """Rows of the batch, as views."""
+        return map_tensors(self, lambda tensor: tensor[rows])
+
+    def move(self, target: FaceAttributes) -> Carried:
+        """Move and relight the photographs.
+
+        Args:
+            target: as many faces as photographs, or one for all of them; one photograph may get
+                many.
+
+        Returns:
+            one row per target. Where the target equals the source in every number, the photograph
+            itself, bit for bit.
+
+        Raises:
+            AttributeShapeError: for other numbers of faces.
+        """
+        source = repeat_rows(self, len(target)) if len(self) == 1 else self
+        move = start_move(source, target)
+        image = moved_image(move)
+        validity = moved_validity(move)
+        alpha = torch.ones_like(validity)
+        if source.person is not None:
+            person = person_before_background(move, image, validity)
+            image, validity, alpha = person.image, person.validity, person.alpha
+        mesh = move.posed.mesh.to(image.dtype)
+        return Carried(image, validity.clamp(0, 1), move.offset, move.light_ratio, mesh, alpha)
+
+
+def prepare(
+    image: Tensor,
+    source: FaceAttributes,
+    head: HeadModel,
+    inside_picture: Tensor | None = None,
+    layers: Layers | None = None,
+    options: CarryOptions | None = None,
+) -> Prepared:
+    """Work out what depends on photographs alone, to move them afterwards. Differentiable with
+    respect to the image.
+
+    Args:
+        image: (B,3,H,W) RGB 0..1, even sides; crops that the source's attributes describe.
+        source: B faces, or one for all photographs.
+        head: the head model of these numbers.
+        inside_picture: (B,1,H,W) validity of the image itself, 0 where a crop left its photograph
+            and at holes of an earlier move; None for all valid.
+        layers: what the image shows where. Without them light reaches only as far as the skin, and
+            the background is dragged along near the head.
+        options: how to move.
+
+    Raises:
+        AttributeShapeError: for other numbers of faces.
+    """
+    o, face = options or CarryOptions(), source.expand(len(image))
+    lifted = image.new_zeros(len(image), head.vertex_count, 3)
+    if layers is not None:
+        lifted = hair_offsets(head, face, head(face.shape, face.expression, face.pose), layers.hair)
+    posed = pose_head(head, face, lifted, (image.shape[-2], image.shape[-1]))
+    prepared = Prepared(
+        image=image,
+        face=face,
+        head=head,
+        options=o,
+        inside_picture=inside_picture,
+        hair_offsets=lifted,
+        posed=posed,
+        log_shading=log_shading(posed.normals, face.light, o.shading_floor),
+        depth=seen_depth(posed.raster),
+        upper_teeth=tuple(upper_teeth(head).nonzero()[:, 0].tolist()),
+        person=None,
+    )
+    return prepared if layers is None else replace(prepared, person=person_source(prepared, layers))
+
+
+def start_move(source: Source, target: FaceAttributes) -> Move:
+    """Where every pixel of the moved photographs comes from, and in which light.
+
+    Args:
+        source: the photographs.
+        target: as many faces, or one.
+    """
+    o, head = source.options, source.head
+    target = target.expand(len(source))
+    if o.stretch_expression:
+        target = stretch_expression(source.face, target, head.expression_names)
+    posed = pose_head(head, target, source.hair_offsets, source.size)
+    surface = follow_surface(source, posed, log_light_ratio(source, posed, target.light))
+    offset, resting = spread_offset(source, posed, surface)
+    grid = flow_grid(offset)
+    maps = None if source.person is None else source.person.maps.carried_along(grid)
+    log_ratio = spread_light(source, posed, surface, maps)
+    return Move(
+        source=source,
+        target=target,
+        posed=posed,
+        offset=offset,
+        resting_offset=resting,
+        grid=grid,
+        seen=seen_by_source(source, posed, surface, grid),
+        fade=fading(source, surface.distance, o.reach),
+        light_ratio=log_ratio.exp(),
+        maps=maps,
+        still=_all_zero(offset),
+        unlit=_all_zero(log_ratio),
+    )
+
+
+def moved_image(move: Move) -> Tensor:
+    """(B,3,H,W): the photographs moved and relit as a whole; rows in which nothing changes keep
+    their bits.
+    """
+    moved = F.grid_sample(move.source.image, move.grid, mode="bicubic", padding_mode="border", align_corners=False)
+    moved = torch.where(move.still, move.source.image, moved)
+    return torch.where(move.unlit & move.still, moved, relit(moved, move.light_ratio))
+
+
+def _all_zero(values: Tensor) -> Tensor:
+    """(B,1,1,1) bool: rows of (B,C,H,W) that are zero all over."""
+    return (values.flatten(1).abs().amax(1) == 0)[:, None, None, None]
+
+
+def carry(
+    image: Tensor,
+    source: FaceAttributes,
+    target: FaceAttributes,
+    head: HeadModel,
+    inside_picture: Tensor | None = None,
+    layers: Layers | None = None,
+    options: CarryOptions | None = None,
+) -> Carried:
+    """`prepare` and `Prepared.move` in one, for photographs that are moved once. Arguments as
+    there.
+    """
+    return prepare(image, source, head, inside_picture, layers, options).move(target)
+
+
+def nothing_carried(image: Tensor) -> Carried:
+    """For profiles that move no photograph, as the paper's: the picture (B,3,H,W) where it was,
+    none of it valid.
+    """
+    still, unlit, none = torch.zeros_like(image[:, :2]), torch.ones_like(image), torch.zeros_like(image[:, :1])
+    return Carried(image, none, still, unlit, none, torch.ones_like(none))

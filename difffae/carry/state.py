@@ -1,0 +1,254 @@
+"""What the passes of a move share: the source, worked out once, and one move under way.
+
+Shape letters: B batch, C channels, V vertices, A directions around the head, H and W picture height
+and width. Positions are x right, y down, in -1..1 over the picture; offsets are in pixels (x right,
+y down).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..head.attributes import FaceAttributes
+from ..head.morphable import HeadModel
+from ..head.rasterizer import Raster
+from ..source.regions import Layers
+from .options import CarryOptions
+
+State = TypeVar("State")
+
+
+def map_tensors(state: State, function: Callable[[Tensor], Tensor]) -> State:
+    """The same dataclass with a function applied to every tensor in it and in the dataclasses it
+    holds.
+    """
+    if not is_dataclass(state) or isinstance(state, type):
+        return state
+    changed: dict[str, Any] = {}
+    for field in fields(state):
+        value = getattr(state, field.name)
+        changed[field.name] = function(value) if isinstance(value, Tensor) else map_tensors(value, function)
+    return replace(state, **changed)  # type: ignore[type-var]
+
+
+def repeat_rows(state: State, batch: int) -> State:
+    """A dataclass of one row, its tensors repeated `batch` times as views."""
+    return map_tensors(state, lambda tensor: tensor.expand(batch, *tensor.shape[1:]))
+
+
+@dataclass(frozen=True, eq=False)
+class PosedHead:
+    """The head model with its hair, posed and projected.
+
+    Attributes:
+        points: (B,V,3) projected vertices, x right and y down in -1..1, z smaller = nearer.
+        normals: (B,V,3) of the vertices, unit vectors.
+        raster: which face shows at each pixel.
+    """
+
+    points: Tensor
+    normals: Tensor
+    raster: Raster
+
+    @property
+    def mesh(self) -> Tensor:
+        """(B,1,H,W) bool: the pixels that the head covers."""
+        return self.raster.mask[:, None]
+
+
+@dataclass(frozen=True, eq=False)
+class Outline:
+    """The head's outline in a picture, around the middle of its skull.
+
+    Attributes:
+        middle: (B,1,2) position of the skull's middle, -1..1.
+        turn: (B,1) radians by which the head is turned in the plane of the picture, clockwise.
+        reach: (B,A) how far the head reaches in each direction, in units of half the side;
+            direction 0 is up, clockwise.
+    """
+
+    middle: Tensor
+    turn: Tensor
+    reach: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Backdrop:
+    """The picture as if the person were not in it.
+
+    Attributes:
+        place: (B,1,H,W) 1 where the person or its outline was.
+        filled: (B,3,H,W) the picture, with that place filled by the colours around.
+        validity: (B,1,H,W) how far the filled colours can be trusted.
+    """
+
+    place: Tensor
+    filled: Tensor
+    validity: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Maps:
+    """Maps of the source that move with its pixels, each (B,1,H,W) in 0..1 but for the colours.
+
+    Attributes:
+        light: how far a change of light may change the pixel.
+        matte: share of the person, as the layers say.
+        person: the same, and 1 well inside the mesh whatever the layers say.
+        standing_out: hair, hats and clothes beside the mesh.
+        worn: clothes with their soft edges, dilated.
+        cloth: clothes.
+        hair: hair and hats, where the photograph shows anything.
+        own: 1 where the picture's colours are the person's alone, unmixed with the background.
+        colours: (B,3,H,W) the picture with the person's colours going on beyond the person.
+    """
+
+    light: Tensor
+    matte: Tensor
+    person: Tensor
+    standing_out: Tensor
+    worn: Tensor
+    cloth: Tensor
+    hair: Tensor
+    own: Tensor
+    colours: Tensor
+
+    def carried_along(self, grid: Tensor) -> Maps:
+        """The maps where the source's pixels have gone.
+
+        Args:
+            grid: (B,H,W,2) source positions of the target's pixels.
+        """
+        maps = [getattr(self, field.name) for field in fields(self)]
+        moved = F.grid_sample(torch.cat(maps, dim=1), grid, padding_mode="border", align_corners=False)
+        return Maps(*moved.split([one.shape[1] for one in maps], dim=1))
+
+
+@dataclass(frozen=True, eq=False)
+class PersonSource:
+    """What the source's layers tell: the person apart from the background.
+
+    Attributes:
+        layers: what the image shows where, as it was given.
+        maps: what moves with the pixels.
+        resting: (B,1,H,W) 1 where clothes and hanging hair lie on the shoulders, and do not turn
+            with the head.
+        backdrop: what is behind the person.
+        outline: of the head, or None for a head model without labels.
+        lips_apart: (B,1,1,1) distance of the lips, in units of half the side.
+        teeth: (B,1,H,W) where the picture shows upper teeth, or None for a head model without them.
+    """
+
+    layers: Layers
+    maps: Maps
+    resting: Tensor
+    backdrop: Backdrop
+    outline: Outline | None
+    lips_apart: Tensor
+    teeth: Tensor | None
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """All that a move needs to know of its source, one row per photograph.
+
+    Attributes:
+        image: (B,3,H,W) RGB 0..1.
+        face: B faces, which describe the image.
+        head: the head model of these numbers.
+        options: how to move.
+        inside_picture: (B,1,H,W) validity of the image itself, 0 where it left its photograph; None
+            for all valid.
+        hair_offsets: (B,V,3) how far hair lifts the unposed head's vertices, in the head's unit.
+        posed: the source's head.
+        log_shading: (B,V,3) logarithm of the light on each vertex.
+        depth: (B,1,H,W) farthest depth that the camera saw around each pixel; far below all depths
+            beside the mesh.
+        upper_teeth: numbers of the vertices of the upper teeth.
+        person: what the layers tell, or None without layers.
+    """
+
+    image: Tensor
+    face: FaceAttributes
+    head: HeadModel
+    options: CarryOptions
+    inside_picture: Tensor | None
+    hair_offsets: Tensor
+    posed: PosedHead
+    log_shading: Tensor
+    depth: Tensor
+    upper_teeth: tuple[int, ...]
+    person: PersonSource | None
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the picture in pixels."""
+        return self.image.shape[-2], self.image.shape[-1]
+
+    @property
+    def side(self) -> int:
+        """Longer side of the picture in pixels."""
+        return max(self.size)
+
+    @property
+    def validity(self) -> Tensor:
+        """(B,1,H,W): `inside_picture`, or all ones."""
+        return torch.ones_like(self.image[:, :1]) if self.inside_picture is None else self.inside_picture
+
+    def pixels(self, share: float) -> float:
+        """A length that is a share of the side, in pixels."""
+        return share * self.side
+
+    def window(self, share: float) -> int:
+        """The odd number of pixels of a window that reaches so far (a share of the side) to both
+        sides of its middle.
+        """
+        return 2 * round(share * self.side) + 1
+
+
+@dataclass(frozen=True, eq=False)
+class Move:
+    """One move under way: where everything comes from and how it is lit.
+
+    Attributes:
+        source: what is moved.
+        target: B faces, where it goes, with stretched expressions.
+        posed: the target's head.
+        offset: (B,2,H,W) source minus target position of every pixel, in pixels.
+        resting_offset: (B,2,H,W) the same of what rests on the shoulders.
+        grid: (B,H,W,2) source positions of the target's pixels, -1..1.
+        seen: (B,1,H,W) how well the source's camera saw the surface point that the target shows, 0
+            beside the mesh.
+        fade: (B,1,H,W) 1 on the mesh, falling with the distance from it.
+        light_ratio: (B,3,H,W) target light over source light.
+        maps: the source's maps, carried along; None without layers.
+        still: (B,1,1,1) bool, nothing in this row moves.
+        unlit: (B,1,1,1) bool, no light in this row changes.
+    """
+
+    source: Source
+    target: FaceAttributes
+    posed: PosedHead
+    offset: Tensor
+    resting_offset: Tensor
+    grid: Tensor
+    seen: Tensor
+    fade: Tensor
+    light_ratio: Tensor
+    maps: Maps | None
+    still: Tensor
+    unlit: Tensor
+
+    @property
+    def shift(self) -> Tensor:
+        """(B,1,H,W): by how many pixels each pixel moved."""
+        return self.offset.square().sum(1, keepdim=True).sqrt()
