@@ -5,6 +5,8 @@ from __future__ import annotations
 import comfy.samplers
 from comfy_api.v0_0_2 import io
 
+from ..difffae.vocabulary import DENOISE, SAMPLERS, STEPS
+
 # they end at the lowest noise of the model's schedule, which is far from none where the schedule ends in one last step
 STOP_SHORT = ("dpm_fast", "dpm_adaptive")
 
@@ -31,11 +33,11 @@ class DiffFAESampler(io.ComfyNode):
                     control_after_generate=True,
                     tooltip="The same seed gives the same picture. It decides only what the photograph did not show.",
                 ),
-                io.Int.Input("steps", default=10, min=1, max=1000, tooltip="More steps take longer; beyond about 10 little changes."),
+                io.Int.Input("steps", default=STEPS, min=1, max=1000, tooltip="More steps take longer; beyond about 10 little changes."),
                 io.Combo.Input(
                     "sampler_name",
                     options=[name for name in comfy.samplers.SAMPLER_NAMES if name not in STOP_SHORT],
-                    default="dpmpp_2m",
+                    default=SAMPLERS[0],
                     advanced=True,
                     tooltip="As in KSampler, but for dpm_fast and dpm_adaptive, which stop before the noise is gone.",
                 ),
@@ -44,12 +46,12 @@ class DiffFAESampler(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "denoise",
-                    default=1.0,
+                    default=DENOISE,
                     min=0.0,
                     max=1.0,
                     step=0.01,
                     advanced=True,
-                    tooltip="Below 1 the carried photograph is kept in part: as many steps, over less of the noise. 0 returns it.",
+                    tooltip="How much is painted anew: 0 keeps the carried photograph, 1 paints everything from noise alone. 0.2 repairs what the photograph could not show; swaps by tokens alone need 1.",
                 ),
                 io.Float.Input(
                     "cfg",
