@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from ..vocabulary import RASTERIZERS
 from .options import add_faces, add_model, add_query, positive
 
 
@@ -13,6 +14,7 @@ def add(subparsers) -> None:
     parser.add_argument("--source", metavar="PICTURE", help="portrait (default: a bundled one)")
     parser.add_argument("--output", default="render.png", metavar="PICTURE", help="where to write it (default: %(default)s)")
     parser.add_argument("--size", type=positive, default=256, metavar="N", help="side in pixels (default: %(default)s)")
+    parser.add_argument("--rasterizer", choices=RASTERIZERS, default=RASTERIZERS[0], help="default: %(default)s")
     add_faces(parser)
     add_query(parser)
     add_model(parser)
@@ -28,4 +30,4 @@ def run(arguments: argparse.Namespace) -> None:
     source, query, portraits = wishes.analyse(model)
     taken = (dict.fromkeys(wishes.take, query) if query is not None else {}) | portraits
     target = model.target(source, **taken, change=wishes.numbers, strength=wishes.strengths, framing=arguments.framing)
-    write(arguments.output, model.render(target, arguments.size).image)
+    write(arguments.output, model.render(target, arguments.size, arguments.rasterizer).image)

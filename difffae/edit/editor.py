@@ -32,7 +32,7 @@ from ..source.identity_networks import load_identity
 from ..source.matte import PersonMatte
 from ..source.other_encoders import SourceEncoder
 from ..source.slots import SlotEncoder
-from ..vocabulary import ESTIMATORS, FRAMINGS, SWAPPABLE, TAKEABLE
+from ..vocabulary import ESTIMATORS, FRAMINGS, RASTERIZERS, SWAPPABLE, TAKEABLE
 from .analysing import Choice, detect, find_faces, identity_tokens, with_attributes, with_slots
 from .conditioning import conditions
 from .description import Edit, Portrait, RegionSwap, Sampling, swaps_from
@@ -294,9 +294,17 @@ class DiffFAE:
             masks = F.interpolate(masks, tuple(faces.picture.shape[-2:]), mode="bilinear", align_corners=False)
         return EditResult(image[0], crop, shown.image, masks, edit.target, moved.image, moved.validity, edit)
 
-    def render(self, attributes: FaceAttributes, size: int | None = None) -> Render:
-        """The 3D head alone, on a black background; with wrinkles where attributes and estimator have DECA's detail."""
-        return render(self.head, attributes.to(self.device), size or self.model.image_size, self.estimator.surface)
+    def render(self, attributes: FaceAttributes, size: int | None = None, rasterizer: str = RASTERIZERS[0]) -> Render:
+        """The 3D head alone, on a black background; with wrinkles where attributes and estimator have DECA's detail.
+
+        Args:
+            size: side in pixels, the model's by default.
+            rasterizer: one of vocabulary.RASTERIZERS.
+
+        Raises:
+            ConfigError: a rasterizer that is not installed.
+        """
+        return render(self.head, attributes.to(self.device), size or self.model.image_size, self.estimator.surface, rasterizer)
 
     def _portrait(self, picture: Portrait | Tensor, name: str) -> Portrait:
         return picture if isinstance(picture, Portrait) else self.analyse(picture, name=name)

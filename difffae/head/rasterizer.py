@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from ..common.errors import ConfigError
+from ..vocabulary import RASTERIZERS
 
-BACKENDS = ("auto", "torch", "pytorch3d")
 EPSILON = 1e-8
 CHUNK = 4_000_000  # candidate pixels handled at a time: bounds memory at large sizes
 
@@ -42,8 +42,8 @@ def rasterize(points: Tensor, faces: Tensor, height: int, width: int, backend: s
     Barycentrics and depth are differentiable with respect to the points; which face is seen is not. backend is "torch", "pytorch3d",
     or "auto": pytorch3d for points on a GPU if it is installed, else torch. Raises ConfigError for another one, or one not installed.
     """
-    if backend not in BACKENDS:
-        raise ConfigError(f"rasterizer backend '{backend}': unknown; choose from {', '.join(BACKENDS)}")
+    if backend not in RASTERIZERS:
+        raise ConfigError(f"rasterizer backend '{backend}': unknown; choose from {', '.join(RASTERIZERS)}")
     if backend == "pytorch3d" or (backend == "auto" and points.is_cuda and find_spec("pytorch3d") is not None):
         from .pytorch3d_backend import rasterize as rasterize_pytorch3d
 
