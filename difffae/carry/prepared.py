@@ -17,6 +17,7 @@ a ratio, so both are exactly zero where nothing changes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -151,10 +152,14 @@ def start_move(source: Source, target: FaceAttributes) -> Move:
         target = stretch_expression(source.face, target, head.expression_names)
     posed = pose_head(head, target, source.hair_offsets, source.size)
     surface = follow_surface(source, posed, log_light_ratio(source, posed, target.light))
-    offset, resting = spread_offset(source, posed, surface)
+    # a head posed among others differs in its last bits from the same head posed alone, so what does
+    # not change is set to zero where the numbers are equal
+    still = _equal_rows(source.face, target, ("shape", "expression", "pose", "camera"))
+    unlit = still & _equal_rows(source.face, target, ("light",))
+    offset, resting = (torch.where(still, 0, moves) for moves in spread_offset(source, posed, surface))
     grid = flow_grid(offset)
     maps = None if source.person is None else source.person.maps.carried_along(grid)
-    log_ratio = spread_light(source, posed, surface, maps)
+    log_ratio = torch.where(unlit, 0, spread_light(source, posed, surface, maps))
     return Move(
         source=source,
         target=target,
@@ -178,6 +183,13 @@ def moved_image(move: Move) -> Tensor:
     moved = F.grid_sample(move.source.image, move.grid, mode="bicubic", padding_mode="border", align_corners=False)
     moved = torch.where(move.still, move.source.image, moved)
     return torch.where(move.unlit & move.still, moved, relit(moved, move.light_ratio))
+
+
+def _equal_rows(a: FaceAttributes, b: FaceAttributes, names: Sequence[str]) -> Tensor:
+    """(B,1,1,1) bool: faces of which all the named numbers are equal."""
+    pairs = ((getattr(a, name), getattr(b, name)) for name in names)
+    equal = torch.stack([(one == other).flatten(1).all(1) for one, other in pairs])
+    return equal.all(0)[:, None, None, None]
 
 
 def _all_zero(values: Tensor) -> Tensor:

@@ -289,6 +289,29 @@ def test_rows_of_prepared_photographs_and_many_targets_of_one(head, picture):
     for name in FIELDS:
         assert torch.allclose(getattr(moved, name)[1:], getattr(alone, name), atol=1e-4), name
         assert torch.allclose(getattr(many, name)[:1], getattr(one, name), atol=1e-4), name
-    assert torch.equal(many.image[1:], pictures[:1])  # the second target is the source itself
     with pytest.raises(AttributeShapeError, match="2 faces"):
         prepare(torch.cat([pictures, pictures]), faces, head)
+
+
+def test_a_target_that_equals_its_source_changes_nothing_whatever_is_moved_beside_it(head, picture):
+    """Sums over batches of other sizes differ in their last bits."""
+    faces = FaceAttributes.cat([person(head, seed) for seed in range(5)])
+    known = torch.rand(1, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
+    layers = bare(gaussian_blur(render(head, faces, SIZE).mask, 1.0))
+    many = prepare(picture.expand(5, -1, -1, -1), faces, head, known.expand(5, -1, -1, -1), layers)
+    one = prepare(picture, faces[2], head, known, layers[2:3])
+    turned = person(head, 2, yaw=12)
+    lit = replace(faces[2], light=directional(0.2, 0.1, 0.3))
+    for moved, row in (
+        (one.move(FaceAttributes.cat([turned, faces[2], lit, turned])), 1),
+        (many[1:4].move(FaceAttributes.cat([turned, faces[2], lit])), 1),
+        (many[2:3].move(faces[2]), 0),
+    ):
+        assert torch.equal(moved.image[row], picture[0])
+        assert torch.equal(moved.validity[row], known[0])
+        assert torch.equal(moved.offset_to_source[row], torch.zeros(2, SIZE, SIZE))
+        assert torch.equal(moved.light_ratio[row], torch.ones(3, SIZE, SIZE))
+        assert len(moved.image) == 1 or moved.offset_to_source[0].abs().max() > 1
+    relit_only = one.move(FaceAttributes.cat([turned, lit, turned]))
+    assert torch.equal(relit_only.offset_to_source[1], torch.zeros(2, SIZE, SIZE))
+    assert torch.equal(relit_only.validity[1], known[0])
