@@ -13,9 +13,10 @@ from tqdm import tqdm
 
 from ..common.errors import ConfigError
 from .conditions import Conditions
-from .schedule import SAMPLERS, ScheduleConfig, alphas_cumprod, make_scheduler, predicted_clean
+from .schedule import SAMPLERS, ScheduleConfig, alphas_cumprod, predicted_clean
+from .solvers import make_solver
 
-__all__ = ["SAMPLERS", "Conditions", "make_scheduler", "sample", "sampling_steps", "starting_noise"]
+__all__ = ["SAMPLERS", "Conditions", "sample", "sampling_steps", "starting_noise"]
 
 Predictor = Callable[[Tensor, Tensor, Conditions], Tensor]
 
@@ -33,9 +34,7 @@ def starting_noise(shape: tuple[int, ...] | torch.Size, seed: int, device: torch
 
 def sampling_steps(schedule: ScheduleConfig, sampler: str, steps: int) -> list[int]:
     """The noise levels that a full run visits, highest first."""
-    scheduler = make_scheduler(sampler, schedule)
-    scheduler.set_timesteps(steps)
-    return [int(step) for step in scheduler.timesteps]
+    return make_solver(sampler, schedule, steps).levels
 
 
 @torch.no_grad()
@@ -91,28 +90,23 @@ def sample(
         raise ConfigError(f"sampling: noise {tuple(noise.shape)} must have the shape of the render, {tuple(render.shape)}")
     noise = noise.to(render.device, torch.float32)
 
-    scheduler = make_scheduler(sampler, schedule)
-    scheduler.set_timesteps(steps, device=render.device)
-    levels = scheduler.timesteps
+    solver = make_solver(sampler, schedule, steps)
+    alphas = alphas_cumprod(schedule)
+    begin = 0 if start is None else len(solver.levels) - max(1, round(steps * start_strength))
+    levels = solver.levels[begin:]
+    latents = noise
     if start is not None:
-        levels = levels[len(levels) - max(1, round(steps * start_strength)) :]
-        if sampler == "dpmpp_2m":
-            scheduler.set_begin_index(len(scheduler.timesteps) - len(levels))
-        alpha = alphas_cumprod(schedule)[int(levels[0])]
+        alpha = alphas[levels[0]]
         latents = (alpha.sqrt() * start.float() + (1 - alpha).sqrt() * noise).float()
-    else:
-        latents = noise * scheduler.init_noise_sigma
     kind = schedule.prediction_type
-    total = min(len(levels), 1 + sum(1 for level in levels if int(level) >= finish * schedule.train_steps)) if finish > 0 else len(levels)
+    total = min(len(levels), 1 + sum(level >= finish * schedule.train_steps for level in levels)) if finish > 0 else len(levels)
     for done, level in enumerate(tqdm(levels[:total], disable=not progress, desc="sampling", leave=False), start=1):
-        prediction = denoiser(latents, level.expand(len(conditions)), conditions).float()
-        last = done == total
-        if last and finish > 0:
-            latents = predicted_clean(latents, prediction, level.expand(len(latents)), alphas_cumprod(schedule).to(latents), kind)
+        at = torch.full((len(conditions),), level, device=render.device)
+        prediction = denoiser(latents, at, conditions).float()
+        if done == total and finish > 0:
+            latents = predicted_clean(latents, prediction, at, alphas.to(latents), kind)
         else:
-            latents = scheduler.step(prediction, level, latents).prev_sample
+            latents = solver.step(prediction, begin + done - 1, latents)
         if callback is not None:
             callback(done, total, latents)
-        if last:
-            break
     return latents

@@ -8,14 +8,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 import torch
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
-from diffusers.schedulers.scheduling_ddim import rescale_zero_terminal_snr
 from torch import Tensor
 
 from ..common.errors import ConfigError
 
 PREDICTIONS = ("epsilon", "v_prediction")
 SAMPLERS = ("ddim", "dpmpp_2m")
+SPACINGS = ("leading", "trailing")
 LDM_BETAS = {"latent-diffusion": (0.0015, 0.0195), "stable-diffusion": (0.00085, 0.012)}
 
 
@@ -44,6 +43,8 @@ class ScheduleConfig:
             raise ConfigError(f"schedule: start {self.start} is outside 0..1 or 0")
         if self.prediction_type not in PREDICTIONS:
             raise ConfigError(f"schedule: unknown prediction type '{self.prediction_type}'; choose from {', '.join(PREDICTIONS)}")
+        if self.spacing not in SPACINGS:
+            raise ConfigError(f"schedule: unknown spacing '{self.spacing}'; choose from {', '.join(SPACINGS)}")
         if self.zero_terminal_snr and self.prediction_type == "epsilon":
             raise ConfigError(
                 "schedule: zero_terminal_snr needs prediction_type 'v_prediction', because pure noise says nothing of epsilon"
@@ -64,17 +65,26 @@ class ScheduleConfig:
         return asdict(self)
 
 
-def alphas_cumprod(config: ScheduleConfig) -> Tensor:
-    """Share of signal variance that is left at every step: (train_steps,) float64, falling."""
+def alphas_cumprod(config: ScheduleConfig, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Share of signal variance that is left at every step: (train_steps,), falling."""
     if config.beta_schedule == "scaled_linear":
-        betas = torch.linspace(config.beta_start**0.5, config.beta_end**0.5, config.train_steps, dtype=torch.float64) ** 2
+        betas = torch.linspace(config.beta_start**0.5, config.beta_end**0.5, config.train_steps, dtype=dtype) ** 2
     elif config.beta_schedule == "linear":
-        betas = torch.linspace(config.beta_start, config.beta_end, config.train_steps, dtype=torch.float64)
+        betas = torch.linspace(config.beta_start, config.beta_end, config.train_steps, dtype=dtype)
     else:
         raise ConfigError(f"schedule: unknown beta schedule '{config.beta_schedule}'; choose scaled_linear or linear")
     if config.zero_terminal_snr:
-        betas = rescale_zero_terminal_snr(betas)
+        betas = _zero_terminal_snr(betas)
     return torch.cumprod(1 - betas, dim=0)
+
+
+def _zero_terminal_snr(betas: Tensor) -> Tensor:
+    """Betas after which nothing of the signal is left: its amplitude is shifted to 0 at the last step and stretched to what it was at the
+    first (Lin et al. 2024, arXiv:2305.08891, algorithm 1)."""
+    amplitude = torch.cumprod(1 - betas, dim=0).sqrt()
+    first, last = amplitude[0].clone(), amplitude[-1].clone()
+    left = ((amplitude - last) * (first / (first - last))) ** 2
+    return 1 - torch.cat([left[:1], left[1:] / left[:-1]])
 
 
 def _alpha_sigma(alphas: Tensor, steps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -117,24 +127,3 @@ def snr_weights(steps: Tensor, alphas: Tensor, prediction_type: str, gamma: floa
     snr = a / (1 - a)
     value = snr if prediction_type == "epsilon" else snr + 1
     return (value.clamp_max(gamma) / value).float()
-
-
-def make_scheduler(name: str, config: ScheduleConfig) -> DDIMScheduler | DPMSolverMultistepScheduler:
-    """A fresh diffusers scheduler: "ddim" (paper) or "dpmpp_2m". Raises ConfigError for another name."""
-    common = {
-        "num_train_timesteps": config.train_steps,
-        "beta_start": config.beta_start,
-        "beta_end": config.beta_end,
-        "beta_schedule": config.beta_schedule,
-        "prediction_type": config.prediction_type,
-        "timestep_spacing": config.spacing,
-        "rescale_betas_zero_snr": config.zero_terminal_snr,
-        "steps_offset": 1 if config.spacing == "leading" else 0,
-    }
-    if name == "ddim":
-        return DDIMScheduler(**common, clip_sample=False, set_alpha_to_one=config.spacing == "trailing")
-    if name == "dpmpp_2m":
-        return DPMSolverMultistepScheduler(
-            **common, algorithm_type="dpmsolver++", solver_order=2, final_sigmas_type="zero", euler_at_final=config.zero_terminal_snr
-        )
-    raise ConfigError(f"unknown sampler '{name}'; choose from {', '.join(SAMPLERS)}")
