@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..common.checkpoint import Checkpoint, load_checkpoint, load_weights
+from ..common.checkpoint import Checkpoint, filled, load_checkpoint
 from ..common.errors import CheckpointError, ConfigError
 from ..common.unet import Attention, ResidualBlock, TokenAttention, UNet, UNetSizes
 from .attention_maps import AttentionTap, LayerObserver
@@ -197,9 +197,7 @@ class Denoiser(nn.Module):
             config = DenoiserConfig(**(checkpoint.config[prefix] if prefix else checkpoint.config))
         except (KeyError, TypeError) as error:
             raise CheckpointError(f"{path}: its denoiser configuration does not fit this version ({error}); convert it again") from error
-        model = cls(config)
-        load_weights(model, checkpoint.part(prefix) if prefix else checkpoint.tensors, path)
-        return model.eval().requires_grad_(False)
+        return filled(lambda: cls(config), checkpoint.part(prefix) if prefix else checkpoint.tensors, path)
 
     @classmethod
     def load(cls, path: str | Path) -> Denoiser:

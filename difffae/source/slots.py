@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..common.checkpoint import Checkpoint, load_checkpoint, load_weights
+from ..common.checkpoint import Checkpoint, filled, load_checkpoint
 from ..common.errors import CheckpointError, ConfigError
 from ..common.unet import MapAttention, UNet, UNetSizes
 from .slot_attention import SlotAttention, SoftPosition
@@ -121,9 +121,7 @@ class SlotEncoder(nn.Module):
             config = SlotsConfig(**(checkpoint.config[prefix] if prefix else checkpoint.config))
         except (KeyError, TypeError) as error:
             raise CheckpointError(f"{path}: its slot configuration does not fit this version ({error}); convert it again") from error
-        model = cls(config)
-        load_weights(model, checkpoint.part(prefix) if prefix else checkpoint.tensors, path)
-        return model.eval().requires_grad_(False)
+        return filled(lambda: cls(config), checkpoint.part(prefix) if prefix else checkpoint.tensors, path)
 
     @classmethod
     def load(cls, path: str | Path) -> SlotEncoder:
