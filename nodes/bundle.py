@@ -44,6 +44,12 @@ def patcher(network: nn.Module) -> Any:
     )
 
 
+def patchers(*groups: dict[str, nn.Module]) -> dict[str, Any]:
+    """A ModelPatcher per group of named networks, under each of the names. Networks that share modules belong in one group: of two
+    patchers with the same module, one would move it away under the other."""
+    return {name: part for group in groups for part in [patcher(nn.ModuleDict(group))] for name in group}
+
+
 def loaded(part: Any, memory: float = 0) -> Any:
     """The module of a patcher, on the compute device; memory: bytes that its work will need."""
     mm.load_models_gpu([part], memory_required=memory)
@@ -52,8 +58,11 @@ def loaded(part: Any, memory: float = 0) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """What the loader found: difffae's Parts of an edit. Each property gives a network that is ready on the compute device. A model
-    with another source encoder has no slots."""
+    """What the loader found: difffae's Parts of an edit. Each property gives a network that is ready on the compute device. A model with another source encoder
+    has no slots.
+
+    licenses: per file; image_size: side of the square crops in pixels; parts: the patcher of every network, by name (`patchers`).
+    """
 
     name: str
     path: Path
@@ -63,15 +72,15 @@ class Bundle:
 
     @property
     def landmarker(self) -> FaceLandmarker:
-        return loaded(self.parts["landmarker"])
+        return self._part("landmarker")
 
     @property
     def identity(self) -> IdentityEncoder:
-        return loaded(self.parts["identity"])
+        return self._part("identity")
 
     @property
     def identity_name(self) -> str:
-        return self.parts["identity"].model.network.name
+        return self.parts["identity"].model.network["identity"].name
 
     @property
     def slots(self) -> SlotEncoder:
@@ -81,7 +90,7 @@ class Bundle:
                 f"difffae: {self.name} was trained with another encoder of the source in the slots' place, which knows no regions; "
                 "load a checkpoint with slots, or use this one from the command line"
             )
-        return loaded(self.parts["slots"])
+        return self._part("slots")
 
     @property
     def encoder(self) -> SlotEncoder:
@@ -101,22 +110,25 @@ class Bundle:
 
     @property
     def matte(self) -> PersonMatte:
-        return loaded(self.parts["matte"])
+        return self._part("matte")
 
     @property
     def estimator(self) -> Estimator:
-        return loaded(self.parts["estimator"])
+        return self._part("estimator")
 
     @property
     def network(self) -> Estimator:
         """The fast estimator. Raises ConfigError for a model with a head of its own, which DECA estimates."""
         if "network" not in self.parts:
             raise ConfigError(f"difffae: {self.name} has a head model of its own, which the estimator network does not know; choose fit")
-        return loaded(self.parts["network"])
+        return self._part("network")
 
     @property
     def head(self) -> HeadModel:
         return self.estimator.head
+
+    def _part(self, name: str) -> Any:
+        return loaded(self.parts[name])[name]
 
     @cached_property
     def sha256(self) -> str:

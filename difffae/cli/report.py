@@ -101,7 +101,7 @@ def _described(recipe: Recipe) -> list[tuple[str, list[str]]]:
         from ..edit.sheet import describe
 
         # the names belong to the open head; the coefficients of another one have numbers only
-        head = load_checkpoint(asset_path("open_head.safetensors"), "head").config
+        head = load_checkpoint(asset_path("open_head.safetensors"), "head", parts=()).config
         names = head["expression_names"] if head["name"] == face.head else [f"expression {i}" for i in range(face.expression.shape[1])]
         first = [f"first of {len(face)} frames"] if len(face) > 1 else []
         rows.append(("attributes", [*first, *describe(face, names, most=5)]))

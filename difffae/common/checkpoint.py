@@ -15,8 +15,10 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -27,6 +29,7 @@ from .errors import CheckpointError
 
 FORMAT = "difffae/1"
 SCALE = "::scale"
+Module = TypeVar("Module", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -98,10 +101,19 @@ def save_checkpoint(
         Path(temporary).unlink(missing_ok=True)
 
 
-def load_checkpoint(path: str | Path, kind: str | None = None) -> Checkpoint:
-    """Read a checkpoint; float16 and 8-bit tensors come back as float32.
+def load_checkpoint(path: str | Path, kind: str | None = None, parts: Iterable[str] | None = None) -> Checkpoint:
+    """Read a checkpoint, or no more of it than is needed; float16 and 8-bit tensors come back as float32.
 
-    Raises CheckpointError if the file is missing, is no safetensors file, is truncated, is not ours, or is of another kind.
+    Args:
+        path: the file.
+        kind: what it must hold; None takes any kind.
+        parts: read only tensors whose names start with one of these and a dot; () reads the header alone; None reads all.
+
+    Returns:
+        The checkpoint. Its tensors keep their whole names.
+
+    Raises:
+        CheckpointError: the file is missing, is no safetensors file, is truncated, is not ours, or is of another kind.
     """
     path = Path(path)
     if not path.is_file():
@@ -109,7 +121,11 @@ def load_checkpoint(path: str | Path, kind: str | None = None) -> Checkpoint:
     try:
         with safe_open(str(path), framework="pt") as handle:
             metadata = handle.metadata() or {}
-            raw = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+            names = list(handle.keys())
+            if parts is not None:
+                starts = tuple(f"{part}." for part in parts)
+                names = [name for name in names if name.startswith(starts)]
+            raw = {name: handle.get_tensor(name) for name in names}
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path}: not a complete safetensors file ({error}); download or convert it again") from error
     if metadata.get("format") != FORMAT:
@@ -141,6 +157,27 @@ def load_weights(module: nn.Module, tensors: dict[str, Tensor], path: str | Path
     except RuntimeError as error:
         first = str(error).splitlines()[-1].strip()
         raise CheckpointError(f"{path}: the weights do not fit their configuration ({first}); convert or download it again") from error
+
+
+def filled(build: Callable[[], Module], tensors: dict[str, Tensor], path: str | Path) -> Module:
+    """A module with these weights, without the random start that they would overwrite, which takes as long as reading them.
+
+    Args:
+        build: makes the module; all that it holds must be in `tensors`, values that it works out for itself would be lost.
+        tensors: its whole state_dict.
+        path: their file, for the error.
+
+    Returns:
+        The module, frozen, in evaluation mode.
+
+    Raises:
+        CheckpointError: the weights do not fit.
+    """
+    with torch.device("meta"):
+        module = build()
+    module = module.to_empty(device="cpu")
+    load_weights(module, tensors, path)
+    return module.eval().requires_grad_(False)
 
 
 def channels_last(module: nn.Module) -> None:

@@ -8,15 +8,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
-import torch.nn.functional as F
-from diffusers.models.attention_processor import Attention
 from torch import Tensor
 
 
 @dataclass
 class AttentionTap:
-    """Where the processors of one model leave their maps; `maps` None means that nobody is looking. size: sides of the latents."""
+    """Where the layers of one model leave their maps; `maps` None means that nobody is looking. size: sides of the latents."""
 
     maps: dict[str, Tensor] | None = None
     size: tuple[int, int] = (1, 1)
@@ -30,37 +27,20 @@ def grid_of(pixels: int, size: tuple[int, int]) -> tuple[int, int]:
     return height, width
 
 
-class TokenAttentionProcessor:
-    """Attention over the few tokens, softmax(QK^T/sqrt(d))V. Same numbers as diffusers' processors, but the maps can be kept."""
+@dataclass(frozen=True)
+class LayerObserver:
+    """What one cross-attention layer of a U-Net shows its weights to (common.unet.Observer)."""
 
-    def __init__(self, name: str, tap: AttentionTap) -> None:
-        self.name = name
-        self.tap = tap
+    name: str
+    tap: AttentionTap
 
-    def __call__(
-        self,
-        attn: Attention,
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        temb: Tensor | None = None,
-    ) -> Tensor:
-        """hidden_states (B,N,C), encoder_hidden_states (B,S,D) -> (B,N,C)."""
-        context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
-        batch, pixels, _ = hidden_states.shape
-        query = attn.to_q(hidden_states).reshape(batch, pixels, attn.heads, -1).transpose(1, 2)
-        key = attn.to_k(context).reshape(batch, context.shape[1], attn.heads, -1).transpose(1, 2)
-        value = attn.to_v(context).reshape(batch, context.shape[1], attn.heads, -1).transpose(1, 2)
-        if self.tap.maps is None:
-            output = F.scaled_dot_product_attention(query, key, value, attn_mask=attention_mask, scale=attn.scale)
-        else:
-            scores = torch.matmul(query, key.transpose(-1, -2)).float() * attn.scale
-            if attention_mask is not None:
-                scores = scores + attention_mask
-            weights = scores.softmax(dim=-1)
-            output = torch.matmul(weights.to(value.dtype), value)
+    @property
+    def looking(self) -> bool:
+        return self.tap.maps is not None
+
+    def see(self, weights: Tensor) -> None:
+        """weights (B,heads,N,S): their mean over the heads is kept, as a map per token."""
+        batch, _, pixels, tokens = weights.shape
+        if self.tap.maps is not None:
             height, width = grid_of(pixels, self.tap.size)
-            self.tap.maps[self.name] = weights.mean(dim=1).transpose(1, 2).reshape(batch, -1, height, width)
-        output = output.transpose(1, 2).reshape(batch, pixels, -1)
-        output = attn.to_out[1](attn.to_out[0](output))
-        return output / attn.rescale_output_factor
+            self.tap.maps[self.name] = weights.mean(dim=1).transpose(1, 2).reshape(batch, tokens, height, width)

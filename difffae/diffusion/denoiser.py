@@ -12,13 +12,12 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from diffusers import UNet2DConditionModel
-from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
-from ..common.checkpoint import Checkpoint, load_checkpoint, load_weights
+from ..common.checkpoint import Checkpoint, filled, load_checkpoint
 from ..common.errors import CheckpointError, ConfigError
-from .attention_maps import AttentionTap, TokenAttentionProcessor
+from ..common.unet import Attention, ResidualBlock, TokenAttention, UNet, UNetSizes
+from .attention_maps import AttentionTap, LayerObserver
 from .conditions import Conditions
 from .schedule import ScheduleConfig
 
@@ -110,40 +109,25 @@ class AdaIN(nn.Module):
         return out if self.gate is None else torch.lerp(h, out, self.gate.to(h.dtype)[None, :, None, None])
 
 
-class AdaINResnetBlock(ResnetBlock2D):
-    """diffusers' residual block with AdaIN on its output. Its `temb` is [time | identity], as the concatenated class embedding of
-    UNet2DConditionModel hands it to every block."""
+class AdaINResidualBlock(ResidualBlock):
+    """A residual block with AdaIN on its output. Its `time` is [time | identity], which the U-Net hands to every block."""
 
-    def __init__(self, block: ResnetBlock2D, identity_size: int, blend: bool) -> None:
-        super().__init__(
-            in_channels=block.in_channels,
-            out_channels=block.out_channels,
-            temb_channels=block.time_emb_proj.in_features,
-            groups=block.norm1.num_groups,
-            eps=block.norm1.eps,
-            non_linearity="silu",
-            output_scale_factor=block.output_scale_factor,
-        )
-        self.time_size = block.time_emb_proj.in_features
-        self.adain = AdaIN(identity_size, block.out_channels, blend)
+    def __init__(self, block: ResidualBlock, identity_size: int, blend: bool) -> None:
+        super().__init__(block.inputs, block.outputs, block.time_size, block.groups)
+        self.adain = AdaIN(identity_size, block.outputs, blend)
 
-    def forward(self, input_tensor: Tensor, temb: Tensor, *args: object, **kwargs: object) -> Tensor:
-        h = super().forward(input_tensor, temb[:, : self.time_size])
-        return self.adain(h, temb[:, self.time_size :])
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        """x (B,inputs,h,w), time (B,T+I) -> (B,outputs,h,w)."""
+        h = super().forward(x, time[:, : self.time_size])
+        return self.adain(h, time[:, self.time_size :])
 
 
-def add_adain(unet: UNet2DConditionModel, identity_size: int, blend: bool) -> None:
-    """Give every residual block of a plain U-Net its AdaIN, in place.
-
-    The class embedding becomes the identity function, concatenated to the time embedding: f_id goes in as `class_labels`. The flags are
-    set after the U-Net was built, because the constructor would widen all time layers for them.
-    """
+def add_adain(unet: UNet, identity_size: int, blend: bool) -> None:
+    """Give every residual block of a plain U-Net its AdaIN, in place."""
     for module in list(unet.modules()):
         for name, child in list(module.named_children()):
-            if isinstance(child, ResnetBlock2D):
-                setattr(module, name, AdaINResnetBlock(child, identity_size, blend))
-    unet.class_embedding = nn.Identity()
-    unet.register_to_config(class_embed_type="identity", class_embeddings_concat=True)
+            if isinstance(child, ResidualBlock):
+                setattr(module, name, AdaINResidualBlock(child, identity_size, blend))
 
 
 class Denoiser(nn.Module):
@@ -152,30 +136,23 @@ class Denoiser(nn.Module):
     def __init__(self, config: DenoiserConfig | None = None) -> None:
         super().__init__()
         c = self.config = config or DenoiserConfig()
-        down = tuple("CrossAttnDownBlock2D" if attends else "DownBlock2D" for attends in c.attention_levels)
-        up = tuple("CrossAttnUpBlock2D" if attends else "UpBlock2D" for attends in reversed(c.attention_levels))
-        self.unet = UNet2DConditionModel(
-            sample_size=c.sample_size,
-            in_channels=c.in_channels,
-            out_channels=c.latent_channels,
-            down_block_types=down,
-            up_block_types=up,
-            block_out_channels=c.block_channels,
-            layers_per_block=c.layers_per_block,
-            cross_attention_dim=c.token_size,
-            attention_head_dim=c.heads,  # diffusers' name for the number of heads of this class
-            norm_num_groups=c.norm_groups,
-        )
+        sizes = UNetSizes(c.in_channels, c.latent_channels, c.block_channels, c.layers_per_block, c.norm_groups)
+        self.unet = UNet(sizes, self._attention)
         if c.adain != "none":
             add_adain(self.unet, c.identity_size, c.adain == "blend")
-        nn.init.zeros_(self.unet.conv_out.weight)  # a new model answers zero: the mean of every target
-        nn.init.zeros_(self.unet.conv_out.bias)
+        for parameter in self.unet.conv_out.parameters():
+            nn.init.zeros_(parameter)  # a new model answers zero: the mean of every target
         self.tap = AttentionTap()
-        processors = dict(self.unet.attn_processors)
-        for name in processors:
-            if name.endswith("attn2.processor"):
-                processors[name] = TokenAttentionProcessor(name.removesuffix(".processor"), self.tap)
-        self.unet.set_attn_processor(processors)
+        for name, module in self.unet.named_modules():
+            if isinstance(module, Attention) and name.endswith("attn2"):
+                module.observer = LayerObserver(name, self.tap)
+
+    def _attention(self, level: int | None, channels: int) -> TokenAttention | None:
+        """The attention layers of a level, or of the middle, which always attends."""
+        c = self.config
+        if level is None or c.attention_levels[level]:
+            return TokenAttention(channels, c.heads, c.token_size, c.norm_groups)
+        return None
 
     @contextmanager
     def record_attention(self) -> Iterator[dict[str, Tensor]]:
@@ -210,9 +187,9 @@ class Denoiser(nn.Module):
         output = self.unet(
             torch.cat([part.to(dtype) for part in parts], dim=1),
             steps,
-            encoder_hidden_states=conditions.tokens.to(dtype),
-            class_labels=None if c.adain == "none" else conditions.identity.to(dtype) * c.identity_scale,
-        ).sample
+            conditions.tokens.to(dtype),
+            None if c.adain == "none" else conditions.identity.to(dtype) * c.identity_scale,
+        )
         return output.float()
 
     @classmethod
@@ -222,9 +199,7 @@ class Denoiser(nn.Module):
             config = DenoiserConfig(**(checkpoint.config[prefix] if prefix else checkpoint.config))
         except (KeyError, TypeError) as error:
             raise CheckpointError(f"{path}: its denoiser configuration does not fit this version ({error}); convert it again") from error
-        model = cls(config)
-        load_weights(model, checkpoint.part(prefix) if prefix else checkpoint.tensors, path)
-        return model.eval().requires_grad_(False)
+        return filled(lambda: cls(config), checkpoint.part(prefix) if prefix else checkpoint.tensors, path)
 
     @classmethod
     def load(cls, path: str | Path) -> Denoiser:

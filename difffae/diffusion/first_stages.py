@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, VQModel
 from torch import Tensor, nn
 
 from ..common.checkpoint import load_checkpoint, load_weights
@@ -54,6 +53,8 @@ class KLFirstStage(FirstStage):
     config: KLConfig
 
     def __init__(self, config: KLConfig | None = None) -> None:
+        from diffusers import AutoencoderKL  # takes seconds, and the open first stage needs none of it
+
         super().__init__()
         c = self.config = config or KLConfig()
         self.network = AutoencoderKL(
@@ -96,6 +97,8 @@ class VQFirstStage(FirstStage):
     config: VQConfig
 
     def __init__(self, config: VQConfig | None = None) -> None:
+        from diffusers import VQModel
+
         super().__init__()
         c = self.config = config or VQConfig()
         plain = len(c.block_channels) - 1

@@ -21,14 +21,14 @@ from ..common.errors import ConfigError
 from ..diffusion.acceleration import FastDenoiser, accelerate
 from ..diffusion.conditions import Conditions
 from ..diffusion.sampling import sample
-from ..estimation.choose import Estimator, landmark_fit, load_estimator
+from ..estimation.choose import Estimator, landmark_fit
+from ..estimation.hair_finder import HairFinder
 from ..faces.landmarker import FaceLandmarker
 from ..head.adjust import Adjustments, adjust
 from ..head.attributes import FaceAttributes, compose_each
 from ..head.morphable import HeadModel
 from ..head.render import Render, render
 from ..source.identity import IdentityEncoder
-from ..source.identity_networks import load_identity
 from ..source.matte import PersonMatte
 from ..source.other_encoders import SourceEncoder
 from ..source.slots import SlotEncoder
@@ -36,6 +36,7 @@ from ..vocabulary import ESTIMATORS, FRAMINGS, RASTERIZERS, SWAPPABLE, TAKEABLE
 from .analysing import Choice, detect, find_faces, identity_tokens, with_attributes, with_slots
 from .conditioning import conditions
 from .description import Edit, Portrait, RegionSwap, Sampling, swaps_from
+from .loading import load_parts
 from .model import EditModel
 from .moving import move
 from .pasting import paste
@@ -101,10 +102,11 @@ class DiffFAE:
         self.head = head.to(self.device).eval()
         self.landmarker = landmarker.to(self.device).eval()
         self.identity = identity.to(self.device).eval()
-        self.matte: PersonMatte | None = (matte or PersonMatte.load()).to(self.device).eval()
+        matte = (matte or PersonMatte.load()).to(self.device).eval()
+        self.matte: PersonMatte | None = matte
         self.carry_options = CarryOptions() if model.denoiser.config.carry else None
         self.accelerate("eager")
-        self.estimator = (estimator or landmark_fit(self.head)).to(self.device).eval()
+        self.estimator = (estimator or landmark_fit(self.head, HairFinder.load(matte))).to(self.device).eval()
 
     @classmethod
     def from_pretrained(
@@ -118,17 +120,23 @@ class DiffFAE:
     ) -> DiffFAE:
         """Load a built-in model by name, or a checkpoint by path.
 
-        identity, head, deca: files of the identity network, the head model and DECA's networks (identity_networks.load_identity,
-        estimators.load_estimator), for models that were not trained with the bundled ones. estimator: "fit" or "network", which reads the
-        numbers of the open head. Raises CheckpointError, or ConfigError for a missing device.
+        Args:
+            name: "open-256", which ships, or the path of a checkpoint.
+            device: where the networks run.
+            identity, head, deca: files of the identity network, the head model and DECA's networks, for models that were not trained with
+                the bundled ones; those that are not given are looked for beside the checkpoint (`loading.load_parts`).
+            estimator: "fit" or "network", which reads the numbers of the open head.
+
+        Raises:
+            CheckpointError: a file cannot be read, is missing, or does not belong to the model.
+            ConfigError: a missing device, or an estimator that does not go with the files.
         """
         if str(device).startswith("cuda") and not torch.cuda.is_available():
             raise ConfigError(f"device: '{device}' was asked for, but this PyTorch sees no CUDA device; use cpu")
         path = asset_path(BUILT_IN[str(name)]) if str(name) in BUILT_IN else Path(name)
-        model = EditModel.load(path)
-        encoder = load_identity(identity, model.identity)
-        reader = load_estimator(head, deca, model.head, estimator)
-        return cls(model, reader.head, FaceLandmarker.load(), encoder, device, CheckpointInfo.read(path), reader)
+        parts = load_parts(path, identity=identity, head=head, deca=deca, estimators=(estimator,))
+        reader = parts.estimators[estimator]
+        return cls(parts.model, parts.head, parts.landmarker, parts.identity, device, parts.checkpoint, reader, parts.matte)
 
     @property
     def image_size(self) -> int:

@@ -9,15 +9,15 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from ..common.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from ..common.checkpoint import Checkpoint, load_checkpoint, load_weights, save_checkpoint
 from ..common.errors import CheckpointError, ConfigError
 from ..diffusion.autoencoder import FirstStage
 from ..diffusion.conditions import Conditions, carry_latents
-from ..diffusion.denoiser import Denoiser, DenoiserConfig
+from ..diffusion.denoiser import Denoiser
 from ..diffusion.first_stages import build_first_stage, describe
 from ..diffusion.schedule import ScheduleConfig
 from ..source.other_encoders import SourceEncoder, build_source_encoder
-from ..source.slots import SlotEncoder, SlotsConfig
+from ..source.slots import SlotEncoder
 
 KIND = "edit"
 # of files that do not name theirs
@@ -118,19 +118,24 @@ class EditModel(nn.Module):
     @classmethod
     def load(cls, path: str | Path) -> EditModel:
         """Read what `save` wrote; frozen, in evaluation mode. Raises CheckpointError."""
-        checkpoint = load_checkpoint(path, KIND)
+        return cls.from_checkpoint(load_checkpoint(path, KIND), path)
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: Checkpoint, path: str | Path) -> EditModel:
+        """As `load`, from a checkpoint of kind "edit" that was read; path names its file in errors. Raises CheckpointError."""
         try:
             c = checkpoint.config
+            # first stages of diffusers and encoders of transformers hold values that are no weights, so they are built in full
             autoencoder = build_first_stage(c["autoencoder"], path)
+            load_weights(autoencoder, checkpoint.part("autoencoder"), path)
             if "source_encoder" in c:
                 encoder: SlotEncoder | SourceEncoder = build_source_encoder(c["source_encoder"], path)
+                load_weights(encoder, checkpoint.part("source_encoder"), path)
             else:
-                encoder = SlotEncoder(SlotsConfig(**c["slots"]))
-            denoiser = Denoiser(DenoiserConfig(**c["denoiser"]))
+                encoder = SlotEncoder.from_checkpoint(checkpoint, path, "slots")
+            denoiser = Denoiser.from_checkpoint(checkpoint, path, "denoiser")
             identity, head = c.get("identity", {}).get("network", DEFAULT_IDENTITY), c.get("head", DEFAULT_HEAD)
         except (KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{path}: its configuration does not fit this version ({error}); convert or download it again") from error
         model = cls(autoencoder, encoder, denoiser, c.get("name", Path(path).stem), identity, head)
-        for part, module in model.parts().items():
-            load_weights(module, checkpoint.part(part), path)
         return model.eval().requires_grad_(False)

@@ -17,11 +17,11 @@ from typing import Any
 
 import torch
 from PIL import PngImagePlugin
-from safetensors import safe_open
 from torch import Tensor
 
 from .. import __version__
 from ..common import xmp
+from ..common.checkpoint import Checkpoint, load_checkpoint
 from ..common.errors import AttributeShapeError, ConfigError, ImageError
 from ..common.images import opened
 from ..faces.landmarker import FaceLandmarker
@@ -61,11 +61,13 @@ class CheckpointInfo:
 
     @classmethod
     def read(cls, path: str | Path) -> CheckpointInfo:
-        """Of a checkpoint that was just loaded; reads the file's header only."""
-        with safe_open(str(path), framework="pt") as handle:
-            metadata = handle.metadata() or {}
-        config = json.loads(metadata.get("config", "{}"))
-        return cls(Path(path).stem, Path(path), metadata.get("license", ""), config.get("identity", {}).get("network", ""))
+        """Reads the file's header only. Raises CheckpointError."""
+        return cls.of(load_checkpoint(path, parts=()), path)
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint, path: str | Path) -> CheckpointInfo:
+        """Of a checkpoint that was read from `path`."""
+        return cls(Path(path).stem, Path(path), checkpoint.license, checkpoint.config.get("identity", {}).get("network", ""))
 
     @cached_property
     def sha256(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch.nn.functional as F
@@ -21,37 +22,63 @@ KINDS = ("fit", "network")  # of the open head; the first is the default
 SIDE = 256  # of the pictures that the estimators were tuned at, in pixels
 
 
-def landmark_fit(head: HeadModel) -> LandmarkFit:
-    """The fit of the open head, with the bundled landmark offsets and networks that find hair."""
-    return LandmarkFit(head, offsets=LandmarkOffsets.load(), hair=HairFinder.load())
+def landmark_fit(head: HeadModel, hair: HairFinder | None = None) -> LandmarkFit:
+    """The fit of the open head, with the bundled landmark offsets and networks that find hair, unless `hair` is given."""
+    return LandmarkFit(head, offsets=LandmarkOffsets.load(), hair=hair or HairFinder.load())
+
+
+def load_head(file: str | Path | None = None, name: str | None = None) -> HeadModel:
+    """A head model.
+
+    Args:
+        file: a file of `convert flame` or `convert gnm`; None is the bundled open head.
+        name: the head whose renders a model was trained with, checked if given.
+
+    Raises:
+        CheckpointError: the file cannot be read or is another head's.
+    """
+    head = HeadModel.load(file)
+    if name is not None and head.name != name:
+        given = "the bundled head" if file is None else str(file)
+        raise CheckpointError(
+            f"{given}: is '{head.name}', but this model was trained with renders of '{name}'; give that head's file with --head"
+        )
+    return head
+
+
+def build_estimator(
+    head: HeadModel, deca: str | Path | None = None, kind: str = KINDS[0], hair: Callable[[], HairFinder] = HairFinder.load
+) -> Estimator:
+    """An estimator of a head model's numbers.
+
+    Args:
+        head: the head, which the estimator keeps.
+        deca: a file of `convert deca`, which FLAME needs.
+        kind: one of KINDS, the landmark fit or the bundled network, where there is no DECA.
+        hair: makes what finds hair, called if the estimator needs it.
+
+    Raises:
+        CheckpointError, HeadModelMismatchError: files that cannot be read or do not belong together.
+        ConfigError: an unknown kind, or the network and DECA together.
+    """
+    if kind not in KINDS:
+        raise ConfigError(f"estimator: '{kind}' is none; choose {' or '.join(KINDS)}")
+    if deca is not None:
+        if kind != KINDS[0]:
+            raise ConfigError(f"estimator: '{kind}' is the open head's, and DECA was given too; choose one of them")
+        return DecaFit(Deca.load(deca), head)
+    if kind == "network":
+        return EncoderFit.load(head)
+    if not len(head.landmark_faces):
+        raise CheckpointError(f"head model '{head.name}': has no places for MediaPipe's landmarks to fit; give DECA's weights with --deca")
+    return landmark_fit(head, hair())
 
 
 def load_estimator(
     head: str | Path | None = None, deca: str | Path | None = None, name: str | None = None, kind: str = KINDS[0]
 ) -> Estimator:
-    """An estimator with its head model.
-
-    head: a file of `convert flame`, or None for the bundled open head; deca: a file of `convert deca`, which FLAME needs; name: the head
-    whose renders a model was trained with, checked if given; kind: one of KINDS, the landmark fit or the bundled network, where there is
-    no DECA. Raises CheckpointError, HeadModelMismatchError, ConfigError.
-    """
-    if kind not in KINDS:
-        raise ConfigError(f"estimator: '{kind}' is none; choose {' or '.join(KINDS)}")
-    model = HeadModel.load(head)
-    given = "the bundled head" if head is None else str(head)
-    if name is not None and model.name != name:
-        raise CheckpointError(
-            f"{given}: is '{model.name}', but this model was trained with renders of '{name}'; give that head's file with --head"
-        )
-    if deca is not None:
-        if kind != KINDS[0]:
-            raise ConfigError(f"estimator: '{kind}' is the open head's, and DECA was given too; choose one of them")
-        return DecaFit(Deca.load(deca), model)
-    if kind == "network":
-        return EncoderFit.load(model)
-    if not len(model.landmark_faces):
-        raise CheckpointError(f"{given}: has no places for MediaPipe's landmarks to fit; give DECA's weights with --deca")
-    return landmark_fit(model)
+    """An estimator with its head model: `build_estimator` of `load_head`, whose arguments these are."""
+    return build_estimator(load_head(head, name), deca, kind)
 
 
 def estimate(estimator: Estimator, pictures: Tensor, landmarks: Tensor, blendshapes: Tensor, known: Tensor | None = None) -> FaceAttributes:

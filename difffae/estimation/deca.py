@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..common.checkpoint import load_checkpoint, load_weights
+from ..common.checkpoint import filled, load_checkpoint
 from ..common.errors import ConfigError, HeadModelMismatchError
 from ..head.attributes import FaceAttributes
 from ..head.detail import CODE, DetailDecoder, DetailSurface
@@ -51,11 +51,7 @@ class Deca(nn.Module):
     def load(path: str | Path) -> Deca:
         """Weights of a file that `convert deca` wrote. Raises CheckpointError."""
         checkpoint = load_checkpoint(path, KIND)
-        with torch.device("meta"):
-            deca = Deca()
-        deca = deca.to_empty(device="cpu")
-        load_weights(deca, checkpoint.tensors, path)
-        return deca.requires_grad_(False).eval()
+        return filled(Deca, checkpoint.tensors, path)
 
     def forward(self, crops: Tensor, head: str) -> FaceAttributes:
         """Crops (B,3,224,224), RGB 0..1 -> attributes for the FLAME head of that name; the camera is the crop's. Raises ConfigError."""

@@ -18,19 +18,20 @@ SIDE = 96  # of the maps, in pixels: light is fitted at this size
 
 
 class HairFinder(nn.Module):
-    """Pictures (B,3,H,W) of 256x256 pixels, RGB 0..1 -> share of hair (B,1,H,W). Slots and a matte of its own, so that what an estimator
-    says of a picture does not depend on the model that edits it."""
+    """Pictures (B,3,H,W) of 256x256 pixels, RGB 0..1 -> share of hair (B,1,H,W). Always by the bundled slots, so that what
+    an estimator says of a picture does not depend on the model that edits it."""
 
     def __init__(self, slots: SlotEncoder, matte: PersonMatte) -> None:
         super().__init__()
         self.slots, self.matte = slots, matte
 
     @classmethod
-    def load(cls) -> HairFinder:
-        """The bundled networks. Raises CheckpointError."""
+    def load(cls, matte: PersonMatte | None = None) -> HairFinder:
+        """The bundled networks, without the denoiser that lies in the same file. matte: the bundled one, if it is there already.
+        Raises CheckpointError."""
         path = asset_path(BUNDLED)
-        slots = SlotEncoder.from_checkpoint(load_checkpoint(path), path, "slots")
-        return cls(slots, PersonMatte.load()).eval().requires_grad_(False)
+        slots = SlotEncoder.from_checkpoint(load_checkpoint(path, parts=("slots",)), path, "slots")
+        return cls(slots, matte or PersonMatte.load()).eval().requires_grad_(False)
 
     def forward(self, pictures: Tensor) -> Tensor:
         size = (SIDE, SIDE)

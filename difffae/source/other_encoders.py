@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
@@ -139,7 +138,8 @@ def build_source_encoder(config: dict[str, Any], path: str | Path) -> SourceEnco
         if "kind" in network:
             backbone: Backbone = LatentBackbone(build_first_stage(network, path))
         elif kind == "vae":
-            backbone = LatentBackbone(AutoencoderKL.from_config(network))
+            network_class, _, wrap = _library(kind)
+            backbone = wrap(network_class.from_config(network))
         else:
             network_class, _, wrap = _library(kind)
             backbone = wrap(network_class(network_class.config_class(**network)))
@@ -152,7 +152,7 @@ def _describe(network: nn.Module) -> dict[str, Any]:
     """A backbone's network as JSON values: of a first stage as `first_stages.describe`, else the library's own configuration."""
     if isinstance(network, FirstStage):
         return describe(network)
-    config: Any = network if isinstance(network, AutoencoderKL) else network.config
+    config: Any = network if hasattr(network, "to_json_string") else network.config  # diffusers' networks describe themselves
     values = json.loads(config.to_json_string())
     # neither versions nor the folder that it was read from
     return {name: value for name, value in values.items() if not name.startswith("_") and name not in ("transformers_version", "path")}
@@ -198,6 +198,8 @@ def _from_folder(kind: str, path: str | Path) -> Backbone:
 def _library(kind: str) -> tuple[Any, dict[str, Any], Callable[[nn.Module], Backbone]]:
     """Class of the network, options for reading it, and how it is called."""
     if kind == "vae":
+        from diffusers import AutoencoderKL  # takes seconds
+
         return AutoencoderKL, {}, LatentBackbone
     try:
         from transformers import CLIPVisionModel, ViTMAEModel

@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from diffusers import UNet2DModel
 from torch import Tensor, nn
 
-from ..common.checkpoint import Checkpoint, load_checkpoint, load_weights
+from ..common.checkpoint import Checkpoint, filled, load_checkpoint
 from ..common.errors import CheckpointError, ConfigError
+from ..common.unet import MapAttention, UNet, UNetSizes
 from .slot_attention import SlotAttention, SoftPosition
 
 REGIONS = ("face", "hair", "clothes", "background")
@@ -63,23 +63,18 @@ class RegionEncoder(nn.Module):
 
     def __init__(self, config: SlotsConfig) -> None:
         super().__init__()
-        levels = len(config.block_channels)
         self.stem = nn.Conv2d(3, config.stem_channels, config.patch, stride=config.patch)
-        self.unet = UNet2DModel(
-            sample_size=config.image_size // config.patch,
-            in_channels=config.stem_channels,
-            out_channels=config.feature_channels,
-            block_out_channels=config.block_channels,
-            layers_per_block=config.layers_per_block,
-            down_block_types=("DownBlock2D",) * levels,
-            up_block_types=("UpBlock2D",) * levels,
-            norm_num_groups=config.norm_groups,
-            attention_head_dim=config.head_width,
-            add_attention=config.middle_attention,
-        )
+
+        def attention(level: int | None, channels: int) -> MapAttention | None:
+            if level is None and config.middle_attention:
+                return MapAttention(channels, channels // config.head_width, config.norm_groups)
+            return None
+
+        sizes = UNetSizes(config.stem_channels, config.feature_channels, config.block_channels, config.layers_per_block, config.norm_groups)
+        self.unet = UNet(sizes, attention)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.unet(self.stem(images * 2 - 1), 0).sample
+        return self.unet(self.stem(images * 2 - 1), 0)
 
 
 class SlotEncoder(nn.Module):
@@ -126,9 +121,7 @@ class SlotEncoder(nn.Module):
             config = SlotsConfig(**(checkpoint.config[prefix] if prefix else checkpoint.config))
         except (KeyError, TypeError) as error:
             raise CheckpointError(f"{path}: its slot configuration does not fit this version ({error}); convert it again") from error
-        model = cls(config)
-        load_weights(model, checkpoint.part(prefix) if prefix else checkpoint.tensors, path)
-        return model.eval().requires_grad_(False)
+        return filled(lambda: cls(config), checkpoint.part(prefix) if prefix else checkpoint.tensors, path)
 
     @classmethod
     def load(cls, path: str | Path) -> SlotEncoder:

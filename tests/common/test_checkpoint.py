@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from difffae.common.checkpoint import load_checkpoint, save_checkpoint
+from difffae.common.checkpoint import filled, load_checkpoint, save_checkpoint
 from difffae.common.errors import CheckpointError
 
 
@@ -51,3 +51,39 @@ def test_bad_files(tmp_path):
     path.write_bytes(b"\x80\x04.")
     with pytest.raises(CheckpointError, match="not a complete safetensors file"):
         load_checkpoint(path)
+
+
+def test_a_part_of_a_file(tmp_path):
+    path = tmp_path / "x.safetensors"
+    save_checkpoint(
+        path,
+        {"a.weight": torch.ones(2, 2), "ab.weight": torch.zeros(3), "b.weight": torch.full((4, 4), 2.0)},
+        kind="test",
+        config={"size": 3},
+        license="CC0-1.0",
+        source="here",
+        eight_bit=True,
+    )
+    part = load_checkpoint(path, "test", parts=("a",))
+    assert list(part.tensors) == ["a.weight"]
+    assert torch.allclose(part.part("a")["weight"], torch.ones(2, 2), atol=1e-3)  # with its scale
+    assert set(load_checkpoint(path, parts=("a", "b")).tensors) == {"a.weight", "b.weight"}
+    header = load_checkpoint(path, parts=())
+    assert header.tensors == {}
+    assert (header.kind, header.config, header.license) == ("test", {"size": 3}, "CC0-1.0")
+    with pytest.raises(CheckpointError, match="holds 'test', but 'head'"):
+        load_checkpoint(path, "head", parts=())
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(CheckpointError, match="not a complete safetensors file"):
+        load_checkpoint(path, parts=())
+
+
+def test_filled_modules_hold_their_own_weights():
+    tensors = {"weight": torch.randn(3, 2), "bias": torch.randn(3)}
+    layer = filled(lambda: torch.nn.Linear(2, 3), tensors, "x")
+    assert torch.equal(layer.weight, tensors["weight"])
+    assert layer.weight.data_ptr() != tensors["weight"].data_ptr()
+    assert not layer.weight.requires_grad
+    assert not layer.training
+    with pytest.raises(CheckpointError, match="x: the weights do not fit their configuration"):
+        filled(lambda: torch.nn.Linear(2, 4), tensors, "x")

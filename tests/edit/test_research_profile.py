@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from difffae.common.errors import CheckpointError, ConfigError
 from difffae.common.images import read_image
 from difffae.convert.flame import convert
 from difffae.edit.description import RegionSwap, Sampling
+from difffae.edit.loading import load_parts
 from difffae.edit.model import EditModel
 from difffae.estimation.deca import Deca, DecaFit
 from difffae.faces.landmarker import FaceLandmarker
@@ -103,9 +105,21 @@ def turned(attributes):
     return replace(attributes, pose=pose)
 
 
-def test_files_that_do_not_belong_together(files: dict[str, Path]) -> None:
+def test_files_beside_the_model_are_found(files: dict[str, Path]) -> None:
+    assert files["head"].name == f"{HeadModel.load(files['head']).name}.safetensors"
+    parts = load_parts(files["model"])
+    assert list(parts.estimators) == ["fit"]
+    assert isinstance(parts.estimators["fit"], DecaFit)
+    assert parts.estimators["fit"].head is parts.head
+    assert parts.files["estimator"] == files["deca"]
+    assert parts.licenses()["estimator"] == "test"
+    assert isinstance(DiffFAE.from_pretrained(files["model"]).estimator, DecaFit)
+
+
+def test_files_that_do_not_belong_together(files: dict[str, Path], tmp_path: Path) -> None:
+    alone = shutil.copy(files["model"], tmp_path / "model.safetensors")
     with pytest.raises(CheckpointError, match="trained with renders of"):
-        DiffFAE.from_pretrained(files["model"])
+        DiffFAE.from_pretrained(alone)
     with pytest.raises(CheckpointError, match="give DECA's weights with --deca"):
         DiffFAE.from_pretrained(files["model"], head=files["head"])
     with pytest.raises(CheckpointError, match="trained with renders of 'open'"):

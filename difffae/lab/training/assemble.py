@@ -169,7 +169,9 @@ def head_name(given: str) -> str:
 
 def licence_of(text: str, files: dict[str, list[Path]]) -> str:
     """The whole file's licence: the text, and what the finished files state that its parts come from (part -> files)."""
-    stated = [(part, load_checkpoint(path).license) for part, paths in files.items() for path in paths if path.suffix == ".safetensors"]
+    stated = [
+        (part, load_checkpoint(path, parts=()).license) for part, paths in files.items() for path in paths if path.suffix == ".safetensors"
+    ]
     more = dict.fromkeys(f"{part}: {licence}" for part, licence in stated if licence and licence != text)
     return "; ".join([text, *more])
 

@@ -69,6 +69,6 @@ def load_state(path: Path) -> dict | None:
 
 def any_first_stage(path: str | Path) -> FirstStage:
     """The first stage of a converted first stage's file or of a whole model's; frozen. Raises CheckpointError."""
-    if load_checkpoint(path).kind == CHECKPOINT_KIND:
+    if load_checkpoint(path, parts=()).kind == CHECKPOINT_KIND:
         return load_first_stage(path)
     return EditModel.load(path).autoencoder

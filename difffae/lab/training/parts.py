@@ -59,8 +59,8 @@ def read_slots(path: str | Path, raw: bool = False) -> SlotEncoder:
     """The slots of a checkpoint of `train slots`, or of a denoiser's that was trained together with them, of a `slots` file, or of a whole
     model; frozen. Raises CheckpointError, ConfigError."""
     if _is_file(path, raw):
-        checkpoint = load_checkpoint(path)
-        return SlotEncoder.from_checkpoint(checkpoint, path) if checkpoint.kind == SLOTS_KIND else EditModel.load(path).slots
+        whole = load_checkpoint(path, parts=()).kind != SLOTS_KIND
+        return EditModel.load(path).slots if whole else SlotEncoder.load(path)
     state = read_training(path)
     encoder = _encoder(state, path, raw)
     if not isinstance(encoder, SlotEncoder):
@@ -72,7 +72,7 @@ def read_denoiser(path: str | Path, raw: bool = False) -> tuple[Denoiser, SlotEn
     """The denoiser of a checkpoint of `train denoiser`, of a `denoiser` file, or of a whole model, and the encoder of the source that it
     was trained together with, if the file holds one; frozen. Raises CheckpointError, ConfigError."""
     if _is_file(path, raw):
-        if load_checkpoint(path).kind == DENOISER_KIND:
+        if load_checkpoint(path, parts=()).kind == DENOISER_KIND:
             return Denoiser.load(path), None
         model = EditModel.load(path)
         return model.denoiser, model.encoder
