@@ -9,11 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...common.checkpoint import load_checkpoint
 from ...common.files import atomic_write
-from ...diffusion.autoencoder import FirstStage
-from ...diffusion.first_stages import CHECKPOINT_KIND, load_first_stage
-from ...edit.model import EditModel
 
 
 def autocast(device: str = "cpu", enabled: bool | None = None) -> torch.autocast:
@@ -64,10 +60,3 @@ def save_state(path: Path, state: dict) -> None:
 def load_state(path: Path) -> dict | None:
     """A training checkpoint of our own, tensors and plain values only, or None if there is none."""
     return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
-
-
-def any_first_stage(path: str | Path) -> FirstStage:
-    """The first stage of a converted first stage's file or of a whole model's; frozen. Raises CheckpointError."""
-    if load_checkpoint(path).kind == CHECKPOINT_KIND:
-        return load_first_stage(path)
-    return EditModel.load(path).autoencoder

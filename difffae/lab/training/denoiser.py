@@ -24,10 +24,10 @@ from ...source.slots import SlotEncoder
 from ..losses.identity_loss import NEEDED, IdentityLoss, check_identity, judged_rows, load_identity_loss
 from ..losses.losses import attention_consistency, diffusion_loss, hole_weights, total_loss
 from ..prepare.shards import Shards, stacked
-from .common import any_first_stage, autocast, load_state
+from .common import autocast, load_state
 from .journal import grid
 from .loop import LoopOptions, Stage, run_loop
-from .parts import read_denoiser, read_slots
+from .parts import read_denoiser, read_first_stage, read_slots
 
 log = logging.getLogger(__name__)
 SHOWN = 4  # samples in a grid of pictures
@@ -235,7 +235,7 @@ class DenoiserStage(Stage):
             self.slots = slots.config.slot_count
         else:
             self.slots = first["tokens"].shape[0]
-        self.first_stage = any_first_stage(options.first_stage).to(options.device) if options.first_stage else None
+        self.first_stage = read_first_stage(options.first_stage).to(options.device) if options.first_stage else None
         self.identity: IdentityLoss | None = None
         if options.identity_weight:
             assert self.first_stage is not None  # build() asks for it
@@ -308,9 +308,7 @@ def train_denoiser(options: DenoiserTraining, config: DenoiserConfig | None = No
             slots = model["slots"]
             assert isinstance(slots, SlotEncoder)
             slots.encoder.unet.enable_gradient_checkpointing()
-    average = run_loop(options, model, settings, DenoiserStage(options, model, needed), stop_step)
-    assert isinstance(average, nn.ModuleDict)
-    return average
+    return run_loop(options, model, settings, DenoiserStage(options, model, needed), stop_step)
 
 
 def build(options: DenoiserTraining, config: DenoiserConfig | None, state: dict | None) -> tuple[nn.ModuleDict, dict, tuple[str, ...]]:

@@ -23,10 +23,10 @@ from ...source.slots import SlotEncoder, SlotsConfig, find_order, region_overlap
 from ..losses.losses import UNLABELLED, mask_loss, slot_reconstruction, soft_labels
 from ..losses.mixture_decoder import MixtureDecoder, MixtureDecoderConfig
 from ..prepare.shards import Shards
-from .common import any_first_stage, load_state
+from .common import load_state
 from .journal import grid
 from .loop import LoopOptions, Stage, run_loop
-from .parts import read_slots
+from .parts import read_first_stage, read_slots
 
 SHOWN = 4  # samples in a grid of pictures
 
@@ -212,7 +212,7 @@ def train_slots(
     state = load_state(Path(options.folder) / "last.pt")
     if state:
         config, decoder = SlotsConfig(**state["config"]["slots"]), MixtureDecoderConfig(**state["config"]["decoder"])
-    first_stage = any_first_stage(options.first_stage) if options.first_stage else None
+    first_stage = read_first_stage(options.first_stage) if options.first_stage else None
     start = read_slots(options.start) if options.start else None
     if options.keep_weight and start is None:
         raise ConfigError("keep_weight: holds on to the tokens of a start, and start= names none; give one, or leave keep_weight out")
@@ -227,9 +227,7 @@ def train_slots(
         _parts(model)[0].load_state_dict(start.state_dict())
     settings = {"slots": config.to_dict(), "decoder": decoder.to_dict()}
     stage = SlotsStage(options, first_stage, start if options.keep_weight else None)
-    average = run_loop(options, model, settings, stage, stop_step)
-    assert isinstance(average, nn.ModuleDict)
-    return average
+    return run_loop(options, model, settings, stage, stop_step)
 
 
 @torch.no_grad()
