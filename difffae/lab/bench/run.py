@@ -39,36 +39,35 @@ Note = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Plan:
-    """What to measure: modes of `acceleration`, batch sizes, numbers of denoising steps; how often."""
+    """What to measure, and how often."""
 
-    modes: Sequence[str] = ("eager",)
-    batches: Sequence[int] = (1,)
-    steps: Sequence[int] = (4, 20, 50)
-    sampler: str = "dpmpp_2m"
-    warm_up: int = 2
-    runs: int = 5
+    modes: Sequence[str]  # of `acceleration`
+    batches: Sequence[int]  # sizes
+    steps: Sequence[int]  # of denoising
+    sampler: str
+    warm_up: int  # calls before the measured ones
+    runs: int
 
 
 @dataclass(frozen=True)
 class Row:
-    """One measurement. floors: milliseconds that its weights' reading and its arithmetic take at least, where they are known."""
+    """One measurement."""
 
     what: str
     timing: Timing
     mode: str = "eager"
     batch: int = 1
     steps: int | None = None
-    floors: tuple[float, float] | None = None
+    floors: tuple[float, float] | None = None  # milliseconds that reading its weights and its arithmetic take at least, where known
 
     @property
     def images_per_second(self) -> float:
         return 1000 * self.batch / self.timing.median
 
     def to_dict(self) -> dict[str, Any]:
-        row: dict[str, Any] = {"what": self.what, "mode": self.mode, "batch": self.batch, "steps": self.steps, **self.timing.to_dict()}
-        row["images_per_second"] = self.images_per_second
-        row["memory_floor_ms"], row["arithmetic_floor_ms"] = self.floors if self.floors is not None else (None, None)
-        return row
+        row = {"what": self.what, "mode": self.mode, "batch": self.batch, "steps": self.steps, **self.timing.to_dict()}
+        memory, arithmetic = self.floors or (None, None)
+        return row | {"images_per_second": self.images_per_second, "memory_floor_ms": memory, "arithmetic_floor_ms": arithmetic}
 
 
 def profile_of(model: DiffFAE) -> Profile:
@@ -95,10 +94,9 @@ def prepare(model: DiffFAE, dtype: torch.dtype) -> None:
         channels_last(module)
 
 
-def portraits(model: DiffFAE) -> tuple[Portrait, Portrait]:
+def portraits(model: DiffFAE) -> list[Portrait]:
     """The two pictures that ship, analysed; on the model's device."""
-    images = {name: read_image(asset_path(name))[0].to(model.device) for name in ("source.png", "query.png")}
-    return tuple(model.analyse(image, name=name) for name, image in images.items())  # type: ignore[return-value]
+    return [model.analyse(read_image(asset_path(name))[0].to(model.device), name=name) for name in ("source.png", "query.png")]
 
 
 class Bench:
@@ -138,7 +136,7 @@ class Bench:
             edited = composite(shown, carried.image, carried.validity)
             return paste(source.image[None], edited, source.picture, source.crop)
 
-        stages: dict[str, Callable[[], object]] = {
+        stages = {
             "landmarks": lambda: model.landmarker.detect(source.image),
             "fit": lambda: estimate(model.estimator, source.picture, source.landmarks, source.blendshapes, source.known),
             "render": lambda: model.render(wanted, size),

@@ -1,4 +1,4 @@
-"""Round-trip pairs: any still becomes a training pair with a known answer (design section 4a).
+"""Round-trip pairs: any still becomes a training pair with a known answer.
 
 Shape letters: B batch, H and W image height and width.
 
@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...carry.carry import carry
-from ...common.pixels import pixel_grid
-from ...common.rotations import axis_angle_to_matrix, from_yaw_pitch_roll, matrix_to_axis_angle
+from ...common.pixels import flow_grid
+from ...common.rotations import axis_angle_to_matrix, from_yaw_pitch_roll, matrix_to_axis_angle, to_yaw_pitch_roll
 from ...head.attributes import FaceAttributes
 from ...head.morphable import HeadModel
 from ...source.regions import Layers
@@ -50,13 +50,8 @@ def random_targets(
     for row in range(b):
         if uniform(1) < o.pose_share:
             yaw, pitch, roll = (torch.randn(3, generator=generator) * torch.tensor([o.yaw, o.pitch, o.roll])).tolist()
-            turned = matrix_to_axis_angle(axis_angle_to_matrix(from_yaw_pitch_roll(yaw, pitch, roll)) @ axis_angle_to_matrix(pose[row, 1]))
-            forward = axis_angle_to_matrix(turned)[:, 2]
-            if torch.rad2deg(torch.atan2(forward[0], forward[2])).abs() > o.largest_yaw:
-                turned = matrix_to_axis_angle(
-                    axis_angle_to_matrix(from_yaw_pitch_roll(-yaw, pitch, roll)) @ axis_angle_to_matrix(pose[row, 1])
-                )
-            pose[row, 1] = turned
+            turned, back = (_turned(pose[row, 1], change, pitch, roll) for change in (yaw, -yaw))
+            pose[row, 1] = back if to_yaw_pitch_roll(turned)[0].abs() > o.largest_yaw else turned
             camera[row, 1:] += torch.randn(2, generator=generator) * o.shift / camera[row, 0]
     other = pool[torch.randint(len(pool), (b,), generator=generator)]
     take_expression = uniform(b) < o.expression_share
@@ -65,6 +60,11 @@ def random_targets(
     other = pool[torch.randint(len(pool), (b,), generator=generator)]
     light = torch.where((uniform(b) < o.light_share)[:, None, None], other.light, source.light)
     return replace(source, pose=pose, camera=camera, expression=expression, light=light)
+
+
+def _turned(pose: Tensor, yaw: float, pitch: float, roll: float) -> Tensor:
+    """A rotation (3,), axis-angle, turned further by so many degrees."""
+    return matrix_to_axis_angle(axis_angle_to_matrix(from_yaw_pitch_roll(yaw, pitch, roll)) @ axis_angle_to_matrix(pose))
 
 
 def round_trip(
@@ -79,7 +79,7 @@ def round_trip(
     layers of the images, as for `carry`, or None."""
     there = carry(images, source, target, head, known, layers)
     if layers is not None:
-        grid = pixel_grid(images.shape[-2], images.shape[-1], images) + there.flow.permute(0, 2, 3, 1) * 2 / images.shape[-1]
+        grid = flow_grid(there.flow)
         moved = layers.map(lambda layer: F.grid_sample(layer, grid, padding_mode="border", align_corners=False) * there.front)
         layers = replace(moved, person=there.front)
     back = carry(there.image, target, source, head, there.validity, layers)

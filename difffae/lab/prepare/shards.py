@@ -10,6 +10,7 @@ Denoiser stage:  target, render, carried (N,Z,h,w) float16 latents; validity (N,
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,14 @@ def write_shard(path: str | Path, tensors: dict[str, Tensor]) -> None:
         raise ConfigError(f"{path}: every tensor of a shard needs the same number of samples, not {lengths}")
     with atomic_write(path) as temporary:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
+
+
+def write_rows(path: str | Path, rows: Iterable[dict[str, Tensor]]) -> None:
+    """Write one shard from parts of it, each (samples, ...) under the same names. Raises ConfigError if there are none."""
+    parts = list(rows)
+    if not parts:
+        raise ConfigError(f"{path}: nothing to write, since no sample could be used; look at what the step was given")
+    write_shard(path, {name: torch.cat([part[name] for part in parts]) for name in parts[0]})
 
 
 class Shards:

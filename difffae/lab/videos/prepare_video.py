@@ -31,6 +31,7 @@ from ...head.render import render
 from ...source.identity import IdentityEncoder
 from ...source.identity_networks import load_identity
 from ..prepare.pairs import to_bytes
+from ..prepare.portraits import read_picture
 from .clips import Box, Chunk, ClipRules, find_chunks, nearest_box
 from .tar_samples import Sample, write_tar
 from .video import read_frames
@@ -187,7 +188,8 @@ def frame_files(
 def decode_frame(files: dict[str, bytes]) -> dict[str, Tensor]:
     """The files of one sample -> picture and render (3,S,S) uint8, and its numbers by name."""
     picture = next(files[suffix] for suffix in PICTURES if suffix in files)
-    return {"picture": _decode(picture), "render": _decode(files["render.png"])} | load(files["numbers.safetensors"])
+    pictures = {"picture": picture, "render": files["render.png"]}
+    return {name: read_picture(io.BytesIO(data)) for name, data in pictures.items()} | load(files["numbers.safetensors"])
 
 
 def _images(frames: list[np.ndarray]) -> Tensor:
@@ -200,7 +202,3 @@ def _encode(pixels: Tensor, **options: Any) -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy()).save(file, **options)
     return file.getvalue()
-
-
-def _decode(data: bytes) -> Tensor:
-    return torch.from_numpy(np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).copy()).permute(2, 0, 1)
