@@ -165,7 +165,6 @@ def drop_conditions(batch: Batch, dropout: Dropout) -> Conditions:
 def denoiser_loss(
     denoiser: Denoiser,
     batch: Batch,
-    conditions: Conditions,
     steps: Tensor,
     noise: Tensor,
     alphas: Tensor,
@@ -173,19 +172,36 @@ def denoiser_loss(
     identity: IdentityLoss | None = None,
     judged: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Eq. 8 at given steps (B,) and noise (B,Z,h,w) -> loss and its detached parts; with `identity` also its distances on the rows
-    judged (B,) bool.
+    """Eq. 8, and the identity loss where there is one.
 
-    With delta above 0 call it, and backward of the loss, within `denoiser.record_attention()`. Raises ConfigError else.
+    With delta above 0 call it, and backward of the loss, within `denoiser.record_attention()`.
+
+    Args:
+        denoiser: What is trained.
+        batch: Latents and conditions, some of them dropped.
+        steps: Noise levels, (B,).
+        noise: (B,Z,h,w).
+        alphas: Cumulative alphas of the schedule, (train_steps,).
+        options: The weights of the terms.
+        identity: The loss on who is to be seen, or None.
+        judged: The rows that it judges, (B,) bool.
+
+    Returns:
+        The loss, a scalar, and its detached parts before weighting.
+
+    Raises:
+        ConfigError: If delta is above 0 and no attention was recorded.
     """
     kind = denoiser.config.schedule.prediction_type
     noisy = add_noise(batch.target, noise, steps, alphas)
-    prediction = denoiser(noisy, steps, conditions)
+    prediction = denoiser(noisy, steps, batch.conditions)
     wanted = prediction_target(batch.target, noise, steps, alphas, kind)
     pixels = None if batch.seen is None or not options.hole_weight else hole_weights(batch.seen, options.hole_weight)
+    # Eq. 1
     loss = diffusion_loss(prediction, wanted, snr_weights(steps, alphas, kind, options.min_snr), pixels)
     parts = {"diffusion": loss.detach()}
     if options.delta > 0 and batch.masks is not None:
+        # Eq. 7, and Eq. 8 of both
         consistency = attention_consistency((denoiser.tap.maps or {}).values(), batch.masks)
         parts["consistency"] = consistency.detach()
         loss = total_loss(loss, consistency, options.delta)
@@ -267,9 +283,9 @@ class DenoiserStage(Stage):
         assert isinstance(model, nn.ModuleDict)
         batch = read_batch(item.samples, model, self.options)
         steps, noise = item.steps.to(self.options.device), item.noise.to(self.options.device)
-        conditions = drop_conditions(batch, item.dropout)
+        batch = replace(batch, conditions=drop_conditions(batch, item.dropout))
         judged = item.judged.to(self.options.device)
-        return denoiser_loss(_denoiser(model), batch, conditions, steps, noise, self.alphas, self.options, self.identity, judged)
+        return denoiser_loss(_denoiser(model), batch, steps, noise, self.alphas, self.options, self.identity, judged)
 
     def around(self, model: nn.Module) -> AbstractContextManager:
         return _denoiser(model).record_attention() if self.options.delta > 0 else nullcontext()
@@ -371,7 +387,7 @@ def dev_loss(model: nn.ModuleDict, shards: Shards, alphas: Tensor, options: Deno
         steps = torch.tensor([(index * 2 + 1) * len(alphas) // (2 * count) for index in chunk], device=options.device)
         noise = torch.randn(batch.target.shape, generator=generator).to(options.device)
         with autocast(options.device, options.autocast), _denoiser(model).record_attention():
-            _, parts = denoiser_loss(_denoiser(model), batch, batch.conditions, steps, noise, alphas, options)
+            _, parts = denoiser_loss(_denoiser(model), batch, steps, noise, alphas, options)
         for name, value in parts.items():
             total["dev_" + name] = total.get("dev_" + name, 0.0) + float(value) * len(chunk) / count
     return {name: round(value, 5) for name, value in total.items()}
