@@ -6,7 +6,7 @@ import copy
 import logging
 import math
 import time
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -246,7 +246,7 @@ def run_loop(options: LoopOptions, model: Model, config: dict, stage: Stage[Mode
     if run.processes.main:
         remove_leftovers(folder)
     since_saved, last = 0.0, time.monotonic()
-    with Journal(folder if run.processes.main else None, options.tensorboard, run.step + 1) as journal:
+    with closing(Journal(folder if run.processes.main else None, options.tensorboard, run.step + 1)) as journal:
         meter = _Meter()
         while not run.finished and (stop_step is None or run.step < stop_step):
             rate = run.learn(meter)
