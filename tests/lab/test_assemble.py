@@ -112,7 +112,7 @@ def by_hand(folder: Path, denoiser: str) -> tuple[dict, dict[str, torch.Tensor],
     """What the trainings left, read without the code under test: the denoiser's configuration and averaged weights, and the first stage."""
     state = torch.load(folder / denoiser / "last.pt", weights_only=True)
     stage = torch.load(folder / "first/last.pt", weights_only=True)
-    first = Autoencoder(AutoencoderConfig.from_dict(stage["config"] | {"latent_scale": 0.5}))
+    first = build_first_stage(stage["config"] | {"latent_scale": 0.5}, "first")
     first.load_state_dict(stage["model"])
     return state["config"], state["ema"], first
 
