@@ -53,9 +53,18 @@ def convert(
     expression_count: int = 50,
     albedo_count: int = 50,
 ) -> None:
-    """Write a head model; see the module's text for the inputs. The default counts are DECA's.
+    """FLAME with whatever of DECA's data files is given.
 
-    Raises CheckpointError for files that cannot be what they should be, ConfigError for inputs that make no set.
+    Args:
+        inputs: Files in any order; the module's text says which.
+        output: The file to write.
+        license: What it says of its licence; empty: those of the inputs.
+        name: Of the head model.
+        shape_count, expression_count, albedo_count: Coefficients that are kept; the defaults are DECA's.
+
+    Raises:
+        CheckpointError: For files that cannot be what they should be.
+        ConfigError: For inputs that make no set.
     """
     models = [path for path in inputs if path.suffix == ".pkl"]
     if len(models) != 1:

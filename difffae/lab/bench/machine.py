@@ -40,6 +40,7 @@ class Peaks:
 
 
 def describe(device: torch.device) -> Machine:
+    """This machine as it is now."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
     return Machine(name, os.cpu_count() or 1, torch.get_num_threads(), load, torch.__version__, f"{platform.system()} {platform.release()}")

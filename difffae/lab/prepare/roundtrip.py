@@ -75,8 +75,18 @@ def round_trip(
     head: HeadModel,
     layers: Layers | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Carry there and back: images (B,3,H,W), known (B,1,H,W) -> images with the wear of two carries, and their validity (B,1,H,W).
-    layers of the images, as for `carry`, or None."""
+    """Carry there and back.
+
+    Args:
+        images: (B,3,H,W) in 0..1.
+        known: Where they show the photograph, (B,1,H,W) in 0..1.
+        source, target: Attributes of the images, and those to go to and come back from.
+        head: Their head model.
+        layers: What the images show where, or None.
+
+    Returns:
+        The images with the wear of two carries, (B,3,H,W), and their validity (B,1,H,W).
+    """
     there = carry(images, source, target, head, known, layers)
     if layers is not None:
         grid = flow_grid(there.flow)

@@ -45,6 +45,8 @@ Variational = Autoencoder | KLFirstStage
 
 @dataclass(frozen=True)
 class AutoencoderTraining(LoopOptions):
+    """Options of `train autoencoder`; the weights are those of the sum at the top of this module."""
+
     portraits: str = "portraits"  # a folder of .webp pictures, held in memory
     shards: str = ""  # in their place: shards with `images`, read as they are needed, such as `prepare frames` writes
     folder: str = "runs/autoencoder"
@@ -266,6 +268,7 @@ class AutoencoderStage(Stage[FirstStage]):
         self.step = step
 
     def read(self, generator: torch.Generator, rows: list[slice]) -> list[Any]:
+        """Items: images (B,3,crop,crop) in 0..1, and noise of the posterior and of the latents (B,Z,h,w), or None."""
         o = self.options
         state = generator.get_state()
         items = []

@@ -98,8 +98,16 @@ def augment(sample: Sample, head: HeadModel, albedo: Tensor, light: Tensor, r: T
 
 
 def recoloured(sample: Sample, head: HeadModel, albedo: Tensor, light: Tensor, tone: Tensor, lit: Tensor) -> Sample:
-    """Skin of another colour where tone (B,) is set, other light where lit (B,) is: each pixel is scaled by the ratio of what the head
-    model says before and after. Hair keeps its colour; what lies outside the head keeps its light."""
+    """Skin of another colour, other light: each pixel is scaled by the ratio of what the head model says before and after.
+
+    Hair keeps its colour; what lies outside the head keeps its light.
+
+    Args:
+        sample: What is changed.
+        head: Of its codes.
+        albedo, light: The new codes, (B,A) and (B,9,3).
+        tone, lit: Which rows get them, (B,) bool each.
+    """
     face = sample.face
     new = replace(
         face,
@@ -137,9 +145,15 @@ def flipped(sample: Sample, head: HeadModel, chosen: Tensor) -> Sample:
 
 
 def moved(sample: Sample, head: HeadModel, turn: Tensor, scale: Tensor, shift: Tensor, side: int) -> Sample:
-    """Turned counter-clockwise by turn (B,) radians and scaled about the middle, then shifted by shift (B,2) in -1..1, y up.
+    """Turned and scaled about the middle, then shifted; the head's turn about its neck, the camera and the light follow exactly.
 
-    The head's turn about its neck, the camera and the light follow exactly.
+    Args:
+        sample: What is moved.
+        head: Of its codes.
+        turn: Counter-clockwise, radians, (B,).
+        scale: Factors, (B,).
+        shift: (B,2) in units of half the side, y up.
+        side: Of the result's pictures.
     """
     c, s = turn.cos(), turn.sin()
     spin = torch.stack([torch.stack([c, -s], -1), torch.stack([s, c], -1)], 1)  # (B,2,2), y up

@@ -31,9 +31,18 @@ def random_crops(
     scale: tuple[float, float] = (0.8, 1.3),
     rows: slice | None = None,
 ) -> Tensor:
-    """Random squares, flipped half of the time and scaled by a factor of that range: (B,3,size,size) in 0..1.
+    """Random squares of pictures, flipped half of the time.
 
-    rows: only these of the batch, the same as they are in the whole one.
+    Args:
+        pictures: Each (3,H,W) uint8.
+        batch: How many squares are drawn.
+        size: Their side, pixels.
+        generator: Of the random numbers.
+        scale: Range of the factor by which pictures are scaled before cropping.
+        rows: Return only these of the batch, the same as they are in the whole one.
+
+    Returns:
+        (B,3,size,size) in 0..1.
     """
     draws = [(int(torch.randint(len(pictures), (1,), generator=generator)), torch.rand(4, generator=generator)) for _ in range(batch)]
     draws = draws[rows] if rows else draws

@@ -36,6 +36,8 @@ SHOWN_STEPS = 20  # and of their sampling
 
 @dataclass(frozen=True)
 class DenoiserTraining(LoopOptions):
+    """Options of `train denoiser`."""
+
     shards: str = "shards/denoiser"
     dev_shards: str = ""  # a fixed loss on these is logged at every checkpoint
     folder: str = "runs/denoiser"

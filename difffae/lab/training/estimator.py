@@ -33,6 +33,8 @@ from .loop import LoopOptions, Parts, Stage, run_loop
 
 @dataclass(frozen=True)
 class EstimatorTraining(LoopOptions):
+    """Options of `train estimator`."""
+
     real: str = "data/codes_train.safetensors"  # files of `prepare codes`
     synthetic: str = ""
     dev_real: str = ""  # errors on these are logged at every checkpoint
@@ -123,6 +125,7 @@ def _rms(x: Tensor) -> Tensor:
 
 
 def codes_of(face: FaceAttributes) -> Codes:
+    """What the network says of a face: its attributes, with the head's turn as a matrix."""
     return Codes(axis_angle_to_matrix(face.pose[:, 1]), face.camera, face.shape, face.expression, face.albedo, face.light)
 
 
@@ -141,6 +144,7 @@ class EstimatorStage(Stage[Encoder]):
         self.faces = FaceAttributes.cat([attributes_of(file.tensors, head) for file in self.files])
 
     def read(self, generator: torch.Generator, rows: list[slice]) -> list[Any]:
+        """Items: a sample, the albedo and light of other people, and the random numbers and seeds of its augmentation."""
         size = self.options.batch
         share = self.options.synthetic_share if len(self.files) > 1 else 0.0
         which = (torch.rand(size, generator=generator) < share).long().tolist()
@@ -203,7 +207,17 @@ def train_estimator(options: EstimatorTraining, config: EncoderConfig | None = N
 
 
 def export_estimator(state_path: str | Path, path: str | Path, *, license: str, source: str, eight_bit: bool = True) -> None:
-    """Averaged network of a training checkpoint -> an `estimator` checkpoint (8-bit, or float16). Raises CheckpointError."""
+    """Write the averaged network of a training checkpoint as an estimator's file.
+
+    Args:
+        state_path: The training's `last.pt`.
+        path: The file to write.
+        license, source: What it says of itself.
+        eight_bit: Weights in 8 bits; else in float16.
+
+    Raises:
+        CheckpointError: If there is no such training checkpoint.
+    """
     state = load_state(Path(state_path))
     if state is None:
         raise CheckpointError(f"{state_path}: no such training checkpoint; train the estimator first")

@@ -34,6 +34,7 @@ class Journal:
         self._lines = open(folder / "log.jsonl", "a", buffering=1)  # noqa: SIM115
 
     def numbers(self, step: int, values: dict[str, Any]) -> None:
+        """One line of the log, and a point of each curve."""
         if self._lines:
             self._lines.write(json.dumps({"step": step, **values}) + "\n")
         if self._board:

@@ -33,6 +33,8 @@ SHOWN = 4  # samples in a grid of pictures
 
 @dataclass(frozen=True)
 class SlotsTraining(LoopOptions):
+    """Options of `train slots`."""
+
     shards: str = "shards/slots"
     folder: str = "runs/slots"
     start: str = ""  # whose encoder a new run starts from: a training checkpoint, a file of slots, or a whole model
@@ -109,8 +111,20 @@ def slots_loss(
     target: Tensor | None = None,
     former: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Reconstruction plus the weighted mask losses -> loss and its detached parts. images (B,3,H,W) in 0..1, labels (B,H,W) uint8;
-    target: what is reconstructed instead of the images, latents (B,Z,h,w); former (B,S,D): the tokens that `keep_weight` holds on to."""
+    """Reconstruction (section 4.3) plus the weighted mask losses.
+
+    Args:
+        encoder: The slots.
+        decoder: Draws their tokens.
+        images: (B,3,H,W) in 0..1.
+        labels: (B,H,W) uint8.
+        options: The weights.
+        target: What is reconstructed instead of the images, latents (B,Z,h,w).
+        former: The tokens that `keep_weight` holds on to, (B,S,D).
+
+    Returns:
+        The loss, a scalar, and its detached parts before weighting.
+    """
     tokens, masks = encoder(images)
     output, decoder_masks = recomputed(decoder, tokens, use_reentrant=False) if options.gradient_checkpointing else decoder(tokens)
     reconstruction = slot_reconstruction(output, images if target is None else target)

@@ -44,6 +44,7 @@ class Split:
     listed: frozenset[str] | None = None
 
     def of(self, identity: str) -> str:
+        """The split of a person, "train" or "test"."""
         if self.listed is not None:
             return "test" if identity in self.listed else "train"
         place = int.from_bytes(hashlib.sha256(identity.encode()).digest()[:8], "big") / 2**64
