@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,15 +46,8 @@ FIRST = {
 TOY = replace(DENOISER, carry=False, identity_size=128)
 STAGE = ["batch=4", "steps=3", "log_every=1", "warmup=1", "ema=0.5", "learning_rate=0.003", "seed=5"]
 ABOUT = ["--license", "test", "--source", "a test"]
+pytestmark = pytest.mark.usefixtures("one_thread")
 SOURCE, QUERY = asset_path("source.png"), asset_path("query.png")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def run(*words: object) -> None:

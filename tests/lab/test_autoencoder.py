@@ -281,6 +281,7 @@ RIVAL = {
 }
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_all_losses_in_parts_and_interrupted(folder, tmp_path):
     """The discriminator, its optimizer and its place in the warm-up are part of an exact resume."""
     start = tmp_path / "start.safetensors"
@@ -289,16 +290,11 @@ def test_all_losses_in_parts_and_interrupted(folder, tmp_path):
     save_checkpoint(start, given.state_dict(), kind="first-stage", config=describe(given), license="test", source="test")
     common = {"portraits": str(folder / "portraits"), "crop": 64, "batch": 4, "warmup": 1, "steps": 4, "autocast": False, "log_every": 1}
     options = AutoencoderTraining(**common, **FULL, **RIVAL, folder=str(folder / "whole"), start=str(start), freeze_encoder=True)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        train_autoencoder(options)
-        broken = replace(options, folder=str(folder / "broken"))
-        train_autoencoder(broken, stop_step=2)
-        train_autoencoder(broken)
-        train_autoencoder(replace(options, folder=str(folder / "parts"), accumulation=2, gradient_checkpointing=True))
-    finally:
-        torch.set_num_threads(threads)
+    train_autoencoder(options)
+    broken = replace(options, folder=str(folder / "broken"))
+    train_autoencoder(broken, stop_step=2)
+    train_autoencoder(broken)
+    train_autoencoder(replace(options, folder=str(folder / "parts"), accumulation=2, gradient_checkpointing=True))
     whole, resumed, parts = (load_state(folder / name / "last.pt") for name in ("whole", "broken", "parts"))
     assert whole["config"] == describe(given)
     for name, value in given.state_dict().items():
@@ -450,21 +446,17 @@ def test_codes_pass_gradients_straight_through() -> None:
     assert set(model.network.quantize.embedding.weight.grad.abs().sum(dim=1).nonzero().flatten().tolist()) == set(index.unique().tolist())
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_training_in_parts_and_interrupted(folder):
     options = AutoencoderTraining(
         portraits=str(folder / "portraits"), folder=str(folder / "whole"), crop=32, batch=4, warmup=1, steps=4, autocast=False
     )
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        whole = train_autoencoder(options, SMALL).state_dict()
-        broken = replace(options, folder=str(folder / "broken"))
-        train_autoencoder(broken, SMALL, stop_step=2)
-        resumed = train_autoencoder(broken).state_dict()
-        saving = replace(options, folder=str(folder / "saving"), accumulation=2, gradient_checkpointing=True)
-        parts = train_autoencoder(saving, SMALL).state_dict()
-    finally:
-        torch.set_num_threads(threads)
+    whole = train_autoencoder(options, SMALL).state_dict()
+    broken = replace(options, folder=str(folder / "broken"))
+    train_autoencoder(broken, SMALL, stop_step=2)
+    resumed = train_autoencoder(broken).state_dict()
+    saving = replace(options, folder=str(folder / "saving"), accumulation=2, gradient_checkpointing=True)
+    parts = train_autoencoder(saving, SMALL).state_dict()
     for name, value in whole.items():
         assert torch.equal(resumed[name], value), name
         # Adam's step magnifies rounding where gradients are close to zero

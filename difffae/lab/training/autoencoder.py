@@ -232,10 +232,10 @@ def _bottleneck(
 
 
 class ShardPictures(Sequence[Tensor]):
-    """The pictures of a folder of shards, each (3,H,W) uint8, read one by one."""
+    """The pictures of shards, each (3,H,W) uint8, read one by one."""
 
-    def __init__(self, folder: str) -> None:
-        self.shards = Shards(folder, ("images",))
+    def __init__(self, shards: Shards) -> None:
+        self.shards = shards
 
     def __len__(self) -> int:
         return len(self.shards)
@@ -252,7 +252,8 @@ class AutoencoderStage(Stage[FirstStage]):
         self.former = former
         if o.crop % model.factor:
             raise ConfigError(f"crop={o.crop}: must be a multiple of {model.factor}, the pixels per latent cell; change it")
-        self.pictures_read = ShardPictures(o.shards) if o.shards else read_pictures(Path(o.portraits), split="train")
+        self.shards = Shards(o.shards, ("images",)) if o.shards else None
+        self.pictures_read = ShardPictures(self.shards) if self.shards else read_pictures(Path(o.portraits), split="train")
         if not self.pictures_read:
             raise ConfigError(f"portraits={o.portraits}: no .webp pictures of the train split there; correct the path, or give shards=")
         self.noise_shape = (o.batch, model.config.latent_channels, o.crop // model.factor, o.crop // model.factor)
@@ -308,10 +309,6 @@ class AutoencoderStage(Stage[FirstStage]):
         if self.adversary is not None:
             self.adversary.load_state(state)
 
-    def refresh(self) -> None:
-        if isinstance(self.pictures_read, ShardPictures):
-            self.pictures_read.shards.refresh()
-
     @torch.no_grad()
     def pictures(self, average: FirstStage) -> dict[str, Tensor]:
         """Crops of the first portraits above each other, and beside them what the first stage makes of them."""
@@ -340,10 +337,8 @@ def train_autoencoder(options: AutoencoderTraining, config: FirstStageConfig | N
         ConfigError: For options that do not go together, or a folder without pictures.
     """
     torch.manual_seed(options.seed)
-    last = Path(options.folder) / "last.pt"
-    state = load_state(last)
-    if state:
-        model = build_first_stage(state["config"], last)
+    if state := load_state(options.checkpoint):
+        model = build_first_stage(state["config"], options.checkpoint)
     elif options.start:
         model = _read_start(options.start).train().requires_grad_(True)
         _check_start(options.start, model, config)

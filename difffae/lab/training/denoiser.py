@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -239,7 +238,7 @@ class DenoiserStage(Stage):
         self.options = options
         self.schedule = _denoiser(model).config.schedule
         self.alphas = alphas_cumprod(self.schedule).to(options.device)
-        self.shards = Shards(options.shards, needed)
+        self.shards: Shards = Shards(options.shards, needed)
         # the dev loss has no identity in it
         self.dev = Shards(options.dev_shards, tuple(name for name in needed if name not in NEEDED)) if options.dev_shards else None
         first = self.shards.sample(0)
@@ -311,15 +310,12 @@ class DenoiserStage(Stage):
         columns = [self.first_stage.decode(each).cpu() for each in latents if each is not None]
         return {"samples": grid([stacked(samples, "source"), *columns] if "source" in samples[0] else columns)}
 
-    def refresh(self) -> None:
-        self.shards.refresh()
-
 
 def train_denoiser(options: DenoiserTraining, config: DenoiserConfig | None = None, stop_step: int | None = None) -> nn.ModuleDict:
     """Train, resuming from `folder/last.pt` with its configuration; returns the averaged {"denoiser"}, or that and the encoder that was
     trained with it, "slots" or "source_encoder". Raises ConfigError and CheckpointError."""
     torch.manual_seed(options.seed)
-    model, settings, needed = build(options, config, load_state(Path(options.folder) / "last.pt"))
+    model, settings, needed = build(options, config, load_state(options.checkpoint))
     if options.gradient_checkpointing:
         _denoiser(model).unet.enable_gradient_checkpointing()
         if "slots" in model:

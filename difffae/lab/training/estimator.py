@@ -197,7 +197,7 @@ def train_estimator(options: EstimatorTraining, config: EncoderConfig | None = N
     """Train, resuming from `folder/last.pt` with its configuration; returns the averaged network."""
     torch.manual_seed(options.seed)
     head = HeadModel.load().requires_grad_(False)
-    state = load_state(Path(options.folder) / "last.pt")
+    state = load_state(options.checkpoint)
     if state:
         config = EncoderConfig(**state["config"])
     encoder = Encoder(config or EncoderConfig.of_head(head), head)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ...common.checkpoint import channels_last
 from ...common.errors import ConfigError, DiffFAEError
 from ...common.files import remove_leftovers
+from ..prepare.shards import Shards
 from .common import autocast, load_state, save_state
 from .journal import Journal
 from .processes import Processes
@@ -50,9 +51,16 @@ class LoopOptions:
     autocast: bool | None = None  # bfloat16; None: where it is faster, or as the launcher's --mixed_precision says
     gradient_checkpointing: bool = False  # less memory for about a third more time
 
+    @property
+    def checkpoint(self) -> Path:
+        """Where the run's state is saved, and found again."""
+        return Path(self.folder) / "last.pt"
+
 
 class Stage(Generic[Model]):
     """What a training stage tells `run_loop`. The methods with a body are optional."""
+
+    shards: Shards | None = None  # looked through for new ones at every checkpoint of a single process
 
     def read(self, generator: torch.Generator, rows: list[slice]) -> list[Any]:
         """Draw the random numbers of the whole batch, then read the samples of these rows: one item for each slice."""
@@ -87,9 +95,6 @@ class Stage(Generic[Model]):
     def pictures(self, average: Model) -> dict[str, Tensor]:
         """Sample grids (3,H,W) for TensorBoard at every checkpoint."""
         return {}
-
-    def refresh(self) -> None:
-        """Called at every checkpoint of a single process, such as a look for new data."""
 
 
 class _Step(nn.Module):
@@ -146,7 +151,6 @@ class _Run(Generic[Model]):
         if options.accumulation < 1:
             raise ConfigError(f"accumulation={options.accumulation}: must be 1 or more")
         self.rows = self.processes.rows(options.batch, options.accumulation)
-        self.path = Path(options.folder) / "last.pt"
         channels_last(model.to(self.processes.device))
         self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.AdamW(
@@ -155,7 +159,7 @@ class _Run(Generic[Model]):
         self.average = copy.deepcopy(model).eval().requires_grad_(False) if self.processes.main else model
         self.generator = torch.Generator().manual_seed(options.seed)
         self.step, self.spent = 0, 0.0  # steps and minutes
-        if state := load_state(self.path):
+        if state := load_state(options.checkpoint):
             self._resume(state)
         self.bfloat16 = True if options.autocast is None and self.processes.bfloat16 else options.autocast
         self.loss_of = self.processes.wrap(_Step(model, stage))
@@ -195,7 +199,7 @@ class _Run(Generic[Model]):
                 (loss / len(items)).backward()
             meter.add({"loss": loss.detach(), **parts}, of=len(items))
             if not torch.isfinite(loss):
-                raise DiffFAEError(f"{self.path.parent}: the loss is not finite at step {self.step}; lower the learning rate and resume")
+                raise DiffFAEError(f"{self.options.folder}: the loss is not finite at step {self.step}; lower the learning rate and resume")
         torch.nn.utils.clip_grad_norm_(self.trained, self.options.clip)
         self.optimizer.step()
         meter.add(self.stage.after_step(self.processes))
@@ -215,9 +219,9 @@ class _Run(Generic[Model]):
             weights = {"model": self.model.state_dict(), "ema": self.average.state_dict(), "optimizer": self.optimizer.state_dict()}
             place = {"generator": self.generator.get_state(), "step": self.step, "spent": self.spent}
             more = {"stage": state} if (state := self.stage.state()) else {}
-            save_state(self.path, {"config": self.config, **weights, **more, **place})
-        if self.processes.count == 1:  # several would have to find the same
-            self.stage.refresh()
+            save_state(self.options.checkpoint, {"config": self.config, **weights, **more, **place})
+        if self.stage.shards is not None and self.processes.count == 1:  # several would have to find the same
+            self.stage.shards.refresh()
 
 
 def run_loop(options: LoopOptions, model: Model, config: dict, stage: Stage[Model], stop_step: int | None = None) -> Model:

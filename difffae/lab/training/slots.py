@@ -9,7 +9,6 @@ Shape letters: B batch, S slots, H and W image sides, h and w mask sides, G side
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -153,7 +152,7 @@ class SlotsStage(Stage):
 
     def __init__(self, options: SlotsTraining, first_stage: FirstStage | None, former: SlotEncoder | None = None) -> None:
         self.options = options
-        self.shards = Shards(options.shards, ("images",))
+        self.shards: Shards = Shards(options.shards, ("images",))
         self.first_stage = first_stage.to(options.device) if first_stage else None
         self.former = former.to(options.device) if former else None
 
@@ -192,9 +191,6 @@ class SlotsStage(Stage):
             "decoder_masks": grid([images, *decoder_masks.split(1, dim=1)]),
         }
 
-    def refresh(self) -> None:
-        self.shards.refresh()
-
 
 def _parts(model: nn.Module) -> tuple[SlotEncoder, MixtureDecoder]:
     assert isinstance(model, nn.ModuleDict)
@@ -223,7 +219,7 @@ def train_slots(
 ) -> nn.ModuleDict:
     """Train, resuming from `folder/last.pt` with its configuration; returns the averaged {"slots", "decoder"}."""
     torch.manual_seed(options.seed)
-    state = load_state(Path(options.folder) / "last.pt")
+    state = load_state(options.checkpoint)
     if state:
         config, decoder = SlotsConfig(**state["config"]["slots"]), MixtureDecoderConfig(**state["config"]["decoder"])
     first_stage = read_first_stage(options.first_stage) if options.first_stage else None
