@@ -59,16 +59,12 @@ class _Array:
         if not isinstance(state, tuple) or len(state) != 5 or not isinstance(state[2], _Dtype):
             raise _Refused("an array with unknown fields")
         _, shape, kind, fortran, raw = state
-        count = _count(shape)
-        if kind.dtype.kind == "O":
-            if not isinstance(raw, list) or len(raw) != count:
-                raise _Refused(f"an object array of shape {shape} without its {count} items")
-            self.value = {"items": raw, "shape": shape}
+        if kind.dtype.kind != "O":
+            self.value = _filled(raw, kind, shape, "F" if fortran else "C")
             return
-        data = raw.encode("latin1") if isinstance(raw, str) else raw
-        if not isinstance(data, bytes) or len(data) != count * kind.dtype.itemsize:
-            raise _Refused(f"an array of shape {shape} whose data has another size")
-        self.value = np.frombuffer(data, kind.dtype).reshape(shape, order="F" if fortran else "C")
+        if not isinstance(raw, list) or len(raw) != _count(shape):
+            raise _Refused(f"an object array of shape {shape} without its items")
+        self.value = {"items": raw, "shape": shape}
 
 
 class _Fields:
@@ -124,6 +120,15 @@ def _count(shape: Any) -> int:
     return count
 
 
+def _filled(raw: Any, kind: Any, shape: Any, order: Any) -> np.ndarray:
+    """An array of plain numbers from its bytes."""
+    data = raw.encode("latin1") if isinstance(raw, str) else raw
+    plain = isinstance(kind, _Dtype) and kind.dtype.kind != "O" and order in ("C", "F")
+    if not plain or not isinstance(data, bytes | bytearray) or len(data) != _count(shape) * kind.dtype.itemsize:
+        raise _Refused(f"an array of shape {shape} whose data has another size or type")
+    return np.frombuffer(bytes(data), kind.dtype).reshape(shape, order=order)
+
+
 def _reconstruct(kind: Any, shape: Any, code: Any) -> _Array:
     if kind is not _Array:
         raise _Refused("an array of an unknown class")
@@ -132,10 +137,9 @@ def _reconstruct(kind: Any, shape: Any, code: Any) -> _Array:
 
 def _frombuffer(data: Any, kind: Any, shape: Any, order: Any, *more: Any) -> np.ndarray:
     """numpy's form of protocol 5."""
-    plain = isinstance(kind, _Dtype) and kind.dtype.kind != "O" and order in ("C", "F") and not any(m is not None for m in more)
-    if not plain or not isinstance(data, bytes | bytearray) or len(data) != _count(shape) * kind.dtype.itemsize:
-        raise _Refused(f"an array of shape {shape} whose data has another size or type")
-    return np.frombuffer(bytes(data), kind.dtype).reshape(shape, order=order)
+    if any(m is not None for m in more):
+        raise _Refused("an array with unknown fields")
+    return _filled(data, kind, shape, order)
 
 
 def _empty(*arguments: Any) -> bytes:
@@ -146,10 +150,7 @@ def _empty(*arguments: Any) -> bytes:
 
 
 def _scalar(kind: Any, data: Any) -> Any:
-    raw = data.encode("latin1") if isinstance(data, str) else data
-    if not isinstance(kind, _Dtype) or not isinstance(raw, bytes) or kind.dtype.kind == "O" or len(raw) != kind.dtype.itemsize:
-        raise _Refused("a number of an unknown type")
-    return np.frombuffer(raw, kind.dtype)[0].item()
+    return _filled(data, kind, (), "C").item()
 
 
 def _encode(text: Any, encoding: Any = "utf-8") -> bytes:
