@@ -45,7 +45,7 @@ def add(subparsers) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from ..lab.training.assemble import PRECISIONS, FirstStageParts, assemble, licence_of, save_first_stage
+    from ..lab.training.assemble import PRECISIONS, FirstStageParts, ModelParts, licence_of, save_first_stage
     from .convert import check_paths
 
     a = arguments
@@ -58,9 +58,8 @@ def run(arguments: argparse.Namespace) -> None:
         license = licence_of(a.license, {"first stage": first.files()})
         save_first_stage(first.read(), output, license=license, source=a.source, precision=a.precision)
     else:
-        about = {"name": a.name, "head": a.head, "identity": a.identity}
-        model = assemble(first, a.denoiser, a.slots, **about, finish=a.finish, order=a.order, labels=a.labels, raw=a.raw)
-        files = {"first stage": first.files(), "slots": [a.slots] if a.slots else [], "denoiser": [a.denoiser]}
+        about = (a.name, a.head, a.identity, a.finish, a.order, a.labels, a.raw)
+        parts = ModelParts(first, a.denoiser, a.slots, *about)
         options = {"eight_bit": False, "half": False} | PRECISIONS[a.precision]
-        model.save(output, license=licence_of(a.license, files), source=a.source, **options)
+        parts.assemble().save(output, license=licence_of(a.license, parts.files()), source=a.source, **options)
     print(f"wrote {output}")

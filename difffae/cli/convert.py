@@ -7,21 +7,21 @@ import inspect
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 from ..common.errors import ConfigError
+from .configs import checked, parse_pairs
 from .options import OneLineParser
 
-# KIND -> (module of difffae.convert, help). A module has `convert(inputs: list[Path], output: Path, **options) -> None`; its keyword-only
-# parameters are the options of `--set`, and its docstring says which inputs it takes. `license`, where it has one, is set by --license.
+# KIND -> (function in difffae.convert, help). It is called as `convert(inputs: list[Path], output: Path, **options) -> None`; its
+# keyword-only parameters are the options of `--set`, except `license`, which --license sets; its docstring says which inputs it takes.
 KINDS: dict[str, tuple[str, str]] = {
-    "flame": ("flame", "FLAME 2020 / 2023 generic_model.pkl, with DECA's data files -> head model"),
-    "deca": ("deca", "deca_model.tar -> estimator and detail decoder"),
-    "arcface": ("arcface", "arcface_torch's iresnet .pth -> identity network"),
-    "kl-f8": ("kl_f8", "Stable Diffusion's KL-f8 (single file or diffusers folder) -> first stage"),
-    "vq-f8": ("vq_f8", "CompVis' VQ-f8 -> first stage"),
-    "unet": ("unet", "Stable Diffusion v1 U-Net (single file or diffusers folder) -> initial denoiser"),
-    "gnm": ("gnm", "GNM Head npz -> head model"),
+    "flame": ("flame.convert", "FLAME 2020 / 2023 generic_model.pkl, with DECA's data files -> head model"),
+    "deca": ("deca.convert", "deca_model.tar -> estimator and detail decoder"),
+    "arcface": ("arcface.convert", "arcface_torch's iresnet .pth -> identity network"),
+    "kl-f8": ("first_stage.convert_kl", "Stable Diffusion's KL-f8 (single file or diffusers folder) -> first stage"),
+    "vq-f8": ("first_stage.convert_vq", "CompVis' VQ-f8 -> first stage"),
+    "unet": ("unet.convert", "Stable Diffusion v1 U-Net (single file or diffusers folder) -> initial denoiser"),
+    "gnm": ("gnm.convert", "GNM Head npz -> head model"),
 }
 
 
@@ -48,17 +48,18 @@ def add(subparsers) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from .configs import parse_pairs
-
     output = check_paths(arguments.inputs, arguments.output)
-    module, _ = KINDS[arguments.kind]
-    function = import_module(f"..convert.{module}", __package__).convert
-    options = parse_pairs(arguments.options)
-    if arguments.license is not None:
-        options["license"] = arguments.license
-    check_options(function, options, arguments.kind)
-    function([Path(name) for name in arguments.inputs], output, **options)
+    function = converter(arguments.kind)
+    given = parse_pairs(arguments.options) | ({} if arguments.license is None else {"license": arguments.license})
+    defaults = {name: p.default for name, p in inspect.signature(function).parameters.items() if p.kind is p.KEYWORD_ONLY}
+    function([Path(name) for name in arguments.inputs], output, **checked(given, defaults, f"convert {arguments.kind}"))
     print(f"wrote {output}")
+
+
+def converter(kind: str) -> Callable[..., None]:
+    """The function that converts a kind of file."""
+    module, function = KINDS[kind][0].split(".")
+    return getattr(import_module(f"..convert.{module}", __package__), function)
 
 
 def check_paths(inputs: list[str], output: str) -> Path:
@@ -74,16 +75,3 @@ def check_paths(inputs: list[str], output: str) -> Path:
     if path.is_dir() or any(path.exists() and path.samefile(name) for name in inputs):
         raise ConfigError(f"--output {output}: is a folder or one of the inputs; choose another name")
     return path
-
-
-def check_options(function: Callable[..., None], options: dict[str, Any], kind: str) -> None:
-    """Options must be keyword-only parameters of the converter, of their default's type; raises ConfigError."""
-    known = {name: p for name, p in inspect.signature(function).parameters.items() if p.kind is p.KEYWORD_ONLY}
-    for name, value in options.items():
-        if name not in known:
-            raise ConfigError(f"convert {kind}: there is no option '{name}'; choose from {', '.join(known) or 'none'}")
-        default = known[name].default
-        if isinstance(default, bool | int | float | str) and type(value) is not type(default):
-            raise ConfigError(
-                f"convert {kind}: {name}={value!r} must be of type {type(default).__name__}, as in {name}={default!r}; correct it"
-            )

@@ -37,6 +37,7 @@ class OneLineParser(argparse.ArgumentParser):
 
 
 def positive(text: str) -> int:
+    """An option's whole number from 1 on."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is not positive")
@@ -44,6 +45,7 @@ def positive(text: str) -> int:
 
 
 def fraction(text: str) -> float:
+    """An option's number from 0 to 1."""
     value = float(text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{value:g} is outside 0..1")

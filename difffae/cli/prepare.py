@@ -7,13 +7,13 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..common.errors import ConfigError
 from .options import fraction, positive
 
 if TYPE_CHECKING:
     from ..diffusion.autoencoder import FirstStage
+    from ..edit.model import EditModel
     from ..source.slots import SlotEncoder
-
-STEPS = ("fit", "codes", "roundtrips", "synthetic", "encode", "videos", "pairs", "frames")
 
 
 def add(subparsers) -> None:
@@ -24,7 +24,7 @@ def add(subparsers) -> None:
         "Finished work is kept, so any step can be run again."
     )
     parser = subparsers.add_parser("prepare", help="cache training data", description=text)
-    parser.add_argument("step", choices=STEPS)
+    parser.add_argument("step", choices=tuple(STEPS))
     parser.add_argument("--input", type=Path, required=True, help="portraits folder, fitted file, folder of shards, or of videos")
     parser.add_argument("--output", type=Path, required=True, help="fitted file, or folder of shards")
     parser.add_argument("--split", choices=("train", "dev"), default="train", help="fit: which portraits (default: %(default)s)")
@@ -71,60 +71,66 @@ def _add_videos(group) -> None:
 def run(arguments: argparse.Namespace) -> None:
     import torch
 
-    from ..common.errors import ConfigError
+    if not arguments.input.exists():
+        raise ConfigError(f"--input {arguments.input}: no such file or folder; run the step before it, or correct the path")
+    with torch.no_grad():
+        STEPS[arguments.step](arguments)
+
+
+def _fit(arguments: argparse.Namespace) -> None:
     from ..estimation.choose import landmark_fit
     from ..estimation.fit import LandmarkFit
     from ..head.morphable import HeadModel
-    from ..lab.prepare import pairs as prepare
+    from ..lab.prepare.pairs import fit_portraits
 
-    if not arguments.input.exists():
-        raise ConfigError(f"--input {arguments.input}: no such file or folder; run the step before it, or correct the path")
-    if arguments.step == "videos":
-        _videos(arguments)
-        return
-    if arguments.step == "frames":
-        from ..lab.videos.video_pairs import write_frames
+    head = HeadModel.load().requires_grad_(False)
+    fit = LandmarkFit(head) if arguments.static else landmark_fit(head)
+    fit_portraits(arguments.input, arguments.output, arguments.split, fit)
 
-        write_frames(arguments.input, arguments.output, per_chunk=arguments.per_chunk)
-        return
-    with torch.no_grad():
-        if arguments.step == "pairs":
-            _pairs(arguments)
-            return
-        if arguments.step == "codes":
-            from ..faces.landmarker import FaceLandmarker
-            from ..lab.prepare.codes import write_codes
 
-            write_codes(arguments.input, arguments.output, landmark_fit(HeadModel.load()), FaceLandmarker.load())
-            return
-        if arguments.step != "fit":
-            first_stage, slots, network = _trained(arguments)
-        if arguments.step == "encode":
-            from ..source.identity_networks import load_identity
+def _codes(arguments: argparse.Namespace) -> None:
+    from ..estimation.choose import landmark_fit
+    from ..faces.landmarker import FaceLandmarker
+    from ..head.morphable import HeadModel
+    from ..lab.prepare.codes import write_codes
 
-            shards = sorted(arguments.input.glob("*.safetensors"))
-            encoder = None if arguments.joint else slots
-            prepare.encode_shards(shards, arguments.output, first_stage, encoder, load_identity(arguments.identity, network))
-            return
-        head = HeadModel.load().requires_grad_(False)
-        if arguments.step == "fit":
-            fit = LandmarkFit(head) if arguments.static else landmark_fit(head)
-            prepare.fit_portraits(arguments.input, arguments.output, arguments.split, fit)
-        elif arguments.step == "roundtrips":
-            prepare.write_round_trips(arguments.input, arguments.output, head, arguments.shards, slots, seed=arguments.seed)
-        else:
-            prepare.write_synthetic(arguments.input, arguments.output, head, slots)
+    write_codes(arguments.input, arguments.output, landmark_fit(HeadModel.load()), FaceLandmarker.load())
+
+
+def _carried(arguments: argparse.Namespace) -> None:
+    from ..head.morphable import HeadModel
+    from ..lab.prepare.pairs import write_round_trips, write_synthetic
+
+    head, slots = HeadModel.load().requires_grad_(False), _trained(arguments)[1]
+    if arguments.step == "roundtrips":
+        write_round_trips(arguments.input, arguments.output, head, arguments.shards, slots, seed=arguments.seed)
+    else:
+        write_synthetic(arguments.input, arguments.output, head, slots)
+
+
+def _encode(arguments: argparse.Namespace) -> None:
+    from ..lab.prepare.pairs import encode_shards
+    from ..source.identity_networks import load_identity
+
+    first_stage, slots, network = _trained(arguments)
+    shards, identity = sorted(arguments.input.glob("*.safetensors")), load_identity(arguments.identity, network)
+    encode_shards(shards, arguments.output, first_stage, None if arguments.joint else slots, identity)
+
+
+def _model(arguments: argparse.Namespace) -> EditModel:
+    """That of --model, or the bundled one."""
+    from ..common.checkpoint import asset_path
+    from ..edit.model import EditModel
+
+    return EditModel.load(arguments.model or asset_path("open-256.safetensors"))
 
 
 def _trained(arguments: argparse.Namespace) -> tuple[FirstStage, SlotEncoder, str | None]:
     """First stage, slots and the name of the identity network of --model; or the parts that were given, while there is no model yet."""
-    from ..common.checkpoint import asset_path
-    from ..common.errors import ConfigError
-    from ..edit.model import EditModel
     from ..lab.training.parts import read_first_stage, read_slots
 
     if arguments.first_stage is None and arguments.slots is None:
-        model = EditModel.load(arguments.model or asset_path("open-256.safetensors"))
+        model = _model(arguments)
         return model.autoencoder, model.slots, model.identity
     if arguments.first_stage is None or arguments.slots is None or arguments.model is not None:
         raise ConfigError("--first-stage and --slots: stand in for --model together; give both without it, or neither")
@@ -132,37 +138,26 @@ def _trained(arguments: argparse.Namespace) -> tuple[FirstStage, SlotEncoder, st
 
 
 def _videos(arguments: argparse.Namespace) -> None:
-    from ..common.errors import ConfigError
     from ..lab.videos.clips import ClipRules
     from ..lab.videos.prepare_video import VideoOptions
     from ..lab.videos.prepare_videos import Split, prepare_videos
 
-    rules = ClipRules(arguments.iou, arguments.min_frames, arguments.max_frames, arguments.min_size, arguments.increase)
-    head, deca = (None if path is None else str(Path(path).resolve()) for path in (arguments.head, arguments.deca))
-    # an identity may also be named insightface:NAME
-    identity = str(Path(arguments.identity).resolve()) if arguments.identity and Path(arguments.identity).exists() else arguments.identity
-    options = VideoOptions(arguments.size, arguments.every, arguments.picture, rules, head, deca, identity)
+    a = arguments
+    rules = ClipRules(a.iou, a.min_frames, a.max_frames, a.min_size, a.increase)
+    # whole paths, since workers may run elsewhere; an identity may also be named insightface:NAME
+    files = (str(Path(name).resolve()) if name and Path(name).exists() else name for name in (a.head, a.deca, a.identity))
     listed = None
-    if arguments.test_list is not None:
+    if a.test_list is not None:
         try:
-            listed = frozenset(arguments.test_list.read_text(encoding="utf-8").split())
+            listed = frozenset(a.test_list.read_text(encoding="utf-8").split())
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"--test-list {arguments.test_list}: cannot be read ({error}); give a text file of names") from error
-    prepare_videos(
-        arguments.input,
-        arguments.output,
-        options,
-        Split(arguments.test_share, listed),
-        workers=arguments.workers,
-        ray_address=arguments.ray_address,
-        shard_samples=arguments.shard_samples,
-    )
+            raise ConfigError(f"--test-list {a.test_list}: cannot be read ({error}); give a text file of names") from error
+    options, split = VideoOptions(a.size, a.every, a.picture, rules, *files), Split(a.test_share, listed)
+    where = {"workers": a.workers, "ray_address": a.ray_address}
+    prepare_videos(a.input, a.output, options, split, **where, shard_samples=a.shard_samples)
 
 
 def _pairs(arguments: argparse.Namespace) -> None:
-    from ..common.checkpoint import asset_path
-    from ..common.errors import ConfigError
-    from ..edit.model import EditModel
     from ..head.morphable import HeadModel
     from ..lab.training.parts import read_first_stage
     from ..lab.videos.video_pairs import check_networks, write_pairs
@@ -172,10 +167,28 @@ def _pairs(arguments: argparse.Namespace) -> None:
             raise ConfigError("--first-stage: goes with --joint and without --model; frozen slots come from a model")
         autoencoder, slots, head = read_first_stage(arguments.first_stage), None, None
     else:
-        model = EditModel.load(arguments.model or asset_path("open-256.safetensors"))
+        model = _model(arguments)
         check_networks(arguments.input, model.head, model.identity)
         autoencoder, slots = model.autoencoder, None if arguments.joint else model.slots
         head = HeadModel.load(arguments.head).requires_grad_(False) if model.denoiser.config.carry else None
         if head is not None and head.name != model.head:
             raise ConfigError(f"--head: is '{head.name}', but the model needs '{model.head}'; give that head's file")
     write_pairs(arguments.input, arguments.output, autoencoder, slots, head, per_chunk=arguments.per_chunk, seed=arguments.seed)
+
+
+def _frames(arguments: argparse.Namespace) -> None:
+    from ..lab.videos.video_pairs import write_frames
+
+    write_frames(arguments.input, arguments.output, per_chunk=arguments.per_chunk)
+
+
+STEPS = {
+    "fit": _fit,
+    "codes": _codes,
+    "roundtrips": _carried,
+    "synthetic": _carried,
+    "encode": _encode,
+    "videos": _videos,
+    "pairs": _pairs,
+    "frames": _frames,
+}

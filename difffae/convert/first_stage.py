@@ -1,4 +1,4 @@
-"""First stages of latent diffusion in CompVis' or diffusers' layout -> our checkpoint; shared by the kinds kl-f8 and vq-f8."""
+"""First stages of latent diffusion in CompVis' or diffusers' layout -> our first stages kl-f8 and vq-f8."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from .state_dicts import check_fit, only_input, read_state, strip
 
 log = logging.getLogger(__name__)
 
+LICENSE_KL = "CreativeML OpenRAIL-M, if these are the weights of Stable Diffusion v1"
+LICENSE_VQ = "MIT, if these are the weights of CompVis/latent-diffusion"
 LEVELS = 4
+CODEBOOK = "quantize.embedding.weight"
 PARTS = ("encoder.", "decoder.", "quant_conv.", "post_quant_conv.", "quantize.embedding.")
 # CompVis' names -> diffusers'; the decoder's levels are counted from the other end
 RENAMES = (
@@ -71,22 +74,44 @@ def block_channels(tensors: Mapping[str, Tensor], path: Path) -> tuple[int, ...]
     return tuple(levels[index] for index in range(LEVELS))
 
 
-def convert_kl(inputs: list[Path], output: Path, license: str, latent_scale: float) -> None:
+def convert_kl(inputs: list[Path], output: Path, *, license: str = LICENSE_KL, latent_scale: float = 0.18215) -> None:
+    """Stable Diffusion's KL-f8 autoencoder.
+
+    Args:
+        inputs: One: a Stable Diffusion v1 file, a VAE alone (.safetensors, .ckpt, .pt) or a diffusers folder (its `vae`, or that itself).
+        output: The file to write.
+        license: What the file says of its licence.
+        latent_scale: What latents are multiplied by, so that their standard deviation is about one.
+
+    Raises:
+        CheckpointError: For another network.
+    """
     path = only_input(inputs, "a KL-f8")
     tensors = read_first_stage(path)
-    if "quantize.embedding.weight" in tensors:
+    if CODEBOOK in tensors:
         raise CheckpointError(f"{path}: a VQ-VAE (it has a codebook); convert it as vq-f8")
     with torch.device("meta"):
         stage = KLFirstStage(KLConfig(block_channels=block_channels(tensors, path), latent_scale=latent_scale))
     _save(stage, tensors, path, output, license, "a KL-f8")
 
 
-def convert_vq(inputs: list[Path], output: Path, license: str, latent_scale: float) -> None:
+def convert_vq(inputs: list[Path], output: Path, *, license: str = LICENSE_VQ, latent_scale: float = 1.0) -> None:
+    """CompVis latent diffusion's VQ-f8.
+
+    Args:
+        inputs: One: CompVis' model.ckpt of vq-f8 or vq-f8-n256, a latent diffusion model that holds one, or a diffusers folder.
+        output: The file to write.
+        license: What the file says of its licence.
+        latent_scale: What latents are multiplied by; latent diffusion leaves them as they are.
+
+    Raises:
+        CheckpointError: For another network.
+    """
     path = only_input(inputs, "a VQ-f8")
     tensors = read_first_stage(path)
-    if "quantize.embedding.weight" not in tensors:
-        raise CheckpointError(f"{path}: has no codebook (quantize.embedding.weight); if it is a KL autoencoder, convert it as kl-f8")
-    codes, width = tensors["quantize.embedding.weight"].shape
+    if CODEBOOK not in tensors:
+        raise CheckpointError(f"{path}: has no codebook ({CODEBOOK}); if it is a KL autoencoder, convert it as kl-f8")
+    codes, width = tensors[CODEBOOK].shape
     with torch.device("meta"):
         config = VQConfig(latent_channels=width, codes=codes, block_channels=block_channels(tensors, path), latent_scale=latent_scale)
         stage = VQFirstStage(config)

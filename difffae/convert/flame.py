@@ -53,9 +53,18 @@ def convert(
     expression_count: int = 50,
     albedo_count: int = 50,
 ) -> None:
-    """Write a head model; see the module's text for the inputs. The default counts are DECA's.
+    """FLAME with whatever of DECA's data files is given.
 
-    Raises CheckpointError for files that cannot be what they should be, ConfigError for inputs that make no set.
+    Args:
+        inputs: Files in any order; the module's text says which.
+        output: The file to write.
+        license: What it says of its licence; empty: those of the inputs.
+        name: Of the head model.
+        shape_count, expression_count, albedo_count: Coefficients that are kept; the defaults are DECA's.
+
+    Raises:
+        CheckpointError: For files that cannot be what they should be.
+        ConfigError: For inputs that make no set.
     """
     models = [path for path in inputs if path.suffix == ".pkl"]
     if len(models) != 1:
@@ -82,8 +91,7 @@ def convert(
 def read_model(path: Path, shape_count: int, expression_count: int) -> dict[str, torch.Tensor]:
     """The tensors of a head model from FLAME's pickle, float32. Raises CheckpointError."""
     raw = read_pickle(path)
-    if not isinstance(raw, dict) or any(key not in raw for key in KEYS):
-        missing = [key for key in KEYS if not isinstance(raw, dict) or key not in raw]
+    if missing := [key for key in KEYS if not isinstance(raw, dict) or key not in raw]:
         raise CheckpointError(f"{path}: lacks {', '.join(missing)}, so it is not a FLAME model; choose generic_model.pkl")
     arrays = {key: _numbers(raw[key], key, path) for key in KEYS}
     vertices = arrays["v_template"].shape[0] if arrays["v_template"].ndim == 2 else 0
@@ -122,9 +130,8 @@ def read_model(path: Path, shape_count: int, expression_count: int) -> dict[str,
         "joint_regressor": arrays["J_regressor"],
         "skin_weights": arrays["weights"],
     }
-    for key, array in chosen.items():
-        if not np.isfinite(array).all():
-            raise CheckpointError(f"{path}: {key} has values that are not finite; it is damaged")
+    if bad := [key for key, array in chosen.items() if not np.isfinite(array).all()]:
+        raise CheckpointError(f"{path}: {bad[0]} has values that are not finite; it is damaged")
     tensors = {key: torch.from_numpy(np.array(array, dtype=np.float32)) for key, array in chosen.items()}
     return tensors | {"faces": torch.from_numpy(faces.astype(np.int64))}
 
@@ -172,10 +179,8 @@ def read_embedding(path: Path, face_count: int) -> dict[str, torch.Tensor]:
         if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu" or value.size != int(np.prod(shape)):
             raise CheckpointError(f"{path}: lacks {key} of shape {shape}; choose landmark_embedding.npy of DECA's repository")
         value = value.reshape(shape)
-        if target.endswith("_faces"):
-            if value.min() < 0 or value.max() >= face_count:
-                raise CheckpointError(f"{path}: {key} names faces beyond the {face_count} of the mesh; choose another file")
-            tensors[target] = torch.from_numpy(value.astype(np.int64))
-        else:
-            tensors[target] = torch.from_numpy(value.astype(np.float32))
+        index = target.endswith("_faces")
+        if index and (value.min() < 0 or value.max() >= face_count):
+            raise CheckpointError(f"{path}: {key} names faces beyond the {face_count} of the mesh; choose another file")
+        tensors[target] = torch.from_numpy(value.astype(np.int64 if index else np.float32))
     return tensors

@@ -43,8 +43,7 @@ def convert(inputs: list[Path], output: Path, *, license: str = "Apache-2.0", na
     """One input: gnm_head.npz. Raises CheckpointError for a file with another layout."""
     path = only_input(inputs, "a GNM model")
     raw = read_npz(path)
-    missing = [key for key in NEEDED if key not in raw]
-    if missing:
+    if missing := [key for key in NEEDED if key not in raw]:
         raise CheckpointError(f"{path}: lacks {', '.join(missing)}, so it is not a GNM head; choose gnm_head.npz of version 3")
     tensors = read_model(raw, path)
     config = {"name": name, "expression_names": [str(n) for n in raw["expression_names"]], "albedo_space": "srgb", "landmarks": "none"}
@@ -92,11 +91,7 @@ def read_model(raw: dict[str, np.ndarray], path: Path) -> dict[str, torch.Tensor
         "uvs": raw["triangle_uvs"].reshape(-1, 2),
         **_correctives(raw, order, v, path),
     }
-    whole = {
-        "faces": triangles,
-        "uv_faces": np.arange(triangles.size).reshape(-1, 3),
-        "labels": _labels(raw, v),
-    }
+    whole = {"faces": triangles, "uv_faces": np.arange(triangles.size).reshape(-1, 3), "labels": _labels(raw, v)}
     made = {key: torch.from_numpy(np.array(array, dtype=np.float32)) for key, array in tensors.items()}
     return made | {key: torch.from_numpy(array.astype(np.int64)) for key, array in whole.items()}
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from ..common.errors import CheckpointError
@@ -67,18 +68,16 @@ def check_fit(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], pat
 
 def _file_of_folder(folder: Path, part: str | None) -> Path:
     places = [folder / part, folder] if part else [folder]
-    for place in places:
-        for name in DIFFUSERS_FILES:
-            if (place / name).is_file():
-                return place / name
-    wanted = " or ".join(f"{place.name}/{DIFFUSERS_FILES[0]}" for place in places)
-    raise CheckpointError(f"{folder}: no diffusers folder; {wanted} was expected there")
+    found = next((place / name for place in places for name in DIFFUSERS_FILES if (place / name).is_file()), None)
+    if found is None:
+        wanted = " or ".join(f"{place.name}/{DIFFUSERS_FILES[0]}" for place in places)
+        raise CheckpointError(f"{folder}: no diffusers folder; {wanted} was expected there")
+    return found
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
-        with safe_open(str(path), framework="pt") as handle:
-            return {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+        return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path}: not a complete safetensors file ({error}); download it again") from error
 

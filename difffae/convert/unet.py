@@ -39,11 +39,21 @@ def convert(
     ema: bool = False,
     seed: int = 0,
 ) -> None:
-    """One input: a Stable Diffusion v1 file (.safetensors, .ckpt), a U-Net alone, or a diffusers folder (its `unet`, or that itself).
+    """Stable Diffusion v1's U-Net, to start a denoiser's training from.
 
-    image_size 256 or 512, first_stage "kl-f8" or "vq-f8" (whose noise schedule is taken) and carry (an input of the open profile that the
-    paper lacks) shape the denoiser; ema takes the averaged weights of a .ckpt that has both; seed is that of the fresh tensors. Raises
-    CheckpointError, ConfigError.
+    Args:
+        inputs: One: a Stable Diffusion v1 file (.safetensors, .ckpt), a U-Net alone, or a diffusers folder (its `unet`, or that itself).
+        output: The file to write.
+        license: What it says of its licence.
+        image_size: 256 or 512.
+        first_stage: "kl-f8" or "vq-f8", whose noise schedule is taken.
+        carry: With the carried photograph as an input, which the paper lacks.
+        ema: Take the averaged weights of a .ckpt that has both.
+        seed: Of the fresh tensors.
+
+    Raises:
+        CheckpointError: For another network.
+        ConfigError: For sizes that the paper has not.
     """
     path = only_input(inputs, "a U-Net")
     config = replace(profile(f"paper-{image_size}", first_stage).denoiser, carry=carry)

@@ -8,8 +8,8 @@ refused with that name. Results are plain dicts, lists, strings, numbers and num
 
 from __future__ import annotations
 
-import ast
 import io
+import math
 import pickle
 import pickletools
 import zipfile
@@ -59,57 +59,40 @@ class _Array:
         if not isinstance(state, tuple) or len(state) != 5 or not isinstance(state[2], _Dtype):
             raise _Refused("an array with unknown fields")
         _, shape, kind, fortran, raw = state
-        count = _count(shape)
-        order: Any = "F" if fortran else "C"
-        if kind.dtype.kind == "O":
-            if not isinstance(raw, list) or len(raw) != count:
-                raise _Refused(f"an object array of shape {shape} without its {count} items")
-            self.value = {"items": raw, "shape": shape, "order": order}
+        if kind.dtype.kind != "O":
+            self.value = _filled(raw, kind, shape, "F" if fortran else "C")
             return
-        data = raw.encode("latin1") if isinstance(raw, str) else raw
-        if not isinstance(data, bytes) or len(data) != count * kind.dtype.itemsize:
-            raise _Refused(f"an array of shape {shape} whose data has another size")
-        self.value = np.frombuffer(data, kind.dtype).reshape(shape, order=order)
+        if not isinstance(raw, list) or len(raw) != _count(shape):
+            raise _Refused(f"an object array of shape {shape} without its items")
+        self.value = {"items": raw, "shape": shape}
 
 
-class _Chumpy:
-    """chumpy.ch.Ch: an array in the field `x`; chumpy.reordering.Select: some elements of another one."""
-
-    state: dict[str, Any]
-
-    def __init__(self) -> None:
-        self.state = {}
-
-    def __setstate__(self, state: Any) -> None:
-        if not isinstance(state, dict):
-            raise _Refused("a chumpy object without fields")
-        self.state = state
-
-
-class _Sparse:
-    """A scipy.sparse matrix: its fields."""
-
-    format = ""
+class _Fields:
+    """An object of which only the fields are kept."""
 
     def __init__(self) -> None:
         self.state: dict[str, Any] = {}
 
     def __setstate__(self, state: Any) -> None:
         if not isinstance(state, dict):
-            raise _Refused("a sparse matrix without fields")
+            raise _Refused("an object without fields")
         self.state = state
 
 
-class _Csc(_Sparse):
-    format = "csc"
+class _Chumpy(_Fields):
+    """chumpy.ch.Ch: an array in the field `x`; chumpy.reordering.Select: some elements of another one."""
 
 
-class _Csr(_Sparse):
-    format = "csr"
+class _Csc(_Fields):
+    """scipy.sparse.csc_matrix."""
 
 
-class _Coo(_Sparse):
-    format = "coo"
+class _Csr(_Fields):
+    """scipy.sparse.csr_matrix."""
+
+
+class _Coo(_Fields):
+    """scipy.sparse.coo_matrix."""
 
 
 class _Function:
@@ -131,12 +114,19 @@ def _count(shape: Any) -> int:
     """Number of elements; refuses shapes that are no shapes or far too large."""
     if not isinstance(shape, tuple) or any(not isinstance(n, int) or n < 0 for n in shape) or len(shape) > 8:
         raise _Refused(f"an array of shape {shape!r}")
-    count = 1
-    for n in shape:
-        count *= n
+    count = math.prod(shape)
     if count > LARGEST_ARRAY:
         raise _Refused(f"an array of {count} numbers")
     return count
+
+
+def _filled(raw: Any, kind: Any, shape: Any, order: Any) -> np.ndarray:
+    """An array of plain numbers from its bytes."""
+    data = raw.encode("latin1") if isinstance(raw, str) else raw
+    plain = isinstance(kind, _Dtype) and kind.dtype.kind != "O" and order in ("C", "F")
+    if not plain or not isinstance(data, bytes | bytearray) or len(data) != _count(shape) * kind.dtype.itemsize:
+        raise _Refused(f"an array of shape {shape} whose data has another size or type")
+    return np.frombuffer(bytes(data), kind.dtype).reshape(shape, order=order)
 
 
 def _reconstruct(kind: Any, shape: Any, code: Any) -> _Array:
@@ -147,10 +137,9 @@ def _reconstruct(kind: Any, shape: Any, code: Any) -> _Array:
 
 def _frombuffer(data: Any, kind: Any, shape: Any, order: Any, *more: Any) -> np.ndarray:
     """numpy's form of protocol 5."""
-    plain = isinstance(kind, _Dtype) and kind.dtype.kind != "O" and order in ("C", "F") and not any(m is not None for m in more)
-    if not plain or not isinstance(data, bytes | bytearray) or len(data) != _count(shape) * kind.dtype.itemsize:
-        raise _Refused(f"an array of shape {shape} whose data has another size or type")
-    return np.frombuffer(bytes(data), kind.dtype).reshape(shape, order=order)
+    if any(m is not None for m in more):
+        raise _Refused("an array with unknown fields")
+    return _filled(data, kind, shape, order)
 
 
 def _empty(*arguments: Any) -> bytes:
@@ -161,10 +150,7 @@ def _empty(*arguments: Any) -> bytes:
 
 
 def _scalar(kind: Any, data: Any) -> Any:
-    raw = data.encode("latin1") if isinstance(data, str) else data
-    if not isinstance(kind, _Dtype) or not isinstance(raw, bytes) or kind.dtype.kind == "O" or len(raw) != kind.dtype.itemsize:
-        raise _Refused("a number of an unknown type")
-    return np.frombuffer(raw, kind.dtype)[0].item()
+    return _filled(data, kind, (), "C").item()
 
 
 def _encode(text: Any, encoding: Any = "utf-8") -> bytes:
@@ -175,7 +161,7 @@ def _encode(text: Any, encoding: Any = "utf-8") -> bytes:
 
 def _object(kind: Any, base: Any, state: Any) -> Any:
     """copyreg._reconstructor, protocols 0 and 1."""
-    if not isinstance(kind, type) or not issubclass(kind, _Chumpy | _Sparse) or state is not None:
+    if not isinstance(kind, type) or not issubclass(kind, _Fields) or state is not None:
         raise _Refused("an object of an unknown class")
     return kind()
 
@@ -288,10 +274,10 @@ def _plain(value: Any, seen: dict[int, Any]) -> Any:
         result = tuple(_plain(item, seen) for item in value)
     elif isinstance(value, _Array):
         result = _plain_array(value, seen)
-    elif isinstance(value, _Sparse):
-        result = _dense(value, seen)
     elif isinstance(value, _Chumpy):
         result = _chumpy_array(value.state, seen)
+    elif isinstance(value, _Fields):
+        result = _dense(value, seen)
     elif isinstance(value, np.ndarray):
         result = value
     elif isinstance(value, _Dtype):
@@ -308,9 +294,7 @@ def _plain_array(array: _Array, seen: dict[int, Any]) -> Any:
     if not isinstance(array.value, dict):
         return array.value
     items = [_plain(item, seen) for item in array.value["items"]]
-    if array.value["shape"] == ():
-        return items[0]
-    return items
+    return items[0] if array.value["shape"] == () else items
 
 
 def _chumpy_array(state: dict[str, Any], seen: dict[int, Any]) -> np.ndarray:
@@ -324,7 +308,7 @@ def _chumpy_array(state: dict[str, Any], seen: dict[int, Any]) -> np.ndarray:
     return np.asarray(_plain(state["x"], seen))
 
 
-def _dense(matrix: _Sparse, seen: dict[int, Any]) -> np.ndarray:
+def _dense(matrix: _Fields, seen: dict[int, Any]) -> np.ndarray:
     """A sparse matrix written out; scipy's fields, checked."""
     state = {name.lstrip("_"): _plain(value, seen) for name, value in matrix.state.items()}
     shape = tuple(int(n) for n in state.get("shape", ()))
@@ -332,15 +316,16 @@ def _dense(matrix: _Sparse, seen: dict[int, Any]) -> np.ndarray:
         raise _Refused("a sparse matrix without its shape or data")
     _count(shape)
     data = np.asarray(state["data"])
-    if matrix.format == "coo":
+    if isinstance(matrix, _Coo):
         rows, columns = state["coords"] if "coords" in state else (state.get("row"), state.get("col"))
     else:
         inner, starts = np.asarray(state.get("indices")), np.asarray(state.get("indptr"))
-        lines = shape[1] if matrix.format == "csc" else shape[0]
+        by_column = isinstance(matrix, _Csc)
+        lines = shape[1] if by_column else shape[0]
         if starts.shape != (lines + 1,) or starts[0] != 0 or starts[-1] != len(data) or (np.diff(starts) < 0).any():
             raise _Refused("a sparse matrix whose index does not fit its data")
         outer = np.repeat(np.arange(lines), np.diff(starts))
-        rows, columns = (inner, outer) if matrix.format == "csc" else (outer, inner)
+        rows, columns = (inner, outer) if by_column else (outer, inner)
     rows, columns = np.asarray(rows), np.asarray(columns)
     if not (rows.shape == columns.shape == data.shape) or (
         len(data) and (min(rows.min(), columns.min()) < 0 or rows.max() >= shape[0] or columns.max() >= shape[1])
@@ -369,16 +354,14 @@ def read_npy(path: Path) -> Any:
     """An .npy file: an array, or what its pickle holds where it is one of objects. Raises CheckpointError."""
     data = _read(path)
     try:
-        if data[:6] != b"\x93NUMPY":
-            raise ValueError("no .npy file")
-        start, width = (10, 2) if data[6] == 1 else (12, 4)
-        length = int.from_bytes(data[8 : 8 + width], "little")
-        header = ast.literal_eval(data[start : start + min(length, 10_000)].decode("latin1"))
-        if header["descr"] != "|O":
+        file = io.BytesIO(data)
+        version = np.lib.format.read_magic(file)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        if read_header(file)[2].kind != "O":
             return np.load(io.BytesIO(data), allow_pickle=False)
     except (ValueError, KeyError, IndexError, SyntaxError, TypeError, OSError, EOFError, MemoryError, RecursionError) as error:
         raise CheckpointError(f"{path}: not a complete .npy file ({error}); download it again") from error
-    return unpickle(data[start + length :], path)
+    return unpickle(data[file.tell() :], path)
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:

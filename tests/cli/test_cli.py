@@ -19,7 +19,7 @@ from PIL import Image
 from places import ROOT
 
 from difffae.cli import build_parser, main
-from difffae.cli.configs import build, parse_pairs, read_config
+from difffae.cli.configs import build, parse_pairs, read_configs
 from difffae.common.errors import ConfigError
 
 ASSETS = ROOT / "difffae" / "assets"
@@ -170,11 +170,11 @@ def test_training_options_are_checked(tmp_path: Path):
     with pytest.raises(ConfigError, match=r"steps=1\.5 must be of type int"):
         build(Options, {"steps": 1.5}, "test")
     (tmp_path / "c.json").write_text('{"training": {"steps": 4, "name": "b"}, "model": {"width": 8}}')
-    assert read_config(str(tmp_path / "c.json"), ["steps=5"], []) == ({"steps": 5, "name": "b"}, {"width": 8})
+    assert read_configs([str(tmp_path / "c.json")], "slots", ["steps=5"], []) == ({"steps": 5, "name": "b"}, {"width": 8})
     for text in ("{", "[]", '{"other": {}}', '{"model": 3}'):
         (tmp_path / "c.json").write_text(text)
         with pytest.raises(ConfigError, match=r"c\.json"):
-            read_config(str(tmp_path / "c.json"), [], [])
+            read_configs([str(tmp_path / "c.json")], "slots", [], [])
 
 
 # ------------------------------------------------------------------------------- bad input that needs no network

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,7 +28,7 @@ from difffae.edit.model import EditModel
 from difffae.faces.landmarker import FaceLandmarker
 from difffae.head.morphable import HeadModel
 from difffae.lab.prepare.shards import write_shard
-from difffae.lab.training.assemble import FirstStageParts, assemble
+from difffae.lab.training.assemble import FirstStageParts, ModelParts
 from difffae.lab.training.parts import read_denoiser, read_first_stage, read_slots
 from difffae.source.identity import IdentityNetwork
 from difffae.source.slots import SlotEncoder, SlotsConfig
@@ -47,15 +46,8 @@ FIRST = {
 TOY = replace(DENOISER, carry=False, identity_size=128)
 STAGE = ["batch=4", "steps=3", "log_every=1", "warmup=1", "ema=0.5", "learning_rate=0.003", "seed=5"]
 ABOUT = ["--license", "test", "--source", "a test"]
+pytestmark = pytest.mark.usefixtures("one_thread")
 SOURCE, QUERY = asset_path("source.png"), asset_path("query.png")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def run(*words: object) -> None:
@@ -112,7 +104,7 @@ def by_hand(folder: Path, denoiser: str) -> tuple[dict, dict[str, torch.Tensor],
     """What the trainings left, read without the code under test: the denoiser's configuration and averaged weights, and the first stage."""
     state = torch.load(folder / denoiser / "last.pt", weights_only=True)
     stage = torch.load(folder / "first/last.pt", weights_only=True)
-    first = Autoencoder(AutoencoderConfig.from_dict(stage["config"] | {"latent_scale": 0.5}))
+    first = build_first_stage(stage["config"] | {"latent_scale": 0.5}, "first")
     first.load_state_dict(stage["model"])
     return state["config"], state["ema"], first
 
@@ -224,13 +216,13 @@ def test_a_source_encoder_from_training_to_a_table(work: Path, capsys: pytest.Ca
 def test_files_that_do_not_go_together(work: Path, tmp_path: Path) -> None:
     first, slots, denoiser = work / "first/last.pt", work / "slots/last.pt", work / "denoiser/last.pt"
     with pytest.raises(ConfigError, match="holds the encoder that it was trained with"):
-        assemble(FirstStageParts(first), denoiser, slots)
+        ModelParts(FirstStageParts(first), denoiser, slots).assemble()
     with pytest.raises(ConfigError, match="'arcface-r50': makes tokens of 512 numbers, but this denoiser was trained with 128"):
-        assemble(FirstStageParts(first), denoiser, identity="arcface-r50")
+        ModelParts(FirstStageParts(first), denoiser, identity="arcface-r50").assemble()
     with pytest.raises(ConfigError, match="3 regions for 4 slots"):
-        assemble(FirstStageParts(first), denoiser, order=("face", "hair", "clothes"))
+        ModelParts(FirstStageParts(first), denoiser, order=("face", "hair", "clothes")).assemble()
     with pytest.raises(ConfigError, match="not both"):
-        assemble(FirstStageParts(first), denoiser, order=("face",) * 4, labels=work / "labelled")
+        ModelParts(FirstStageParts(first), denoiser, order=("face",) * 4, labels=work / "labelled").assemble()
     for read, path, what in ((read_first_stage, slots, "first stage"), (read_slots, first, "slots"), (read_denoiser, slots, "denoiser")):
         with pytest.raises(CheckpointError, match=f"holds no {what}"):
             read(path)
@@ -249,8 +241,8 @@ def test_denoisers_of_frozen_slots_need_them(work: Path, tmp_path: Path) -> None
     save_checkpoint(path, Denoiser(TOY).state_dict(), kind="denoiser", config=TOY.to_dict(), license="mine", source="test")
     first = FirstStageParts(work / "first.safetensors")
     with pytest.raises(ConfigError, match="frozen slots, which it does not hold; give their checkpoint"):
-        assemble(first, path)
-    averaged, raw = (assemble(first, path, work / "slots/last.pt", raw=raw) for raw in ((), ("slots",)))
+        ModelParts(first, path).assemble()
+    averaged, raw = (ModelParts(first, path, work / "slots/last.pt", raw=raw).assemble() for raw in ((), ("slots",)))
     state = torch.load(work / "slots/last.pt", weights_only=True)
     assert torch.equal(averaged.slots.initial, state["ema"]["slots.initial"])
     assert torch.equal(raw.slots.initial, state["model"]["slots.initial"])
@@ -317,5 +309,5 @@ def test_names_are_read_from_files(work: Path, tmp_path: Path) -> None:
     (tmp_path / "generic_model.pkl").write_bytes(pickle.dumps(small_flame(), protocol=2))
     convert([tmp_path / "generic_model.pkl"], tmp_path / "flame.safetensors", name="flame-2020")
     files = FirstStageParts(work / "first.safetensors"), work / "denoiser/last.pt"
-    model = assemble(*files, head=str(tmp_path / "flame.safetensors"), identity=str(asset_path("identity.safetensors")))
+    model = ModelParts(*files, head=str(tmp_path / "flame.safetensors"), identity=str(asset_path("identity.safetensors"))).assemble()
     assert (model.head, model.identity) == ("flame-2020", "dlib-resnet-v1")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,15 +23,8 @@ from difffae.lab.training.denoiser import DenoiserStage, DenoiserTraining, build
 from difffae.source.identity import IdentityEncoder, IdentityNetwork
 from difffae.source.slots import SlotEncoder
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 SIDE = 64  # of the decoded pictures: latents of 8, 8 times smaller
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

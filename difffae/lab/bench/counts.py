@@ -55,16 +55,10 @@ def costs(profile: Profile) -> dict[str, Cost]:
         "identity": ([identity], lambda: identity(chips)),
         "encode": (_half(model.autoencoder, "encoder", "quant_conv"), lambda: model.autoencoder.encode(picture)),
         "denoise": ([model.denoiser], lambda: model.denoiser(latents, steps, conditions)),
-        "decode": (
-            _half(model.autoencoder, "decoder", "post_quant_conv", "quantize"),
-            lambda: model.autoencoder.decode(latents),
-        ),
+        "decode": (_half(model.autoencoder, "decoder", "post_quant_conv", "quantize"), lambda: model.autoencoder.decode(latents)),
     }
-    return {name: Cost(sum(map(count, modules)), operations(call)) for name, (modules, call) in calls.items()}
-
-
-def count(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
+    sizes = {name: sum(p.numel() for module in modules for p in module.parameters()) for name, (modules, _) in calls.items()}
+    return {name: Cost(sizes[name], operations(call)) for name, (_, call) in calls.items()}
 
 
 def _half(stage: nn.Module, *names: str) -> list[nn.Module]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -17,36 +17,30 @@ CPU_SIDE, GPU_SIDE = 2048, 8192  # of the square matrices
 
 @dataclass(frozen=True)
 class Machine:
-    """device as a person would name it; load: processes waiting or running over the last minute when the measurements began."""
+    """What was measured on."""
 
-    device: str
+    device: str  # as a person would name it
     cores: int
     threads: int
-    load: float | None
+    load: float | None  # processes waiting or running over the last minute when the measurements began
     torch: str
     system: str
-
-    def to_dict(self) -> dict:
-        return asdict(self)
 
 
 @dataclass(frozen=True)
 class Peaks:
-    """bandwidth in bytes per second, read and written by a copy; arithmetic in floating-point operations per second of a matrix product
-    in the type that is measured."""
+    """What the machine can do at best."""
 
-    bandwidth: float
-    arithmetic: float
+    bandwidth: float  # bytes per second, read and written by a copy
+    arithmetic: float  # floating-point operations per second of a matrix product in the type that is measured
 
     def floor_ms(self, weight_bytes: float, operations: float) -> tuple[float, float]:
         """Milliseconds that reading the weights once and the arithmetic take at least."""
         return 1000 * weight_bytes / self.bandwidth, 1000 * operations / self.arithmetic
 
-    def to_dict(self) -> dict:
-        return asdict(self)
-
 
 def describe(device: torch.device) -> Machine:
+    """This machine as it is now."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
     return Machine(name, os.cpu_count() or 1, torch.get_num_threads(), load, torch.__version__, f"{platform.system()} {platform.release()}")

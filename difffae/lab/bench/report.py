@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ...common.files import atomic_write
 from .counts import Cost
 from .machine import Machine, Peaks
 from .run import Row
@@ -15,11 +16,11 @@ from .run import Row
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that one run of `bench` found. dtype is that of the large networks; weights "random" or the checkpoint's name."""
+    """Everything that one run of `bench` found."""
 
     model: str
-    weights: str
-    dtype: str
+    weights: str  # "random", or the checkpoint's name
+    dtype: str  # of the large networks
     machine: Machine
     peaks: Peaks
     parameters: dict[str, int]
@@ -27,16 +28,7 @@ class Report:
     rows: Sequence[Row]
 
     def to_dict(self) -> dict[str, Any]:
-        return {
-            "model": self.model,
-            "weights": self.weights,
-            "dtype": self.dtype,
-            "machine": self.machine.to_dict(),
-            "peaks": self.peaks.to_dict(),
-            "parameters": self.parameters,
-            "costs": {name: asdict(cost) for name, cost in self.costs.items()},
-            "rows": [row.to_dict() for row in self.rows],
-        }
+        return asdict(self) | {"rows": [row.to_dict() for row in self.rows]}
 
     def markdown(self) -> str:
         m, load = self.machine, "" if self.machine.load is None else f", load {self.machine.load:.1f} at the start"
@@ -45,31 +37,18 @@ class Report:
             f"PyTorch {m.torch}, {m.system}. Probes: copy {self.peaks.bandwidth / 1e9:.0f} GB/s, "
             f"{self.dtype} matrix product {self.peaks.arithmetic / 1e12:.2f} TFLOP/s.",
             "",
-            *_table(
-                ("network call", "parameters", "GFLOP"),
-                [(name, f"{cost.parameters:,}", f"{cost.operations / 1e9:.2f}") for name, cost in self.costs.items()],
-            ),
         ]
-        runs = max((len(row.timing.runs) for row in self.rows), default=0)
+        costs = [(name, f"{cost.parameters:,}", f"{cost.operations / 1e9:.2f}") for name, cost in self.costs.items()]
+        lines += _table(("network call", "parameters", "GFLOP"), costs)
         if self.rows:
-            title = (
-                "",
-                "mode",
-                "batch",
-                "steps",
-                f"ms (median of {runs})",
-                "fastest",
-                "images/s",
-                "memory floor ms",
-                "arithmetic floor ms",
-            )
+            timed = f"ms (median of {max(len(row.timing.runs) for row in self.rows)})"
+            title = ("", "mode", "batch", "steps", timed, "fastest", "images/s", "memory floor ms", "arithmetic floor ms")
             lines += ["", *_table(title, [_cells(row) for row in self.rows])]
         return "\n".join(lines)
 
     def write_json(self, path: Path) -> None:
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text(json.dumps(self.to_dict(), indent=2) + "\n")
-        temporary.replace(path)
+        with atomic_write(path) as temporary:
+            temporary.write_text(json.dumps(self.to_dict(), indent=2) + "\n")
 
 
 def _cells(row: Row) -> tuple[str, ...]:

@@ -13,8 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...carry.compositing import composite
-from ...carry.prepared import Carried, carry
 from ...common.checkpoint import asset_path, channels_last
 from ...common.images import read_image
 from ...diffusion.acceleration import FastDenoiser, Function, accelerate
@@ -22,11 +20,14 @@ from ...diffusion.autoencoder import FirstStage
 from ...diffusion.conditions import Conditions
 from ...diffusion.first_stages import describe
 from ...diffusion.sampling import sample
+from ...edit.analysing import with_slots
+from ...edit.description import Edit, MovedPhoto, Sampling
 from ...edit.editor import DiffFAE, Portrait
 from ...edit.model import DEFAULT_IDENTITY
+from ...edit.moving import move
+from ...edit.pasting import paste
 from ...edit.profiles import Profile
 from ...estimation.choose import estimate
-from ...faces.crop import paste
 from ...faces.landmarker import FaceLandmarker
 from ...head.morphable import HeadModel
 from ...source.identity_networks import NETWORKS, build_identity, load_identity
@@ -39,36 +40,35 @@ Note = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Plan:
-    """What to measure: modes of `acceleration`, batch sizes, numbers of denoising steps; how often."""
+    """What to measure, and how often."""
 
-    modes: Sequence[str] = ("eager",)
-    batches: Sequence[int] = (1,)
-    steps: Sequence[int] = (4, 20, 50)
-    sampler: str = "dpmpp_2m"
-    warm_up: int = 2
-    runs: int = 5
+    modes: Sequence[str]  # of `acceleration`
+    batches: Sequence[int]  # sizes
+    steps: Sequence[int]  # of denoising
+    sampler: str
+    warm_up: int  # calls before the measured ones
+    runs: int
 
 
 @dataclass(frozen=True)
 class Row:
-    """One measurement. floors: milliseconds that its weights' reading and its arithmetic take at least, where they are known."""
+    """One measurement."""
 
     what: str
     timing: Timing
     mode: str = "eager"
     batch: int = 1
     steps: int | None = None
-    floors: tuple[float, float] | None = None
+    floors: tuple[float, float] | None = None  # milliseconds that reading its weights and its arithmetic take at least, where known
 
     @property
     def images_per_second(self) -> float:
         return 1000 * self.batch / self.timing.median
 
     def to_dict(self) -> dict[str, Any]:
-        row: dict[str, Any] = {"what": self.what, "mode": self.mode, "batch": self.batch, "steps": self.steps, **self.timing.to_dict()}
-        row["images_per_second"] = self.images_per_second
-        row["memory_floor_ms"], row["arithmetic_floor_ms"] = self.floors if self.floors is not None else (None, None)
-        return row
+        row = {"what": self.what, "mode": self.mode, "batch": self.batch, "steps": self.steps, **self.timing.to_dict()}
+        memory, arithmetic = self.floors or (None, None)
+        return row | {"images_per_second": self.images_per_second, "memory_floor_ms": memory, "arithmetic_floor_ms": arithmetic}
 
 
 def profile_of(model: DiffFAE) -> Profile:
@@ -95,10 +95,9 @@ def prepare(model: DiffFAE, dtype: torch.dtype) -> None:
         channels_last(module)
 
 
-def portraits(model: DiffFAE) -> tuple[Portrait, Portrait]:
+def portraits(model: DiffFAE) -> list[Portrait]:
     """The two pictures that ship, analysed; on the model's device."""
-    images = {name: read_image(asset_path(name))[0].to(model.device) for name in ("source.png", "query.png")}
-    return tuple(model.analyse(image, name=name) for name, image in images.items())  # type: ignore[return-value]
+    return [model.analyse(read_image(asset_path(name))[0].to(model.device), name=name) for name in ("source.png", "query.png")]
 
 
 class Bench:
@@ -121,28 +120,29 @@ class Bench:
         source, query = portraits(model)
         wanted = model.target(source, pose=query, expression=query, light=query)
         size = source.picture.shape[-1]
-        tokens, masks = m.slots(source.picture)
-        layers = model.layers(source.picture, masks)
+        source = with_slots(model, source)
+        assert source.slots is not None
+        tokens = source.slots.tokens
+        edit = Edit(source, wanted)
 
-        def move() -> Carried:
-            return carry(source.picture, source.attributes, wanted, model.head, source.known, layers)
+        def move_once() -> MovedPhoto:
+            return move(model, edit)
 
         def name_person() -> Tensor:
             return model.identity.embed(source.picture, source.landmarks[..., :2])
 
-        shown, carried = model.render(wanted, size).image, move()
+        shown, carried = model.render(wanted, size).image, move_once()
         conditions = m.conditions(tokens, name_person(), shown, carried.image, carried.validity)
         latents, step = torch.randn_like(conditions.render), torch.full((1,), 500, device=model.device)
 
         def finish() -> Tensor:
-            edited = composite(shown, carried.image, carried.validity)
-            return paste(source.image[None], edited, source.picture, source.crop)
+            return paste(source, shown, carried)[0]
 
-        stages: dict[str, Callable[[], object]] = {
+        stages = {
             "landmarks": lambda: model.landmarker.detect(source.image),
-            "fit": lambda: estimate(model.estimator, source.picture, source.landmarks, source.blendshapes, source.known),
+            "fit": lambda: estimate(model.estimator, source.picture, source.landmarks, source.blendshapes, source.inside_picture),
             "render": lambda: model.render(wanted, size),
-            "carry": move,
+            "carry": move_once,
             "slots": lambda: m.slots(source.picture),
             "identity": name_person,
             "encode": lambda: m.autoencoder.encode(source.picture),
@@ -155,7 +155,7 @@ class Bench:
     @torch.no_grad()
     def generation(self) -> list[Row]:
         """One denoising step, and whole batches: renders encoded, denoised and decoded. Tokens and identity are given, as within a
-        video; every step is one evaluation, whatever the schedule's `finish`."""
+        video; every step is one evaluation."""
         m, device = self.model.model, self.model.device
         rows = []
         for mode in self.plan.modes:
@@ -179,9 +179,9 @@ class Bench:
         for mode in plan.modes:
             model.accelerate(mode)
             for steps in plan.steps:
-                call = partial(model.edit, source, query, steps=steps, sampler=plan.sampler)
+                call = partial(model.edit, source, query, sampling=Sampling(steps=steps, sampler=plan.sampler))
                 rows.append(self._row("edit", call, None, mode, steps=steps))
-            call = partial(model.edit, source.image, query.image, steps=plan.steps[0], sampler=plan.sampler)
+            call = partial(model.edit, source.image, query.image, sampling=Sampling(steps=plan.steps[0], sampler=plan.sampler))
             rows.append(self._row("edit, new pictures", call, None, mode, steps=plan.steps[0]))
         model.accelerate("eager")
         return rows
@@ -200,7 +200,7 @@ class Bench:
         self, predict: FastDenoiser, encode: Function, decode: Function, renders: Tensor, conditions: Conditions, steps: int
     ) -> Tensor:
         given = replace(conditions, render=encode(renders))
-        return decode(sample(predict, given, steps, self.plan.sampler, finish=0.0))
+        return decode(sample(predict, given, steps, self.plan.sampler))
 
     def _row(
         self,

@@ -18,14 +18,20 @@ UNLABELLED = 255
 
 
 def diffusion_loss(prediction: Tensor, target: Tensor, weights: Tensor | None = None, pixel_weights: Tensor | None = None) -> Tensor:
-    """Eq. 1: mean squared error between prediction and target (B,Z,h,w) (noise, or v); a scalar.
+    """Eq. 1: mean squared error of the denoiser.
 
-    weights (B,), such as min-SNR's; pixel_weights (B,1,h,w), of which only the ratios count: their mean over the batch is divided out.
+    Args:
+        prediction, target: The noise, or v, (B,Z,h,w).
+        weights: Of the samples, (B,), such as min-SNR's.
+        pixel_weights: (B,1,h,w), of which only the ratios count: their mean over the batch is divided out.
+
+    Returns:
+        A scalar, float32.
     """
     error = (prediction.float() - target.float()).square()
     if pixel_weights is not None:
         error = error * (pixel_weights / pixel_weights.mean().clamp_min(1e-6))
-    per_sample = error.mean(dim=(1, 2, 3))
+    per_sample = error.mean(dim=(1, 2, 3))  # Eq. 1
     return (per_sample if weights is None else per_sample * weights).mean()
 
 
@@ -35,7 +41,8 @@ def hole_weights(validity: Tensor, extra: float) -> Tensor:
 
 
 def mean_attention(maps: Iterable[Tensor], size: tuple[int, int] = (32, 32)) -> Tensor:
-    """Maps (B,S,h',w') of several layers, already averaged over heads -> their mean at one size, (B,S,*size), float32."""
+    """The mean of the cross-attention maps (B,S,h',w') of several layers, each averaged over its heads, at one size: (B,S,*size),
+    float32. Raises ConfigError if there are none."""
     resized = [
         value.float() if value.shape[2:] == size else F.interpolate(value.float(), size, mode="bilinear", align_corners=False)
         for value in maps
@@ -50,11 +57,11 @@ def attention_consistency(maps: Iterable[Tensor], masks: Tensor) -> Tensor:
 
     Maps and masks both sum to 1 over the tokens. The masks get no gradient.
     """
-    return F.mse_loss(mean_attention(maps, (masks.shape[2], masks.shape[3])), masks.detach().float())
+    return F.mse_loss(mean_attention(maps, (masks.shape[2], masks.shape[3])), masks.detach().float())  # Eq. 7
 
 
 def total_loss(diffusion: Tensor, consistency: Tensor, delta: float = 0.1) -> Tensor:
-    """Eq. 8."""
+    """Eq. 8: the diffusion loss of Eq. 1 and delta times the attention consistency of Eq. 7; scalars."""
     return diffusion + delta * consistency
 
 
@@ -69,9 +76,18 @@ def soft_labels(labels: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
 
 
 def mask_loss(masks: Tensor, labels: Tensor, order: tuple[str, ...] = REGIONS) -> Tensor:
-    """Cross-entropy of slot masks (B,S,h,w), which sum to 1 over the slots, against labels (B,H,W) uint8; 0 if nothing is labelled.
+    """Cross-entropy of slot masks against labels. Not in the paper: it fixes which slot is what.
 
-    order names the region of every slot; slots of one region are added up. Not in the paper: it fixes which slot is what.
+    Args:
+        masks: (B,S,h,w), which sum to 1 over the slots.
+        labels: (B,H,W) uint8, index of REGIONS or UNLABELLED.
+        order: Region of every slot; slots of one region are added up.
+
+    Returns:
+        A scalar; 0 if nothing is labelled.
+
+    Raises:
+        ConfigError: If the order lacks a region.
     """
     missing = set(REGIONS) - set(order)
     if missing:
@@ -83,9 +99,17 @@ def mask_loss(masks: Tensor, labels: Tensor, order: tuple[str, ...] = REGIONS) -
 
 
 def slot_reconstruction(output: Tensor, images: Tensor) -> Tensor:
-    """Pre-training of the slots (4.3): mean squared error of the mixture decoder's output (B,O,G,G) against the images in -1..1.
+    """Pre-training of the slots (section 4.3): mean squared error of what the mixture decoder draws.
 
-    images (B,3,H,W) in 0..1 are averaged down to the output's size; latents (B,Z,h,w) of the output's own size are taken as they are.
+    Args:
+        output: (B,O,G,G), images in -1..1 or latents.
+        images: (B,3,H,W) in 0..1, which are averaged down to the output's size, or latents (B,Z,G,G) as they are.
+
+    Returns:
+        A scalar, float32.
+
+    Raises:
+        ConfigError: If both have not the same channels.
     """
     if images.shape == output.shape and images.shape[1] != 3:
         return F.mse_loss(output.float(), images.float())

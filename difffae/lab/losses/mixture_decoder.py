@@ -30,10 +30,6 @@ class MixtureDecoderConfig:
         if rest or ratio < 1 or ratio & (ratio - 1):
             raise ConfigError(f"mixture decoder: size {self.size} must be {self.start * self.shuffle} times a power of two")
 
-    @classmethod
-    def open_256(cls) -> MixtureDecoderConfig:
-        return cls(channels=32, size=64, shuffle=2)
-
     def to_dict(self) -> dict:
         return asdict(self)
 

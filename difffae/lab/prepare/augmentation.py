@@ -54,21 +54,24 @@ def augment(still: Still, head: HeadModel, generator: torch.Generator, options: 
     scale = 1 + o.scale * (2 * torch.rand(b, generator=generator) - 1)
     shift = 2 * o.shift * normal(b, 2)  # in -1..1 coordinates, x right and y down
     colour = torch.exp(o.gain * normal(b, 1) + o.tint * normal(b, 3))
-    return _coloured(_framed(_flipped(still, head, flips), scale, shift), colour)
+    return _coloured(_framed(flipped(still, head, flips, still.picture.shape[-1]), scale, shift), colour)
 
 
-def _flipped(still: Still, head: HeadModel, flips: Tensor) -> Still:
-    side = still.picture.shape[-1]
-    other = mirror(still.face, head)
-    points = still.landmarks[:, head.landmark_mirror] * still.landmarks.new_tensor([-1.0, 1.0]) + still.landmarks.new_tensor([side, 0.0])
+def where_rows(rows: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """Rows of a (B,...) where rows (B,) bool is set, those of b (B,...) elsewhere."""
+    return torch.where(rows.view(-1, *[1] * (a.dim() - 1)), a, b)
 
-    def choose(a: Tensor, c: Tensor) -> Tensor:
-        return torch.where(flips.view(-1, *[1] * (a.dim() - 1)), c, a)
 
-    values: dict[str, Any] = {name: choose(value, getattr(other, name)) for name, value in still.face.tensors().items()}
-    face = replace(still.face, **values)
+def flipped(still: Still, head: HeadModel, rows: Tensor, side: int) -> Still:
+    """Mirrored left to right where rows (B,) is set. side: width of the picture in the pixels of the landmarks (B,N,2 or 3)."""
+    own, other, points = still.face.tensors(), mirror(still.face, head).tensors(), still.landmarks[:, head.landmark_mirror]
+    points = torch.cat([side - points[..., :1], points[..., 1:]], -1)
+    values: dict[str, Any] = {name: where_rows(rows, other[name], value) for name, value in own.items()}
     return Still(
-        choose(still.picture, still.picture.flip(-1)), choose(still.known, still.known.flip(-1)), choose(still.landmarks, points), face
+        where_rows(rows, still.picture.flip(-1), still.picture),
+        where_rows(rows, still.known.flip(-1), still.known),
+        where_rows(rows, points, still.landmarks),
+        replace(still.face, **values),
     )
 
 

@@ -9,7 +9,6 @@ map; landmarks (M,N,3) in pixels of 256x256; blendshapes (M,52); error (M,), lan
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,26 +26,35 @@ from ...head.morphable import HeadModel
 from ...head.rasterizer import interpolate, rasterize
 from ...head.shading import project, vertex_normals
 from .pairs import FIELDS, attributes_of, landmark_error, to_bytes
-from .shards import write_shard
+from .shards import write_rows
 
-log = logging.getLogger(__name__)
 STORED = 144  # side of the stored pictures: a little more than the network sees, since they are turned and shifted
 SURFACE = 72  # side of what the pixels show: light and skin colour are smooth
 
 
 def write_codes(source: Path, output: Path, fit: LandmarkFit, landmarker: FaceLandmarker, batch: int = 8) -> None:
-    """source: a fitted file, or a folder of shards of synthetic pairs, whose landmarks are looked up here."""
-    rows: dict[str, list[Tensor]] = {}
-    parts = _fitted(source, batch) if source.is_file() else _synthetic(source, fit, landmarker, batch)
-    for sample in parts:
-        face = attributes_of(sample, fit.head)
-        sample |= surface(fit.head, face, SURFACE)
+    """Write the file that `train estimator` reads.
+
+    Args:
+        source: A fitted file, or a folder of shards of synthetic pairs, whose landmarks are looked up here.
+        output: The file to write.
+        fit: Whose head model the codes are of; it measures their landmark errors.
+        landmarker: Finds the landmarks of synthetic pairs.
+        batch: Samples that are worked on together.
+
+    Raises:
+        ConfigError: If there is no usable sample.
+    """
+
+    def completed(sample: dict[str, Tensor]) -> dict[str, Tensor]:
+        sample |= surface(fit.head, attributes_of(sample, fit.head), SURFACE)
         for name in ("pictures", "known"):
             small = F.interpolate(sample[name].float() / 255, (STORED, STORED), mode="bilinear", antialias=True, align_corners=False)
             sample[name] = to_bytes(small)
-        for name, value in sample.items():
-            rows.setdefault(name, []).append(value)
-    write_shard(output, {name: torch.cat(values) for name, values in rows.items()})
+        return sample
+
+    parts = _fitted(source, batch) if source.is_file() else _synthetic(source, fit, landmarker, batch)
+    write_rows(output, map(completed, parts))
 
 
 def _fitted(path: Path, batch: int) -> Iterator[dict[str, Tensor]]:

@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...carry.prepared import carry
-from ...common.pixels import pixel_grid
-from ...common.rotations import axis_angle_to_matrix, from_yaw_pitch_roll, matrix_to_axis_angle
+from ...common.pixels import flow_grid
+from ...common.rotations import axis_angle_to_matrix, from_yaw_pitch_roll, matrix_to_axis_angle, to_yaw_pitch_roll
 from ...head.attributes import FaceAttributes
 from ...head.morphable import HeadModel
 from ...source.regions import Layers
@@ -50,13 +50,8 @@ def random_targets(
     for row in range(b):
         if uniform(1) < o.pose_share:
             yaw, pitch, roll = (torch.randn(3, generator=generator) * torch.tensor([o.yaw, o.pitch, o.roll])).tolist()
-            turned = matrix_to_axis_angle(axis_angle_to_matrix(from_yaw_pitch_roll(yaw, pitch, roll)) @ axis_angle_to_matrix(pose[row, 1]))
-            forward = axis_angle_to_matrix(turned)[:, 2]
-            if torch.rad2deg(torch.atan2(forward[0], forward[2])).abs() > o.largest_yaw:
-                turned = matrix_to_axis_angle(
-                    axis_angle_to_matrix(from_yaw_pitch_roll(-yaw, pitch, roll)) @ axis_angle_to_matrix(pose[row, 1])
-                )
-            pose[row, 1] = turned
+            turned, back = (_turned(pose[row, 1], change, pitch, roll) for change in (yaw, -yaw))
+            pose[row, 1] = back if to_yaw_pitch_roll(turned)[0].abs() > o.largest_yaw else turned
             camera[row, 1:] += torch.randn(2, generator=generator) * o.shift / camera[row, 0]
     other = pool[torch.randint(len(pool), (b,), generator=generator)]
     take_expression = uniform(b) < o.expression_share
@@ -67,6 +62,11 @@ def random_targets(
     return replace(source, pose=pose, camera=camera, expression=expression, light=light)
 
 
+def _turned(pose: Tensor, yaw: float, pitch: float, roll: float) -> Tensor:
+    """A rotation (3,), axis-angle, turned further by so many degrees."""
+    return matrix_to_axis_angle(axis_angle_to_matrix(from_yaw_pitch_roll(yaw, pitch, roll)) @ axis_angle_to_matrix(pose))
+
+
 def round_trip(
     images: Tensor,
     known: Tensor,
@@ -75,11 +75,21 @@ def round_trip(
     head: HeadModel,
     layers: Layers | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Carry there and back: images (B,3,H,W), known (B,1,H,W) -> images with the wear of two carries, and their validity (B,1,H,W).
-    layers of the images, as for `carry`, or None."""
+    """Carry there and back.
+
+    Args:
+        images: (B,3,H,W) in 0..1.
+        known: Where they show the photograph, (B,1,H,W) in 0..1.
+        source, target: Attributes of the images, and those to go to and come back from.
+        head: Their head model.
+        layers: What the images show where, or None.
+
+    Returns:
+        The images with the wear of two carries, (B,3,H,W), and their validity (B,1,H,W).
+    """
     there = carry(images, source, target, head, known, layers)
     if layers is not None:
-        grid = pixel_grid(images.shape[-2], images.shape[-1], images) + there.offset_to_source.permute(0, 2, 3, 1) * 2 / images.shape[-1]
+        grid = flow_grid(there.offset_to_source)
         moved = layers.map(lambda layer: F.grid_sample(layer, grid, padding_mode="border", align_corners=False) * there.person_alpha)
         layers = replace(moved, person=there.person_alpha)
     back = carry(there.image, target, source, head, there.validity, layers)

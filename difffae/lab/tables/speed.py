@@ -33,7 +33,7 @@ def measure_speed(name: str, model: DiffFAE, steps: int, sampler: str, runs: int
 
 def to_dict(rows: Sequence[Speed], model: DiffFAE) -> dict[str, Any]:
     values = [{"name": r.name, "parameters": r.parameters, "steps": r.steps, "sampler": r.sampler, **r.timing.to_dict()} for r in rows]
-    return {"format": "difffae-speed/1", "machine": describe(model.device).to_dict(), "rows": values}
+    return {"format": "difffae-speed/1", "machine": vars(describe(model.device)), "rows": values}
 
 
 def markdown(rows: Sequence[Speed], model: DiffFAE) -> str:

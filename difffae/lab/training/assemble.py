@@ -16,9 +16,10 @@ from ...common.errors import ConfigError
 from ...diffusion.autoencoder import Autoencoder, FirstStage
 from ...diffusion.first_stages import CHECKPOINT_KIND, describe
 from ...edit.model import DEFAULT_HEAD, DEFAULT_IDENTITY, EditModel
+from ...head.morphable import HeadModel
 from ...source.arcface import DIMENSIONS
 from ...source.identity import IdentityNetwork
-from ...source.identity_networks import ARCFACE
+from ...source.identity_networks import ARCFACE, load_identity
 from ...source.slots import SlotEncoder
 from ..prepare.shards import Shards
 from .parts import read_denoiser, read_first_stage, read_slots
@@ -35,15 +36,13 @@ PRECISIONS: dict[str, dict[str, bool]] = {  # options of save_checkpoint
 
 @dataclass(frozen=True)
 class FirstStageParts:
-    """Where a first stage comes from. decoder: a later file with the same encoder, whose decoder replaces the first one's; latent_scale:
-    one over the standard deviation of the latents, if another one than the file's was trained with; raw: not the averaged weights; sharpen:
-    of AutoencoderConfig, None is the file's."""
+    """Where a first stage comes from."""
 
     path: Path
-    decoder: Path | None = None
-    latent_scale: float | None = None
-    raw: bool = False
-    sharpen: float | None = None
+    decoder: Path | None = None  # a later file with the same encoder, whose decoder replaces the first one's
+    latent_scale: float | None = None  # one over the standard deviation of the latents; None is the file's
+    raw: bool = False  # not the averaged weights
+    sharpen: float | None = None  # of AutoencoderConfig; None is the file's
 
     def read(self) -> FirstStage:
         """Raises CheckpointError, ConfigError."""
@@ -87,48 +86,49 @@ def _take_decoder(stage: FirstStage, later: FirstStage, path: Path) -> None:
     stage.load_state_dict({name: tensor if id(tensor) in encoding else new[name] for name, tensor in old.items()})
 
 
-def assemble(
-    first_stage: FirstStageParts,
-    denoiser: Path,
-    slots: Path | None = None,
-    *,
-    name: str = "unnamed",
-    head: str = DEFAULT_HEAD,
-    identity: str = DEFAULT_IDENTITY,
-    finish: float | None = None,
-    order: Sequence[str] = (),
-    labels: Path | None = None,
-    raw: Collection[str] = (),
-) -> EditModel:
-    """A whole model from trained parts; each file as `parts` reads it.
+@dataclass(frozen=True)
+class ModelParts:
+    """Where the parts of a whole model come from; files are those that `parts` reads."""
 
-    slots: None takes the encoder that was trained together with the denoiser, from its file. head, identity: the names, or the files, of
-    the head model and the identity network that made the training's renders and tokens. finish: of the schedule (ScheduleConfig), None
-    leaves the training's. order: region of every slot, or labels: a folder of labelled shards to measure it on; with neither it is the
-    checkpoint's. raw: "slots", "denoiser": whose weights are not to be the averaged ones.
+    first_stage: FirstStageParts
+    denoiser: Path
+    slots: Path | None = None  # None: the encoder that was trained together with the denoiser, from its file
+    name: str = "unnamed"
+    head: str = DEFAULT_HEAD  # name, or file, of the head model that made the training's renders
+    identity: str = DEFAULT_IDENTITY  # and of the identity network that made its tokens
+    finish: float | None = None  # of the schedule (ScheduleConfig); None leaves the training's
+    order: Sequence[str] = ()  # region of every slot
+    labels: Path | None = None  # or a folder of labelled shards to measure it on; with neither it is the checkpoint's
+    raw: Collection[str] = ()  # "slots", "denoiser": whose weights are not to be the averaged ones
 
-    Raises ConfigError and CheckpointError for files that do not go together.
-    """
-    u_net, encoder = read_denoiser(denoiser, "denoiser" in raw)
-    if slots is not None:
-        if encoder is not None:
-            raise ConfigError(f"{slots}: {denoiser} holds the encoder that it was trained with, and no other fits; leave the slots out")
-        encoder = read_slots(slots, "slots" in raw)
-    elif encoder is None:
-        raise ConfigError(f"{denoiser}: was trained with frozen slots, which it does not hold; give their checkpoint")
-    if order or labels is not None:
-        set_order(encoder, order, labels)
-    own = u_net.config.schedule
-    own = replace(own, finish=own.finish if finish is None else finish)
-    u_net.config = replace(u_net.config, schedule=own)
-    identity = identity_name(identity)
-    size = {IdentityNetwork.name: IdentityNetwork.dimensions, **dict.fromkeys(ARCFACE, DIMENSIONS)}.get(identity)
-    if size is not None and u_net.config.adain != "none" and size != u_net.config.identity_size:
-        raise ConfigError(
-            f"identity '{identity}': makes tokens of {size} numbers, but this denoiser was trained with {u_net.config.identity_size}; name "
-            "the network that made them"
-        )
-    return EditModel(first_stage.read(), encoder, u_net, name, identity, head_name(head))
+    def assemble(self) -> EditModel:
+        """The model. Raises ConfigError and CheckpointError for files that do not go together."""
+        u_net, encoder = read_denoiser(self.denoiser, "denoiser" in self.raw)
+        if self.slots is not None:
+            if encoder is not None:
+                raise ConfigError(
+                    f"{self.slots}: {self.denoiser} holds the encoder that it was trained with, and no other fits; leave the slots out"
+                )
+            encoder = read_slots(self.slots, "slots" in self.raw)
+        elif encoder is None:
+            raise ConfigError(f"{self.denoiser}: was trained with frozen slots, which it does not hold; give their checkpoint")
+        if self.order or self.labels is not None:
+            set_order(encoder, self.order, self.labels)
+        own = u_net.config.schedule
+        u_net.config = replace(u_net.config, schedule=replace(own, finish=own.finish if self.finish is None else self.finish))
+        identity = load_identity(self.identity).name if Path(self.identity).is_file() else self.identity
+        head = HeadModel.load(self.head).name if Path(self.head).is_file() else self.head
+        size = {IdentityNetwork.name: IdentityNetwork.dimensions, **dict.fromkeys(ARCFACE, DIMENSIONS)}.get(identity)
+        if size is not None and u_net.config.adain != "none" and size != u_net.config.identity_size:
+            raise ConfigError(
+                f"identity '{identity}': makes tokens of {size} numbers, but this denoiser was trained with {u_net.config.identity_size}; "
+                "name the network that made them"
+            )
+        return EditModel(self.first_stage.read(), encoder, u_net, self.name, identity, head)
+
+    def files(self) -> dict[str, list[Path]]:
+        """Part -> its files."""
+        return {"first stage": self.first_stage.files(), "slots": [self.slots] if self.slots else [], "denoiser": [self.denoiser]}
 
 
 def set_order(encoder: object, order: Sequence[str], labels: Path | None) -> None:
@@ -149,29 +149,10 @@ def set_order(encoder: object, order: Sequence[str], labels: Path | None) -> Non
     encoder.config = replace(encoder.config, order=tuple(order))
 
 
-def identity_name(given: str) -> str:
-    """The network's name, from a name or from a file."""
-    if not Path(given).is_file():
-        return given
-    from ...source.identity_networks import load_identity
-
-    return load_identity(given).name
-
-
-def head_name(given: str) -> str:
-    """The head model's name, from a name or from a file."""
-    if not Path(given).is_file():
-        return given
-    from ...head.morphable import HeadModel
-
-    return HeadModel.load(given).name
-
-
 def licence_of(text: str, files: dict[str, list[Path]]) -> str:
     """The whole file's licence: the text, and what the finished files state that its parts come from (part -> files)."""
-    stated = [
-        (part, load_checkpoint(path, parts=()).license) for part, paths in files.items() for path in paths if path.suffix == ".safetensors"
-    ]
+    ours = [(part, path) for part, paths in files.items() for path in paths if path.suffix == ".safetensors"]
+    stated = [(part, load_checkpoint(path, parts=()).license) for part, path in ours]
     more = dict.fromkeys(f"{part}: {licence}" for part, licence in stated if licence and licence != text)
     return "; ".join([text, *more])
 

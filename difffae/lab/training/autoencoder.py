@@ -15,14 +15,14 @@ terms are latent diffusion's (Rombach et al. 2022, appendix G); a weight of 0 le
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint as recomputed
 
 from ...common.errors import ConfigError
@@ -35,18 +35,18 @@ from ..prepare.portraits import read_pictures
 from ..prepare.shards import Shards
 from .common import load_state, random_crops
 from .journal import grid
-from .loop import LoopOptions, Stage, run_loop
+from .loop import LoopOptions, Parts, Stage, run_loop
 from .parts import read_first_stage
 from .processes import Processes
 
 SHOWN = 4  # pictures in a grid
-
-
 Variational = Autoencoder | KLFirstStage
 
 
 @dataclass(frozen=True)
 class AutoencoderTraining(LoopOptions):
+    """Options of `train autoencoder`; the weights are those of the sum at the top of this module."""
+
     portraits: str = "portraits"  # a folder of .webp pictures, held in memory
     shards: str = ""  # in their place: shards with `images`, read as they are needed, such as `prepare frames` writes
     folder: str = "runs/autoencoder"
@@ -134,8 +134,12 @@ def luminance(x: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Judges:
-    """The networks that a reconstruction is judged by. adversary's loss counts `adversarial_weight` times. former: the first stage whose
-    latents `keep_weight` holds on to."""
+    """The networks that a reconstruction is judged by; None leaves a term out.
+
+    perceptual          distance of features, times `perceptual_weight`
+    adversary           a discriminator, times `adversarial_weight` of these judges, which a warm-up raises
+    former              the first stage whose latents `keep_weight` holds on to
+    """
 
     perceptual: PerceptualDistance | None = None
     adversary: Adversary | None = None
@@ -150,27 +154,22 @@ def autoencoder_loss(
     noise: Tensor | None = None,
     latent_noise: Tensor | None = None,
     judges: Judges | None = None,
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """images (B,3,H,W) in 0..1 -> scalar loss and its detached parts. noise (B,Z,h,w) draws from the posterior; without it its mean is
-    decoded. latent_noise (B,Z,h,w) is added to what is decoded; codes are chosen after it."""
+) -> tuple[Tensor, Parts]:
+    """The sum at the top of this module.
+
+    Args:
+        model: A first stage of any kind.
+        images: (B,3,H,W) in 0..1, sides that are multiples of the pixels per latent cell.
+        options: The weights.
+        noise: (B,Z,h,w), draws from the posterior; without it its mean is decoded. Codes have none.
+        latent_noise: (B,Z,h,w), added to what is decoded; codes are chosen after it.
+        judges: Networks that judge the reconstruction.
+
+    Returns:
+        The loss, a scalar, and its parts before weighting, detached, with the reconstruction's "psnr" in dB.
+    """
     judges = judges or Judges()
-    if isinstance(model, VQFirstStage):
-        latents, penalty, parts = quantised_latents(model, images, latent_noise, options.freeze_encoder)
-        penalty_weight = 0.0 if options.freeze_encoder else options.codebook_weight
-    else:
-        assert isinstance(model, Variational)
-        moments: Callable[[Tensor], tuple[Tensor, Tensor]] = model.moments
-        if options.gradient_checkpointing and isinstance(model, Autoencoder):
-            moments = lambda x: recomputed(model.moments, x, use_reentrant=False)  # noqa: E731
-        mean, logvar = moments(images)
-        latents, penalty, parts = variational_latents(mean, logvar, noise)
-        if judges.former is not None:
-            with torch.no_grad():
-                before = judges.former.moments(images)[0].float()
-            parts["moved"] = (mean.float() - before).square().mean() / before.var()
-        if latent_noise is not None:
-            latents = latents + latent_noise.to(latents)
-        penalty_weight = options.kl_weight
+    latents, penalty, parts = _bottleneck(model, images, options, noise, latent_noise, judges.former)
     target = images * 2 - 1
     output = decode_latents(model, latents, options.gradient_checkpointing)
     edges_out, edges_in = laplacian(output), laplacian(target)
@@ -198,19 +197,45 @@ def autoencoder_loss(
             parts["adaptive"] = adaptive_weight(loss, parts["adversarial"], output)
             weight = weight * parts["adaptive"]
         loss = loss + weight * parts["adversarial"]
-    loss = loss + penalty_weight * penalty
+    loss = loss + penalty
     if "moved" in parts:
         loss = loss + options.keep_weight * parts["moved"]
-    with torch.no_grad():
-        parts["psnr"] = -10 * torch.log10((output * 0.5 - target * 0.5).square().mean())
+    parts["psnr"] = -10 * torch.log10((output * 0.5 - target * 0.5).detach().square().mean())
     return loss, {name: value.detach() for name, value in parts.items()}
 
 
-class ShardPictures(Sequence[Tensor]):
-    """The pictures of a folder of shards, each (3,H,W) uint8, read one by one."""
+def _bottleneck(
+    model: FirstStage,
+    images: Tensor,
+    options: AutoencoderTraining,
+    noise: Tensor | None,
+    latent_noise: Tensor | None,
+    former: Variational | None,
+) -> tuple[Tensor, Tensor, Parts]:
+    """What is decoded (B,Z,h,w), what the bottleneck costs, weighted, and numbers for the log."""
+    if isinstance(model, VQFirstStage):
+        latents, penalty, parts = quantised_latents(model, images, latent_noise, options.freeze_encoder)
+        return latents, (0.0 if options.freeze_encoder else options.codebook_weight) * penalty, parts
+    assert isinstance(model, Variational)
+    if options.gradient_checkpointing and isinstance(model, Autoencoder):
+        mean, logvar = recomputed(model.moments, images, use_reentrant=False)
+    else:
+        mean, logvar = model.moments(images)
+    latents, penalty, parts = variational_latents(mean, logvar, noise)
+    if former is not None:
+        with torch.no_grad():
+            before = former.moments(images)[0].float()
+        parts["moved"] = (mean.float() - before).square().mean() / before.var()
+    if latent_noise is not None:
+        latents = latents + latent_noise.to(latents)
+    return latents, options.kl_weight * penalty, parts
 
-    def __init__(self, folder: str) -> None:
-        self.shards = Shards(folder, ("images",))
+
+class ShardPictures(Sequence[Tensor]):
+    """The pictures of shards, each (3,H,W) uint8, read one by one."""
+
+    def __init__(self, shards: Shards) -> None:
+        self.shards = shards
 
     def __len__(self) -> int:
         return len(self.shards)
@@ -219,7 +244,7 @@ class ShardPictures(Sequence[Tensor]):
         return self.shards.sample(index)["images"]
 
 
-class AutoencoderStage(Stage):
+class AutoencoderStage(Stage[FirstStage]):
     """Data, losses and pictures of the first stage's training."""
 
     def __init__(self, options: AutoencoderTraining, model: FirstStage, former: Variational | None = None) -> None:
@@ -227,7 +252,8 @@ class AutoencoderStage(Stage):
         self.former = former
         if o.crop % model.factor:
             raise ConfigError(f"crop={o.crop}: must be a multiple of {model.factor}, the pixels per latent cell; change it")
-        self.pictures_read = ShardPictures(o.shards) if o.shards else read_pictures(Path(o.portraits), split="train")
+        self.shards = Shards(o.shards, ("images",)) if o.shards else None
+        self.pictures_read = ShardPictures(self.shards) if self.shards else read_pictures(Path(o.portraits), split="train")
         if not self.pictures_read:
             raise ConfigError(f"portraits={o.portraits}: no .webp pictures of the train split there; correct the path, or give shards=")
         self.noise_shape = (o.batch, model.config.latent_channels, o.crop // model.factor, o.crop // model.factor)
@@ -235,15 +261,15 @@ class AutoencoderStage(Stage):
         self.perceptual = PerceptualDistance().to(o.device) if o.perceptual_weight else None
         self.adversary = None
         if o.adversarial_weight:
-            self.adversary = Adversary(
-                o.discriminator_width, o.discriminator_layers, o.discriminator_detail, o.discriminator_rate, o.device, o.seed
-            )
+            sizes = (o.discriminator_width, o.discriminator_layers, o.discriminator_detail)
+            self.adversary = Adversary(*sizes, o.discriminator_rate, o.device, o.seed)
         self.step = 0
 
     def before_step(self, step: int) -> None:
         self.step = step
 
     def read(self, generator: torch.Generator, rows: list[slice]) -> list[Any]:
+        """Items: images (B,3,crop,crop) in 0..1, and noise of the posterior and of the latents (B,Z,h,w), or None."""
         o = self.options
         state = generator.get_state()
         items = []
@@ -267,14 +293,13 @@ class AutoencoderStage(Stage):
         weight = o.adversarial_weight * min(1.0, since / o.adversarial_warmup) if o.adversarial_warmup else o.adversarial_weight
         return Judges(self.perceptual, self.adversary if since >= 0 else None, weight, self.former)
 
-    def loss(self, model: nn.Module, item: Any) -> tuple[Tensor, dict[str, Tensor]]:
-        assert isinstance(model, FirstStage)
+    def loss(self, model: FirstStage, item: Any) -> tuple[Tensor, Parts]:
         images, *noises = item
         images = images.to(self.options.device, memory_format=torch.channels_last)
         noise, latent_noise = (None if drawn is None else drawn.to(self.options.device) for drawn in noises)
         return autoencoder_loss(model, images, self.options, noise, latent_noise, self.judges())
 
-    def after_step(self, processes: Processes) -> dict[str, Tensor]:
+    def after_step(self, processes: Processes) -> Parts:
         return {} if self.adversary is None else self.adversary.learn(processes.average)
 
     def state(self) -> dict[str, Any]:
@@ -284,14 +309,9 @@ class AutoencoderStage(Stage):
         if self.adversary is not None:
             self.adversary.load_state(state)
 
-    def refresh(self) -> None:
-        if isinstance(self.pictures_read, ShardPictures):
-            self.pictures_read.shards.refresh()
-
     @torch.no_grad()
-    def pictures(self, average: nn.Module) -> dict[str, Tensor]:
+    def pictures(self, average: FirstStage) -> dict[str, Tensor]:
         """Crops of the first portraits above each other, and beside them what the first stage makes of them."""
-        assert isinstance(average, FirstStage)
         o = self.options
         first = [self.pictures_read[index] for index in range(min(SHOWN, len(self.pictures_read)))]
         crops = random_crops(first, SHOWN, o.crop, torch.Generator().manual_seed(0), (1.0, 1.0)).to(o.device)
@@ -299,19 +319,28 @@ class AutoencoderStage(Stage):
 
 
 def train_autoencoder(options: AutoencoderTraining, config: FirstStageConfig | None = None, stop_step: int | None = None) -> FirstStage:
-    """Train, resuming from `folder/last.pt` with its configuration; returns the averaged first stage. Raises CheckpointError, ConfigError.
+    """Train a first stage, resuming from `folder/last.pt` with its configuration.
 
-    config's class says which kind a new run trains: AutoencoderConfig (the default), KLConfig or VQConfig. With a start, sizes are the
-    start's, and what config says besides its defaults must agree. The loss works on unscaled latents, so a scale is only passed on.
+    The loss works on unscaled latents, so a scale is only passed on.
+
+    Args:
+        options: How to train.
+        config: Its class says which kind a new run trains: AutoencoderConfig (the default), KLConfig or VQConfig. With a start,
+            sizes are the start's, and what config says besides its defaults must agree.
+        stop_step: End here, although the schedule goes on.
+
+    Returns:
+        The averaged first stage.
+
+    Raises:
+        CheckpointError: For a start that cannot be read.
+        ConfigError: For options that do not go together, or a folder without pictures.
     """
     torch.manual_seed(options.seed)
-    last = Path(options.folder) / "last.pt"
-    state = load_state(last)
-    if state:
-        model = build_first_stage(state["config"], last)
+    if state := load_state(options.checkpoint):
+        model = build_first_stage(state["config"], options.checkpoint)
     elif options.start:
-        start = Path(options.start)
-        model = read_first_stage(start, raw=start.suffix != ".safetensors").train().requires_grad_(True)
+        model = _read_start(options.start).train().requires_grad_(True)
         _check_start(options.start, model, config)
     else:
         config = config or AutoencoderConfig()
@@ -321,19 +350,21 @@ def train_autoencoder(options: AutoencoderTraining, config: FirstStageConfig | N
     former = _former(options) if options.keep_weight else None
     if options.gradient_checkpointing:
         recompute_blocks(model)
-    average = run_loop(options, model, _checkpoint_config(model), AutoencoderStage(options, model, former), stop_step)
-    assert isinstance(average, FirstStage)
-    return average
+    return run_loop(options, model, describe(model), AutoencoderStage(options, model, former), stop_step)
+
+
+def _read_start(path: str) -> FirstStage:
+    """A first stage as it was trained, not averaged, where the file has both."""
+    return read_first_stage(path, raw=not path.endswith(".safetensors"))
 
 
 def _former(options: AutoencoderTraining) -> Variational:
     """The start, which `keep_weight` holds on to. Raises ConfigError."""
     if not options.start:
         raise ConfigError("keep_weight: holds on to the latents of a start, and start= names none; give one, or leave keep_weight out")
-    start = Path(options.start)
-    former = read_first_stage(start, raw=start.suffix != ".safetensors").to(options.device).eval().requires_grad_(False)
+    former = _read_start(options.start).to(options.device)
     if not isinstance(former, Variational):
-        raise ConfigError(f"keep_weight: {start} is of kind {former.kind}, whose latents are codes; leave keep_weight out")
+        raise ConfigError(f"keep_weight: {options.start} is of kind {former.kind}, whose latents are codes; leave keep_weight out")
     return former
 
 
@@ -347,8 +378,3 @@ def _check_start(path: str, model: FirstStage, config: FirstStageConfig | None) 
     for name, value in config.to_dict().items():
         if value not in (plain[name], sizes[name]):
             raise ConfigError(f"{path}: its {name} is {sizes[name]}, not {value}; leave {name} out, it is the start's")
-
-
-def _checkpoint_config(model: FirstStage) -> dict[str, Any]:
-    """For `build_first_stage`; the open kind is not named, as in the first checkpoints."""
-    return model.config.to_dict() if isinstance(model, Autoencoder) else describe(model)

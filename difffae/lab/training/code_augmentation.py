@@ -19,9 +19,10 @@ from ...estimation.choose import SIDE
 from ...estimation.fit import inter_ocular
 from ...faces.blendshapes import BLENDSHAPE_NAMES
 from ...head.attributes import FaceAttributes
-from ...head.mirror import mirror
 from ...head.morphable import HeadModel
 from ...head.shading import sh_shading
+from ..prepare.augmentation import Still, where_rows
+from ..prepare.augmentation import flipped as mirrored
 from ..prepare.pairs import attributes_of
 
 DRAWS = 24  # random numbers that one sample needs
@@ -34,17 +35,16 @@ MIRRORED_SCORES = tuple(
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """pictures (B,3,Q,Q) and known (B,1,Q,Q) 0..1; normals (B,3,R,R), zero outside the head; uv (B,2,R,R) grid of the albedo map; skin
-    (B,1,R,R); landmarks (B,N,3); scores (B,52); face: the codes."""
+    """Some samples."""
 
-    pictures: Tensor
-    known: Tensor
-    normals: Tensor
-    uv: Tensor
-    skin: Tensor
-    landmarks: Tensor
-    scores: Tensor
-    face: FaceAttributes
+    pictures: Tensor  # (B,3,Q,Q) in 0..1
+    known: Tensor  # (B,1,Q,Q) in 0..1
+    normals: Tensor  # (B,3,R,R), zero outside the head
+    uv: Tensor  # (B,2,R,R), grid of the albedo map
+    skin: Tensor  # (B,1,R,R) in 0..1
+    landmarks: Tensor  # (B,N,3)
+    scores: Tensor  # (B,52)
+    face: FaceAttributes  # the codes
 
     @staticmethod
     def of(tensors: dict[str, Tensor], head: HeadModel) -> Sample:
@@ -69,8 +69,16 @@ class Sample:
 
 
 def augment(sample: Sample, head: HeadModel, albedo: Tensor, light: Tensor, r: Tensor, seeds: Tensor, side: int) -> Sample:
-    """Other skin, other light, mirrored, turned, scaled, shifted, tinted, blurred, covered, noisy. albedo (B,A), light (B,9,3): of other
-    people; r (B,DRAWS) in 0..1; seeds (B,) of the noise; side of the pictures of the result."""
+    """Other skin, other light, mirrored, turned, scaled, shifted, tinted, blurred, covered, noisy.
+
+    Args:
+        sample: As `prepare codes` stores it.
+        head: Of its codes.
+        albedo, light: Codes of other people, (B,A) and (B,9,3).
+        r: Random numbers, (B,DRAWS) in 0..1.
+        seeds: Of the noise, (B,).
+        side: Of the result's pictures.
+    """
     sample = recoloured(sample, head, albedo, light, r[:, 0] < RETONED, r[:, 1] < RELIT)
     sample = flipped(sample, head, r[:, 2] < 0.5)
     spread = (r[:, 3:7] * 2 - 1) * r.new_tensor([math.radians(12), 0.09, 0.05, 0.05])
@@ -80,20 +88,26 @@ def augment(sample: Sample, head: HeadModel, albedo: Tensor, light: Tensor, r: T
     soft = F.interpolate(F.avg_pool2d(pictures, 2), pictures.shape[-2:], mode="bilinear", align_corners=False)
     pictures = torch.lerp(pictures, soft, (r[:, 11] * 1.5 - 0.5).clamp(0, 1)[:, None, None, None])
     pictures = covered(pictures, r[:, 12:19])
-    rows = []
-    noises = []
-    for seed in seeds.tolist():
-        generator = torch.Generator().manual_seed(seed)
-        rows.append(torch.randn(pictures.shape[1:], generator=generator))
-        noises.append(torch.randn(*sample.landmarks.shape[1:], generator=generator))
-    pictures = (pictures + torch.stack(rows) * (0.03 * r[:, 19] ** 2)[:, None, None, None]).clamp(0, 1)
-    tremble = torch.stack(noises) * (0.008 * r[:, 20] * inter_ocular(sample.landmarks))[:, None, None]
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds.tolist()]
+    grain, shake = (
+        torch.stack([torch.randn(x.shape[1:], generator=generator) for generator in generators]) for x in (pictures, sample.landmarks)
+    )
+    pictures = (pictures + grain * (0.03 * r[:, 19] ** 2)[:, None, None, None]).clamp(0, 1)
+    tremble = shake * (0.008 * r[:, 20] * inter_ocular(sample.landmarks))[:, None, None]
     return replace(sample, pictures=pictures, landmarks=sample.landmarks + tremble, face=face)
 
 
 def recoloured(sample: Sample, head: HeadModel, albedo: Tensor, light: Tensor, tone: Tensor, lit: Tensor) -> Sample:
-    """Skin of another colour where tone (B,) is set, other light where lit (B,) is: each pixel is scaled by the ratio of what the head
-    model says before and after. Hair keeps its colour; what lies outside the head keeps its light."""
+    """Skin of another colour, other light: each pixel is scaled by the ratio of what the head model says before and after.
+
+    Hair keeps its colour; what lies outside the head keeps its light.
+
+    Args:
+        sample: What is changed.
+        head: Of its codes.
+        albedo, light: The new codes, (B,A) and (B,9,3).
+        tone, lit: Which rows get them, (B,) bool each.
+    """
     face = sample.face
     new = replace(
         face,
@@ -125,29 +139,21 @@ def _albedo(head: HeadModel, codes: Tensor) -> Tensor:
 
 def flipped(sample: Sample, head: HeadModel, chosen: Tensor) -> Sample:
     """Mirrored left to right where chosen (B,) is set. Normals and uv are not needed after this and stay."""
-    other = mirror(sample.face, head)
-
-    def choose(a: Tensor, b: Tensor) -> Tensor:
-        return torch.where(chosen.view(-1, *[1] * (a.dim() - 1)), a, b)
-
-    own = sample.face.tensors()
-    face = FaceAttributes(head.name, **{name: choose(value, own[name]) for name, value in other.tensors().items()})
-    points = sample.landmarks[:, head.landmark_mirror] * sample.landmarks.new_tensor([-1.0, 1.0, 1.0])
-    points = points + points.new_tensor([SIDE, 0.0, 0.0])
-    return replace(
-        sample,
-        pictures=choose(sample.pictures.flip(-1), sample.pictures),
-        known=choose(sample.known.flip(-1), sample.known),
-        landmarks=choose(points, sample.landmarks),
-        scores=choose(sample.scores[:, list(MIRRORED_SCORES)], sample.scores),
-        face=face,
-    )
+    still = mirrored(Still(sample.pictures, sample.known, sample.landmarks, sample.face), head, chosen, SIDE)
+    scores = where_rows(chosen, sample.scores[:, list(MIRRORED_SCORES)], sample.scores)
+    return replace(sample, pictures=still.picture, known=still.known, landmarks=still.landmarks, scores=scores, face=still.face)
 
 
 def moved(sample: Sample, head: HeadModel, turn: Tensor, scale: Tensor, shift: Tensor, side: int) -> Sample:
-    """Turned counter-clockwise by turn (B,) radians and scaled about the middle, then shifted by shift (B,2) in -1..1, y up.
+    """Turned and scaled about the middle, then shifted; the head's turn about its neck, the camera and the light follow exactly.
 
-    The head's turn about its neck, the camera and the light follow exactly.
+    Args:
+        sample: What is moved.
+        head: Of its codes.
+        turn: Counter-clockwise, radians, (B,).
+        scale: Factors, (B,).
+        shift: (B,2) in units of half the side, y up.
+        side: Of the result's pictures.
     """
     c, s = turn.cos(), turn.sin()
     spin = torch.stack([torch.stack([c, -s], -1), torch.stack([s, c], -1)], 1)  # (B,2,2), y up

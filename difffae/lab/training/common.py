@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,10 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...common.checkpoint import load_checkpoint
-from ...diffusion.autoencoder import FirstStage
-from ...diffusion.first_stages import CHECKPOINT_KIND, load_first_stage
-from ...edit.model import EditModel
+from ...common.files import atomic_write
 
 
 def autocast(device: str = "cpu", enabled: bool | None = None) -> torch.autocast:
@@ -35,9 +31,18 @@ def random_crops(
     scale: tuple[float, float] = (0.8, 1.3),
     rows: slice | None = None,
 ) -> Tensor:
-    """Random squares, flipped half of the time and scaled by a factor of that range: (B,3,size,size) in 0..1.
+    """Random squares of pictures, flipped half of the time.
 
-    rows: only these of the batch, the same as they are in the whole one.
+    Args:
+        pictures: Each (3,H,W) uint8.
+        batch: How many squares are drawn.
+        size: Their side, pixels.
+        generator: Of the random numbers.
+        scale: Range of the factor by which pictures are scaled before cropping.
+        rows: Return only these of the batch, the same as they are in the whole one.
+
+    Returns:
+        (B,3,size,size) in 0..1.
     """
     draws = [(int(torch.randint(len(pictures), (1,), generator=generator)), torch.rand(4, generator=generator)) for _ in range(batch)]
     draws = draws[rows] if rows else draws
@@ -56,19 +61,11 @@ def random_crops(
 
 
 def save_state(path: Path, state: dict) -> None:
-    """Write a training checkpoint under a temporary name, then rename it."""
-    temporary = path.with_suffix(".tmp")
-    torch.save(state, temporary)
-    os.replace(temporary, path)
+    """Write a training checkpoint, whole or not at all."""
+    with atomic_write(path) as temporary:
+        torch.save(state, temporary)
 
 
 def load_state(path: Path) -> dict | None:
     """A training checkpoint of our own, tensors and plain values only, or None if there is none."""
     return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
-
-
-def any_first_stage(path: str | Path) -> FirstStage:
-    """The first stage of a converted first stage's file or of a whole model's; frozen. Raises CheckpointError."""
-    if load_checkpoint(path, parts=()).kind == CHECKPOINT_KIND:
-        return load_first_stage(path)
-    return EditModel.load(path).autoencoder

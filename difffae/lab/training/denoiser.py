@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -24,10 +23,10 @@ from ...source.slots import SlotEncoder
 from ..losses.identity_loss import NEEDED, IdentityLoss, check_identity, judged_rows, load_identity_loss
 from ..losses.losses import attention_consistency, diffusion_loss, hole_weights, total_loss
 from ..prepare.shards import Shards, stacked
-from .common import any_first_stage, autocast, load_state
+from .common import autocast, load_state
 from .journal import grid
 from .loop import LoopOptions, Stage, run_loop
-from .parts import read_denoiser, read_slots
+from .parts import read_denoiser, read_first_stage, read_slots
 
 log = logging.getLogger(__name__)
 SHOWN = 4  # samples in a grid of pictures
@@ -36,6 +35,8 @@ SHOWN_STEPS = 20  # and of their sampling
 
 @dataclass(frozen=True)
 class DenoiserTraining(LoopOptions):
+    """Options of `train denoiser`."""
+
     shards: str = "shards/denoiser"
     dev_shards: str = ""  # a fixed loss on these is logged at every checkpoint
     folder: str = "runs/denoiser"
@@ -165,7 +166,6 @@ def drop_conditions(batch: Batch, dropout: Dropout) -> Conditions:
 def denoiser_loss(
     denoiser: Denoiser,
     batch: Batch,
-    conditions: Conditions,
     steps: Tensor,
     noise: Tensor,
     alphas: Tensor,
@@ -173,19 +173,36 @@ def denoiser_loss(
     identity: IdentityLoss | None = None,
     judged: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Eq. 8 at given steps (B,) and noise (B,Z,h,w) -> loss and its detached parts; with `identity` also its distances on the rows
-    judged (B,) bool.
+    """Eq. 8, and the identity loss where there is one.
 
-    With delta above 0 call it, and backward of the loss, within `denoiser.record_attention()`. Raises ConfigError else.
+    With delta above 0 call it, and backward of the loss, within `denoiser.record_attention()`.
+
+    Args:
+        denoiser: What is trained.
+        batch: Latents and conditions, some of them dropped.
+        steps: Noise levels, (B,).
+        noise: (B,Z,h,w).
+        alphas: Cumulative alphas of the schedule, (train_steps,).
+        options: The weights of the terms.
+        identity: The loss on who is to be seen, or None.
+        judged: The rows that it judges, (B,) bool.
+
+    Returns:
+        The loss, a scalar, and its detached parts before weighting.
+
+    Raises:
+        ConfigError: If delta is above 0 and no attention was recorded.
     """
     kind = denoiser.config.schedule.prediction_type
     noisy = add_noise(batch.target, noise, steps, alphas)
-    prediction = denoiser(noisy, steps, conditions)
+    prediction = denoiser(noisy, steps, batch.conditions)
     wanted = prediction_target(batch.target, noise, steps, alphas, kind)
     pixels = None if batch.seen is None or not options.hole_weight else hole_weights(batch.seen, options.hole_weight)
+    # Eq. 1
     loss = diffusion_loss(prediction, wanted, snr_weights(steps, alphas, kind, options.min_snr), pixels)
     parts = {"diffusion": loss.detach()}
     if options.delta > 0 and batch.masks is not None:
+        # Eq. 7, and Eq. 8 of both
         consistency = attention_consistency((denoiser.tap.maps or {}).values(), batch.masks)
         parts["consistency"] = consistency.detach()
         loss = total_loss(loss, consistency, options.delta)
@@ -221,7 +238,7 @@ class DenoiserStage(Stage):
         self.options = options
         self.schedule = _denoiser(model).config.schedule
         self.alphas = alphas_cumprod(self.schedule).to(options.device)
-        self.shards = Shards(options.shards, needed)
+        self.shards: Shards = Shards(options.shards, needed)
         # the dev loss has no identity in it
         self.dev = Shards(options.dev_shards, tuple(name for name in needed if name not in NEEDED)) if options.dev_shards else None
         first = self.shards.sample(0)
@@ -235,7 +252,7 @@ class DenoiserStage(Stage):
             self.slots = slots.config.slot_count
         else:
             self.slots = first["tokens"].shape[0]
-        self.first_stage = any_first_stage(options.first_stage).to(options.device) if options.first_stage else None
+        self.first_stage = read_first_stage(options.first_stage).to(options.device) if options.first_stage else None
         self.identity: IdentityLoss | None = None
         if options.identity_weight:
             assert self.first_stage is not None  # build() asks for it
@@ -267,9 +284,9 @@ class DenoiserStage(Stage):
         assert isinstance(model, nn.ModuleDict)
         batch = read_batch(item.samples, model, self.options)
         steps, noise = item.steps.to(self.options.device), item.noise.to(self.options.device)
-        conditions = drop_conditions(batch, item.dropout)
+        batch = replace(batch, conditions=drop_conditions(batch, item.dropout))
         judged = item.judged.to(self.options.device)
-        return denoiser_loss(_denoiser(model), batch, conditions, steps, noise, self.alphas, self.options, self.identity, judged)
+        return denoiser_loss(_denoiser(model), batch, steps, noise, self.alphas, self.options, self.identity, judged)
 
     def around(self, model: nn.Module) -> AbstractContextManager:
         return _denoiser(model).record_attention() if self.options.delta > 0 else nullcontext()
@@ -293,24 +310,19 @@ class DenoiserStage(Stage):
         columns = [self.first_stage.decode(each).cpu() for each in latents if each is not None]
         return {"samples": grid([stacked(samples, "source"), *columns] if "source" in samples[0] else columns)}
 
-    def refresh(self) -> None:
-        self.shards.refresh()
-
 
 def train_denoiser(options: DenoiserTraining, config: DenoiserConfig | None = None, stop_step: int | None = None) -> nn.ModuleDict:
     """Train, resuming from `folder/last.pt` with its configuration; returns the averaged {"denoiser"}, or that and the encoder that was
     trained with it, "slots" or "source_encoder". Raises ConfigError and CheckpointError."""
     torch.manual_seed(options.seed)
-    model, settings, needed = build(options, config, load_state(Path(options.folder) / "last.pt"))
+    model, settings, needed = build(options, config, load_state(options.checkpoint))
     if options.gradient_checkpointing:
         _denoiser(model).unet.enable_gradient_checkpointing()
         if "slots" in model:
             slots = model["slots"]
             assert isinstance(slots, SlotEncoder)
             slots.encoder.unet.enable_gradient_checkpointing()
-    average = run_loop(options, model, settings, DenoiserStage(options, model, needed), stop_step)
-    assert isinstance(average, nn.ModuleDict)
-    return average
+    return run_loop(options, model, settings, DenoiserStage(options, model, needed), stop_step)
 
 
 def build(options: DenoiserTraining, config: DenoiserConfig | None, state: dict | None) -> tuple[nn.ModuleDict, dict, tuple[str, ...]]:
@@ -373,7 +385,7 @@ def dev_loss(model: nn.ModuleDict, shards: Shards, alphas: Tensor, options: Deno
         steps = torch.tensor([(index * 2 + 1) * len(alphas) // (2 * count) for index in chunk], device=options.device)
         noise = torch.randn(batch.target.shape, generator=generator).to(options.device)
         with autocast(options.device, options.autocast), _denoiser(model).record_attention():
-            _, parts = denoiser_loss(_denoiser(model), batch, batch.conditions, steps, noise, alphas, options)
+            _, parts = denoiser_loss(_denoiser(model), batch, steps, noise, alphas, options)
         for name, value in parts.items():
             total["dev_" + name] = total.get("dev_" + name, 0.0) + float(value) * len(chunk) / count
     return {name: round(value, 5) for name, value in total.items()}

@@ -28,11 +28,13 @@ from ...head.shading import sh_basis
 from ..prepare.pairs import attributes_of
 from .code_augmentation import DRAWS, Sample, augment
 from .common import load_state
-from .loop import LoopOptions, Stage, run_loop
+from .loop import LoopOptions, Parts, Stage, run_loop
 
 
 @dataclass(frozen=True)
 class EstimatorTraining(LoopOptions):
+    """Options of `train estimator`."""
+
     real: str = "data/codes_train.safetensors"  # files of `prepare codes`
     synthetic: str = ""
     dev_real: str = ""  # errors on these are logged at every checkpoint
@@ -67,9 +69,6 @@ class CodesFile:
 
     def __len__(self) -> int:
         return len(self.tensors["error"])
-
-    def faces(self, head: HeadModel) -> FaceAttributes:
-        return attributes_of(self.tensors, head)
 
 
 class CodeLoss(nn.Module):
@@ -126,10 +125,11 @@ def _rms(x: Tensor) -> Tensor:
 
 
 def codes_of(face: FaceAttributes) -> Codes:
+    """What the network says of a face: its attributes, with the head's turn as a matrix."""
     return Codes(axis_angle_to_matrix(face.pose[:, 1]), face.camera, face.shape, face.expression, face.albedo, face.light)
 
 
-class EstimatorStage(Stage):
+class EstimatorStage(Stage[Encoder]):
     """Data and loss of the estimator network."""
 
     def __init__(self, options: EstimatorTraining, head: HeadModel) -> None:
@@ -137,19 +137,14 @@ class EstimatorStage(Stage):
         self.files = [CodesFile(options.real, options.worst_real)]
         if options.synthetic:
             self.files.append(CodesFile(options.synthetic, options.worst_synthetic))
-        self.dev = {
-            name: CodesFile(path, worst)
-            for name, path, worst in (
-                ("real", options.dev_real, options.worst_real),
-                ("synthetic", options.dev_synthetic, options.worst_synthetic),
-            )
-            if path
-        }
+        given = {"real": (options.dev_real, options.worst_real), "synthetic": (options.dev_synthetic, options.worst_synthetic)}
+        self.dev = {name: CodesFile(path, worst) for name, (path, worst) in given.items() if path}
         self.code_loss = CodeLoss(head).to(options.device)
-        every = [file.faces(head) for file in self.files]
-        self.faces = FaceAttributes.cat(every)  # whose skin tones and lights are lent to other samples
+        # whose skin tones and lights are lent to other samples
+        self.faces = FaceAttributes.cat([attributes_of(file.tensors, head) for file in self.files])
 
     def read(self, generator: torch.Generator, rows: list[slice]) -> list[Any]:
+        """Items: a sample, the albedo and light of other people, and the random numbers and seeds of its augmentation."""
         size = self.options.batch
         share = self.options.synthetic_share if len(self.files) > 1 else 0.0
         which = (torch.rand(size, generator=generator) < share).long().tolist()
@@ -167,8 +162,7 @@ class EstimatorStage(Stage):
             items.append((sample, others, r[part], seeds[part]))
         return items
 
-    def loss(self, model: nn.Module, item: Any) -> tuple[Tensor, dict[str, Tensor]]:
-        assert isinstance(model, Encoder)
+    def loss(self, model: Encoder, item: Any) -> tuple[Tensor, Parts]:
         sample, (albedo, light), r, seeds = item
         o = self.options
         exact = torch.autocast(torch.device(o.device).type, enabled=False)
@@ -178,22 +172,14 @@ class EstimatorStage(Stage):
         with exact:  # geometry in eight bits of precision would be none
             said = model.codes(seen.float(), sample.landmarks.to(o.device), sample.scores.to(o.device), SIDE)
             parts = self.code_loss(model, said, codes_of(sample.face.to(o.device)))
-        total = (
-            o.landmark_weight * (parts["landmarks"] + 0.3 * parts["depth"])
-            + o.turn_weight * parts["turn"]
-            + o.scale_weight * parts["scale"]
-            + o.shape_weight * parts["shape"]
-            + o.expression_weight * parts["expression"]
-            + o.albedo_weight * parts["albedo"]
-            + o.shading_weight * parts["shading"]
-            + o.product_weight * parts["product"]
-        )
+        total = o.landmark_weight * (parts["landmarks"] + 0.3 * parts["depth"])
+        for name in ("turn", "scale", "shape", "expression", "albedo", "shading", "product"):
+            total = total + getattr(o, f"{name}_weight") * parts[name]
         return total, {name: value.detach() for name, value in parts.items()}
 
     @torch.no_grad()
-    def evaluate(self, average: nn.Module) -> dict[str, float]:
+    def evaluate(self, average: Encoder) -> dict[str, float]:
         """The parts of the loss on the dev files, without augmentation."""
-        assert isinstance(average, Encoder)
         numbers: dict[str, float] = {}
         device = self.options.device
         for name, file in self.dev.items():
@@ -211,19 +197,27 @@ def train_estimator(options: EstimatorTraining, config: EncoderConfig | None = N
     """Train, resuming from `folder/last.pt` with its configuration; returns the averaged network."""
     torch.manual_seed(options.seed)
     head = HeadModel.load().requires_grad_(False)
-    state = load_state(Path(options.folder) / "last.pt")
+    state = load_state(options.checkpoint)
     if state:
         config = EncoderConfig(**state["config"])
     encoder = Encoder(config or EncoderConfig.of_head(head), head)
     stage = EstimatorStage(options, head)
     encoder.set_statistics(stage.faces)
-    average = run_loop(options, encoder, encoder.config.to_dict(), stage, stop_step)
-    assert isinstance(average, Encoder)
-    return average
+    return run_loop(options, encoder, encoder.config.to_dict(), stage, stop_step)
 
 
 def export_estimator(state_path: str | Path, path: str | Path, *, license: str, source: str, eight_bit: bool = True) -> None:
-    """Averaged network of a training checkpoint -> an `estimator` checkpoint (8-bit, or float16). Raises CheckpointError."""
+    """Write the averaged network of a training checkpoint as an estimator's file.
+
+    Args:
+        state_path: The training's `last.pt`.
+        path: The file to write.
+        license, source: What it says of itself.
+        eight_bit: Weights in 8 bits; else in float16.
+
+    Raises:
+        CheckpointError: If there is no such training checkpoint.
+    """
     state = load_state(Path(state_path))
     if state is None:
         raise CheckpointError(f"{state_path}: no such training checkpoint; train the estimator first")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -18,7 +17,7 @@ from ...common.errors import ConfigError
 
 
 class Journal:
-    """Opened by the main process; the others give it a folder of None and it writes nothing. A context manager."""
+    """Opened by the main process; the others give it a folder of None and it writes nothing. Close it."""
 
     def __init__(self, folder: Path | None, tensorboard: bool, step: int) -> None:
         """step is the first one to be written: TensorBoard drops what an interrupted run wrote from there on. Raises ConfigError without
@@ -35,6 +34,7 @@ class Journal:
         self._lines = open(folder / "log.jsonl", "a", buffering=1)  # noqa: SIM115
 
     def numbers(self, step: int, values: dict[str, Any]) -> None:
+        """One line of the log, and a point of each curve."""
         if self._lines:
             self._lines.write(json.dumps({"step": step, **values}) + "\n")
         if self._board:
@@ -52,10 +52,7 @@ class Journal:
                 self._board.add_image(name, (grid.clamp(0, 1) * 255).round().byte().cpu(), step)
             self._board.flush()
 
-    def __enter__(self) -> Journal:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def close(self) -> None:
         if self._lines:
             self._lines.close()
         if self._board:

@@ -6,21 +6,25 @@ import copy
 import logging
 import math
 import time
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from ...common.checkpoint import channels_last
 from ...common.errors import ConfigError, DiffFAEError
+from ...common.files import remove_leftovers
+from ..prepare.shards import Shards
 from .common import autocast, load_state, save_state
 from .journal import Journal
 from .processes import Processes
 
 log = logging.getLogger(__name__)
+Model = TypeVar("Model", bound=nn.Module)
+Parts = dict[str, Tensor]  # numbers for the log by name, detached scalars
 
 
 @dataclass(frozen=True)
@@ -47,27 +51,34 @@ class LoopOptions:
     autocast: bool | None = None  # bfloat16; None: where it is faster, or as the launcher's --mixed_precision says
     gradient_checkpointing: bool = False  # less memory for about a third more time
 
+    @property
+    def checkpoint(self) -> Path:
+        """Where the run's state is saved, and found again."""
+        return Path(self.folder) / "last.pt"
 
-class Stage:
+
+class Stage(Generic[Model]):
     """What a training stage tells `run_loop`. The methods with a body are optional."""
+
+    shards: Shards | None = None  # looked through for new ones at every checkpoint of a single process
 
     def read(self, generator: torch.Generator, rows: list[slice]) -> list[Any]:
         """Draw the random numbers of the whole batch, then read the samples of these rows: one item for each slice."""
         raise NotImplementedError
 
-    def loss(self, model: nn.Module, item: Any) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss of one item and its detached parts for the log; moves the item to the model's device."""
+    def loss(self, model: Model, item: Any) -> tuple[Tensor, Parts]:
+        """Loss of one item, a scalar, and its parts; moves the item to the model's device."""
         raise NotImplementedError
 
-    def around(self, model: nn.Module) -> AbstractContextManager:
+    def around(self, model: Model) -> AbstractContextManager:
         """Held during forward and backward."""
         return nullcontext()
 
     def before_step(self, step: int) -> None:
         """Called before the samples of a step, counted from 0, are read."""
 
-    def after_step(self, processes: Processes) -> dict[str, Tensor]:
-        """Called after the model's step: other networks of the stage learn here. Returns numbers for the log."""
+    def after_step(self, processes: Processes) -> Parts:
+        """Called after the model's step: other networks of the stage learn here."""
         return {}
 
     def state(self) -> dict[str, Any]:
@@ -77,16 +88,13 @@ class Stage:
     def load_state(self, state: dict[str, Any]) -> None:
         """Takes what `state` gave; not called for checkpoints without it."""
 
-    def evaluate(self, average: nn.Module) -> dict[str, float]:
+    def evaluate(self, average: Model) -> dict[str, float]:
         """Numbers for the log at every checkpoint."""
         return {}
 
-    def pictures(self, average: nn.Module) -> dict[str, Tensor]:
+    def pictures(self, average: Model) -> dict[str, Tensor]:
         """Sample grids (3,H,W) for TensorBoard at every checkpoint."""
         return {}
-
-    def refresh(self) -> None:
-        """Called at every checkpoint of a single process, such as a look for new data."""
 
 
 class _Step(nn.Module):
@@ -97,12 +105,12 @@ class _Step(nn.Module):
         self.model = model
         self.stage = stage
 
-    def forward(self, item: Any) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, item: Any) -> tuple[Tensor, Parts]:
         return self.stage.loss(self.model, item)
 
 
 def learning_rate(options: LoopOptions, step: int, spent: float) -> float:
-    """Learning rate of a step; spent in minutes."""
+    """Learning rate of a step, counted from 0, after `spent` minutes of training."""
     progress = step / options.steps if options.steps else spent / options.minutes
     warm = min(1.0, (step + 1) / max(1, options.warmup))
     fall = 1.0 if options.constant_rate else 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
@@ -116,114 +124,148 @@ def update_average(average: nn.Module, model: nn.Module, step: int, decay: float
     torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
 
 
-def run_loop(options: LoopOptions, model: nn.Module, config: dict, stage: Stage, stop_step: int | None = None) -> nn.Module:
-    """Train `model` in place and return the averaged copy (in the main process; the others return the model itself).
+class _Meter:
+    """Means of a step's numbers, and its speed, over the steps since the last line of the log."""
 
-    Resumes from `folder/last.pt`, whatever the number of processes was; a resumed run with `steps` set does what an uninterrupted one
-    does, bit for bit in one process on one CPU thread, because every random number comes from the one generator that is saved. The main
-    process writes `last.pt` and `log.jsonl`. stop_step: end here and save, although the schedule goes on.
+    def __init__(self) -> None:
+        self.sums: Parts = {}
+        self.steps, self.waited, self.start = 0, 0.0, time.perf_counter()
+
+    def add(self, parts: Parts, of: int = 1) -> None:
+        """The numbers of one of so many parts of a step."""
+        for name, value in parts.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value / of
+
+    def line(self, processes: Processes, batch: int) -> dict[str, float]:
+        means = {name: round(float(value) / self.steps, 5) for name, value in processes.mean(self.sums).items()}
+        speed = self.steps * batch / (time.perf_counter() - self.start)
+        return means | {"samples_per_second": round(speed, 3), "data_seconds": round(self.waited / self.steps, 5)}
+
+
+class _Run(Generic[Model]):
+    """A training between two steps: everything that `last.pt` holds, and what changes it."""
+
+    def __init__(self, options: LoopOptions, model: Model, config: dict, stage: Stage[Model]) -> None:
+        self.options, self.model, self.config, self.stage = options, model, config, stage
+        self.processes = Processes(options.device)
+        if options.accumulation < 1:
+            raise ConfigError(f"accumulation={options.accumulation}: must be 1 or more")
+        self.rows = self.processes.rows(options.batch, options.accumulation)
+        channels_last(model.to(self.processes.device))
+        self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.optimizer = torch.optim.AdamW(
+            self.trained, lr=options.learning_rate, betas=(0.9, options.beta2), weight_decay=options.weight_decay
+        )
+        self.average = copy.deepcopy(model).eval().requires_grad_(False) if self.processes.main else model
+        self.generator = torch.Generator().manual_seed(options.seed)
+        self.step, self.spent = 0, 0.0  # steps and minutes
+        if state := load_state(options.checkpoint):
+            self._resume(state)
+        self.bfloat16 = True if options.autocast is None and self.processes.bfloat16 else options.autocast
+        self.loss_of = self.processes.wrap(_Step(model, stage))
+
+    def _resume(self, state: dict[str, Any]) -> None:
+        self.step, self.spent = state["step"], state["spent"]
+        self.model.load_state_dict(state["model"])
+        if self.processes.main:
+            self.average.load_state_dict(state["ema"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        for group in self.optimizer.param_groups:  # the options of this run hold, not those of the one before
+            group["betas"], group["weight_decay"] = (0.9, self.options.beta2), self.options.weight_decay
+        self.generator.set_state(state["generator"])
+        if "stage" in state:
+            self.stage.load_state(state["stage"])
+        log.info("resumed at step %d, %.1f minutes", self.step, self.spent)
+
+    @property
+    def finished(self) -> bool:
+        return self.step >= self.options.steps if self.options.steps else self.spent >= self.options.minutes
+
+    def learn(self, meter: _Meter) -> float:
+        """One step of the model and of its average; returns its learning rate. Raises DiffFAEError for a loss that is not finite."""
+        rate = learning_rate(self.options, self.step, self.spent)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.stage.before_step(self.step)
+        before = time.perf_counter()
+        items = self.stage.read(self.generator, self.rows)
+        meter.waited += time.perf_counter() - before
+        self.optimizer.zero_grad(set_to_none=True)
+        for place, item in enumerate(items, start=1):
+            exchange = self.processes.accumulating(self.loss_of) if place < len(items) else nullcontext()
+            with exchange, self.stage.around(self.model):
+                with autocast(self.options.device, self.bfloat16):
+                    loss, parts = self.loss_of(item)
+                (loss / len(items)).backward()
+            meter.add({"loss": loss.detach(), **parts}, of=len(items))
+            if not torch.isfinite(loss):
+                raise DiffFAEError(f"{self.options.folder}: the loss is not finite at step {self.step}; lower the learning rate and resume")
+        torch.nn.utils.clip_grad_norm_(self.trained, self.options.clip)
+        self.optimizer.step()
+        meter.add(self.stage.after_step(self.processes))
+        if self.processes.main:
+            update_average(self.average, self.model, self.step, self.options.ema)
+        self.step += 1
+        meter.steps += 1
+        return rate
+
+    def save(self, journal: Journal) -> None:
+        """Evaluate the average and write `last.pt`."""
+        if self.processes.main:
+            if numbers := self.stage.evaluate(self.average):
+                journal.numbers(self.step, {"minutes": round(self.spent, 2), **numbers})
+            if journal.shows_pictures:
+                journal.pictures(self.step, self.stage.pictures(self.average))
+            weights = {"model": self.model.state_dict(), "ema": self.average.state_dict(), "optimizer": self.optimizer.state_dict()}
+            place = {"generator": self.generator.get_state(), "step": self.step, "spent": self.spent}
+            more = {"stage": state} if (state := self.stage.state()) else {}
+            save_state(self.options.checkpoint, {"config": self.config, **weights, **more, **place})
+        if self.stage.shards is not None and self.processes.count == 1:  # several would have to find the same
+            self.stage.shards.refresh()
+
+
+def run_loop(options: LoopOptions, model: Model, config: dict, stage: Stage[Model], stop_step: int | None = None) -> Model:
+    """Train a model in place, writing `last.pt` and `log.jsonl` into the folder of the options.
+
+    Resumes from `last.pt`, whatever the number of processes was. A resumed run with `steps` set does what an uninterrupted one
+    does, bit for bit in one process on one CPU thread, because every random number comes from the one generator that is saved.
+
+    Args:
+        options: Options of the stage; `steps` or `minutes` say when it ends.
+        model: What is trained: the parameters that require a gradient.
+        config: Of the model, saved in the checkpoint; plain values.
+        stage: Its data and losses.
+        stop_step: End here and save, although the schedule goes on.
+
+    Returns:
+        The averaged copy in the main process; the model itself in the others.
+
+    Raises:
+        ConfigError: If the batch cannot be shared out, or for a launcher's options that cannot work.
+        DiffFAEError: If the loss is not finite.
     """
-    processes = Processes(options.device)
-    if options.accumulation < 1:
-        raise ConfigError(f"accumulation={options.accumulation}: must be 1 or more")
-    rows = processes.rows(options.batch, options.accumulation)
     folder = Path(options.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    channels_last(model.to(processes.device))
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=options.learning_rate, betas=(0.9, options.beta2), weight_decay=options.weight_decay)
-    average = copy.deepcopy(model).eval().requires_grad_(False) if processes.main else model
-    generator = torch.Generator().manual_seed(options.seed)
-    step, spent = 0, 0.0
-    state = load_state(folder / "last.pt")
-    if state:
-        step, spent = state["step"], state["spent"]
-        model.load_state_dict(state["model"])
-        if processes.main:
-            average.load_state_dict(plain_average(state["ema"]))
-        optimizer.load_state_dict(state["optimizer"])
-        for group in optimizer.param_groups:  # the options of this run hold, not those of the one before
-            group["betas"], group["weight_decay"] = (0.9, options.beta2), options.weight_decay
-        if "generator" in state:
-            generator.set_state(state["generator"])
-        else:  # the first version of the first stage did not save it
-            generator.manual_seed(options.seed + step)
-        if "stage" in state:
-            stage.load_state(state["stage"])
-        log.info("resumed at step %d, %.1f minutes", step, spent)
-    bfloat16 = True if options.autocast is None and processes.bfloat16 else options.autocast
-    loss_of = processes.wrap(_Step(model, stage))
-
-    def finished() -> bool:
-        return step >= options.steps if options.steps else spent >= options.minutes
-
-    def checkpoint() -> None:
-        if processes.main:
-            if numbers := stage.evaluate(average):
-                journal.numbers(step, {"minutes": round(spent, 2), **numbers})
-            if journal.shows_pictures:
-                journal.pictures(step, stage.pictures(average))
-            values = {"config": config, "model": model.state_dict(), "ema": average.state_dict(), "optimizer": optimizer.state_dict()}
-            if more := stage.state():
-                values["stage"] = more
-            save_state(folder / "last.pt", {**values, "generator": generator.get_state(), "step": step, "spent": spent})
-        if processes.count == 1:  # several would have to find the same
-            stage.refresh()
-
-    sums: dict[str, Tensor] = {}
-    window, waited, since_saved = 0, 0.0, 0.0
-    last = time.monotonic()
-    with Journal(folder if processes.main else None, options.tensorboard, step + 1) as journal:
-        window_start = time.perf_counter()
-        while not finished() and (stop_step is None or step < stop_step):
-            rate = learning_rate(options, step, spent)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            stage.before_step(step)
-            before = time.perf_counter()
-            items = stage.read(generator, rows)
-            waited += time.perf_counter() - before
-            optimizer.zero_grad(set_to_none=True)
-            for place, item in enumerate(items, start=1):
-                with processes.accumulating(loss_of) if place < len(items) else nullcontext(), stage.around(model):
-                    with autocast(options.device, bfloat16):
-                        loss, parts = loss_of(item)
-                    (loss / len(items)).backward()
-                for name, value in {"loss": loss.detach(), **parts}.items():
-                    sums[name] = sums.get(name, 0.0) + value / len(items)
-                if not torch.isfinite(loss):
-                    raise DiffFAEError(f"{folder}: the loss is not finite at step {step}; lower the learning rate and resume")
-            torch.nn.utils.clip_grad_norm_(trained, options.clip)
-            optimizer.step()
-            for name, value in stage.after_step(processes).items():
-                sums[name] = sums.get(name, 0.0) + value
-            if processes.main:
-                update_average(average, model, step, options.ema)
-            step += 1
-            window += 1
+    run = _Run(options, model, config, stage)
+    if run.processes.main:
+        remove_leftovers(folder)
+    since_saved, last = 0.0, time.monotonic()
+    with closing(Journal(folder if run.processes.main else None, options.tensorboard, run.step + 1)) as journal:
+        meter = _Meter()
+        while not run.finished and (stop_step is None or run.step < stop_step):
+            rate = run.learn(meter)
             now = time.monotonic()
-            passed = processes.agree((now - last) / 60)
+            passed = run.processes.agree((now - last) / 60)
             last = now
-            spent += passed
+            run.spent += passed
             since_saved += passed
-            if step % options.log_every == 0:
-                means = {name: round(float(value) / window, 5) for name, value in processes.mean(sums).items()}
-                seconds = time.perf_counter() - window_start
-                speed = {"samples_per_second": round(window * options.batch / seconds, 3), "data_seconds": round(waited / window, 5)}
-                journal.numbers(step, {"minutes": round(spent, 2), "lr": rate, **means, **speed})
-                sums, window, waited = {}, 0, 0.0
-                window_start = time.perf_counter()
-            if since_saved > options.checkpoint_minutes or finished() or step == stop_step:
-                since_saved = 0.0
-                held = time.perf_counter()
-                checkpoint()
-                window_start += time.perf_counter() - held  # the speed is that of training alone
-    processes.wait()
-    return average
-
-
-def plain_average(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Averaged weights by the model's names: checkpoints of the first version named them as torch's AveragedModel does."""
-    if "n_averaged" not in weights:
-        return weights
-    return {name.removeprefix("module."): value for name, value in weights.items() if name != "n_averaged"}
+            if run.step % options.log_every == 0:
+                line = meter.line(run.processes, options.batch)
+                journal.numbers(run.step, {"minutes": round(run.spent, 2), "lr": rate, **line})
+                meter = _Meter()
+            if since_saved > options.checkpoint_minutes or run.finished or run.step == stop_step:
+                since_saved, held = 0.0, time.perf_counter()
+                run.save(journal)
+                meter.start += time.perf_counter() - held  # the speed is that of training alone
+    run.processes.wait()
+    return run.average

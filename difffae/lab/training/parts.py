@@ -17,13 +17,11 @@ from ...common.errors import CheckpointError, ConfigError
 from ...diffusion.autoencoder import FirstStage
 from ...diffusion.denoiser import KIND as DENOISER_KIND
 from ...diffusion.denoiser import Denoiser, DenoiserConfig
-from ...diffusion.first_stages import build_first_stage
+from ...diffusion.first_stages import CHECKPOINT_KIND, build_first_stage, load_first_stage
 from ...edit.model import EditModel
 from ...source.other_encoders import SourceEncoder, build_source_encoder
 from ...source.slots import KIND as SLOTS_KIND
 from ...source.slots import SlotEncoder, SlotsConfig
-from .common import any_first_stage
-from .loop import plain_average
 
 State = dict[str, Any]
 
@@ -45,7 +43,7 @@ def read_first_stage(path: str | Path, raw: bool = False) -> FirstStage:
     """The first stage of a checkpoint of `train autoencoder`, of a file of `convert kl-f8`, `vq-f8` or `assemble`, or of a whole model;
     frozen. Raises CheckpointError, ConfigError."""
     if _is_file(path, raw):
-        return any_first_stage(path)
+        return load_first_stage(path) if load_checkpoint(path).kind == CHECKPOINT_KIND else EditModel.load(path).autoencoder
     state = read_training(path)
     try:
         stage = build_first_stage(state["config"], path)
@@ -114,5 +112,5 @@ def _sizes(kind: Any, state: State, part: str, path: str | Path) -> Any:
 
 
 def _weights(state: State, prefix: str, raw: bool) -> dict[str, Tensor]:
-    weights = state["model"] if raw else plain_average(state["ema"])
+    weights = state["model" if raw else "ema"]
     return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}

@@ -9,7 +9,6 @@ Shape letters: B batch, S slots, H and W image sides, h and w mask sides, G side
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,16 +22,18 @@ from ...source.slots import SlotEncoder, SlotsConfig, find_order, region_overlap
 from ..losses.losses import UNLABELLED, mask_loss, slot_reconstruction, soft_labels
 from ..losses.mixture_decoder import MixtureDecoder, MixtureDecoderConfig
 from ..prepare.shards import Shards
-from .common import any_first_stage, load_state
+from .common import load_state
 from .journal import grid
 from .loop import LoopOptions, Stage, run_loop
-from .parts import read_slots
+from .parts import read_first_stage, read_slots
 
 SHOWN = 4  # samples in a grid of pictures
 
 
 @dataclass(frozen=True)
 class SlotsTraining(LoopOptions):
+    """Options of `train slots`."""
+
     shards: str = "shards/slots"
     folder: str = "runs/slots"
     start: str = ""  # whose encoder a new run starts from: a training checkpoint, a file of slots, or a whole model
@@ -109,8 +110,20 @@ def slots_loss(
     target: Tensor | None = None,
     former: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Reconstruction plus the weighted mask losses -> loss and its detached parts. images (B,3,H,W) in 0..1, labels (B,H,W) uint8;
-    target: what is reconstructed instead of the images, latents (B,Z,h,w); former (B,S,D): the tokens that `keep_weight` holds on to."""
+    """Reconstruction (section 4.3) plus the weighted mask losses.
+
+    Args:
+        encoder: The slots.
+        decoder: Draws their tokens.
+        images: (B,3,H,W) in 0..1.
+        labels: (B,H,W) uint8.
+        options: The weights.
+        target: What is reconstructed instead of the images, latents (B,Z,h,w).
+        former: The tokens that `keep_weight` holds on to, (B,S,D).
+
+    Returns:
+        The loss, a scalar, and its detached parts before weighting.
+    """
     tokens, masks = encoder(images)
     output, decoder_masks = recomputed(decoder, tokens, use_reentrant=False) if options.gradient_checkpointing else decoder(tokens)
     reconstruction = slot_reconstruction(output, images if target is None else target)
@@ -139,7 +152,7 @@ class SlotsStage(Stage):
 
     def __init__(self, options: SlotsTraining, first_stage: FirstStage | None, former: SlotEncoder | None = None) -> None:
         self.options = options
-        self.shards = Shards(options.shards, ("images",))
+        self.shards: Shards = Shards(options.shards, ("images",))
         self.first_stage = first_stage.to(options.device) if first_stage else None
         self.former = former.to(options.device) if former else None
 
@@ -178,9 +191,6 @@ class SlotsStage(Stage):
             "decoder_masks": grid([images, *decoder_masks.split(1, dim=1)]),
         }
 
-    def refresh(self) -> None:
-        self.shards.refresh()
-
 
 def _parts(model: nn.Module) -> tuple[SlotEncoder, MixtureDecoder]:
     assert isinstance(model, nn.ModuleDict)
@@ -209,10 +219,10 @@ def train_slots(
 ) -> nn.ModuleDict:
     """Train, resuming from `folder/last.pt` with its configuration; returns the averaged {"slots", "decoder"}."""
     torch.manual_seed(options.seed)
-    state = load_state(Path(options.folder) / "last.pt")
+    state = load_state(options.checkpoint)
     if state:
         config, decoder = SlotsConfig(**state["config"]["slots"]), MixtureDecoderConfig(**state["config"]["decoder"])
-    first_stage = any_first_stage(options.first_stage) if options.first_stage else None
+    first_stage = read_first_stage(options.first_stage) if options.first_stage else None
     start = read_slots(options.start) if options.start else None
     if options.keep_weight and start is None:
         raise ConfigError("keep_weight: holds on to the tokens of a start, and start= names none; give one, or leave keep_weight out")
@@ -227,9 +237,7 @@ def train_slots(
         _parts(model)[0].load_state_dict(start.state_dict())
     settings = {"slots": config.to_dict(), "decoder": decoder.to_dict()}
     stage = SlotsStage(options, first_stage, start if options.keep_weight else None)
-    average = run_loop(options, model, settings, stage, stop_step)
-    assert isinstance(average, nn.ModuleDict)
-    return average
+    return run_loop(options, model, settings, stage, stop_step)
 
 
 @torch.no_grad()

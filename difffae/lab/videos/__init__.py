@@ -1,0 +1,4 @@
+"""From talking-head videos to shards of frames, and to those that training reads.
+
+Imports from common, head, diffusion, faces, source, estimation and carry, and of the lab from prepare.
+"""

@@ -31,6 +31,7 @@ from ...head.render import render
 from ...source.identity import IdentityEncoder
 from ...source.identity_networks import load_identity
 from ..prepare.pairs import to_bytes
+from ..prepare.portraits import read_picture
 from .clips import Box, Chunk, ClipRules, find_chunks, nearest_box
 from .tar_samples import Sample, write_tar
 from .video import read_frames
@@ -41,14 +42,13 @@ PICTURES: dict[str, dict[str, Any]] = {"jpg": {"format": "JPEG", "quality": 95, 
 
 @dataclass(frozen=True)
 class VideoOptions:
-    """What the result depends on. size: side of the pictures; every: of how many frames of a chunk one is kept; picture: "jpg" (quality 95)
-    or "png"; head, deca, identity: files as for `load_estimator` and `load_identity`, None for the open ones."""
+    """What the result depends on. Raises ConfigError for values that cannot work."""
 
-    size: int = 256
-    every: int = 1
-    picture: str = "jpg"
+    size: int = 256  # side of the pictures
+    every: int = 1  # of how many frames of a chunk one is kept
+    picture: str = "jpg"  # of quality 95, or "png"
     rules: ClipRules = field(default_factory=ClipRules)
-    head: str | None = None
+    head: str | None = None  # files as for `load_estimator` and `load_identity`, None for the open ones
     deca: str | None = None
     identity: str | None = None
 
@@ -114,13 +114,13 @@ def prepare_video(root: Path, clip: str, part: Path, options: VideoOptions) -> d
 
 @dataclass(frozen=True)
 class FaceTrack:
-    """The face of every frame: boxes, None where there is none; landmarks (N,3) in frame pixels and blendshapes (52,) by frame."""
+    """The face of every frame of a video."""
 
     height: int
     width: int
-    boxes: list[Box | None]
-    landmarks: dict[int, Tensor]
-    blendshapes: dict[int, Tensor]
+    boxes: list[Box | None]  # None where there is none
+    landmarks: dict[int, Tensor]  # frame -> (N,3) in its pixels
+    blendshapes: dict[int, Tensor]  # frame -> (52,)
 
 
 def follow_face(path: Path, landmarker: FaceLandmarker) -> FaceTrack:
@@ -160,9 +160,16 @@ def chunk_samples(path: Path, clip: str, track: FaceTrack, chunks: list[Chunk], 
 def frame_files(
     frames: list[np.ndarray], indices: list[int], chunk: Chunk, track: FaceTrack, options: VideoOptions
 ) -> Iterator[dict[str, bytes]]:
-    """The files of every frame: picture, render.png and numbers.safetensors.
+    """The files of some frames of a chunk: picture, render.png and numbers.safetensors.
 
     The numbers are the attributes without their batch axis, landmarks (N,3) in pixels of the picture, blendshapes (52,), identity (I,).
+
+    Args:
+        frames: Each (H,W,3) uint8.
+        indices: Their numbers in the video.
+        chunk: What they belong to.
+        track: The face in them.
+        options: What the files are to be.
     """
     tools = load_tools(options)
     left, top, right, bottom = chunk.box
@@ -187,7 +194,8 @@ def frame_files(
 def decode_frame(files: dict[str, bytes]) -> dict[str, Tensor]:
     """The files of one sample -> picture and render (3,S,S) uint8, and its numbers by name."""
     picture = next(files[suffix] for suffix in PICTURES if suffix in files)
-    return {"picture": _decode(picture), "render": _decode(files["render.png"])} | load(files["numbers.safetensors"])
+    pictures = {"picture": picture, "render": files["render.png"]}
+    return {name: read_picture(io.BytesIO(data)) for name, data in pictures.items()} | load(files["numbers.safetensors"])
 
 
 def _images(frames: list[np.ndarray]) -> Tensor:
@@ -200,7 +208,3 @@ def _encode(pixels: Tensor, **options: Any) -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy()).save(file, **options)
     return file.getvalue()
-
-
-def _decode(data: bytes) -> Tensor:
-    return torch.from_numpy(np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).copy()).permute(2, 0, 1)

@@ -26,6 +26,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ...common.errors import ConfigError
+from ...common.files import remove_leftovers
 from .json_lines import Journal, write_text
 from .prepare_video import VideoOptions, prepare_video
 from .tar_samples import Sample, read_tar, write_tar
@@ -43,6 +44,7 @@ class Split:
     listed: frozenset[str] | None = None
 
     def of(self, identity: str) -> str:
+        """The split of a person, "train" or "test"."""
         if self.listed is not None:
             return "test" if identity in self.listed else "train"
         place = int.from_bytes(hashlib.sha256(identity.encode()).digest()[:8], "big") / 2**64
@@ -50,12 +52,6 @@ class Split:
 
     def describe(self) -> dict[str, Any]:
         return {"share": self.share} if self.listed is None else {"listed": sorted(self.listed)}
-
-
-@dataclass(frozen=True)
-class Task:
-    clip: str
-    part: Path
 
 
 def list_clips(root: Path) -> list[str]:
@@ -68,7 +64,7 @@ def list_clips(root: Path) -> list[str]:
     for clip in clips:
         if "/" not in clip:
             raise ConfigError(f"{root / clip}: lies in no person's folder; the layout is person/video/clip.mp4")
-        other = stems.setdefault(_stem(clip), clip)
+        other = stems.setdefault(clip.rpartition(".")[0], clip)
         if other != clip:
             raise ConfigError(f"{root / clip}: has the name of {other}; rename one of them")
     return clips
@@ -86,8 +82,18 @@ def prepare_videos(
 ) -> None:
     """Prepare all videos below `root` that are not finished yet, then write the shards. Call it again to go on after a kill.
 
-    ray_address: a Ray cluster, all of whose machines see both folders under the same paths; else `workers` local processes.
-    shard_samples: a shard is closed at the first video that brings it to so many frames. Raises ConfigError, CheckpointError.
+    Args:
+        root: Folders person/video/clip.mp4.
+        output: Folder of the data set.
+        options: What the frames are to be.
+        split: Which persons are tested on.
+        workers: Local processes.
+        ray_address: A Ray cluster in their place, all of whose machines see both folders under the same paths.
+        shard_samples: A shard is closed at the first video that brings it to so many frames.
+
+    Raises:
+        ConfigError: For another layout, an output that was begun with other options, or a missing PyAV or Ray.
+        CheckpointError: For networks that cannot be read.
     """
     load_av()
     options, split = options or VideoOptions(), split or Split()
@@ -96,18 +102,16 @@ def prepare_videos(
     output.mkdir(parents=True, exist_ok=True)
     _claim(output, {"format": "difffae-videos/1"} | options.describe() | {"split": split.describe(), "shard_samples": shard_samples})
     manifest, errors = Journal(output / "manifest.jsonl", "clip"), Journal(output / "errors.jsonl", "clip")
-    # what a kill left half written
-    for leftover in output.rglob("*.tmp"):
-        leftover.unlink(missing_ok=True)
-    tasks = [Task(clip, _part(output, clip)) for clip in clips if clip not in manifest.rows and clip not in errors.rows]
-    work = partial(_prepare, root=root, options=options)
+    remove_leftovers(output)
+    tasks = [clip for clip in clips if clip not in manifest.rows and clip not in errors.rows]
+    work = partial(_prepare, root=root, output=output, options=options)
     with tqdm(total=len(clips), initial=len(clips) - len(tasks), desc="videos", unit="video") as bar:
-        for task, result in run_tasks(work, tasks, workers, ray_address):
-            record = {"clip": task.clip, "error": CRASHED} if result is None else result
+        for clip, result in run_tasks(work, tasks, workers, ray_address):
+            record = {"clip": clip, "error": CRASHED} if result is None else result
             if "error" in record:
                 errors.append(record)
             else:
-                manifest.append({"clip": task.clip, "split": split.of(task.clip.split("/")[0])} | record)
+                manifest.append({"clip": clip, "split": split.of(clip.split("/")[0])} | record)
             bar.set_postfix(broken=len(errors.rows), refresh=False)
             bar.update()
     manifest.sort()
@@ -117,16 +121,12 @@ def prepare_videos(
     shutil.rmtree(output / "parts", ignore_errors=True)
 
 
-def _prepare(task: Task, root: Path, options: VideoOptions) -> dict[str, Any]:
-    return prepare_video(root, task.clip, task.part, options)
-
-
-def _stem(clip: str) -> str:
-    return clip.rpartition(".")[0]
+def _prepare(clip: str, root: Path, output: Path, options: VideoOptions) -> dict[str, Any]:
+    return prepare_video(root, clip, _part(output, clip), options)
 
 
 def _part(output: Path, clip: str) -> Path:
-    return output / "parts" / f"{_stem(clip)}.tar"
+    return output / "parts" / f"{clip.rpartition('.')[0]}.tar"
 
 
 def _claim(output: Path, description: dict[str, Any]) -> None:

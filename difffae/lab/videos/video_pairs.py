@@ -20,11 +20,9 @@ from ...common.errors import ConfigError
 from ...diffusion.autoencoder import FirstStage
 from ...head.attributes import FaceAttributes
 from ...head.morphable import HeadModel
-from ...source.matte import PersonMatte
-from ...source.regions import layers
 from ...source.slots import SlotEncoder
-from ..prepare.pairs import to_bytes
-from ..prepare.shards import write_shard
+from ..prepare.pairs import encoded, halved, layer_finder, to_bytes
+from ..prepare.shards import write_rows, write_shard
 from .prepare_video import decode_frame
 from .tar_samples import Sample, read_tar
 
@@ -52,20 +50,38 @@ def write_pairs(
     seed: int = 0,
     batch: int = 4,
 ) -> None:
-    """Encode `per_chunk` random ordered pairs of different frames of every chunk; one shard per tar, existing ones are kept.
+    """Encode random ordered pairs of different frames of every chunk; one shard per tar, existing ones are kept.
 
-    target and render are latents of the query and its render, identity is the source's. With `slots` frozen: tokens of the source and masks
-    of the query; with None, for joint training: the pictures source and query. head: carry the source to the query's attributes
-    too, for denoisers that see the carried photograph. Raises ConfigError if there is no shard, CheckpointError for a damaged one.
+    target and render are latents of the query and its render, identity is the source's.
+
+    Args:
+        folder: A split of `prepare videos`.
+        output: Folder of the shards.
+        autoencoder: Makes the latents.
+        slots: Frozen slots, for tokens of the source and masks of the query; None, for joint training, keeps both pictures.
+        head: To carry the source to the query's attributes too, for denoisers that see the carried photograph.
+        per_chunk: Pairs of every chunk.
+        seed: Which pairs; those of a chunk depend on it and the chunk's name alone.
+        batch: Pairs that are worked on together.
+
+    Raises:
+        ConfigError: If there is no shard.
+        CheckpointError: For a damaged one.
     """
-    matte = None if slots is None or head is None else PersonMatte.load()
+    find_layers = layer_finder(slots if head is not None else None)
     for path, goal in _unfinished(folder, output):
-        rows: dict[str, list[Tensor]] = {}
+        rows = []
         for source, query in tqdm(_pairs(path, per_chunk, seed, batch), desc=path.name, leave=False):
-            for name, value in _encode(source, query, autoencoder, slots, head, matte).items():
-                rows.setdefault(name, []).append(value if value.dtype == torch.uint8 else value.half())
+            pictures = {"target": query["picture"], "render": query["render"], "source": source["picture"]}
+            if head is not None:
+                before = source["picture"].float() / 255
+                moved = carry(before, _attributes(source, head.name), _attributes(query, head.name), head, None, find_layers(before))
+                pictures |= {"carried": to_bytes(moved.image), "validity": to_bytes(moved.validity)}
+            row = encoded(pictures, autoencoder, slots)
+            row |= {"identity": source["identity"], "target_landmarks": query["landmarks"][..., :2], "target_identity": query["identity"]}
+            rows.append(halved(row))
         if rows:
-            write_shard(goal, {name: torch.cat(values) for name, values in rows.items()})
+            write_rows(goal, rows)
 
 
 def write_frames(folder: Path, output: Path, *, per_chunk: int = 8) -> None:
@@ -117,40 +133,6 @@ def _pairs(path: Path, per_chunk: int, seed: int, batch: int) -> Iterator[tuple[
 
 def _stacked(frames: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     return {name: torch.stack([frame[name] for frame in frames]) for name in frames[0]}
-
-
-def _encode(
-    source: dict[str, Tensor],
-    query: dict[str, Tensor],
-    autoencoder: FirstStage,
-    slots: SlotEncoder | None,
-    head: HeadModel | None,
-    matte: PersonMatte | None,
-) -> dict[str, Tensor]:
-    from ...diffusion.conditions import carry_latents
-
-    before, after = source["picture"].float() / 255, query["picture"].float() / 255
-    rows = {
-        "target": autoencoder.encode(after),
-        "render": autoencoder.encode(query["render"].float() / 255),
-        "identity": source["identity"],
-        "target_landmarks": query["landmarks"][..., :2],
-        "target_identity": query["identity"],
-    }
-    tokens, masks = (None, None) if slots is None else slots(before)
-    if tokens is None or slots is None:
-        rows |= {"source": source["picture"], "query": query["picture"]}
-    else:
-        rows |= {"tokens": tokens, "masks": slots(after)[1]}
-    if head is not None:
-        source_layers = (
-            None if masks is None or slots is None or matte is None else layers(masks, slots.config.order, before, matte(before))
-        )
-        moved = carry(before, _attributes(source, head.name), _attributes(query, head.name), head, None, source_layers)
-        # rounded as in the shards of round trips
-        image, validity = (to_bytes(x).float() / 255 for x in (moved.image, moved.validity))
-        rows["carried"], rows["validity"] = carry_latents(autoencoder, image, validity)
-    return rows
 
 
 def _attributes(frames: dict[str, Tensor], head: str) -> FaceAttributes:

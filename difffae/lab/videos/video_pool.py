@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from multiprocessing import connection, get_context, parent_process
 from typing import Any, TypeVar
 
@@ -23,9 +24,19 @@ CRASHED = "its process died twice; it may need more memory than there is, or cra
 
 
 def run_tasks(work: Work, tasks: Sequence[Task], workers: int, ray_address: str | None) -> Iterator[tuple[Task, dict[str, Any] | None]]:
-    """(task, what `work` returned) in the order of completion; None for a task that takes its process down.
+    """Do tasks side by side.
 
-    work and tasks must pickle. ray_address as for ray.init, or None for `workers` local processes; with 1, this one.
+    Args:
+        work: Called once for each task; both must pickle.
+        tasks: Its arguments.
+        workers: Local processes; 1 is this one.
+        ray_address: As for ray.init, in their place.
+
+    Yields:
+        Tasks with what `work` returned, in the order of completion; None for a task that takes its process down.
+
+    Raises:
+        ConfigError: If Ray is missing or does not answer, or worker processes cannot live.
     """
     if ray_address is not None:
         yield from _on_ray(work, tasks, ray_address)
@@ -40,19 +51,15 @@ def _in_processes(work: Work, tasks: Sequence[Task], workers: int) -> Iterator[t
     rest = list(tasks)[::-1]
     while rest:
         running: dict[Future, Task] = {}
-        with _pool(workers) as pool:
-            try:
-                while rest or running:
-                    # no more than run at once: if the pool breaks, one of these broke it
-                    while rest and len(running) < workers:
-                        running[pool.submit(work, rest[-1])] = rest[-1]
-                        rest.pop()
-                    done, _ = wait(running, return_when=FIRST_COMPLETED)
-                    for future in done:
-                        record = future.result()
-                        yield running.pop(future), record
-            except BrokenProcessPool:
-                pass
+        with _pool(workers) as pool, suppress(BrokenProcessPool):
+            while rest or running:
+                # no more than run at once: if the pool breaks, one of these broke it
+                while rest and len(running) < workers:
+                    running[pool.submit(work, rest[-1])] = rest[-1]
+                    rest.pop()
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    record = future.result()
+                    yield running.pop(future), record
         for task in running.values():
             yield task, _alone(work, task)
 
@@ -61,17 +68,13 @@ def _alone(work: Work, task: Task) -> dict[str, Any] | None:
     """`work` in a process of its own, or None if that dies."""
     with _pool(1) as pool:
         try:
-            pool.submit(_nothing).result()
+            pool.submit(os.getpid).result()
         except BrokenProcessPool as error:
             raise ConfigError("videos: worker processes die before they begin; free memory, or use --workers 1") from error
         try:
             return pool.submit(work, task).result()
         except BrokenProcessPool:
             return None
-
-
-def _nothing() -> None:
-    pass
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
