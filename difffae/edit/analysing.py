@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +25,7 @@ from ..source.slots import SlotEncoder
 from .description import Faces, Parts, SlotTokens
 
 CHUNK = 16  # faces at a time, which bounds the memory
+AnyFaces = TypeVar("AnyFaces", bound=Faces)
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,7 @@ def estimated(parts: Parts, faces: Faces, estimator: Estimator | None = None) ->
     return FaceAttributes.cat(found)
 
 
-def with_slots(parts: Parts, faces: Faces) -> Faces:
+def with_slots(parts: Parts, faces: AnyFaces) -> AnyFaces:
     """The same faces with tokens, masks and matte, encoded if they are not known yet."""
     if faces.slots is not None:
         return faces
