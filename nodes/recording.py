@@ -6,8 +6,6 @@ Shape letters: B pictures, H and W their sides.
 from __future__ import annotations
 
 import json
-import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..difffae.common.errors import ImageError
+from ..difffae.common.files import atomic_write
 from ..difffae.edit.recipe import Recipe, pnginfo, software
 from ..difffae.head.attributes import FaceAttributes
 from .bundle import Bundle
@@ -91,11 +90,7 @@ def save_pictures(images: Tensor, prefix: str, recipe: Recipe, hidden: io.Hidden
         bytes_ = image.float().nan_to_num().mul(255).round().clamp(0, 255).cpu().numpy().astype(np.uint8)
         pixels = Image.fromarray(bytes_[..., 0] if bytes_.shape[-1] == 1 else bytes_)
         path = Path(folder) / f"{name.replace('%batch_num%', str(index))}_{counter + index:05}_.png"
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-        try:
+        with atomic_write(path) as temporary:
             pixels.save(temporary, "PNG", pnginfo=pnginfo(recipe.frame(index), extra), compress_level=4)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
         saved.append(ui.SavedResult(path.name, subfolder, io.FolderType.output))
     return ui.SavedImages(saved)

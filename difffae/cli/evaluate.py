@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from ..common.errors import ConfigError
+from ..common.files import atomic_write
 from .options import FRAMINGS, TAKEABLE, add_model, add_sampling, positive
 
 TABLES = ("comparison", "slots", "identity", "speed")
@@ -111,9 +112,8 @@ def _dev_table(arguments: argparse.Namespace) -> None:
     for name, value in rows.items():
         print(f"{name:52s} {value:9.3f}" if isinstance(value, float) else f"{name:52s} {value:9d}")
     if output:
-        temporary = output.with_name(output.name + ".tmp")
-        temporary.write_text(json.dumps(rows, indent=2) + "\n")
-        temporary.replace(output)
+        with atomic_write(output) as temporary:
+            temporary.write_text(json.dumps(rows, indent=2) + "\n")
 
 
 def _check_portraits(folder: Path) -> None:

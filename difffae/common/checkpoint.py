@@ -13,8 +13,6 @@ channel; `load_checkpoint` returns them as float32. No pickle is ever read.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from .errors import CheckpointError
+from .files import atomic_write
 
 FORMAT = "difffae/1"
 SCALE = "::scale"
@@ -73,7 +72,7 @@ def save_checkpoint(
     eight_bit: bool = False,
     half: bool = False,
 ) -> None:
-    """Write a checkpoint under a temporary name, then rename it.
+    """Write a checkpoint; it appears whole or not at all.
 
     eight_bit stores float tensors of two or more dimensions as int8; half stores the remaining float tensors as float16.
     """
@@ -87,15 +86,8 @@ def save_checkpoint(
         else:
             stored[name] = tensor
     metadata = {"format": FORMAT, "kind": kind, "config": json.dumps(config), "license": license, "source": source}
-    path = Path(path)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
-    os.close(descriptor)
-    try:
+    with atomic_write(path) as temporary:
         save_file(stored, temporary, metadata=metadata)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
 
 
 def load_checkpoint(path: str | Path, kind: str | None = None) -> Checkpoint:

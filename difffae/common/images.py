@@ -7,7 +7,6 @@ Pictures are float (3,H,W) RGB in 0..1, alpha is (1,H,W) in 0..1. Every problem 
 from __future__ import annotations
 
 import os
-import secrets
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
@@ -22,6 +21,7 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from .errors import DiffFAEError, ImageError
+from .files import atomic_write
 from .xmp import save_options
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
@@ -152,7 +152,7 @@ def write_image(
 
     alpha (1,H,W) is kept in PNG and WebP; a JPEG, which has none, is laid over white. text is stored in PNG only (tEXt),
     a recipe in all of them (see recipe.read_recipe).
-    The file appears whole or not at all: it is written under a temporary name and renamed. Raises ImageError.
+    The file appears whole or not at all. Raises ImageError.
     """
     path = check_writable(path)
     picture = Image.fromarray(_to_bytes(image, alpha))
@@ -171,15 +171,11 @@ def write_image(
         options |= save_options(kind, chunks, recipe.packet() if recipe is not None else None)
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from error
-    temporary = path.with_name(f".{path.name[:64]}.{secrets.token_hex(4)}.tmp")
     try:
-        with open(temporary, "xb") as handle:
-            picture.save(handle, kind, **options)
-        os.replace(temporary, path)
+        with atomic_write(path) as temporary:
+            picture.save(temporary, kind, **options)
     except (OSError, ValueError) as error:
         raise ImageError(f"{path}: cannot be written ({' '.join(str(error).split())}); choose another name, format or folder") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _to_bytes(image: Tensor, alpha: Tensor | None) -> np.ndarray:

@@ -279,8 +279,8 @@ def test_never_a_half_written_file(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     target = tmp_path / "a.png"
     target.write_bytes(b"old")
 
-    def fail(self, handle, kind, **options):
-        handle.write(b"half")
+    def fail(self, path, kind, **options):
+        path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Image.Image, "save", fail)

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ...common.files import atomic_write
 from .counts import Cost
 from .machine import Machine, Peaks
 from .run import Row
@@ -67,9 +68,8 @@ class Report:
         return "\n".join(lines)
 
     def write_json(self, path: Path) -> None:
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text(json.dumps(self.to_dict(), indent=2) + "\n")
-        temporary.replace(path)
+        with atomic_write(path) as temporary:
+            temporary.write_text(json.dumps(self.to_dict(), indent=2) + "\n")
 
 
 def _cells(row: Row) -> tuple[str, ...]:

@@ -9,7 +9,6 @@ Denoiser stage:  target, render, carried (N,Z,h,w) float16 latents; validity (N,
 
 from __future__ import annotations
 
-import os
 from bisect import bisect_right
 from pathlib import Path
 from typing import Any
@@ -20,17 +19,16 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ...common.errors import CheckpointError, ConfigError
+from ...common.files import atomic_write
 
 
 def write_shard(path: str | Path, tensors: dict[str, Tensor]) -> None:
-    """Write one shard under a temporary name, then rename it, so that a running training never sees half a file."""
+    """Write one shard, whole or not at all: a running training looks for new ones."""
     lengths = {name: tensor.shape[0] for name, tensor in tensors.items()}
     if len(set(lengths.values())) != 1:
         raise ConfigError(f"{path}: every tensor of a shard needs the same number of samples, not {lengths}")
-    path = Path(path)
-    temporary = path.with_name(path.name + ".tmp")
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, str(temporary))
-    os.replace(temporary, path)
+    with atomic_write(path) as temporary:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
 
 
 class Shards:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ...common.errors import ConfigError
+from ...common.files import atomic_write
 from .comparison import Comparison, Scores
 
 LISTED = 10  # problems per method in Markdown; JSON has all of them
@@ -128,13 +127,10 @@ def write(path: Path, text: str, data: dict[str, Any]) -> list[Path]:
     written = []
     for suffix, content in ((".md", text), (".json", json.dumps(data, indent=2, allow_nan=False))):
         place = path.with_suffix(suffix)
-        temporary = place.with_name(f".{place.name}.{secrets.token_hex(4)}.tmp")
         try:
-            temporary.write_text(content + "\n", encoding="utf-8")
-            os.replace(temporary, place)
+            with atomic_write(place) as temporary:
+                temporary.write_text(content + "\n", encoding="utf-8")
         except OSError as error:
             raise ConfigError(f"{place}: cannot be written ({error.strerror}); choose another folder") from error
-        finally:
-            temporary.unlink(missing_ok=True)
         written.append(place)
     return written

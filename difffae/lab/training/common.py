@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...common.checkpoint import load_checkpoint
+from ...common.files import atomic_write
 from ...diffusion.autoencoder import FirstStage
 from ...diffusion.first_stages import CHECKPOINT_KIND, load_first_stage
 from ...edit.model import EditModel
@@ -56,10 +56,9 @@ def random_crops(
 
 
 def save_state(path: Path, state: dict) -> None:
-    """Write a training checkpoint under a temporary name, then rename it."""
-    temporary = path.with_suffix(".tmp")
-    torch.save(state, temporary)
-    os.replace(temporary, path)
+    """Write a training checkpoint, whole or not at all."""
+    with atomic_write(path) as temporary:
+        torch.save(state, temporary)
 
 
 def load_state(path: Path) -> dict | None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from ...common.files import atomic_write
 
 
 class Journal:
@@ -34,18 +34,10 @@ class Journal:
         """Bring the file into the order of the keys, so that it does not depend on who was ready first."""
         if self.path.exists():
             self.rows = dict(sorted(self.rows.items()))
-            write_lines(self.path, self.rows.values())
-
-
-def write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+            write_text(self.path, "".join(json.dumps(row) + "\n" for row in self.rows.values()))
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write under a temporary name, then rename."""
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    """Write a text file, whole or not at all."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -26,6 +26,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ...common.errors import ConfigError
+from ...common.files import remove_leftovers
 from .json_lines import Journal, write_text
 from .prepare_video import VideoOptions, prepare_video
 from .tar_samples import Sample, read_tar, write_tar
@@ -96,9 +97,7 @@ def prepare_videos(
     output.mkdir(parents=True, exist_ok=True)
     _claim(output, {"format": "difffae-videos/1"} | options.describe() | {"split": split.describe(), "shard_samples": shard_samples})
     manifest, errors = Journal(output / "manifest.jsonl", "clip"), Journal(output / "errors.jsonl", "clip")
-    # what a kill left half written
-    for leftover in output.rglob("*.tmp"):
-        leftover.unlink(missing_ok=True)
+    remove_leftovers(output)
     tasks = [Task(clip, _part(output, clip)) for clip in clips if clip not in manifest.rows and clip not in errors.rows]
     work = partial(_prepare, root=root, options=options)
     with tqdm(total=len(clips), initial=len(clips) - len(tasks), desc="videos", unit="video") as bar:

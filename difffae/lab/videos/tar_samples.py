@@ -6,41 +6,31 @@ The same samples always give the same bytes: no times, owners or modes of the ma
 from __future__ import annotations
 
 import io
-import os
-import secrets
 import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ...common.errors import CheckpointError, ConfigError
+from ...common.files import atomic_write
 
 Sample = tuple[str, dict[str, bytes]]
 
 
 def write_tar(path: str | Path, samples: Iterable[Sample]) -> int:
-    """Write samples (key, {suffix: bytes}) under a temporary name, then rename it; returns how many there were.
+    """Write samples (key, {suffix: bytes}) to a shard, whole or not at all; returns how many there were.
 
     A key may have slashes, but no dot after the last one: the suffix begins there. Raises ConfigError for such a key.
     """
-    path = Path(path)
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
     count = 0
-    try:
-        with open(temporary, "wb") as file:
-            with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
-                for key, files in samples:
-                    if "." in key.rsplit("/", 1)[-1]:
-                        raise ConfigError(f"{path}: sample '{key}' has a dot in its name; rename it")
-                    count += 1
-                    for suffix, data in files.items():
-                        member = tarfile.TarInfo(f"{key}.{suffix}")
-                        member.size = len(data)
-                        tar.addfile(member, io.BytesIO(data))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic_write(path) as temporary, tarfile.open(temporary, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for key, files in samples:
+            if "." in key.rsplit("/", 1)[-1]:
+                raise ConfigError(f"{path}: sample '{key}' has a dot in its name; rename it")
+            count += 1
+            for suffix, data in files.items():
+                member = tarfile.TarInfo(f"{key}.{suffix}")
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
     return count
 
 
