@@ -31,9 +31,9 @@ from head_geometry import (
     fit_regressor,
     load_identity_targets,
     principal_components,
+    read_target,
     sample_identities,
 )
-from head_source import read_target
 
 from difffae.common.checkpoint import SCALE, load_checkpoint, quantize, save_checkpoint
 from difffae.head.morphable import LABELS

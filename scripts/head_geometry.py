@@ -5,12 +5,14 @@ Shape letters: N hm08 vertices, V kept vertices, F triangles, S shape components
 
 from __future__ import annotations
 
+import gzip
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from head_source import Obj, group_indices, read_obj, read_target
+
+from difffae.lab.people.makehuman import Obj, read_obj
 
 LOCAL_GROUPS = ("head", "nose", "mouth", "eyes", "ears", "cheek", "chin", "forehead", "eyebrows", "neck")
 OPPOSITES = {"incr": "decr", "up": "down", "forward": "backward", "out": "in", "convex": "concave", "big": "small"}
@@ -35,6 +37,22 @@ class Geometry:
 
 
 PARTS = ("body", "helper-upper-teeth", "helper-lower-teeth", "helper-tongue", "eyes")
+
+
+def read_target(path: Path, count: int) -> np.ndarray:
+    """Morph target (.target or .target.gz): lines `index dx dy dz` -> dense offsets (N,3)."""
+    data = path.read_bytes()
+    text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
+    rows = [line.split() for line in text.splitlines() if line.strip() and line[0] != "#"]
+    offsets = np.zeros((count, 3), np.float32)
+    if rows:
+        offsets[[int(r[0]) for r in rows]] = np.array([r[1:4] for r in rows], np.float32)
+    return offsets
+
+
+def group_indices(groups: dict[str, list[list[int]]], name: str) -> np.ndarray:
+    """Vertex indices of a group of basemesh_vertex_groups.json, which lists inclusive ranges."""
+    return np.concatenate([np.arange(a, b + 1) for a, b in groups[name]])
 
 
 def eyeball() -> tuple[np.ndarray, np.ndarray]:

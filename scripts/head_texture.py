@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from head_geometry import EYE_RINGS, EYE_SEGMENTS, Geometry
-from head_source import read_mhclo, read_obj
 from PIL import Image
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 from scipy.sparse import coo_matrix
@@ -18,6 +17,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from difffae.head.rasterizer import interpolate_corners, rasterize
+from difffae.lab.people.makehuman import read_mhclo, read_obj
 
 # rectangles of the atlas in texels of a 256 map: x0, y0, x1, y1 (y down)
 RECTS = {
@@ -160,14 +160,9 @@ def mirrored_uvs(geometry: Geometry) -> np.ndarray:
 
 def surface_samples(obj_path: Path, mhclo_path: Path, vertices: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Random points (count,3) on a fitted proxy and their uv (count,2)."""
-    obj, fitted = read_obj(obj_path), read_mhclo(mhclo_path).apply(vertices)
-    tris, uvs = [], []
-    for polygon in obj.polygons():
-        for k in range(1, len(polygon) - 1):
-            corner = (polygon[0], polygon[k], polygon[k + 1])
-            tris.append([v for v, _ in corner])
-            uvs.append([t for _, t in corner])
-    p, t = fitted[np.array(tris)], obj.uvs[np.array(uvs)]
+    obj = read_obj(obj_path)
+    triangles, corners = obj.triangles()
+    p, t = read_mhclo(mhclo_path).apply(vertices)[triangles], obj.uvs[corners]
     area = np.linalg.norm(np.cross(p[:, 1] - p[:, 0], p[:, 2] - p[:, 0]), axis=-1)
     rng = np.random.default_rng(seed)
     face = rng.choice(len(p), count, p=area / area.sum())
@@ -180,9 +175,11 @@ def eyeball_texture(makehuman: Path, material: str, size: int) -> np.ndarray:
     obj = read_obj(makehuman / "eyes" / "high-poly" / "high-poly.obj")
     image = load_image(makehuman / "eyes" / "materials" / f"{material}_eye.png", 1024)
     # the disc of one eyeball lies around uv (0.29, 0.29); its vertices tell how the polar angle maps to uv
-    uv_of = {v: obj.uvs[t] for polygon in obj.polygons() for v, t in polygon}
-    ids = [v for v, uv in uv_of.items() if np.linalg.norm(uv - [0.29, 0.29]) < 0.29]
-    points, uv = obj.vertices[ids], np.array([uv_of[v] for v in ids])
+    triangles, corners = obj.triangles()
+    ids, first = np.unique(triangles, return_index=True)
+    uv = obj.uvs[corners.ravel()[first]]
+    disc = np.linalg.norm(uv - [0.29, 0.29], axis=1) < 0.29
+    points, uv = obj.vertices[ids[disc]], uv[disc]
     pole = uv[np.linalg.norm(uv - [0.29, 0.29], axis=1).argmin()]
     centre = (points.max(0) + points.min(0)) / 2
     d = points - centre

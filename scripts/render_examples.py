@@ -18,7 +18,8 @@ sys.path.insert(0, str(ROOT))
 
 from difffae.head.adjust import Adjustments, adjust  # noqa: E402
 from difffae.head.morphable import HeadModel  # noqa: E402
-from difffae.lab.people.people import frame, generator  # noqa: E402
+from difffae.lab.people.people import frame  # noqa: E402
+from difffae.lab.people.randomness import generator  # noqa: E402
 from difffae.lab.studio.synthetic import SyntheticPeople  # noqa: E402
 
 SIDE = 384

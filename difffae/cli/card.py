@@ -1,8 +1,9 @@
-"""`evaluate --card`: everything that the model card needs, in one folder. Imports torch."""
+"""`evaluate --portraits`: the short table, or with --card everything that the model card needs, in one folder. Imports torch."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,16 +14,17 @@ from typing import Any
 from tqdm import tqdm
 
 from ..common.errors import ConfigError
+from ..common.files import atomic_write
 from ..edit.editor import DiffFAE
 from ..lab.bench.machine import describe
 from ..lab.card import blocks
 from ..lab.card import slot_quality as quality
 from ..lab.card.card import Card
 from ..lab.card.groups import read_groups
-from ..lab.card.rows import Record
-from ..lab.card.table import pair_names
+from ..lab.card.rows import DEV_TABLE, Record
 from ..lab.prepare.portraits import dev_files
 from ..lab.tables.report import write
+from .tables import finish
 from .work import load_model
 
 SWAP_PAIRS = 24
@@ -31,12 +33,28 @@ SYNTHETIC_SLOTS = 100  # pairs, two pictures each
 Measured = dict[str, list[Record]]
 
 
+def dev_table(arguments: argparse.Namespace) -> None:
+    """`evaluate --portraits` without --card: one short table of cross edits."""
+    output = Path(arguments.output) if arguments.output else None
+    if output and not output.parent.is_dir():
+        raise ConfigError(f"--output {output}: its folder does not exist; make it first")
+    subjects = _subjects(arguments)
+    with tqdm(total=len(subjects.pairs), desc="pairs") as bar:
+        subjects.tick = bar.update
+        records = blocks.cross_edits(subjects, "preview" if arguments.preview else "edit", arguments.take)
+    numbers = {name: statistic(records) for name, statistic in DEV_TABLE.items()}
+    for name, value in numbers.items():
+        print(f"{name:52s} " + (f"{value:9.3f}" if isinstance(value, float) else f"{'/' if value is None else value:>9}"))
+    if output:
+        with atomic_write(output) as temporary:
+            temporary.write_text(json.dumps(numbers, indent=2) + "\n")
+
+
 def run(arguments: argparse.Namespace) -> None:
+    """`evaluate --card`."""
     folder = _folder(arguments)
-    model = load_model(arguments)
-    pairs = pair_names(arguments.portraits, sorted(dev_files()), arguments.pairs)
-    card = Card.load(folder / "card.json", _settings(model, arguments))
-    subjects = blocks.Subjects(model, arguments.portraits, pairs, arguments.steps, arguments.sampler, arguments.seed)
+    subjects = _subjects(arguments)
+    card = Card.load(folder / "card.json", _settings(subjects.model, arguments))
     subjects.synthetic, subjects.synthetic_count = arguments.synthetic, min(SYNTHETIC_PAIRS, arguments.pairs)
     labels = read_groups(arguments.groups)
     for name, (measure, ticks) in _parts(subjects, arguments).items():
@@ -50,23 +68,26 @@ def run(arguments: argparse.Namespace) -> None:
         note = {
             "part": name,
             "date": datetime.now(timezone.utc).date().isoformat(),
-            "machine": _machine(model),
+            "machine": _machine(subjects.model),
             "seconds": round((time.monotonic() - start) / max(1, len(measured)), 1),
         }
-        for block, records in measured.items():
-            card.blocks[block] = note | {"records": records}
-        card.groups = {source: labels.get(source, {}) for source, _ in pairs}
+        card.blocks |= {block: note | {"records": records} for block, records in measured.items()}
+        card.groups = {source: labels.get(source, {}) for source, _ in subjects.pairs}
         write(folder / "card", card.markdown(), card.to_dict())  # an interrupted run goes on from here
-    paths = write(folder / "card", card.markdown(), card.to_dict())
-    print(card.markdown())
-    for path in paths:
-        print(f"wrote {path}")
+    finish(folder / "card", card.markdown(), card.to_dict())
+
+
+def _subjects(arguments: argparse.Namespace) -> blocks.Subjects:
+    pairs = blocks.pair_names(arguments.portraits, dev_files(), arguments.pairs)
+    model = load_model(arguments)
+    return blocks.Subjects(model, arguments.portraits, pairs, arguments.steps, arguments.sampler, arguments.seed)
 
 
 def _parts(subjects: blocks.Subjects, arguments: argparse.Namespace) -> dict[str, tuple[Callable[[], Measured], int]]:
     """Name -> what measures it, and how often it ticks. Those that lack their data are left out."""
     count, sources, names = len(subjects.pairs), len({source for source, _ in subjects.pairs}), len(subjects.names())
     few = min(arguments.sampler_pairs, count)
+    few_sources = len({source for source, _ in subjects.pairs[:few]})
     synthetic = subjects.synthetic_count if subjects.synthetic is not None else 0
 
     def samplers() -> Measured:
@@ -79,8 +100,8 @@ def _parts(subjects: blocks.Subjects, arguments: argparse.Namespace) -> dict[str
     def carry() -> Measured:
         found: Measured = {}
         part = subjects.with_sampler(arguments.sampler, arguments.steps, few)
-        for name, mode in (("no-carry", "no carry"), ("preview", "preview"), *((name, name) for name in blocks.LESS)):
-            found |= {f"{name} {block}": records for block, records in blocks.ablation(part, mode).items()}
+        for name in ("no-carry", "preview", *blocks.LESS):
+            found |= {f"{name} {block}": records for block, records in blocks.ablation(part, name).items()}
         return found
 
     def slots() -> Measured:
@@ -91,24 +112,23 @@ def _parts(subjects: blocks.Subjects, arguments: argparse.Namespace) -> dict[str
             found["slots-synthetic"] = quality.against_labels(subjects, arguments.synthetic, SYNTHETIC_SLOTS)
         return found
 
-    few_sources = len({source for source, _ in subjects.pairs[:few]})
+    def one(name: str, measure: Callable[[blocks.Subjects], list[Record]], ticks: int) -> tuple[Callable[[], Measured], int]:
+        return lambda: {name: measure(subjects)}, ticks
+
     parts: dict[str, tuple[Callable[[], Measured], int]] = {
-        "first-stage": (lambda: {"first-stage": blocks.first_stage(subjects)}, names),
-        "self": (lambda: {"self": blocks.self_edits(subjects)}, sources),
-        "edit": (lambda: {"edit": blocks.cross_edits(subjects)}, count),
-        "drift": (lambda: {"drift": blocks.single_takes(subjects)}, count),
-        "synthetic": (lambda: {"synthetic": blocks.synthetic_pairs(subjects)}, synthetic),
-        "carry": (carry, (2 + len(blocks.LESS)) * (few_sources + few + min(few, synthetic))),
-        "samplers": (samplers, 2 * (few_sources + 2 * few + min(few, synthetic))),
-        "slots": (slots, names),
-        "swaps": (lambda: {"swaps": quality.swaps(replace(subjects, pairs=subjects.pairs[:SWAP_PAIRS]))}, min(count, SWAP_PAIRS)),
+        "first-stage": one("first-stage", blocks.first_stage, names),
+        "self": one("self", blocks.self_edits, sources),
+        "edit": one("edit", blocks.cross_edits, count),
+        "drift": one("drift", blocks.single_takes, count),
     }
-    if subjects.synthetic is None:
-        del parts["synthetic"]
-    if not subjects.model.model.denoiser.config.carry:
-        del parts["carry"]
-    if not subjects.model.model.has_slots:
-        del parts["slots"], parts["swaps"]
+    if synthetic:
+        parts["synthetic"] = one("synthetic", blocks.synthetic_pairs, synthetic)
+    if subjects.model.model.denoiser.config.carry:
+        parts["carry"] = carry, (2 + len(blocks.LESS)) * (few_sources + few + min(few, synthetic))
+    parts["samplers"] = samplers, 2 * (few_sources + 2 * few + min(few, synthetic))
+    if subjects.model.model.has_slots:
+        parts["slots"] = slots, names
+        parts["swaps"] = (lambda: {"swaps": quality.swaps(replace(subjects, pairs=subjects.pairs[:SWAP_PAIRS]))}), min(count, SWAP_PAIRS)
     return parts
 
 

@@ -6,7 +6,6 @@ import argparse
 from pathlib import Path
 
 from ..common.errors import ConfigError
-from ..common.files import atomic_write
 from .options import FRAMINGS, TAKEABLE, add_model, add_sampling, positive
 
 TABLES = ("comparison", "slots", "identity", "speed")
@@ -67,55 +66,13 @@ def run(arguments: argparse.Namespace) -> None:
 
         compare(arguments)
     elif arguments.portraits is not None:
-        _check_portraits(arguments.portraits)
-        if arguments.card:
-            from .card import run as run_card
+        from . import card
 
-            run_card(arguments)
+        if not (arguments.portraits / "manifest.csv").is_file():
+            raise ConfigError(f"--portraits {arguments.portraits}: no manifest.csv there; give the folder of the portraits")
+        if arguments.card:
+            card.run(arguments)
         else:
-            _dev_table(arguments)
+            card.dev_table(arguments)
     else:
         raise ConfigError("evaluate: nothing to measure; give --portraits FOLDER, or --pairs-file CSV, or --table speed")
-
-
-def _dev_table(arguments: argparse.Namespace) -> None:
-    import json
-
-    from tqdm import tqdm
-
-    from ..lab.card.table import evaluate_edits, pair_names
-    from ..lab.prepare.portraits import dev_files
-    from .work import load_model
-
-    output = Path(arguments.output) if arguments.output else None
-    if output and not output.parent.is_dir():
-        raise ConfigError(f"--output {output}: its folder does not exist; make it first")
-    model = load_model(arguments)
-    pairs = pair_names(arguments.portraits, sorted(dev_files()), arguments.pairs)
-    with tqdm(total=len(pairs), desc="pairs") as bar:
-        table = evaluate_edits(
-            model,
-            arguments.portraits,
-            pairs,
-            lambda source, query: model.edit(
-                source,
-                query,
-                take=arguments.take,
-                steps=arguments.steps,
-                sampler=arguments.sampler,
-                seed=arguments.seed,
-                preview=arguments.preview,
-            ),
-            each=lambda index, result: bar.update(index + 1 - bar.n),
-        )
-    rows = table.rows()
-    for name, value in rows.items():
-        print(f"{name:52s} {value:9.3f}" if isinstance(value, float) else f"{name:52s} {value:9d}")
-    if output:
-        with atomic_write(output) as temporary:
-            temporary.write_text(json.dumps(rows, indent=2) + "\n")
-
-
-def _check_portraits(folder: Path) -> None:
-    if not (folder / "manifest.csv").is_file():
-        raise ConfigError(f"--portraits {folder}: no manifest.csv there; give the folder of the portraits")

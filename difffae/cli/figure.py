@@ -79,41 +79,28 @@ def _draw(arguments: argparse.Namespace, sources: list[str], queries: list[str],
     from ..lab.tables.produce import Sampling
     from .work import Picture, load_model
 
-    named_models = _models(arguments)
-    classes = read_classes(arguments.label_map)
-    read = [[Picture.read(path) for path in paths] for paths in (sources or [str(asset_path("source.png"))], queries, references)]
-    if not queries and arguments.name in ("attention", "edits", "swaps"):
-        read[1] = [Picture.read(asset_path("query.png"))]
-    models: dict[str, DiffFAE] = {}
-    for label, path in named_models.items():
-        models[label] = load_model(argparse.Namespace(**{**vars(arguments), "model": path}))
+    name, checkpoints, classes = arguments.name, _models(arguments), read_classes(arguments.label_map)
+    if not sources:
+        sources = [str(asset_path(file)) for file in (CARD_PICTURES if name == "card" else CARD_PICTURES[:1])]
+    if not queries and name in ("attention", "edits", "swaps"):
+        queries = [str(asset_path("query.png"))]
+    read = [[Picture.read(path) for path in paths] for paths in (sources, queries, references)]
+    models = {label: load_model(argparse.Namespace(**{**vars(arguments), "model": path})) for label, path in checkpoints.items()}
     first = next(iter(models.values()))
-    if arguments.name == "card" and not sources:
-        read[0] = [Picture.read(asset_path(name)) for name in CARD_PICTURES]
     if any(model.head.name != first.head.name for model in models.values()):
         raise ConfigError("--models: they were trained with different head models; draw one figure for each")
     people: list[list[Portrait]] = [[picture.analyse(first) for picture in pictures] for pictures in read]
     if arguments.synthetic is not None:
         people[0] += _rendered(arguments.synthetic, first, arguments.rows)
     sampling = Sampling(arguments.steps, arguments.sampler, arguments.seed, arguments.framing, arguments.preview)
-    if arguments.name == "tokens":
-        return figures.tokens(models, people[0], arguments.cell)
-    if arguments.name == "attention":
-        return figures.attention(models, people[0], people[1], sampling, arguments.cell)
-    if arguments.name == "lights":
-        return figures.lights(models, people[0], people[1], sampling, arguments.cell)
-    if arguments.name == "edits":
-        return figures.edits(models, people[0], people[1], sampling, arguments.cell)
-    if arguments.name == "card":
-        return figures.card(models, people[0], people[1], sampling, arguments.cell)
-    if arguments.name == "swaps":
-        return figures.swaps(models, people[0], people[2] or people[1], people[1], sampling, arguments.cell)
-    labels = _labels(arguments.labels, people[0])
-    page, overlaps = figures.regions(models, people[0], labels, classes, arguments.cell)
+    cast = figures.Cast(models, people[0], people[1], people[2] or people[1], sampling, arguments.cell)
+    if name != "regions":
+        return getattr(figures, name)(cast)
+    page, overlaps = figures.regions(cast, _labels(arguments.labels, people[0]), classes)
     for label, pictures in overlaps.items():
-        for name, values in pictures.items():
+        for file, values in pictures.items():
             shown = "  ".join(f"{region} {'-' if value is None else f'{value:.3f}'}" for region, value in values.items())
-            print(f"{label}, {Path(name).name}: intersection over union  {shown}")
+            print(f"{label}, {Path(file).name}: intersection over union  {shown}")
     return page
 
 
@@ -163,21 +150,18 @@ def _comparison(arguments: argparse.Namespace) -> Tensor:
     from ..common.images import read_image
     from ..lab.tables.figures import comparison
     from ..lab.tables.pairs import read_pairs
+    from .tables import results
 
     if arguments.pairs_file is None or not arguments.results:
         raise ConfigError("figure comparison: give --pairs-file CSV and --results NAME=FOLDER ...; `evaluate --keep` makes such folders")
     pairs = read_pairs(arguments.pairs_file, arguments.pictures)[: arguments.rows]
     originals = [(read_image(pair.source)[0], read_image(pair.query)[0]) for pair in pairs]
-    results: dict[str, list[Tensor | None]] = {}
-    for text in arguments.results:
-        name, sign, folder = text.partition("=")
-        if not sign or not Path(folder).is_dir():
-            raise ConfigError(f"--results {text}: must be NAME=FOLDER with an existing folder; correct it")
-        results[name] = []
-        for pair in pairs:
-            path = pair.find(Path(folder))
-            try:
-                results[name].append(None if path is None else read_image(path)[0])
-            except ImageError:
-                results[name].append(None)  # an empty cell; `evaluate` says what is wrong with it
-    return comparison(originals, results, arguments.cell)
+
+    def result(path: Path | None) -> Tensor | None:
+        try:
+            return None if path is None else read_image(path)[0]
+        except ImageError:
+            return None  # an empty cell; `evaluate` says what is wrong with it
+
+    found = {name: [result(pair.find(folder)) for pair in pairs] for name, folder in results(arguments).items()}
+    return comparison(originals, found, arguments.cell)

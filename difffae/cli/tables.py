@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from tqdm import tqdm
 
 from ..common.errors import ConfigError
@@ -54,7 +55,7 @@ def speed(arguments: argparse.Namespace) -> None:
     rows = []
     for name, model in models(arguments):
         rows.append(speeds.measure_speed(name or row_name("speed", model), model, arguments.steps, arguments.sampler, arguments.runs))
-    _finish(output, speeds.markdown(rows, model), speeds.to_dict(rows, model))
+    finish(output, speeds.markdown(rows, model), speeds.to_dict(rows, model))
 
 
 def compare(arguments: argparse.Namespace) -> None:
@@ -65,7 +66,7 @@ def compare(arguments: argparse.Namespace) -> None:
     methods = _others(arguments)
     real = _pictures(arguments.real) if arguments.real is not None else None
     inception = Inception.load(arguments.inception) if arguments.inception is not None else None
-    device = arguments.device or _best_device()
+    device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
     judge = Judge.load(arguments.judge_head, arguments.judge_deca, arguments.judge_identity, device)
     sampling = Sampling(arguments.steps, arguments.sampler, arguments.seed, arguments.framing, arguments.preview)
     settings: dict[str, Any] = {}
@@ -85,12 +86,13 @@ def compare(arguments: argparse.Namespace) -> None:
     if arguments.inception is not None:
         result.inception = f"{arguments.inception.name}, sha256 {file_sha256(arguments.inception)[:12]}"
     layout = report.LAYOUTS[arguments.table]
-    _finish(output, report.markdown(result, layout, settings), report.to_dict(result, settings))
+    finish(output, report.markdown(result, layout, settings), report.to_dict(result, settings))
     if not any(scores.values for scores in result.methods):
         raise ConfigError(f"{arguments.pairs_file}: no result of any method could be scored; the table says why")
 
 
 def _others(arguments: argparse.Namespace) -> list[Method]:
+    """The methods of --results, with what --edits says that they can change."""
     edits: dict[str, tuple[str, ...]] = {}
     for text in arguments.edits:
         name, value = named(text)
@@ -98,17 +100,23 @@ def _others(arguments: argparse.Namespace) -> list[Method]:
         if name is None or any(part not in TAKEABLE for part in what):
             raise ConfigError(f"--edits {text}: must be NAME=WHAT, WHAT being {', '.join(TAKEABLE)} joined by +")
         edits[name] = what
-    methods: list[Method] = []
+    methods = [Method(name, folder, edits.pop(name, TAKEABLE)) for name, folder in results(arguments).items()]
+    if edits:
+        raise ConfigError(f"--edits {next(iter(edits))}: there are no --results of this name; correct it")
+    return methods
+
+
+def results(arguments: argparse.Namespace) -> dict[str, Path]:
+    """The folders of --results by name."""
+    folders: dict[str, Path] = {}
     for text in arguments.results:
         name, value = named(text)
         if not name or not Path(value).is_dir():
             raise ConfigError(f"--results {text}: must be NAME=FOLDER with an existing folder; correct it")
-        if any(method.name == name for method in methods):
+        if name in folders:
             raise ConfigError(f"--results {text}: the name is taken; give every method its own")
-        methods.append(Method(name, Path(value), edits.pop(name, TAKEABLE)))
-    if edits:
-        raise ConfigError(f"--edits {next(iter(edits))}: there are no --results of this name; correct it")
-    return methods
+        folders[name] = Path(value)
+    return folders
 
 
 def _own(name: str, keep: Path, methods: Sequence[Method]) -> Method:
@@ -125,21 +133,14 @@ def _pictures(folder: Path) -> list[Path]:
     return found
 
 
-def _best_device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def _output(arguments: argparse.Namespace) -> Path | None:
-    if arguments.output is None:
-        return None
-    report.check_output(Path(arguments.output))
-    return Path(arguments.output)
+    if arguments.output is not None:
+        report.check_output(Path(arguments.output))
+    return arguments.output and Path(arguments.output)
 
 
-def _finish(output: Path | None, text: str, data: dict[str, Any]) -> None:
+def finish(output: Path | None, text: str, data: dict[str, Any]) -> None:
+    """Print a report, and write it as Markdown and JSON where there is an output."""
     print(text)
-    if output is not None:
-        for path in report.write(output, text, data):
-            print(f"wrote {path}")
+    for path in [] if output is None else report.write(output, text, data):
+        print(f"wrote {path}")

@@ -78,6 +78,13 @@ def gaussian_blur(x: Tensor, sigma: float) -> Tensor:
     return F.conv2d(F.pad(x, (0, 0, radius, radius), mode="replicate"), taps[:, None, :, None], groups=x.shape[1])
 
 
+def box_blur(x: Tensor, radius: int, times: int) -> Tensor:
+    """(B,C,H,W) averaged over squares of 2 * radius + 1 pixels, several times; edges replicated."""
+    for _ in range(times):
+        x = F.avg_pool2d(F.pad(x, (radius,) * 4, mode="replicate"), 2 * radius + 1, stride=1)
+    return x
+
+
 def relit(image: Tensor, ratio: Tensor, knee: float = 0.8) -> Tensor:
     """image (B,3,H,W) in 0..1 times ratio (B,3,H,W), in 0..1. What comes above the knee, or above the image's own brightness, comes near to
     white slowly, so that bright skin keeps its detail; a ratio of 1 or less changes nothing else."""

@@ -187,12 +187,7 @@ class HeadModel(nn.Module):
         if self.has_pose_basis:
             feature = (rotations[:, 1:] - torch.eye(3, dtype=rest.dtype, device=rest.device)).flatten(1)
             rest = rest + (feature @ self.pose_basis.flatten(1)).view_as(rest)
-        # offset of a vertex = sum over joints of weight * (moved - rest): exactly zero at the neutral pose
-        turns, _, shifts = _chain(rotations, joints)
-        identity = torch.eye(3, dtype=rest.dtype, device=rest.device)
-        matrices = torch.cat([torch.stack(turns, 1) - identity, torch.stack(shifts, 1)[..., None]], -1)  # (B,J,3,4)
-        blended = (self.skin_weights @ matrices.flatten(2)).view(rest.shape[0], -1, 3, 4)
-        return rest + (blended[..., :3] @ rest[..., None])[..., 0] + blended[..., 3]
+        return skinned(rest, self.skin_weights, joint_motion(rotations, joints))
 
     def landmarks(self, vertices: Tensor) -> Tensor:
         """vertices (B,V,3) -> the file's landmarks (B,N,3) in the same space: MediaPipe's 478, or iBUG's 68 on FLAME."""
@@ -257,9 +252,7 @@ class HeadModel(nn.Module):
 
     def part_mask(self, raster: Raster, *names: str) -> Tensor:
         """(B,H,W) bool: pixels whose label is one of `names` (see LABELS)."""
-        wanted = torch.zeros(len(LABELS), dtype=torch.bool, device=raster.face.device)
-        wanted[[LABELS.index(name) for name in names]] = True
-        return wanted[self.face_labels][raster.face.clamp_min(0)] & (raster.face >= 0)
+        return labelled(self.face_labels, *names)[raster.face.clamp_min(0)] & (raster.face >= 0)
 
     def skin_mask(self, raster: Raster) -> Tensor:
         """(B,H,W) bool: bare skin of face and ears, where a photograph shows albedo times light."""
@@ -282,6 +275,26 @@ def _chain(rotations: Tensor, joints: Tensor) -> tuple[list[Tensor], list[Tensor
         places.append(place)
         shifts.append(place - (turn @ joint[..., None])[..., 0])
     return turns, places, shifts
+
+
+def joint_motion(rotations: Tensor, joints: Tensor) -> Tensor:
+    """What posing does to every joint, less the identity: (B,J,3,4); arguments as `_chain`."""
+    turns, _, shifts = _chain(rotations, joints)
+    identity = torch.eye(3, dtype=joints.dtype, device=joints.device)
+    return torch.cat([torch.stack(turns, 1) - identity, torch.stack(shifts, 1)[..., None]], -1)
+
+
+def skinned(rest: Tensor, weights: Tensor, motion: Tensor) -> Tensor:
+    """Points that follow the joints: rest (B,P,3), weights (P,J), motion (B,J,3,4) of `joint_motion` -> (B,P,3).
+
+    The offset of a point is the sum over the joints of weight * (moved - rest): exactly zero at the neutral pose."""
+    blended = (weights @ motion.flatten(2)).view(rest.shape[0], -1, 3, 4)
+    return rest + (blended[..., :3] @ rest[..., None])[..., 0] + blended[..., 3]
+
+
+def labelled(labels: Tensor, *names: str) -> Tensor:
+    """Of indices into LABELS (...): whether they are of one of `names`, bool (...)."""
+    return torch.isin(labels, torch.tensor([LABELS.index(name) for name in names], device=labels.device))
 
 
 def expand_pairs(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

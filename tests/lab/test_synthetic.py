@@ -23,13 +23,14 @@ from difffae.head.render import render
 from difffae.head.shading import project, sh_basis, sh_shading
 from difffae.lab.people.behaviour import poses
 from difffae.lab.people.complexion import TONES, group_of, tone_colour, tone_of
-from difffae.lab.people.proxies import _ranges
+from difffae.lab.people.makehuman import ranges
 from difffae.lab.people.randomness import generator as seeded
+from difffae.lab.people.wardrobe import TOPS
 from difffae.lab.studio.backdrops import background
 from difffae.lab.studio.fragments import blend, fragments
 from difffae.lab.studio.lens import photograph
 from difffae.lab.studio.lighting import Rig, rigs
-from difffae.lab.studio.scene import joint_matrices, skinned
+from difffae.lab.studio.scene import Scene
 from difffae.lab.studio.synthetic import BACKGROUND, CLOTHES, FACE, HAIR, Synthetic, SyntheticPeople
 
 MAKEHUMAN = SHARED / "makehuman"
@@ -56,7 +57,7 @@ def pair(people: SyntheticPeople) -> Synthetic:
 
 
 def test_ranges_of_hidden_vertices() -> None:
-    assert _ranges(["3", "5", "-", "7", "9"]) == [3, 5, 6, 7, 9]
+    assert ranges(["3", "5", "-", "7", "9"]) == [3, 5, 6, 7, 9]
 
 
 def test_blend_orders_by_depth() -> None:
@@ -123,13 +124,12 @@ def test_backgrounds_differ_by_seed_only() -> None:
     assert float((background(1, 64) - background(2, 64)).abs().mean()) > 0.02
 
 
-def test_skinning_is_the_heads(head: HeadModel) -> None:
-    g = torch.Generator().manual_seed(0)
-    shape, expression = torch.randn(2, head.shape_count, generator=g), torch.rand(2, head.expression_count, generator=g)
-    pose = 0.3 * torch.randn(2, 5, 3, generator=g)
-    rest = head.unposed(shape, expression)
-    ours = skinned(rest, head.skin_weights, joint_matrices(head, rest, pose))
-    torch.testing.assert_close(ours, head(shape, expression, pose), atol=1e-5, rtol=0)
+@needs_assets
+def test_skinning_is_the_heads(people: SyntheticPeople, head: HeadModel) -> None:
+    person = replace(people.person(12), top=TOPS[0])  # a painted top would stand off the skin
+    attributes, _ = people.attributes(person, 12)
+    placed = Scene(people.wardrobe, person, attributes).vertices
+    torch.testing.assert_close(placed, head(attributes.shape, attributes.expression, attributes.pose), atol=1e-5, rtol=0)
 
 
 def test_missing_folder_is_one_clear_error(head: HeadModel, tmp_path: Path) -> None:

@@ -5,12 +5,13 @@ Shape letters: S crop side, Z latent channels.
 
 from __future__ import annotations
 
+import csv
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,33 +42,45 @@ AGES = (("under 40", 40.0), ("40 to 59", 60.0), ("60 and over", math.inf))
 FAST, SLOW = ("dpmpp_2m", 8), ("ddim", 50)
 
 
-@contextmanager
-def without_matte(model: DiffFAE) -> Iterator[None]:
-    """Within it the slots alone say where the person is that is carried."""
-    matte, model.matte = model.matte, None
-    try:
-        yield
-    finally:
-        model.matte = matte
+def _options(**changes: Any) -> Callable[[DiffFAE], dict[str, Any]]:
+    return lambda model: {"carry_options": replace(model.carry_options, **changes)}
 
 
-@contextmanager
-def with_options(model: DiffFAE, **changes: Any) -> Iterator[None]:
-    """Within it the photograph is carried with other CarryOptions."""
-    options = model.carry_options
-    model.carry_options = replace(options, **changes)
-    try:
-        yield
-    finally:
-        model.carry_options = options
-
-
-LESS: dict[str, Callable[[DiffFAE], AbstractContextManager[None]]] = {  # carry without one of its parts
-    "no-matte": without_matte,
-    "unstretched": partial(with_options, stretch_expression=False),
-    "open-lines": partial(with_options, line=0.0),
-    "held-light": partial(with_options, light_gain=1.0, ratio_limit=4.0),
+# carry without one of its parts: attributes of the model meanwhile
+LESS: dict[str, Callable[[DiffFAE], dict[str, Any]]] = {
+    "no-matte": lambda model: {"matte": None},  # the slots alone say where the person is
+    "unstretched": _options(stretch_expression=False),
+    "open-lines": _options(line=0.0),
+    "held-light": _options(light_gain=1.0, ratio_limit=4.0),
 }
+
+
+@contextmanager
+def changed(model: DiffFAE, **attributes: Any) -> Iterator[None]:
+    """Within it the model has other attributes."""
+    before = {name: getattr(model, name) for name in attributes}
+    try:
+        for name, value in attributes.items():
+            setattr(model, name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(model, name, value)
+
+
+def pair_names(folder: Path, files: Iterable[str], count: int, seed: int = 0, largest_yaw: float = 30.0) -> list[tuple[str, str]]:
+    """Fixed pseudo-random (source, query) pairs of different persons; queries within `largest_yaw` degrees by the folder's manifest."""
+    with open(folder / "manifest.csv", newline="") as handle:
+        rows = {row["file"]: row for row in csv.DictReader(handle)}
+    names = sorted(files)
+    queries = [name for name in names if abs(float(rows[name]["yaw_deg"])) <= largest_yaw]
+    rng = random.Random(seed)
+    pairs: list[tuple[str, str]] = []
+    while len(pairs) < count:
+        a, b = rng.choice(names), rng.choice(queries)
+        if rows[a]["person"] != rows[b]["person"]:
+            pairs.append((a, b))
+    return pairs
 
 
 @dataclass
@@ -112,11 +125,11 @@ class Subjects:
     def edit(
         self, source: Portrait, query: Portrait, take: Sequence[str] = TAKEABLE, mode: str = "edit", framing: str = "source"
     ) -> Tensor:
-        """The edited crop (1,3,S,S). mode: "edit", "preview" (the carried photograph alone), "no carry", or one of LESS (a preview)."""
+        """The edited crop (1,3,S,S). mode: "edit", "preview" (the carried photograph alone), "no-carry", or one of LESS (a preview)."""
         how = {"steps": self.steps, "sampler": self.sampler, "seed": self.seed, "framing": framing}
-        if mode == "no carry":
+        if mode == "no-carry":
             return without_carry(self.model, source, query, take, **how)  # type: ignore[arg-type]
-        with LESS.get(mode, nullcontext)(self.model):
+        with changed(self.model, **(LESS[mode](self.model) if mode in LESS else {})):
             return self.model.edit(source, query, take=take, preview=mode != "edit", **how).crop  # type: ignore[arg-type]
 
 
@@ -188,9 +201,9 @@ def _record(subjects: Subjects, source: Portrait, query: Portrait, take: Sequenc
     return record if numbers is None else record | asdict(numbers)
 
 
-def cross_edits(subjects: Subjects, mode: str = "edit") -> list[Record]:
-    """Everything is taken from another person."""
-    return [_record(subjects, source, query, TAKEABLE, mode) for source, query in subjects.usable()]
+def cross_edits(subjects: Subjects, mode: str = "edit", take: Sequence[str] = TAKEABLE) -> list[Record]:
+    """Everything, or what is named, is taken from another person."""
+    return [_record(subjects, source, query, take, mode) for source, query in subjects.usable()]
 
 
 def single_takes(subjects: Subjects) -> list[Record]:

@@ -13,26 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from ...common.errors import ConfigError
-from ..tables.report import table
+from ...common.markdown import table
+from . import rows
 from .blocks import FAST, NOISE_EXPRESSION, NOISE_LIGHT, NOISE_TURN, SLOW
 from .groups import TONE
-from .rows import (
-    DRIFT_DETAIL,
-    GOALS,
-    SAMPLED,
-    SELF,
-    SLOTS,
-    SPLIT,
-    SWAPS,
-    SYNTHETIC,
-    SYNTHETIC_DETAIL,
-    Record,
-    Row,
-    bootstrap,
-    clusters,
-    edit_rows,
-)
-from .table import LEAST_LIGHT
+from .rows import LEAST_LIGHT, SPLIT, SYNTHETIC, Record, Row, bootstrap, clusters
 
 FORMAT = "difffae-card/1"
 WORSE = 3.0  # percent that no row may lose with few steps
@@ -72,8 +57,9 @@ class Card:
         return self.blocks.get(block, {}).get("records", [])
 
     def to_dict(self) -> dict[str, Any]:
-        rows = {row.key: _numbers(row, self.records(row.block)) for row in (*GOALS, *DRIFT_DETAIL, *SYNTHETIC_DETAIL, *SLOTS, *SWAPS)}
-        return {"format": FORMAT, "settings": self.settings, "rows": rows, "groups": self.groups, "blocks": self.blocks}
+        every = (*rows.GOALS, *rows.DRIFT_DETAIL, *rows.SYNTHETIC_DETAIL, *rows.SLOTS, *rows.SWAPS)
+        numbers = {row.key: _numbers(row, self.records(row.block)) for row in every}
+        return {"format": FORMAT, "settings": self.settings, "rows": numbers, "groups": self.groups, "blocks": self.blocks}
 
     @classmethod
     def load(cls, path: Path, settings: Mapping[str, Any]) -> Card:
@@ -92,8 +78,9 @@ class Card:
         return card
 
     def markdown(self) -> str:
-        lines = [*self._head(), *self._goals(), *self._sampler(), *self._carry(), *self._details(), *self._slots(), *self._splits()]
-        return "\n".join(lines)
+        goals = self._standard("Goals", *rows.GOALS)
+        details = self._standard("Details", *rows.EDIT[5:], *rows.DRIFT_DETAIL, *rows.SYNTHETIC_DETAIL)
+        return "\n".join([*self._head(), *goals, *self._sampler(), *self._carry(), *details, *self._slots(), *self._splits()])
 
     def _head(self) -> list[str]:
         s = self.settings
@@ -116,35 +103,32 @@ class Card:
             "",
         ]
 
-    def _goals(self) -> list[str]:
-        lines = [line for row in GOALS if (line := _line(row, self.records(row.block)))]
-        return _section("Goals", ("dev split", "goal", "measured", "met", "of"), lines)
+    def _standard(self, title: str, *chosen: Row) -> list[str]:
+        """A section of rows with their goals; those that were not measured are left out."""
+        lines = []
+        for row in chosen:
+            records = self.records(row.block)
+            if (value := _value(row, records)) is not None:
+                met = row.met(value)
+                lines.append([row.label, _goal(row), _cell(row, records), "" if met is None else _yes(met), f"{len(clusters(records))}"])
+        return _section(title, ("dev split" if title == "Goals" else "row", "goal", "measured", "met", "of"), lines)
 
     def _sampler(self) -> list[str]:
         lines = []
-        for row in SAMPLED:
+        for row in rows.SAMPLED:
             fast, slow = (self.records(f"{kind} {row.block}") for kind in ("fast", "slow"))
             if len(fast) != len(slow) or (a := row.statistic(fast)) is None or (b := row.statistic(slow)) is None:
                 continue
             worse = row.worse_by(a, b)
             both = [{**x, "fast": x, "slow": y} for x, y in zip(fast, slow, strict=True)]
-            interval = bootstrap(partial(_worse, row), both)
-            lines.append(
-                [
-                    row.label,
-                    _number(row, a),
-                    _number(row, b),
-                    f"{worse:+.1f} %{_interval(interval, '.1f')}",
-                    _yes(worse <= WORSE),
-                    f"{len(clusters(fast))}",
-                ]
-            )
+            shown = f"{worse:+.1f} %{_interval(bootstrap(partial(_worse, row), both), '.1f')}"
+            lines.append([row.label, _number(row, a), _number(row, b), shown, _yes(worse <= WORSE), f"{len(clusters(fast))}"])
         few, many = (f"{steps} steps, {name}" for name, steps in (FAST, SLOW))
         return _section(f"Few steps (goal: no row worse by more than {WORSE:g} %)", ("row", few, many, "worse by", "met", "of"), lines)
 
     def _carry(self) -> list[str]:
         lines = []
-        for row in (*SELF, *edit_rows("edit"), *SYNTHETIC):
+        for row in (*rows.SELF, *rows.EDIT, *SYNTHETIC):
             others = [self.records(f"{mode} {row.block}") for mode in list(MODES)[1:]]
             cells = [_cell(row, _same_pairs(self.records(row.block), others)), *(_cell(row, records) for records in others)]
             if any(cell != "/" for cell in cells[1:]):
@@ -152,17 +136,8 @@ class Card:
         pairs = len(clusters(self.records("preview edit")))
         return _section(f"Ablation: carry ({pairs} pairs)", ("row", *MODES.values()), lines)
 
-    def _details(self) -> list[str]:
-        rows = (*edit_rows("edit")[5:], *DRIFT_DETAIL, *SYNTHETIC_DETAIL)
-        return _section(
-            "Details", ("row", "goal", "measured", "met", "of"), [line for row in rows if (line := _line(row, self.records(row.block)))]
-        )
-
     def _slots(self) -> list[str]:
-        rows = (*SLOTS, *SWAPS)
-        lines = _section(
-            "Slots", ("row", "goal", "measured", "met", "of"), [line for row in rows if (line := _line(row, self.records(row.block)))]
-        )
+        lines = self._standard("Slots", *rows.SLOTS, *rows.SWAPS)
         return [*lines, SLOTS_NOTE, ""] if lines else []
 
     def split_columns(self) -> dict[str, dict[str, list[str]]]:
@@ -181,56 +156,53 @@ class Card:
         title = ["group", "pairs", *(row.short for row in SPLIT)]
         for column in (TONE, *(name for name in columns if name != TONE)):
             cells = [
-                [f"{column}: {label}", str(self._count(sources)), *(self._group_cell(row, sources) for row in SPLIT)]
+                [f"{column}: {label}", str(len(self._of("edit", sources))), *(self._group_cell(row, sources) for row in SPLIT)]
                 for label, sources in sorted(columns.get(column, {}).items())
             ]
             lines += [*table(title, cells), ""] if cells else []
-        turns = [self._turn_row(*limits) for limits in zip(("", *(name for name, _ in TURNS)), TURNS, strict=False)]
-        lines += [*table(["head turn asked for", "pairs", *(row.short for row in edit_rows("edit"))], turns), ""]
-        lines += self._rendered()
+        lines += [*self._turns(), "", *self._rendered()]
         lines += [f"Differences between groups of at least {FEW} pairs, whose intervals do not overlap:", ""]
         return [*lines, *(self._uneven() or ["- none"]), ""]
+
+    def _turns(self) -> list[str]:
+        """Cross edits by how far the head was asked to turn."""
+        lines, low = [], 0.0
+        for name, high in TURNS:
+            records = [r for r in self.records("edit") if not r["lost"] and low <= r["before"]["pose"] < high]
+            lines.append([name, str(len(records)), *(_cell(row, records) for row in rows.EDIT)])
+            low = high
+        return table(["head turn asked for", "pairs", *(row.short for row in rows.EDIT)], lines)
 
     def _rendered(self) -> list[str]:
         """Synthetic pairs by the exact labels of the rendered people."""
         records = self.records("synthetic")
-        groups = sorted({group for record in records for group in record["looks"].items()})
         cells = []
-        for column, label in groups:
+        for column, label in sorted({group for record in records for group in record["looks"].items()}):
             part = [record for record in records if record["looks"].get(column) == label]
             cells.append([f"{column}: {label}", str(len(part)), *(_cell(row, part) for row in SYNTHETIC)])
         return [*table(["rendered people", "pairs", *(row.label for row in SYNTHETIC)], cells), ""] if cells else []
 
-    def _count(self, sources: Sequence[str]) -> int:
-        return sum(1 for record in self.records("edit") if record["source"] in sources)
-
-    def _of(self, row: Row, sources: Sequence[str]) -> list[Record]:
-        return [record for record in self.records(row.block) if record["source"] in sources]
+    def _of(self, block: str, sources: Sequence[str]) -> list[Record]:
+        return [record for record in self.records(block) if record["source"] in sources]
 
     def _group_cell(self, row: Row, sources: Sequence[str]) -> str:
-        value = row.statistic(records) if (records := self._of(row, sources)) else None
+        value = _value(row, self._of(row.block, sources))
         return "/" if value is None else _number(row, value)
-
-    def _turn_row(self, previous: str, band: tuple[str, float]) -> list[str]:
-        low = next((limit for name, limit in TURNS if name == previous), 0.0)
-        records = [r for r in self.records("edit") if not r["lost"] and low <= r["before"]["pose"] < band[1]]
-        return [band[0], str(len(records)), *(_cell(row, records) for row in edit_rows("edit"))]
 
     def _uneven(self) -> list[str]:
         """One line for every row and column whose best and worst groups differ beyond their intervals."""
         lines = []
         for column, labels in self.split_columns().items():
-            groups = {label: sources for label, sources in labels.items() if self._count(sources) >= FEW}
+            groups = {label: sources for label, sources in labels.items() if len(self._of("edit", sources)) >= FEW}
             for row in SPLIT:
-                spans = {label: bootstrap(row.statistic, self._of(row, sources), resamples=400) for label, sources in groups.items()}
+                spans = {label: bootstrap(row.statistic, self._of(row.block, s), resamples=400) for label, s in groups.items()}
                 known = {label: span for label, span in spans.items() if span is not None}
                 if len(known) < 2:
                     continue
                 low, high = min(known, key=lambda label: known[label][1]), max(known, key=lambda label: known[label][0])
                 if known[low][1] < known[high][0]:
-                    ends = [
-                        f"{label} {self._group_cell(row, groups[label])}" for label in ((high, low) if row.more_is_better else (low, high))
-                    ]
+                    best, worst = (high, low) if row.more_is_better else (low, high)
+                    ends = [f"{label} {self._group_cell(row, groups[label])}" for label in (best, worst)]
                     lines.append(f"- {column}, {row.label}: best {ends[0]}, worst {ends[1]}")
         return lines
 
@@ -246,31 +218,21 @@ def _worse(row: Row, pairs: Sequence[Record]) -> float | None:
     return None if fast is None or slow is None else row.worse_by(fast, slow)
 
 
+def _value(row: Row, records: Sequence[Record]) -> float | None:
+    return row.statistic(records) if records else None
+
+
 def _numbers(row: Row, records: Sequence[Record]) -> dict[str, Any] | None:
-    value = row.statistic(records) if records else None
+    """What the JSON says of a row."""
+    value = _value(row, records)
     if value is None:
         return None
-    interval = bootstrap(row.statistic, records)
-    return {
-        "label": row.label,
-        "goal": row.goal,
-        "value": value,
-        "interval": interval,
-        "met": row.met(value),
-        "count": len(clusters(records)),
-    }
-
-
-def _line(row: Row, records: Sequence[Record]) -> list[str] | None:
-    value = row.statistic(records) if records else None
-    if value is None:
-        return None
-    met = row.met(value)
-    return [row.label, _goal(row), _cell(row, records), "" if met is None else _yes(met), f"{len(clusters(records))}"]
+    numbers = {"label": row.label, "goal": row.goal, "value": value, "interval": bootstrap(row.statistic, records)}
+    return numbers | {"met": row.met(value), "count": len(clusters(records))}
 
 
 def _cell(row: Row, records: Sequence[Record]) -> str:
-    value = row.statistic(records) if records else None
+    value = _value(row, records)
     return "/" if value is None else _number(row, value) + _interval(bootstrap(row.statistic, records), _digits(row))
 
 

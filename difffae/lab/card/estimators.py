@@ -9,16 +9,13 @@ rendered people.
 
 from __future__ import annotations
 
-import io
 import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
 from ...carry.prepared import carry
@@ -34,6 +31,7 @@ from ...head.attributes import FaceAttributes
 from ...head.morphable import HeadModel
 from ...head.render import render
 from ...head.shading import sh_basis
+from ..studio.lens import as_jpeg
 
 Reader = LandmarkFit | EncoderFit
 POINTS = 468  # of the face mesh, without the irises
@@ -107,13 +105,6 @@ def disturbed(image: Tensor, count: int, generator: torch.Generator) -> list[Ten
         noisy = (shifted + 0.01 * torch.randn(shifted.shape, generator=generator)).clamp(0, 1)
         result.append(as_jpeg(noisy, 60 + int(35 * r[2])))
     return result
-
-
-def as_jpeg(image: Tensor, quality: int) -> Tensor:
-    """(3,H,W) in 0..1 after JPEG."""
-    buffer = io.BytesIO()
-    Image.fromarray((image.permute(1, 2, 0) * 255).round().byte().numpy()).save(buffer, "JPEG", quality=quality)
-    return torch.from_numpy(np.asarray(Image.open(buffer)).copy()).permute(2, 0, 1).float() / 255
 
 
 def spread_numbers(faces: FaceAttributes) -> dict[str, float]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
@@ -33,13 +32,3 @@ def read_groups(path: Path | None = None) -> dict[str, dict[str, str]]:
 def tone_band(angle: float) -> str:
     """Name of the band of TONES that a typology angle in degrees lies in."""
     return next(name for name, least in TONES if angle > least)
-
-
-def count(groups: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, int]]:
-    """How many of these pictures every label has: column -> label -> count, labels in alphabetical order."""
-    found: dict[str, dict[str, int]] = {}
-    for labels in groups.values():
-        for column, label in labels.items():
-            column_counts = found.setdefault(column, {})
-            column_counts[label] = column_counts.get(label, 0) + 1
-    return {column: dict(sorted(counts.items())) for column, counts in found.items()}

@@ -7,17 +7,19 @@ records. Quotients divide sums over the pairs by sums: 0 is perfect, 1 is doing 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Any
 
-from .table import LEAST_LIGHT
+from ...source.slots import REGIONS
 
 Record = dict[str, Any]
 Statistic = Callable[[Sequence[Record]], float | None]
 RESAMPLES = 1000
+LEAST_LIGHT = 0.5  # pairs whose lights differ by less do not count in the light's quotient
 TAKES = ("pose", "expression", "light")
+DRIFTS = tuple((attribute, take) for take in TAKES for attribute in TAKES if attribute != take)
 
 
 @dataclass(frozen=True)
@@ -57,44 +59,45 @@ def median_of(name: str) -> Statistic:
     return lambda records: median(values) if (values := _values(records, name)) else None
 
 
-def least_of(name: str) -> Statistic:
-    return lambda records: min(values) if (values := _values(records, name)) else None
-
-
 def lost(records: Sequence[Record]) -> float | None:
     return float(sum(1 for record in records if record.get("lost"))) if records else None
 
 
-def transfer(attribute: str) -> Statistic:
-    """Error that is left over the error before the edit."""
+def ratio(left: Callable[[Record], float], before: Callable[[Record], float]) -> Statistic:
+    """Sum of `left` over the sum of `before`; None where nothing was there before."""
 
     def statistic(records: Sequence[Record]) -> float | None:
-        counted = [r for r in found(records) if attribute != "light" or r["before"]["light"] > LEAST_LIGHT]
-        return _quotient([r["to_query"][attribute] for r in counted], [r["before"][attribute] for r in counted])
+        counted = found(records)
+        whole = sum(map(before, counted))
+        return sum(map(left, counted)) / whole if whole > 0 else None
 
     return statistic
+
+
+def where(name: str, value: str, statistic: Statistic) -> Statistic:
+    """The statistic of those records alone whose `name` is `value`."""
+    return lambda records: statistic([record for record in records if record[name] == value])
+
+
+def transfer(attribute: str) -> Statistic:
+    """Error that is left over the error before the edit."""
+    quotient = ratio(lambda r: r["to_query"][attribute], lambda r: r["before"][attribute])
+    return quotient if attribute != "light" else lambda records: quotient(other_lights(records))
+
+
+def other_lights(records: Sequence[Record]) -> list[Record]:
+    """Those whose source and query differ in light: other quotients say nothing."""
+    return [record for record in found(records) if record["before"]["light"] > LEAST_LIGHT]
 
 
 def drift(attribute: str, take: str) -> Statistic:
     """How far an attribute went from the source although only `take` was taken, over the difference of source and query."""
-
-    def statistic(records: Sequence[Record]) -> float | None:
-        counted = [record for record in found(records) if record["take"] == take]
-        return _quotient([r["to_source"][attribute] for r in counted], [r["before"][attribute] for r in counted])
-
-    return statistic
-
-
-DRIFTS = tuple((attribute, take) for take in TAKES for attribute in TAKES if attribute != take)
+    return where("take", take, ratio(lambda r: r["to_source"][attribute], lambda r: r["before"][attribute]))
 
 
 def mean_drift(records: Sequence[Record]) -> float | None:
     values = [value for attribute, take in DRIFTS if (value := drift(attribute, take)(records)) is not None]
     return fmean(values) if values else None
-
-
-def taken(take: str, statistic: Statistic) -> Statistic:
-    return lambda records: statistic([record for record in records if record["take"] == take])
 
 
 def overlap(kind: str, region: str | None = None) -> Statistic:
@@ -104,38 +107,16 @@ def overlap(kind: str, region: str | None = None) -> Statistic:
     def statistic(records: Sequence[Record]) -> float | None:
         counted = [record[kind] for record in records if kind in record]
         names = [region] if region else list(counted[0]) if counted else []
-        values = []
-        for name in names:
-            both, either = (sum(counts[name][i] for counts in counted) for i in (0, 1))
-            if either:
-                values.append(both / either)
+        sums = [[sum(counts[name][i] for counts in counted) for i in (0, 1)] for name in names]
+        values = [both / either for both, either in sums if either]
         return fmean(values) if values else None
 
     return statistic
 
 
-def selectivity(kind: str, region: str) -> Statistic:
-    """Mean change inside a swapped region over the mean change of the other regions."""
-
-    def statistic(records: Sequence[Record]) -> float | None:
-        counted = [record for record in records if record["region"] == region]
-        return _quotient([r[kind][0] for r in counted], [r[kind][1] for r in counted])
-
-    return statistic
-
-
-def arrival(kind: str, region: str) -> Statistic:
-    """Distance of a swapped region's token from the reference's over what it was before."""
-
-    def statistic(records: Sequence[Record]) -> float | None:
-        counted = [record for record in records if record["region"] == region]
-        return _quotient([r[f"{kind}_token"][0] for r in counted], [r[f"{kind}_token"][1] for r in counted])
-
-    return statistic
-
-
-def swapped(region: str, statistic: Statistic) -> Statistic:
-    return lambda records: statistic([record for record in records if record["region"] == region])
+def of_region(region: str, key: str) -> Statistic:
+    """Of the swaps of a region, whose records hold two numbers under key: sum of the first over the sum of the second."""
+    return where("region", region, ratio(lambda r: r[key][0], lambda r: r[key][1]))
 
 
 def clusters(records: Sequence[Record]) -> list[list[Record]]:
@@ -161,78 +142,40 @@ def _values(records: Sequence[Record], name: str) -> list[float]:
     return [record[name] for record in found(records) if record.get(name) is not None]
 
 
-def _quotient(left: Sequence[float], before: Sequence[float]) -> float | None:
-    return sum(left) / sum(before) if before and sum(before) > 0 else None
-
-
-IDENTITY = "identity distance result-source, median"
 FIRST_STAGE = (
     Row("first_psnr", "first stage at 256x256: PSNR", "first-stage", mean_of("psnr"), 33, True, "dB"),
     Row("first_ssim", "first stage: SSIM", "first-stage", mean_of("ssim"), 0.92, True),
     Row("first_sharpness", "first stage: sharpness, output / input, median", "first-stage", median_of("sharpness"), 0.85, True),
 )
+NOISY = "source = query, noisy codes"
 SELF = (
-    Row(
-        "self_identity",
-        "source = query, noisy codes: identity distance, median",
-        "self",
-        median_of("identity"),
-        0.25,
-        short="self identity",
-    ),
-    Row("self_psnr", "source = query, noisy codes: PSNR", "self", mean_of("psnr"), 27, True, "dB", "self PSNR"),
+    Row("self_identity", f"{NOISY}: identity distance, median", "self", median_of("identity"), 0.25, short="self identity"),
+    Row("self_psnr", f"{NOISY}: PSNR", "self", mean_of("psnr"), 27, True, "dB", "self PSNR"),
 )
-
-
-def edit_rows(block: str) -> tuple[Row, ...]:
-    """Of cross edits that take everything."""
-    return (
-        Row("yaw", "cross edit: yaw error, mean", block, mean_of("yaw"), 4, unit="degrees", short="yaw"),
-        Row("pitch", "cross edit: pitch error, mean", block, mean_of("pitch"), 4, unit="degrees", short="pitch"),
-        Row("expression", "expression error quotient", block, transfer("expression"), 0.35, short="expression"),
-        Row("light", "light error quotient", block, transfer("light"), 0.25, short="light"),
-        Row("identity", IDENTITY, block, median_of("identity"), 0.30, short="identity"),
-        Row(
-            "sharpness",
-            "sharpness of the head, result / source, median",
-            block,
-            median_of("sharpness"),
-            more_is_better=True,
-            short="sharpness",
-        ),
-        Row("lost", "results without a face", block, lost, short="lost"),
-    )
-
-
+HEAD_SHARPNESS = "sharpness of the head, result / source, median"
+EDIT = (  # cross edits that take everything
+    Row("yaw", "cross edit: yaw error, mean", "edit", mean_of("yaw"), 4, unit="degrees", short="yaw"),
+    Row("pitch", "cross edit: pitch error, mean", "edit", mean_of("pitch"), 4, unit="degrees", short="pitch"),
+    Row("expression", "expression error quotient", "edit", transfer("expression"), 0.35, short="expression"),
+    Row("light", "light error quotient", "edit", transfer("light"), 0.25, short="light"),
+    Row("identity", "identity distance result-source, median", "edit", median_of("identity"), 0.30, short="identity"),
+    Row("sharpness", HEAD_SHARPNESS, "edit", median_of("sharpness"), more_is_better=True, short="sharpness"),
+    Row("lost", "results without a face", "edit", lost, short="lost"),
+)
 DRIFT = (Row("drift", "not-taken attributes: drift, mean of the six quotients", "drift", mean_drift, 0.25),)
 DRIFT_DETAIL = (
     *(Row(f"drift_{a}_by_{t}", f"drift of {a} when only {t} is taken", "drift", drift(a, t)) for a, t in DRIFTS),
     *(
         Row(f"drift_codes_by_{t}", f"drift of the light's codes when only {t} is taken", "drift", drift("light codes", t))
-        for t in TAKES
-        if t != "light"
+        for t in ("pose", "expression")
     ),
 )
-STILL = (
-    Row(
-        "still",
-        "clothes and background away from the head, only expression taken: PSNR, median",
-        "drift",
-        taken("expression", median_of("still")),
-        30,
-        True,
-        "dB",
-        "kept",
-    ),
-    Row(
-        "outside",
-        "everything outside the face, only expression taken: PSNR, median",
-        "drift",
-        taken("expression", median_of("outside")),
-        30,
-        True,
-        "dB",
-    ),
+STILL = tuple(
+    Row(key, f"{place}, only expression taken: PSNR, median", "drift", where("take", "expression", median_of(key)), 30, True, "dB", short)
+    for key, place, short in (
+        ("still", "clothes and background away from the head", "kept"),
+        ("outside", "everything outside the face", ""),
+    )
 )
 SYNTHETIC = (
     Row("synthetic_psnr", "synthetic pairs, codes estimated: PSNR", "synthetic", mean_of("psnr"), 24, True, "dB"),
@@ -243,25 +186,18 @@ SYNTHETIC = (
 SYNTHETIC_DETAIL = (
     Row("synthetic_source_psnr", "the source itself against the truth: PSNR", "synthetic", mean_of("source_psnr"), None, True, "dB"),
     Row("synthetic_source_ssim", "the source itself against the truth: SSIM", "synthetic", mean_of("source_ssim"), None, True),
-)  # fmt: skip
-GOALS = (*FIRST_STAGE, *SELF, *edit_rows("edit")[:5], *DRIFT, *STILL, *SYNTHETIC)
-SAMPLED = (*SELF, *edit_rows("edit")[:5], *DRIFT, *STILL, *SYNTHETIC)  # rows that depend on the sampler
-REGION_NAMES = ("face", "hair", "clothes", "background")
+)
+SAMPLED = (*SELF, *EDIT[:5], *DRIFT, *STILL, *SYNTHETIC)  # rows that depend on the sampler
+GOALS = (*FIRST_STAGE, *SAMPLED)
+FITTED = "masks fitted to picture and person matte"
 SLOTS = (
     *(
         row
-        for name, kind in (("real portraits, pseudo labels", "real"), ("synthetic portraits, exact labels", "synthetic"))
+        for kind, name in (("real", "real portraits, pseudo labels"), ("synthetic", "synthetic portraits, exact labels"))
         for row in (
             Row(f"slots_{kind}", f"{name}: mean IoU", f"slots-{kind}", overlap("slots"), 0.70, True),
-            *(Row(f"slots_{kind}_{r}", f"{name}: {r}", f"slots-{kind}", overlap("slots", r), None, True) for r in REGION_NAMES),
-            Row(
-                f"refined_{kind}",
-                f"{name}, masks fitted to picture and person matte: mean IoU",
-                f"slots-{kind}",
-                overlap("refined"),
-                0.70,
-                True,
-            ),
+            *(Row(f"slots_{kind}_{r}", f"{name}: {r}", f"slots-{kind}", overlap("slots", r), None, True) for r in REGIONS),
+            Row(f"refined_{kind}", f"{name}, {FITTED}: mean IoU", f"slots-{kind}", overlap("refined"), 0.70, True),
         )
     ),
     Row("shift", "masks of the shifted picture against shifted masks: mean IoU", "slots-moved", overlap("shift"), 0.70, True),
@@ -269,41 +205,44 @@ SLOTS = (
     Row("flip", "masks of the mirrored picture against mirrored masks: mean IoU", "slots-moved", overlap("flip"), 0.70, True),
     Row("flip_floor", "the same, had the masks not been mirrored", "slots-moved", overlap("flip_still")),
 )
-SWAP_KINDS = (("result", "result"), ("tokens", "by tokens alone"))
+
+
+def _swap_rows(key: str, label: str, kinds: dict[str, str], of: Callable[[str, str], Statistic], **how: Any) -> Iterator[Row]:
+    """A row for every kind of swap (name -> words) and region; of: region, kind -> statistic."""
+    for kind, words in kinds.items():
+        for region in REGIONS[1:]:
+            yield Row(f"{key}_{kind}_{region}", f"swap of {region}: {label}, {words}", "swaps", of(region, kind), **how)
+
+
+SWAP_KINDS = {"result": "result", "tokens": "by tokens alone"}
+DRAWN = {"drawn": "the model's own picture"}
 SWAPS = (
-    *(
-        Row(
-            f"swap_{kind}_{region}",
-            f"swap of {region}: change inside / outside its region, {words}",
-            "swaps",
-            selectivity(kind, region),
-            5,
-            True,
-        )
-        for kind, words in (("drawn", "the model's own picture"), *SWAP_KINDS)
-        for region in REGION_NAMES[1:]
+    *_swap_rows("swap", "change inside / outside its region", DRAWN | SWAP_KINDS, of_region, goal=5, more_is_better=True),
+    *_swap_rows(
+        "arrival",
+        "distance of its token to the reference's, after / before",
+        SWAP_KINDS,
+        lambda region, kind: of_region(region, f"{kind}_token"),
     ),
-    *(
-        Row(
-            f"arrival_{kind}_{region}",
-            f"swap of {region}: distance of its token to the reference's, after / before, {words}",
-            "swaps",
-            arrival(kind, region),
-        )
-        for kind, words in SWAP_KINDS
-        for region in REGION_NAMES[1:]
-    ),
-    *(
-        Row(
-            f"swap_sharp_{kind}_{region}",
-            f"swap of {region}: sharpness of the region / of the reference's, median, {words}",
-            "swaps",
-            swapped(region, median_of(f"{kind}_sharp")),
-            None,
-            True,
-        )
-        for kind, words in SWAP_KINDS
-        for region in REGION_NAMES[1:]
+    *_swap_rows(
+        "swap_sharp",
+        "sharpness of the region / of the reference's, median",
+        SWAP_KINDS,
+        lambda region, kind: where("region", region, median_of(f"{kind}_sharp")),
+        more_is_better=True,
     ),
 )
-SPLIT = (*SELF, *edit_rows("edit")[:6], STILL[0])  # rows of the split tables
+SPLIT = (*SELF, *EDIT[:6], STILL[0])  # rows of the split tables
+# what `evaluate --portraits` prints of cross edits
+DEV_TABLE: dict[str, Statistic] = {
+    "pairs": len,
+    "no face in the result": lambda records: len(records) - len(found(records)),
+    "yaw error, mean (degrees)": mean_of("yaw"),
+    "pitch error, mean (degrees)": mean_of("pitch"),
+    "expression error quotient": transfer("expression"),
+    "light error quotient": transfer("light"),
+    "light pairs": lambda records: len(other_lights(records)),
+    "identity distance, median": median_of("identity"),
+    "background and clothes, PSNR (dB)": median_of("still"),
+    HEAD_SHARPNESS: median_of("sharpness"),
+}

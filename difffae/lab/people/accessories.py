@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...head.morphable import LABELS, HeadModel
+from ...head.morphable import HeadModel, labelled
 from .fabric import Fabric
 
 FRAMES = ("round", "oval", "square", "wide", "aviator")
@@ -72,6 +72,13 @@ def tube(curve: np.ndarray, radius: float, closed: bool, sides: int = 6) -> tupl
     return points, np.concatenate([np.stack([a, b, b + step], -1).reshape(-1, 3), np.stack([a, b + step, a + step], -1).reshape(-1, 3)])
 
 
+def lattice(rows: int, columns: int) -> np.ndarray:
+    """Triangles (Q,3) of a net of points, row by row."""
+    a = np.arange(rows - 1)[:, None] * columns + np.arange(columns - 1)
+    b, c, d = a + 1, a + columns + 1, a + columns
+    return np.concatenate([np.stack([a, b, c], -1).reshape(-1, 3), np.stack([a, c, d], -1).reshape(-1, 3)])
+
+
 def join(pieces: list[tuple[np.ndarray, np.ndarray]]) -> Part:
     """Several meshes as one; place = points."""
     start = np.cumsum([0, *(len(p) for p, _ in pieces)])
@@ -84,7 +91,7 @@ def glasses(spec: Glasses, head: HeadModel, calm: Tensor) -> tuple[Part, Part]:
     """Frame and lenses on a head at rest (1,V,3)."""
     marks = head.landmarks(calm)[0].numpy()
     eyes = (head.joint_regressor[3:5] @ calm[0]).numpy()
-    ears = calm[0][head.labels == LABELS.index("ears")].numpy()
+    ears = calm[0][labelled(head.labels, "ears")].numpy()
     middle = eyes.mean(0)
     apart = abs(eyes[0, 0] - eyes[1, 0]) / 2
     wide, high, power, cut = OPENINGS[spec.shape]
@@ -138,7 +145,7 @@ def rim_height(spec: Hat, head: HeadModel, calm: Tensor) -> tuple[float, float]:
 
 def hat(spec: Hat, head: HeadModel, calm: Tensor) -> Part:
     """A beanie with a folded cuff, or a cap with a visor, on a head at rest (1,V,3)."""
-    skull = calm[0][torch.isin(head.labels, torch.tensor([LABELS.index("scalp"), LABELS.index("face")]))].numpy()
+    skull = calm[0][labelled(head.labels, "scalp", "face")].numpy()
     offset, slope = rim_height(spec, head, calm)
     skull = skull[skull[:, 1] > offset + slope * skull[:, 2] - 0.02]
     z0 = float(skull[:, 2].max() + skull[:, 2].min()) / 2
@@ -160,11 +167,8 @@ def hat(spec: Hat, head: HeadModel, calm: Tensor) -> Part:
     h = np.repeat(height, around)
     loose = {"beanie": 0.012 + 0.022 * np.sin(h) ** 3, "cap": 0.010 + 0.006 * np.sin(2 * h)}[spec.kind]
     points = middle + direction * (radius + loose)[:, None]
-    k, row = np.arange(around - 1), np.arange(up - 1)[:, None]
-    a, b = row * around + k, row * around + k + 1
-    faces = np.concatenate([np.stack([a, b, b + around], -1).reshape(-1, 3), np.stack([a, b + around, a + around], -1).reshape(-1, 3)])
     place = np.stack([np.tile(azimuth, up) * 0.09, h * 0.11, np.zeros(len(h))], -1)
-    rows = [(points, faces, place)]
+    rows = [(points, lattice(up, around), place)]
     down = np.array([0, -math.cos(tilt), math.sin(tilt)])
     rim = points[:around]
     outward = rim - middle
@@ -173,11 +177,8 @@ def hat(spec: Hat, head: HeadModel, calm: Tensor) -> Part:
         profile = np.array([[0.0, -0.004], [0.006, 0.0], [0.008, 0.012], [0.008, 0.032], [0.004, 0.042], [0.0, 0.044]])
         band = [rim + out * outward - lift * down for out, lift in profile]
         n = len(profile)
-        row = np.arange(n - 1)[:, None]
-        a, b = row * around + k, row * around + k + 1
-        cuff = np.concatenate([np.stack([a, b, b + around], -1).reshape(-1, 3), np.stack([a, b + around, a + around], -1).reshape(-1, 3)])
         where = np.stack([np.tile(azimuth, n) * 0.09, np.repeat(profile[:, 1], around) + 0.003, np.zeros(n * around)], -1)
-        rows.append((np.concatenate(band), cuff, where))
+        rows.append((np.concatenate(band), lattice(n, around), where))
     else:
         arc, deep = np.linspace(-1, 1, 25), np.linspace(0, 1, 8)
         angle = np.radians(56) * arc
@@ -185,9 +186,6 @@ def hat(spec: Hat, head: HeadModel, calm: Tensor) -> Part:
         forward = np.array([0, -0.28, 0.96]) * 0.072
         visor = np.stack([base + d * forward * np.sqrt(1 - arc[:, None] ** 2) + [0, 0.001, 0] for d in deep])
         visor[..., 1] -= 0.10 * visor[..., 0] ** 2 / 0.08 * deep[:, None]
-        i, j = np.arange(7)[:, None], np.arange(24)
-        a = i * 25 + j
-        leaf = np.concatenate([np.stack([a, a + 1, a + 26], -1).reshape(-1, 3), np.stack([a, a + 26, a + 25], -1).reshape(-1, 3)])
-        rows.append((visor.reshape(-1, 3), leaf, visor.reshape(-1, 3)))
+        rows.append((visor.reshape(-1, 3), lattice(len(deep), len(arc)), visor.reshape(-1, 3)))
     joined = join([(p, f) for p, f, _ in rows])
     return Part(joined.points, joined.faces, torch.from_numpy(np.concatenate([w for _, _, w in rows])).float())

@@ -12,13 +12,10 @@ import torch
 from torch import Tensor
 
 from .accessories import FRAMES, HATS, Glasses, Hat
-from .behaviour import expressions, load_expressions, poses
 from .complexion import group_of, hair_colour, hsv, random_tone, tone_colour
 from .fabric import Fabric, random_fabric
 from .randomness import generator
 from .wardrobe import BROWS, LASHES, PAINTED, TOPS
-
-__all__ = ["Person", "expressions", "generator", "load_expressions", "poses", "random_person", "with_skin_tone"]
 
 # hair styles and how often women and men wear them; "" is cropped, None is bald
 STYLES: tuple[tuple[str | None, float, float], ...] = (

@@ -6,7 +6,7 @@ Colours are sRGB 0..1; textures (C,T,T) with row 0 at v = 1.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,9 @@ from torch import Tensor
 
 from ...common.checkpoint import asset_path, load_checkpoint
 from ...common.errors import ConfigError
-from ...head.morphable import LABELS, HeadModel
+from ...common.images import from_picture
+from ...common.pixels import box_blur
+from ...head.morphable import HeadModel, labelled
 from .complexion import Complexion, Skin, wrinkles
 from .proxies import Proxy, bind
 from .randomness import generator
@@ -33,6 +35,9 @@ LASHES = ("eyelashes01", "eyelashes02", "eyelashes03", "eyelashes04")
 EYE_CENTRE = (0.29, 0.29)  # of one eyeball's disc in MakeHuman's eye textures
 # polar angle from the pupil in degrees, and its radius in the texture: measured on eyes/high-poly/high-poly.obj
 EYE_ANGLES, EYE_RADII = (0, 12, 20, 28, 36, 44, 52, 68, 90), (0, 0.04, 0.064, 0.093, 0.133, 0.159, 0.19, 0.232, 0.247)
+CARRIERS = {  # labels of the head's vertices that a proxy may hang on
+    "hair": ("face", "scalp", "neck", "shoulders", "ears"), "clothes": ("neck", "shoulders"), "eyebrows": ("face",), "eyelashes": ("face",),
+}  # fmt: skip
 WIDTHS = {"hair": 0.12, "clothes": 0.1, "eyebrows": 0.03, "eyelashes": 0.025}  # decimetres, see `bind`
 
 
@@ -41,10 +46,9 @@ def read_picture(path: Path, size: int, mode: str = "RGB") -> Tensor:
     try:
         with Image.open(path) as handle:
             handle.draft("RGB", (size, size))
-            picture = handle.convert(mode).resize((size, size), Image.Resampling.BOX)
+            return from_picture(handle.convert(mode).resize((size, size), Image.Resampling.BOX))
     except OSError as error:
         raise ConfigError(f"{path}: no readable picture ({error}); copy MakeHuman's assets again") from error
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
 
 
 class Wardrobe:
@@ -67,43 +71,29 @@ class Wardrobe:
         self.complexion = Complexion(head, self.uv)
         self.skins = tuple(sorted(str(p) for p in folder.glob("skins/*/*.jpg") if "suit" not in p.parent.name))
         self.irises = tuple(sorted(str(p) for p in folder.glob("eyes/materials/*.png")))
-        self.mesh = lru_cache(maxsize=None)(self._mesh)
-        self.texture = lru_cache(maxsize=None)(self._texture)
-        self.strands = lru_cache(maxsize=None)(self._strands)
+        # kept for as long as the wardrobe is
+        self.mesh, self.texture, self.strands = cache(self._mesh), cache(self._texture), cache(self._strands)
+        self.skin, self.iris, self.relief = cache(self._skin), cache(self._iris), cache(self._relief)
+        self.border, self.scalp_cover = cache(self._border), cache(self._scalp_cover)
         self.atlas = lru_cache(maxsize=6)(self._atlas)  # 48 MB each
-        self.skin = lru_cache(maxsize=None)(self._skin)
-        self.relief = lru_cache(maxsize=1)(self._relief)
-        self.iris = lru_cache(maxsize=None)(self._iris)
-        self.border = lru_cache(maxsize=None)(self._border)
-        self.scalp_cover = lru_cache(maxsize=None)(self._scalp_cover)
 
     def vertices_of(self, *names: str) -> Tensor:
         """(V,) bool: head vertices with one of these labels."""
-        return torch.isin(self.head.labels, torch.tensor([LABELS.index(name) for name in names]))
+        return labelled(self.head.labels, *names)
 
     def _mesh(self, kind: str, name: str, mirrored: bool = False) -> Proxy:
         if mirrored:
             return self.mesh(kind, name).mirrored(self.head.mirror)
-        folder = self.folder / kind / name
-        labels = {
-            "hair": ("face", "scalp", "neck", "shoulders", "ears"),
-            "clothes": ("neck", "shoulders"),
-            "eyebrows": ("face",),
-            "eyelashes": ("face",),
-        }[kind]
-        carriers = self.vertices_of(*labels).numpy()
+        carriers = self.vertices_of(*CARRIERS[kind]).numpy()
         follows = kind in ("eyebrows", "eyelashes")
-        return bind(
-            folder / f"{name}.obj", folder / f"{name}.mhclo", self.base, self.source, carriers, follows=follows, spread=WIDTHS[kind]
-        )
+        return bind(self.folder / kind / name / name, self.base, self.source, carriers, follows=follows, spread=WIDTHS[kind])
 
     def _texture(self, kind: str, name: str) -> Tensor:
         """(4,T,T) RGBA of a proxy, or (3,T,T) of clothes."""
         found = sorted((self.folder / kind / name).glob("*.png"))
         if not found:
             raise ConfigError(f"{self.folder / kind / name}: holds no texture; copy MakeHuman's assets again")
-        opaque = kind == "clothes"
-        return read_picture(found[0], TEXTURE, "RGB" if opaque else "RGBA")
+        return read_picture(found[0], TEXTURE, "RGB" if kind == "clothes" else "RGBA")
 
     def _atlas(self, path: str) -> Tensor:
         """A skin atlas (3,T,T) in hm08's layout."""
@@ -128,9 +118,7 @@ class Wardrobe:
         mean = float((grey * alpha).sum() / alpha.sum())
         dark = mean < 0.2  # ratios of near-black paint are wild
         radius = TEXTURE // (40 if dark else 16)
-        small = F.avg_pool2d(both, 8)
-        for _ in range(2):
-            small = F.avg_pool2d(F.pad(small, (radius // 8,) * 4, mode="replicate"), 2 * (radius // 8) + 1, stride=1)
+        small = box_blur(F.avg_pool2d(both, 8), radius // 8, 2)
         around = F.interpolate(small, alpha.shape, mode="bilinear", align_corners=False)[0]
         local = (around[0] / around[1].clamp_min(1e-4)).clamp_min(0.02)
         contrast, patches = (0.6, 0.08) if dark else (0.9, 0.25)

@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from ...common.images import from_picture
+from ...common.pixels import box_blur
 from ..people.complexion import hsv
 from ..people.randomness import generator
 
@@ -29,14 +31,14 @@ def background(seed: int, size: int, folder: Path | None = None) -> Tensor:
         side = int(min(picture.size) * rng.uniform(0.5, 1.0))
         x, y = (int(rng.integers(0, full - side + 1)) for full in picture.size)
         cut = picture.resize((size, size), Image.Resampling.LANCZOS, (x, y, x + side, y + side))
-        return torch.from_numpy(np.array(cut)).permute(2, 0, 1).float() / 255
+        return from_picture(cut)
     scene, often = zip(*SCENES, strict=True)
     chosen = scene[rng.choice(len(scene), p=np.array(often) / sum(often))]
     fine = 256  # scenes are drawn at one resolution, so that a seed shows the same at every size
     picture = torch.from_numpy(chosen(rng, fine)).float()[None]
     blur = float(rng.choice([0.0, 1.0, 3.0, 7.0], p=[0.25, 0.25, 0.3, 0.2])) * float(rng.uniform(0.7, 1.4))
     if blur:
-        picture = _blur(picture, blur)
+        picture = box_blur(picture, max(1, round(blur)), 3)  # comes near to a disc of light out of focus
     ys, xs = np.mgrid[0:fine, 0:fine] / fine - 0.5
     angle, fall = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.5)
     shade = 1 + fall * (xs * np.cos(angle) + ys * np.sin(angle)) - rng.uniform(0, 0.4) * (xs**2 + ys**2)
@@ -44,14 +46,6 @@ def background(seed: int, size: int, folder: Path | None = None) -> Tensor:
     if size != fine:
         picture = F.interpolate(picture, (size, size), mode="bilinear", align_corners=False, antialias=True)
     return picture[0].clamp(0, 1)
-
-
-def _blur(picture: Tensor, sigma: float) -> Tensor:
-    """(1,3,H,W) blurred by three boxes, which come near a disc of light out of focus."""
-    radius = max(1, round(sigma))
-    for _ in range(3):
-        picture = F.avg_pool2d(F.pad(picture, (radius,) * 4, mode="replicate"), 2 * radius + 1, stride=1)
-    return picture
 
 
 def _colour(rng: np.random.Generator, most: float = 0.4, low: float = 0.15, high: float = 0.95) -> Array:

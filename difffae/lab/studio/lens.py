@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import io
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from ...common.images import from_picture, to_picture
 from ..people.randomness import generator
 
 CLEAN = 0.3  # share of seeds without any loss
@@ -34,12 +34,12 @@ def photograph(images: Tensor, seed: int) -> Tensor:
         images = F.conv2d(F.pad(images, (0, 0, 2, 2), mode="replicate"), taps[..., None], groups=3)
     noise = torch.from_numpy(rng.normal(0, 1, images.shape)).float()
     images = (images + noise * (grain**2 + shot**2 * images).sqrt()).clamp(0, 1)
-    return torch.stack([_jpeg(image, quality) for image in images]) if quality else images
+    subsampling = 0 if quality > 90 else 2
+    return torch.stack([as_jpeg(image, quality, subsampling) for image in images]) if quality else images
 
 
-def _jpeg(image: Tensor, quality: int) -> Tensor:
+def as_jpeg(image: Tensor, quality: int, subsampling: int = 2) -> Tensor:
+    """(3,H,W) in 0..1 after JPEG. subsampling of the colours: 0 none, 2 by half both ways."""
     buffer = io.BytesIO()
-    Image.fromarray((image * 255).round().byte().permute(1, 2, 0).numpy()).save(
-        buffer, "JPEG", quality=quality, subsampling=0 if quality > 90 else 2
-    )
-    return torch.from_numpy(np.array(Image.open(buffer))).permute(2, 0, 1).float() / 255
+    to_picture(image).save(buffer, "JPEG", quality=quality, subsampling=subsampling)
+    return from_picture(Image.open(buffer))

@@ -7,7 +7,6 @@ Axes: x right in the image, y up, z to the viewer.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,8 +40,7 @@ class Rig:
 
     def __getitem__(self, index: int) -> Rig:
         """One face's, B = 1."""
-        row = slice(index, index + 1)
-        return Rig(self.light[row], self.key[row], self.direction[row], self.shadow[row], self.edge[row])
+        return Rig(*(value[index : index + 1] for value in vars(self).values()))
 
     @staticmethod
     def unshadowed(light: Tensor) -> Rig:
@@ -50,11 +48,6 @@ class Rig:
         b = len(light)
         ahead = torch.tensor([0.0, 0.0, 1.0]).expand(b, 3)
         return Rig(light, torch.zeros_like(light), ahead, torch.zeros(b), torch.zeros(b))
-
-    @staticmethod
-    def stack(rows: Sequence[Rig]) -> Rig:
-        """Several rigs as one batch."""
-        return Rig(*(torch.cat([getattr(row, name) for row in rows]) for name in ("light", "key", "direction", "shadow", "edge")))
 
 
 def directional(direction: np.ndarray) -> Tensor:
@@ -88,13 +81,6 @@ def rigs(rng: np.random.Generator, count: int) -> Rig:
         mean = (sh_basis(front) @ (room + key)).clamp_min(0).mean()
         gain = float(np.clip(rng.normal(0.95, 0.14), 0.65, 1.25)) / mean
         taken = shadow * float(rng.uniform(0.7, 1.0))
-        rows.append(
-            Rig(
-                ((room + key) * gain)[None],
-                (key * gain)[None],
-                torch.from_numpy(towards / np.linalg.norm(towards)).float()[None],
-                torch.tensor([taken]),
-                torch.tensor([float(edge)]),
-            )
-        )
-    return Rig.stack(rows)
+        unit = torch.from_numpy(towards / np.linalg.norm(towards)).float()
+        rows.append(((room + key) * gain, key * gain, unit, torch.tensor(taken), torch.tensor(float(edge))))
+    return Rig(*(torch.stack(values) for values in zip(*rows, strict=True)))

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ...head.morphable import LABELS
+from ...head.morphable import labelled
 from ..people.complexion import recolour
 from ..people.fabric import Fabric
 from ..people.randomness import generator
-from ..people.wardrobe import Wardrobe
+from ..people.wardrobe import PAINTED, Wardrobe
 from .fragments import sample
 
 if TYPE_CHECKING:
@@ -88,16 +88,16 @@ def head_colour(person: Person, wardrobe: Wardrobe, albedo: Tensor, parts: Tenso
     albedo (1,A) the code; parts (N,) index into LABELS; own (N,2) the head's texture coordinates, fine (N,2) the skin's; place (N,3)."""
     head = wardrobe.head
     out = sample(head.albedo(albedo)[0], own)
-    bare = torch.isin(parts, torch.tensor([LABELS.index(n) for n in BARE]))
-    out[bare] = skin_colour(person, wardrobe, fine[bare], place[bare], parts[bare] == LABELS.index("lips"))
-    teeth = parts == LABELS.index("teeth")
+    bare = labelled(parts, *BARE)
+    out[bare] = skin_colour(person, wardrobe, fine[bare], place[bare], labelled(parts[bare], "lips"))
+    teeth = labelled(parts, "teeth")
     out[teeth] = (out[teeth] * torch.tensor([1.06, 1.08, 1.1])).clamp(0, 0.97)
-    eyes = parts == LABELS.index("eyes")
+    eyes = labelled(parts, "eyes")
     if eyes.any():
-        rect = head.uvs[head.uv_faces[head.face_labels == LABELS.index("eyes")]].flatten(0, 1)
+        rect = head.uvs[head.uv_faces[labelled(head.face_labels, "eyes")]].flatten(0, 1)
         low, high = rect.amin(0), rect.amax(0)
         out[eyes] = sample(wardrobe.iris(person.iris), ((own[eyes] - low) / (high - low)).clamp(0.002, 0.998)) * EYE_GAIN
-    if person.top in ("crew", "vneck", "turtleneck", "scoop"):
+    if person.top in PAINTED:
         fabric = person.fabric or Fabric.plain(torch.tensor([0.85, 0.85, 0.83]))
         low_part = bare & (place[:, 1] < -0.07)
         at = place[low_part]

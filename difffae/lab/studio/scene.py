@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ...common.rotations import axis_angle_to_matrix
 from ...head.attributes import FaceAttributes
-from ...head.morphable import LABELS, PARENTS, HeadModel
+from ...head.morphable import joint_motion, labelled, skinned
 from ...head.shading import project, sh_shading, vertex_normals
 from ..people import accessories
 from ..people.people import Person
@@ -60,33 +60,38 @@ class Layer:
 
 
 class Scene:
-    """One person with the attributes `face` (one face)."""
+    """One person with the attributes `face` (one face).
+
+    calm, moved  (1,V,3) the head at rest, without and with its expression
+    motion       (1,J,3,4) what the pose does to its joints
+    vertices     (1,V,3) the posed head, with the thickness of a painted top
+    shine        of its skin: dry to oily
+    """
 
     def __init__(self, wardrobe: Wardrobe, person: Person, face: FaceAttributes) -> None:
         self.wardrobe, self.head, self.person, self.face = wardrobe, wardrobe.head, person, face
-        # the head (1,V,3) at rest without and with its expression, and what the joints do (1,J,3,4)
         self.calm = self.head.unposed(face.shape, face.expression[:, :0])
         self.moved = self.head.unposed(face.shape, face.expression)
-        self.matrices = joint_matrices(self.head, self.moved, face.pose)
-        self.shine = 0.035 + 0.05 * ((person.seed * 7919) % 97) / 97  # of skin: dry to oily
+        self.motion = joint_motion(axis_angle_to_matrix(face.pose), self.head.joints(face.shape, face.expression))
+        self.shine = 0.035 + 0.05 * ((person.seed * 7919) % 97) / 97
         rest = self.moved
         if person.top in PAINTED:
-            low = torch.isin(self.head.labels, torch.tensor([LABELS.index(n) for n in ("neck", "shoulders")]))
+            low = labelled(self.head.labels, "neck", "shoulders")
             lift = CLOTH_THICKNESS * paint.garment(person.top, self.head.template) * low
             rest = rest + vertex_normals(rest, self.head.faces) * lift[:, None]
-        self.vertices = skinned(rest, self.head.skin_weights, self.matrices)
+        self.vertices = skinned(rest, self.head.skin_weights, self.motion)
 
     def wear(self, kind: str, name: str, mirrored: bool = False) -> Worn:
         proxy = self.wardrobe.mesh(kind, name, mirrored)
         rest = proxy.rest(self.moved if proxy.follows else self.calm)
-        placed = skinned(rest, proxy.skin(self.head.skin_weights), self.matrices)
+        placed = skinned(rest, proxy.skin(self.head.skin_weights), self.motion)
         return Worn(proxy, project(placed, self.face.camera)[0], vertex_normals(placed, proxy.faces)[0], rest[0])
 
     def _with_head(self, part: accessories.Part) -> Solid:
         """A part that turns with the head as a whole."""
-        weights = torch.zeros(len(part.points), self.matrices.shape[1])
+        weights = torch.zeros(len(part.points), self.motion.shape[1])
         weights[:, NECK] = 1
-        placed = skinned(part.points[None], weights, self.matrices)
+        placed = skinned(part.points[None], weights, self.motion)
         uv = torch.zeros(len(part.faces), 3, 2)
         return Solid(project(placed, self.face.camera)[0], vertex_normals(placed, part.faces)[0], part.faces, uv, part.place)
 
@@ -112,8 +117,7 @@ class Scene:
         person = self.person
         if name == "top":
             return paint.top_colour(person, self.wardrobe, uv, place)
-        if name == "hat":
-            assert person.hat is not None
+        if name == "hat" and person.hat is not None:
             colour = person.hat.fabric.paint(place)
             if person.hat.kind == "cap":  # six panels
                 seam = (place[:, 0] / 0.09 * 3 / math.pi + 0.5) % 1 - 0.5
@@ -138,23 +142,3 @@ class Scene:
         out, cover = blend(found, colour.clamp(0, 1), alpha, side * side)
         far = torch.ones(side, side)
         return Layer(out.T.reshape(3, side, side), cover.view(side, side), far, False)
-
-
-def joint_matrices(head: HeadModel, rest: Tensor, pose: Tensor) -> Tensor:
-    """Motion of every joint minus identity (B,J,3,4) for the unposed head (B,V,3), as HeadModel.forward applies it."""
-    joints = torch.einsum("jv,bvk->bjk", head.joint_regressor, rest)
-    rotations = axis_angle_to_matrix(pose)
-    turns: list[Tensor] = []
-    shifts: list[Tensor] = []
-    for j, parent in enumerate(PARENTS):
-        turn = rotations[:, j] if parent < 0 else turns[parent] @ rotations[:, j]
-        place = joints[:, j] if parent < 0 else shifts[parent] + (turns[parent] @ joints[:, j, :, None])[..., 0]
-        turns.append(turn)
-        shifts.append(place - (turn @ joints[:, j, :, None])[..., 0])
-    return torch.cat([torch.stack(turns, 1) - torch.eye(3), torch.stack(shifts, 1)[..., None]], -1)
-
-
-def skinned(rest: Tensor, weights: Tensor, matrices: Tensor) -> Tensor:
-    """rest (B,P,3), weights (P,J), matrices (B,J,3,4) -> (B,P,3)."""
-    blended = (weights @ matrices.flatten(2)).view(*rest.shape[:2], 3, 4)
-    return rest + (blended[..., :3] @ rest[..., None])[..., 0] + blended[..., 3]

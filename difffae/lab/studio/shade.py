@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...common.pixels import box_blur
 from ...head.rasterizer import rasterize
 
 SHADOW_MAP = 320
@@ -24,9 +25,7 @@ def occlusion(depth: Tensor, inside: Tensor) -> Tensor:
     coarse = F.avg_pool2d(torch.stack([depth * weight, weight])[None], cell)
     out = torch.ones_like(depth)
     for radius, reach, strength in ((coarse.shape[-1] // 24, 0.12, 0.35), (coarse.shape[-1] // 9, 0.3, 0.3)):
-        both = coarse
-        for _ in range(2):
-            both = F.avg_pool2d(F.pad(both, (radius,) * 4, mode="replicate"), 2 * radius + 1, stride=1)
+        both = box_blur(coarse, radius, 2)
         mean = F.interpolate(both[:, :1] / both[:, 1:].clamp_min(1e-4), depth.shape, mode="bilinear", align_corners=False)[0, 0]
         behind = (depth - mean).clamp(0, reach) / reach
         out = out * (1 - strength * behind)
@@ -73,11 +72,7 @@ def cast_shadow(points: Tensor, faces: Tensor, world: Tensor, inside: Tensor, di
     dark = (1 - lit) * inside
     sigma = edge * world.shape[-1] / 2
     if sigma > 0.5:
-        weight = inside.float()
-        radius = max(1, round(sigma * 0.8))
-        both = torch.stack([dark, weight])[None]
-        for _ in range(3):
-            both = F.avg_pool2d(F.pad(both, (radius,) * 4, mode="replicate"), 2 * radius + 1, stride=1)
+        both = box_blur(torch.stack([dark, inside.float()])[None], max(1, round(sigma * 0.8)), 3)
         dark = both[0, 0] / both[0, 1].clamp_min(1e-3) * inside
     return dark
 

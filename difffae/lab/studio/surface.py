@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...head.morphable import LABELS
+from ...head.morphable import labelled
 from ...head.rasterizer import interpolate, interpolate_corners, rasterize
 from ...head.shading import project, sh_shading, vertex_normals
 from ..people.wardrobe import PAINTED
@@ -77,7 +77,7 @@ class Surface:
 
     def part(self, *names: str) -> Tensor:
         """(H,W) bool: visible pixels of the head with one of these labels."""
-        return self.skin & torch.isin(self.parts, torch.tensor([LABELS.index(name) for name in names]))
+        return self.skin & labelled(self.parts, *names)
 
     def paint(self) -> Paints:
         """Colours without light."""

@@ -21,7 +21,9 @@ from torch import Tensor
 
 from ...head.attributes import FaceAttributes
 from ...head.morphable import HeadModel
-from ..people.people import Person, expressions, generator, moved_camera, poses, random_person, with_skin_tone
+from ..people.behaviour import expressions, poses
+from ..people.people import Person, moved_camera, random_person, with_skin_tone
+from ..people.randomness import generator
 from ..people.wardrobe import Wardrobe
 from .backdrops import background
 from .lens import photograph
@@ -81,15 +83,8 @@ class SyntheticPeople:
 
     def _faces(self, person: Person, pose: Tensor, camera: Tensor, expression: Tensor, light: Tensor) -> FaceAttributes:
         count = len(pose)
-        return FaceAttributes(
-            head=self.head.name,
-            shape=person.shape.expand(count, -1),
-            albedo=person.albedo.expand(count, -1),
-            pose=pose,
-            camera=camera,
-            expression=expression,
-            light=light,
-        )
+        shape, albedo = person.shape.expand(count, -1), person.albedo.expand(count, -1)
+        return FaceAttributes(self.head.name, shape, albedo, pose, camera, expression, light)
 
     def pair(self, seed: int, size: int = 256) -> Synthetic:
         """B = 2: one person, outfit, hair and background, one camera's blur and noise; two poses, expressions and lights."""
@@ -131,12 +126,9 @@ class SyntheticPeople:
             pose, expression = attributes.pose.expand(count, -1, -1), attributes.expression.expand(count, -1)
             faces = self._faces(toned, pose, person.camera.expand(count, -1), expression, light)
             rows.append(self.render(toned, faces, seed, size))
-        images, labels, shares, depth, normals = (
-            torch.cat([getattr(row, name) for row in rows]) for name in ("image", "labels", "shares", "depth", "normals")
-        )
-        names = rows[0].attributes.tensors()
-        every = FaceAttributes(self.head.name, **{name: torch.cat([getattr(row.attributes, name) for row in rows]) for name in names})
-        return Synthetic(images, labels, shares, depth, normals, every)
+        every = FaceAttributes.cat([row.attributes for row in rows])
+        names = ("image", "labels", "shares", "depth", "normals")
+        return Synthetic(*(torch.cat([getattr(row, name) for row in rows]) for name in names), attributes=every)
 
     @torch.no_grad()
     def render(

@@ -5,8 +5,8 @@ Shape letters: S tokens, h and w map sides.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ...carry.prepared import carry
 from ...diffusion.sampling import sample
-from ...edit.editor import TAKEABLE, DiffFAE, EditResult, Portrait
+from ...edit.editor import TAKEABLE, DiffFAE, Portrait
 from ...faces.crop import extract
 from ...head.adjust import Adjustments
 from ...source.slots import REGIONS
@@ -23,7 +23,6 @@ from .grid import Row, grid, heat, slot_colours, tint
 from .parsing import intersection_over_union, read_labels, region_masks
 from .produce import Sampling
 
-Models = Mapping[str, DiffFAE]
 # azimuth and elevation in degrees, strength
 LIGHTS = ((-90, 0, 0.8), (-60, 0, 0.8), (-30, 0, 0.8), (0, 0, 0.8), (30, 0, 0.8), (60, 0, 0.8), (90, 0, 0.8), (0, 50, 0.6), (0, -50, 0.6))
 # what is asked of everybody in `card`: name -> numbers
@@ -35,6 +34,28 @@ HARD = {
 SWAPS = (("hair",), ("clothes",), ("background",), ("hair", "clothes", "background"))
 
 
+@dataclass(frozen=True)
+class Cast:
+    """Of whom and by which models a figure is drawn; cell is the side of its pictures in pixels."""
+
+    models: Mapping[str, DiffFAE]
+    sources: Sequence[Portrait]
+    queries: Sequence[Portrait]
+    references: Sequence[Portrait]
+    sampling: Sampling
+    cell: int
+
+    def pairs(self) -> Iterator[tuple[str, DiffFAE, Portrait]]:
+        """Every model, with its label, and every source at its size."""
+        for label, model in self.models.items():
+            for portrait in self.sources:
+                yield label, model, at_model_size(model, portrait)
+
+    def edit(self, model: DiffFAE, source: Portrait, query: Portrait | None, **wishes: object) -> Tensor:
+        """The edited square (1,3,S,S). wishes: of `DiffFAE.edit`."""
+        return model.edit(source, query, **asdict(self.sampling), **wishes).crop  # type: ignore[arg-type]
+
+
 def at_model_size(model: DiffFAE, portrait: Portrait) -> Portrait:
     """The same square of a picture at the size of this model, for a portrait that another one analysed; its numbers stay."""
     size = model.model.image_size
@@ -44,11 +65,6 @@ def at_model_size(model: DiffFAE, portrait: Portrait) -> Portrait:
     picture, known = extract(portrait.image[None], crop)
     landmarks = portrait.landmarks * (size / portrait.crop.size)
     return replace(portrait, crop=crop, picture=picture, known=known, landmarks=landmarks)
-
-
-def _edit(model: DiffFAE, source: Portrait, query: Portrait | None, sampling: Sampling, **wishes: object) -> EditResult:
-    how = {"steps": sampling.steps, "sampler": sampling.sampler, "seed": sampling.seed, "framing": sampling.framing}
-    return model.edit(source, query, preview=sampling.preview, **how, **wishes)  # type: ignore[arg-type]
 
 
 @torch.no_grad()
@@ -89,151 +105,121 @@ def layer_name(name: str, value: Tensor) -> str:
     return f"{parts[0].split('_')[0]} {place} ({value.shape[-1]}x{value.shape[-2]})"
 
 
-def attention(models: Models, sources: Sequence[Portrait], queries: Sequence[Portrait], sampling: Sampling, cell: int) -> Tensor:
+def attention(cast: Cast) -> Tensor:
     """Fig. 11: for every model and token, the attention maps of all layers and their mean, over what the denoiser drew."""
     rows: list[Row] = []
     columns: list[str] = []
-    for label, model in models.items():
-        for index, portrait in enumerate(sources):
-            source = at_model_size(model, portrait)
-            query = at_model_size(model, queries[index % len(queries)]) if queries else None
-            drawn, maps = attention_of(model, source, query, sampling)
-            mean = mean_attention(maps)
-            order = model.model.slots.config.order
-            names = ["source / drawn", "mean", *(layer_name(name, value) for name, value in maps.items())]
-            columns = names if len(names) > len(columns) else columns
-            shown = [tint(drawn, value, slot_colours(order)) for value in (mean, *maps.values())]
-            rows.append((f"{label}: all tokens of {Path(source.name).name}", [source.picture, *shown]))
-            for token, region in enumerate(order):
-                shown = [heat(drawn, value[0, token]) for value in (mean, *maps.values())]
-                rows.append((f"{label}: token {token}, {region}", [drawn, *shown]))
-    return grid(columns, rows, cell)
+    for index, (label, model, source) in enumerate(cast.pairs()):
+        query = cast.queries[index % len(cast.sources) % len(cast.queries)] if cast.queries else None
+        drawn, maps = attention_of(model, source, query and at_model_size(model, query), cast.sampling)
+        order = model.model.slots.config.order
+        names = ["source / drawn", "mean", *(layer_name(name, value) for name, value in maps.items())]
+        columns = names if len(names) > len(columns) else columns
+        values = (mean_attention(maps), *maps.values())
+        shown = [tint(drawn, value, slot_colours(order)) for value in values]
+        rows.append((f"{label}: all tokens of {Path(source.name).name}", [source.picture, *shown]))
+        for token, region in enumerate(order):
+            rows.append((f"{label}: token {token}, {region}", [drawn, *(heat(drawn, value[0, token]) for value in values)]))
+    return grid(columns, rows, cast.cell)
 
 
-def card(models: Models, sources: Sequence[Portrait], queries: Sequence[Portrait], sampling: Sampling, cell: int) -> Tensor:
+def card(cast: Cast) -> Tensor:
     """For a model card: every source with everything taken from a query (the next of the sources, if none is given), and what is hard for
     everybody. Nothing is chosen: good and bad results stand side by side."""
     rows: list[Row] = []
-    for label, model in models.items():
-        for index, portrait in enumerate(sources):
-            query = at_model_size(model, queries[index % len(queries)] if queries else sources[(index + 1) % len(sources)])
-            source = at_model_size(model, portrait)
-            made = [_edit(model, source, query, sampling).crop]
-            made += [_edit(model, source, None, sampling, adjust=change).crop for change in HARD.values()]
-            name = Path(source.name).stem
-            rows.append((name if len(models) == 1 else f"{label}: {name}", [source.picture, query.picture, *made]))
-    return grid(["source", "query", "all taken from the query", *HARD], rows, cell)
+    givers = cast.queries or [*cast.sources[1:], cast.sources[0]]
+    for index, (label, model, source) in enumerate(cast.pairs()):
+        query = at_model_size(model, givers[index % len(cast.sources) % len(givers)])
+        made = [cast.edit(model, source, query), *(cast.edit(model, source, None, adjust=change) for change in HARD.values())]
+        name = Path(source.name).stem
+        rows.append((name if len(cast.models) == 1 else f"{label}: {name}", [source.picture, query.picture, *made]))
+    return grid(["source", "query", "all taken from the query", *HARD], rows, cast.cell)
 
 
 @torch.no_grad()
 def regions(
-    models: Models, sources: Sequence[Portrait], labels: Mapping[str, Path], classes: Mapping[str, Sequence[int]], cell: int
+    cast: Cast, labels: Mapping[str, Path], classes: Mapping[str, Sequence[int]]
 ) -> tuple[Tensor, dict[str, dict[str, dict[str, float | None]]]]:
     """Fig. 10: each source with every model's slots, and another parser's labels where there are some (source name -> file). Also returns
     intersection over union per model, source and region."""
-    columns = ["source", *(["other parser"] if labels else []), *models]
     rows: list[Row] = []
-    overlaps: dict[str, dict[str, dict[str, float | None]]] = {label: {} for label in models}
+    overlaps: dict[str, dict[str, dict[str, float | None]]] = {label: {} for label in cast.models}
     colours = slot_colours(REGIONS)
-    for portrait in sources:
+    for portrait in cast.sources:
         given = read_labels(labels[portrait.name], portrait, classes) if portrait.name in labels else None
         pictures: list[Tensor | None] = [portrait.picture]
         if labels:
             pictures.append(None if given is None else tint(portrait.picture, given, colours))
-        for label, model in models.items():
-            source = at_model_size(model, portrait)
-            found = region_masks(model.model.slots(source.picture)[1], model.model.slots.config.order, portrait.picture.shape[-1])
+        for label, model in cast.models.items():
+            slots = model.model.slots
+            found = region_masks(slots(at_model_size(model, portrait).picture)[1], slots.config.order, portrait.picture.shape[-1])
             pictures.append(tint(portrait.picture, found, colours))
             if given is not None:
                 overlaps[label][portrait.name] = intersection_over_union(found, given, portrait.known)
         rows.append((Path(portrait.name).name, pictures))
-    return grid(columns, rows, cell), overlaps
+    return grid(["source", *(["other parser"] if labels else []), *cast.models], rows, cast.cell), overlaps
 
 
 @torch.no_grad()
-def tokens(models: Models, sources: Sequence[Portrait], cell: int) -> Tensor:
+def tokens(cast: Cast) -> Tensor:
     """Fig. 9: the masks of every slot, for checkpoints with 2, 4 and 8 of them."""
     rows: list[Row] = []
-    most = max(model.model.slots.config.slot_count for model in models.values())
-    for portrait in sources:
-        for label, model in models.items():
-            source = at_model_size(model, portrait)
+    most = max(model.model.slots.config.slot_count for model in cast.models.values())
+    for portrait in cast.sources:
+        for label, model, source in replace(cast, sources=[portrait]).pairs():
             masks = model.model.slots(source.picture)[1]
             order = model.model.slots.config.order
-            whole = tint(source.picture, masks, slot_colours(order))
             name = f"{label}: {masks.shape[1]} slots ({', '.join(order)}); {Path(source.name).name}"
+            whole = tint(source.picture, masks, slot_colours(order))
             rows.append((name, [source.picture, whole, *(heat(source.picture, mask) for mask in masks[0])]))
-    return grid(["source", "all slots", *(f"slot {index}" for index in range(most))], rows, cell)
+    return grid(["source", "all slots", *(f"slot {index}" for index in range(most))], rows, cast.cell)
 
 
-def lights(models: Models, sources: Sequence[Portrait], queries: Sequence[Portrait], sampling: Sampling, cell: int) -> Tensor:
+def lights(cast: Cast) -> Tensor:
     """Fig. 12: only the light changes: a sweep around the face, then every query's light, with the queries in the first row."""
-    columns = ["source"]
-    columns += [
+    sweep = [Adjustments(light_azimuth=a, light_elevation=e, light_strength=strength) for a, e, strength in LIGHTS]
+    columns = [
         f"{abs(a)} deg {'left' if a < 0 else 'right'}" if a else ["below", "front", "above"][(e > 0) - (e < 0) + 1] for a, e, _ in LIGHTS
     ]
-    columns += [f"light of {Path(query.name).name}" for query in queries]
+    queries = cast.queries
+    columns = ["source", *columns, *(f"light of {Path(query.name).name}" for query in queries)]
     rows: list[Row] = [("queries", [*[None] * (len(LIGHTS) + 1), *(query.picture for query in queries)])] if queries else []
-    for label, model in models.items():
-        for portrait in sources:
-            source = at_model_size(model, portrait)
-            pictures: list[Tensor | None] = [source.picture]
-            for azimuth, elevation, strength in LIGHTS:
-                change = Adjustments(light_azimuth=azimuth, light_elevation=elevation, light_strength=strength)
-                pictures.append(_edit(model, source, None, sampling, adjust=change).crop)
-            for query in queries:
-                pictures.append(_edit(model, source, at_model_size(model, query), sampling, take=("light",)).crop)
-            rows.append((f"{label}: {Path(source.name).name}", pictures))
-    return grid(columns, rows, cell)
+    for label, model, source in cast.pairs():
+        pictures = [cast.edit(model, source, None, adjust=change) for change in sweep]
+        pictures += [cast.edit(model, source, at_model_size(model, query), take=("light",)) for query in queries]
+        rows.append((f"{label}: {Path(source.name).name}", [source.picture, *pictures]))
+    return grid(columns, rows, cast.cell)
 
 
-def edits(models: Models, sources: Sequence[Portrait], queries: Sequence[Portrait], sampling: Sampling, cell: int) -> Tensor:
+def edits(cast: Cast) -> Tensor:
     """Fig. 13 and 14 (and 3): source and query, each attribute alone, all of them; cells of 512 pixels show a 512 model at full size."""
-    columns = ["source", "query", *TAKEABLE, "all three"]
     rows: list[Row] = []
-    for label, model in models.items():
-        for portrait in sources:
-            source = at_model_size(model, portrait)
-            for other in queries:
-                query = at_model_size(model, other)
-                taken = [*((name,) for name in TAKEABLE), TAKEABLE]
-                pictures = [_edit(model, source, query, sampling, take=take).crop for take in taken]
-                rows.append((f"{label}: {Path(source.name).name}, {Path(query.name).name}", [source.picture, query.picture, *pictures]))
-    return grid(columns, rows, cell)
+    for label, model, source in cast.pairs():
+        for other in cast.queries:
+            query = at_model_size(model, other)
+            pictures = [cast.edit(model, source, query, take=take) for take in (*((name,) for name in TAKEABLE), TAKEABLE)]
+            rows.append((f"{label}: {Path(source.name).name}, {Path(query.name).name}", [source.picture, query.picture, *pictures]))
+    return grid(["source", "query", *TAKEABLE, "all three"], rows, cast.cell)
 
 
-def swaps(
-    models: Models, sources: Sequence[Portrait], references: Sequence[Portrait], queries: Sequence[Portrait], sampling: Sampling, cell: int
-) -> Tensor:
+def swaps(cast: Cast) -> Tensor:
     """Fig. 15: regions of a reference, and below the same with a query's pose, expression and light: the swapped picture is edited."""
     columns = ["source", "reference", *(" + ".join(names) if len(names) < 3 else "all three" for names in SWAPS), "query"]
     rows: list[Row] = []
-    for label, model in models.items():
-        for portrait in sources:
-            source = at_model_size(model, portrait)
-            for other in references:
-                reference = at_model_size(model, other)
-                swapped = [
-                    model.swap(source, reference, names, steps=sampling.steps, sampler=sampling.sampler, seed=sampling.seed)
-                    for names in SWAPS
-                ]
-                rows.append((f"{label}: regions", [source.picture, reference.picture, *(result.crop for result in swapped)]))
-                for query in queries:
-                    query = at_model_size(model, query)
-                    both: list[Tensor | None] = []
-                    for result in swapped:
-                        # the face is still the source's, so its numbers hold; analysing the pasted picture would let the old border back in
-                        moved = replace(source, picture=result.crop)
-                        both.append(_edit(model, moved, query, sampling).crop)
-                    rows.append(
-                        (f"{label}: regions, pose, expression and light", [source.picture, reference.picture, *both, query.picture])
-                    )
-    return grid(columns, rows, cell)
+    how = {"steps": cast.sampling.steps, "sampler": cast.sampling.sampler, "seed": cast.sampling.seed}
+    for label, model, source in cast.pairs():
+        for reference in (at_model_size(model, other) for other in cast.references):
+            swapped = [model.swap(source, reference, names, **how).crop for names in SWAPS]  # type: ignore[arg-type]
+            rows.append((f"{label}: regions", [source.picture, reference.picture, *swapped]))
+            for query in (at_model_size(model, other) for other in cast.queries):
+                # the face is still the source's, so its numbers hold; analysing the pasted picture would let the old border back in
+                both = [cast.edit(model, replace(source, picture=crop), query) for crop in swapped]
+                name = f"{label}: regions, pose, expression and light"
+                rows.append((name, [source.picture, reference.picture, *both, query.picture]))
+    return grid(columns, rows, cast.cell)
 
 
 def comparison(originals: Sequence[tuple[Tensor, Tensor]], results: Mapping[str, Sequence[Tensor | None]], cell: int) -> Tensor:
     """Fig. 3: source and query (3,H,W) and every method's result, one pair per row; pictures that are not square are squeezed."""
-    rows: list[Row] = []
-    for index, (source, query) in enumerate(originals):
-        rows.append((str(index + 1), [source, query, *(pictures[index] for pictures in results.values())]))
+    rows = [(str(row + 1), [*pair, *(pictures[row] for pictures in results.values())]) for row, pair in enumerate(originals)]
     return grid(["source", "query", *results], rows, cell)

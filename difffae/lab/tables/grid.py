@@ -8,12 +8,12 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from ...common.images import from_picture, to_picture
 from ...edit.sheet import INK, PAPER, REGION_COLOURS
 
 GAP, HEADER, LINE = 6, 38, 15
@@ -39,14 +39,14 @@ def grid(columns: Sequence[str], rows: Sequence[Row], cell: int = 192) -> Tensor
         for column, picture in enumerate(pictures):
             if picture is not None:
                 page.paste(_cell(picture, cell), (MARGIN + GAP + column * (cell + GAP), top))
-    return torch.from_numpy(np.asarray(page).copy()).permute(2, 0, 1).float() / 255
+    return from_picture(page)
 
 
 def _cell(picture: Tensor, size: int) -> Image.Image:
     picture = picture.detach().float().cpu().reshape(1, 3, *picture.shape[-2:])
     if tuple(picture.shape[-2:]) != (size, size):
         picture = F.interpolate(picture, (size, size), mode="bicubic", antialias=True)
-    return Image.fromarray((picture[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).contiguous().numpy())
+    return to_picture(picture)
 
 
 def grey(picture: Tensor) -> Tensor:

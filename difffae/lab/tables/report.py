@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ...common.errors import ConfigError
 from ...common.files import atomic_write
+from ...common.markdown import table
 from .comparison import Comparison, Scores
 
 LISTED = 10  # problems per method in Markdown; JSON has all of them
@@ -62,27 +62,38 @@ def to_dict(result: Comparison, settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def markdown(result: Comparison, layout: Layout, settings: dict[str, Any]) -> str:
+    """The table of a layout, and below it everything that its numbers depend on. settings: as for `to_dict`."""
     among = result.among()
     columns = [name for name in layout.columns if name != "FID" or result.inception is not None]
-    title = [layout.first, *(COLUMNS[name] for name in columns), "scored", "problems"]
-    rows = [[_cell(scores.method.name), *(_value(scores, name, among) for name in columns)] for scores in result.methods]
-    for row, scores in zip(rows, result.methods, strict=True):
-        row += [f"{scores.scored(among)} of {len(result.pairs)}", str(len(scores.problems))]
-    lines = [f"**{layout.title}**", "", *table(title, rows), ""]
-    lines.append(f"Estimator: {result.names['estimator']} ({result.names['codes']}). Identity network of CSIM: {result.names['identity']}.")
-    lines.append("APD, AED, ALD: mean absolute difference of result and query in these codes; CSIM: cosine of result and source.")
-    lines.append("Numbers of another estimator or identity network must not stand in this table.")
+    rows = [
+        [
+            scores.method.name,
+            *(_value(scores, name, among) for name in columns),
+            f"{scores.scored(among)} of {len(result.pairs)}",
+            str(len(scores.problems)),
+        ]
+        for scores in result.methods
+    ]
+    lines = [
+        f"**{layout.title}**",
+        "",
+        *table([layout.first, *(COLUMNS[name] for name in columns), "scored", "problems"], rows),
+        "",
+        f"Estimator: {result.names['estimator']} ({result.names['codes']}). Identity network of CSIM: {result.names['identity']}.",
+        "APD, AED, ALD: mean absolute difference of result and query in these codes; CSIM: cosine of result and source.",
+        "Numbers of another estimator or identity network must not stand in this table.",
+    ]
     if result.common:
         lines.append(f"Only the {len(among)} pairs count that every method was scored on.")
     elif len({scores.scored(among) for scores in result.methods}) > 1:
         lines.append("The methods were scored on different numbers of pairs; --common compares them on the same ones.")
     if "FID" in layout.columns:
         lines.append(_fid_line(result))
-    lines += [f"{name}: {_words(how)}." for name, how in settings.items()]
+    lines += [f"{name}: {', '.join(f'{key} {value}' for key, value in how.items())}." for name, how in settings.items()]
     for where, problems in [(scores.method.name, scores.problems) for scores in result.methods] + [("inputs", result.unusable)]:
         if problems:
             lines += ["", f"Problems of {where} ({len(problems)}):", ""]
-            lines += [f"- `{name}`: {_cell(reason)}" for name, reason in list(problems.items())[:LISTED]]
+            lines += [f"- `{name}`: {' '.join(reason.split())}" for name, reason in list(problems.items())[:LISTED]]
             if len(problems) > LISTED:
                 lines.append(f"- and {len(problems) - LISTED} more, listed in the JSON file")
     return "\n".join(lines)
@@ -101,19 +112,6 @@ def _fid_line(result: Comparison) -> str:
 def _value(scores: Scores, name: str, among: set[str]) -> str:
     value = scores.fid if name == "FID" else scores.mean(name, among)
     return "/" if value is None else f"{value:.2f}" if name == "FID" else f"{value:.4f}"
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
-
-
-def _words(values: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in values.items())
-
-
-def table(title: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a Markdown table."""
-    return [f"| {' | '.join(cells)} |" for cells in (title, ["---"] * len(title), *rows)]
 
 
 def check_output(path: Path) -> None:

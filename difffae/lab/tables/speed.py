@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ...common.markdown import table
 from ...edit.editor import DiffFAE
 from ..bench.machine import describe
 from ..bench.run import portraits
 from ..bench.timing import Timing, measure
-from .report import table
 
 
 @dataclass(frozen=True)
