@@ -41,7 +41,7 @@ def dev_table(arguments: argparse.Namespace) -> None:
     subjects = _subjects(arguments)
     with tqdm(total=len(subjects.pairs), desc="pairs") as bar:
         subjects.tick = bar.update
-        records = blocks.cross_edits(subjects, "preview" if arguments.preview else "edit", arguments.take)
+        records = blocks.cross_edits(subjects, "preview" if arguments.denoise == 0 else "edit", arguments.take)
     numbers = {name: statistic(records) for name, statistic in DEV_TABLE.items()}
     for name, value in numbers.items():
         print(f"{name:52s} " + (f"{value:9.3f}" if isinstance(value, float) else f"{'/' if value is None else value:>9}"))

@@ -21,7 +21,6 @@ def add(subparsers) -> None:
     parser.add_argument("--portraits", type=Path, help="folder with manifest.csv and the pictures")
     parser.add_argument("--pairs", type=positive, default=60, help="how many pairs (default: %(default)s)")
     parser.add_argument("--take", nargs="+", choices=TAKEABLE, default=list(TAKEABLE), help="what is taken (default: all)")
-    parser.add_argument("--preview", action="store_true", help="measure the carried photograph, without diffusion")
     parser.add_argument("--output", help="also write the table: JSON; with --pairs-file or --table speed Markdown and JSON")
     card = parser.add_argument_group("the model card (--portraits FOLDER --card --output FOLDER)")
     card.add_argument("--card", action="store_true", help="measure everything the model card states; finished parts are kept")

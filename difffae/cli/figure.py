@@ -55,7 +55,6 @@ def add(subparsers) -> None:
     parser.add_argument("--cell", type=positive, default=192, metavar="N", help="side of a picture in pixels (default: %(default)s)")
     parser.add_argument("--output", default="figure.png", metavar="PICTURE", help="where to write it (default: %(default)s)")
     parser.add_argument("--framing", choices=FRAMINGS, default="source", help="whose place and size in the frame (default: %(default)s)")
-    parser.add_argument("--preview", action="store_true", help="lights, edits: the carried photograph, without diffusion")
     add_sampling(parser)
     add_model(parser)
     parser.set_defaults(run=run)
@@ -76,7 +75,7 @@ def _draw(arguments: argparse.Namespace, sources: list[str], queries: list[str],
     from ..common.checkpoint import asset_path
     from ..lab.tables import figures
     from ..lab.tables.parsing import read_classes
-    from ..lab.tables.produce import Sampling
+    from ..lab.tables.produce import RowSampling
     from .work import Picture, load_model
 
     name, checkpoints, classes = arguments.name, _models(arguments), read_classes(arguments.label_map)
@@ -92,7 +91,7 @@ def _draw(arguments: argparse.Namespace, sources: list[str], queries: list[str],
     people: list[list[Portrait]] = [[picture.analyse(first) for picture in pictures] for pictures in read]
     if arguments.synthetic is not None:
         people[0] += _rendered(arguments.synthetic, first, arguments.rows)
-    sampling = Sampling(arguments.steps, arguments.sampler, arguments.seed, arguments.framing, arguments.preview)
+    sampling = RowSampling(arguments.denoise, arguments.steps, arguments.sampler, arguments.seed, arguments.framing)
     cast = figures.Cast(models, people[0], people[1], people[2] or people[1], sampling, arguments.cell)
     if name != "regions":
         return getattr(figures, name)(cast)

@@ -112,6 +112,7 @@ def add_faces(parser: argparse.ArgumentParser) -> None:
 def add_sampling(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("sampling")
     text = f"how much is painted anew, 0 (the moved photograph alone) to 1 (everything); default: {DENOISE}, or 1 without a photograph"
+    group.add_argument("--preview", dest="denoise", action="store_const", const=0.0, help="without diffusion, the same as --denoise 0")
     group.add_argument("--denoise", type=fraction, metavar="X", help=text)
     group.add_argument("--steps", type=positive, default=STEPS, metavar="N", help="evaluations of the denoiser (default: %(default)s)")
     group.add_argument("--sampler", choices=SAMPLERS, default=SAMPLERS[0], help="default: %(default)s")

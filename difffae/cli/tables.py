@@ -23,7 +23,7 @@ from ..lab.tables.comparison import compare as compare_methods
 from ..lab.tables.inception import Inception
 from ..lab.tables.judge import Judge
 from ..lab.tables.pairs import ENDINGS, read_pairs
-from ..lab.tables.produce import Sampling, write_results
+from ..lab.tables.produce import RowSampling, write_results
 from .options import TAKEABLE
 from .work import load_model
 
@@ -68,7 +68,7 @@ def compare(arguments: argparse.Namespace) -> None:
     inception = Inception.load(arguments.inception) if arguments.inception is not None else None
     device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
     judge = Judge.load(arguments.judge_head, arguments.judge_deca, arguments.judge_identity, device)
-    sampling = Sampling(arguments.steps, arguments.sampler, arguments.seed, arguments.framing, arguments.preview)
+    sampling = RowSampling(arguments.denoise, arguments.steps, arguments.sampler, arguments.seed, arguments.framing)
     settings: dict[str, Any] = {}
     with ExitStack() as stack:
         keep = arguments.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))

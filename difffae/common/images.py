@@ -178,6 +178,16 @@ def write_image(
         raise ImageError(f"{path}: cannot be written ({' '.join(str(error).split())}); choose another name, format or folder") from error
 
 
+def to_picture(image: Tensor) -> Image.Image:
+    """A picture (3,H,W) or (1,3,H,W), 0..1, as 8-bit RGB."""
+    return Image.fromarray(_to_bytes(image, None))
+
+
+def from_picture(picture: Image.Image) -> Tensor:
+    """An 8-bit picture of C channels as (C,H,W), 0..1."""
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
+
+
 def _to_bytes(image: Tensor, alpha: Tensor | None) -> np.ndarray:
     """-> (H,W,3) or (H,W,4) uint8, rounded to nearest, so that 8-bit files come back bit for bit."""
     if image.dim() == 4:

@@ -18,15 +18,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...carry.options import CarryOptions
 from ...carry.prepared import nothing_carried
 from ...common.errors import ConfigError, NoFaceError
 from ...common.images import read_image
 from ...diffusion.sampling import sample
-from ...edit.editor import TAKEABLE, DiffFAE, Portrait
+from ...edit.analysing import with_attributes
+from ...edit.description import Faces, Portrait, Sampling
+from ...edit.editor import DiffFAE
 from ...edit.measures import laplacian_variance, psnr, ssim
-from ...estimation.choose import estimate
 from ...faces.crop import FaceCrop
 from ...head.attributes import FaceAttributes
+from ...vocabulary import TAKEABLE
 from ..prepare.pairs import FIELDS, attributes_of
 from ..prepare.shards import Shards
 from .edit_numbers import edit_numbers
@@ -43,7 +46,7 @@ FAST, SLOW = ("dpmpp_2m", 8), ("ddim", 50)
 
 
 def _options(**changes: Any) -> Callable[[DiffFAE], dict[str, Any]]:
-    return lambda model: {"carry_options": replace(model.carry_options, **changes)}
+    return lambda model: {"carry_options": CarryOptions(**changes)}
 
 
 # carry without one of its parts: attributes of the model meanwhile
@@ -126,25 +129,24 @@ class Subjects:
         self, source: Portrait, query: Portrait, take: Sequence[str] = TAKEABLE, mode: str = "edit", framing: str = "source"
     ) -> Tensor:
         """The edited crop (1,3,S,S). mode: "edit", "preview" (the carried photograph alone), "no-carry", or one of LESS (a preview)."""
-        how = {"steps": self.steps, "sampler": self.sampler, "seed": self.seed, "framing": framing}
         if mode == "no-carry":
-            return without_carry(self.model, source, query, take, **how)  # type: ignore[arg-type]
+            return without_carry(self, source, query, take, framing)
+        sampling = Sampling(None if mode == "edit" else 0.0, self.steps, self.sampler, self.seed)
         with changed(self.model, **(LESS[mode](self.model) if mode in LESS else {})):
-            return self.model.edit(source, query, take=take, preview=mode != "edit", **how).crop  # type: ignore[arg-type]
+            return self.model.edit(source, query, take=take, framing=framing, sampling=sampling).crop
 
 
 @torch.no_grad()
-def without_carry(
-    model: DiffFAE, source: Portrait, query: Portrait, take: Sequence[str], steps: int, sampler: str, seed: int, framing: str = "source"
-) -> Tensor:
+def without_carry(subjects: Subjects, source: Portrait, query: Portrait, take: Sequence[str], framing: str = "source") -> Tensor:
     """An edit (1,3,S,S) for which nothing is carried: the carried input is what the denoiser's training puts for a dropped one."""
+    model = subjects.model
     pose, expression, light = (query if name in take else None for name in TAKES)
     wanted = model.target(source, pose=pose, expression=expression, light=light, framing=framing)
     nothing = nothing_carried(source.picture)
     identity = model.identity.embed(source.picture, source.landmarks[..., :2])
     shown = model.render(wanted, source.picture.shape[-1]).image
     conditions = model.model.conditions(model.model.encoder(source.picture)[0], identity, shown, nothing.image, nothing.validity)
-    latents = sample(model.model.denoiser, conditions.without_carry(), steps, sampler, seed)
+    latents = sample(model.model.denoiser, conditions.without_carry(), subjects.steps, subjects.sampler, subjects.seed)
     return model.model.autoencoder.decode(latents).clamp(0, 1)
 
 
@@ -189,7 +191,7 @@ def self_edits(subjects: Subjects, mode: str = "edit") -> list[Record]:
             query = replace(source, attributes=noisy(source.attributes, index))
             crop = subjects.edit(source, query, mode=mode)
             numbers = edit_numbers(subjects.model, source, query, crop)
-            record: Record = {"source": name, "lost": numbers is None, "psnr": psnr(crop, source.picture, source.known).item()}
+            record: Record = {"source": name, "lost": numbers is None, "psnr": psnr(crop, source.picture, source.inside_picture).item()}
             records.append(record | ({} if numbers is None else {"identity": numbers.identity, "sharpness": numbers.sharpness}))
         subjects.tick()
     return records
@@ -261,10 +263,10 @@ def in_frame(model: DiffFAE, picture: Tensor, exact: FaceAttributes, name: str) 
     if not faces:
         return None
     size = picture.shape[-1]
-    points, scores, known = faces[0].landmarks[None], faces[0].blendshapes[None], torch.ones_like(picture[None, :1])
-    crop = FaceCrop(0, 0, size, size, size, size)
-    estimated = estimate(model.estimator, picture[None], points, scores, known)
-    portrait = Portrait(name, picture, crop, picture[None], known, points, scores, estimated)
+    square = FaceCrop(0, 0, size, size, size, size)
+    points, scores, inside = faces[0].landmarks[None], faces[0].blendshapes[None], torch.ones_like(picture[None, :1])
+    found = Faces(picture[None], inside, (square,), picture[None], points, scores, name=name)
+    portrait = with_attributes(model, found).portrait(0)
     return portrait, replace(portrait, attributes=exact.to(model.device))
 
 

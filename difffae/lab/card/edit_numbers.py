@@ -111,7 +111,7 @@ def edit_numbers(model: DiffFAE, source: Portrait, query: Portrait, crop: Tensor
         return away_from_head(own.landmarks, size, size, factor) * away_from_head(new.landmarks, size, size, factor)
 
     def kept(mask: Tensor) -> float | None:
-        mask = mask * (source.known > 0.99)
+        mask = mask * (source.inside_picture > 0.99)
         return psnr(crop, source.picture, mask).item() if mask.sum() > LEAST_AREA * size * size else None
 
     still = away(1.35) * cloth_and_background(model, source.picture) * cloth_and_background(model, crop)

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from ...common.pixels import erode
 from ...diffusion.sampling import sample
-from ...edit.editor import DiffFAE, Portrait
+from ...edit.description import Portrait, Sampling
+from ...edit.editor import DiffFAE
 from ...edit.measures import laplacian_variance
 from ...source.regions import fitted_regions
 from ...source.slots import REGIONS, swap
@@ -129,8 +130,8 @@ def swaps(subjects: Subjects) -> list[Record]:
             inside, outside = own == index, (own != index) & (other != index)
             if min(inside.float().mean().item(), outside.float().mean().item()) < LEAST_SHARE:
                 continue
-            settings = (1.0, subjects.steps, subjects.sampler, subjects.seed)
-            done, alone = (model.swap(source, reference, (region,), *settings, photo=photo) for photo in (None, False))
+            sampling = Sampling(steps=subjects.steps, sampler=subjects.sampler, seed=subjects.seed)
+            done, alone = (model.swap(source, reference, (region,), photo=photo, sampling=sampling) for photo in (None, False))
             drawn = drawn_swap(subjects, source, reference, region, alone.render, alone.validity)
             record: Record = {"source": source.name, "query": reference.name, "region": region}
             slot = slots.config.order.index(region)

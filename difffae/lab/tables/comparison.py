@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...common.errors import DiffFAEError, ImageError, NoFaceError
 from ...common.images import read_image
-from ...edit.editor import TAKEABLE
+from ...vocabulary import TAKEABLE
 from .frechet import frechet_distance
 from .inception import Inception
 from .judge import METRICS, TAKEN_BY, Codes, Judge

@@ -6,22 +6,26 @@ Shape letters: S tokens, h and w map sides.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...carry.prepared import carry
 from ...diffusion.sampling import sample
-from ...edit.editor import TAKEABLE, DiffFAE, Portrait
+from ...edit.analysing import identity_tokens, with_slots
+from ...edit.conditioning import conditions
+from ...edit.description import Edit, Portrait, RegionSwap
+from ...edit.editor import DiffFAE
+from ...edit.moving import move
 from ...faces.crop import extract
 from ...head.adjust import Adjustments
 from ...source.slots import REGIONS
+from ...vocabulary import TAKEABLE
 from .grid import Row, grid, heat, slot_colours, tint
 from .parsing import intersection_over_union, read_labels, region_masks
-from .produce import Sampling
+from .produce import RowSampling
 
 # azimuth and elevation in degrees, strength
 LIGHTS = ((-90, 0, 0.8), (-60, 0, 0.8), (-30, 0, 0.8), (0, 0, 0.8), (30, 0, 0.8), (60, 0, 0.8), (90, 0, 0.8), (0, 50, 0.6), (0, -50, 0.6))
@@ -42,7 +46,7 @@ class Cast:
     sources: Sequence[Portrait]
     queries: Sequence[Portrait]
     references: Sequence[Portrait]
-    sampling: Sampling
+    sampling: RowSampling
     cell: int
 
     def pairs(self) -> Iterator[tuple[str, DiffFAE, Portrait]]:
@@ -53,7 +57,7 @@ class Cast:
 
     def edit(self, model: DiffFAE, source: Portrait, query: Portrait | None, **wishes: object) -> Tensor:
         """The edited square (1,3,S,S). wishes: of `DiffFAE.edit`."""
-        return model.edit(source, query, **asdict(self.sampling), **wishes).crop  # type: ignore[arg-type]
+        return model.edit(source, query, framing=self.sampling.framing, sampling=self.sampling, **wishes).crop  # type: ignore[arg-type]
 
 
 def at_model_size(model: DiffFAE, portrait: Portrait) -> Portrait:
@@ -62,25 +66,20 @@ def at_model_size(model: DiffFAE, portrait: Portrait) -> Portrait:
     if portrait.picture.shape[-1] == size:
         return portrait
     crop = replace(portrait.crop, size=size)
-    picture, known = extract(portrait.image[None], crop)
+    picture, inside = extract(portrait.original, crop)
     landmarks = portrait.landmarks * (size / portrait.crop.size)
-    return replace(portrait, crop=crop, picture=picture, known=known, landmarks=landmarks)
+    return replace(portrait, squares=(crop,), picture=picture, inside_picture=inside, landmarks=landmarks, slots=None)
 
 
 @torch.no_grad()
-def attention_of(model: DiffFAE, source: Portrait, query: Portrait | None, sampling: Sampling) -> tuple[Tensor, dict[str, Tensor]]:
+def attention_of(model: DiffFAE, source: Portrait, query: Portrait | None, sampling: RowSampling) -> tuple[Tensor, dict[str, Tensor]]:
     """The drawn square (1,3,S,S) and every layer's cross-attention (1,S,h,w), in order of execution, averaged over heads and steps."""
     m = model.model
     wanted = model.target(source, pose=query, expression=query, light=query, framing=sampling.framing)
-    tokens, masks = m.slots(source.picture)
+    source = with_slots(model, source)
+    moved = move(model, Edit(source, wanted)) if m.denoiser.config.carry else None
     shown = model.render(wanted, source.picture.shape[-1]).image
-    carried, validity = source.picture, torch.zeros_like(source.picture[:, :1])
-    if m.denoiser.config.carry:
-        layers = model.layers(source.picture, masks)
-        moved = carry(source.picture, source.attributes, wanted, model.head, source.known, layers)
-        carried, validity = moved.image, moved.validity
-    identity = model.identity.embed(source.picture, source.landmarks[..., :2])
-    conditions = m.conditions(tokens, identity, shown, carried, validity)
+    told, _ = conditions(m.autoencoder, source, identity_tokens(model, source), shown, moved)
     sums: dict[str, Tensor] = {}
     with m.denoiser.record_attention() as maps:
 
@@ -88,7 +87,7 @@ def attention_of(model: DiffFAE, source: Portrait, query: Portrait | None, sampl
             for name, value in maps.items():
                 sums[name] = sums.get(name, 0) + value.float() / total
 
-        latents = sample(m.denoiser, conditions, sampling.steps, sampling.sampler, sampling.seed, callback=add)
+        latents = sample(m.denoiser, told, sampling.steps, sampling.sampler, sampling.seed, callback=add)
     return m.autoencoder.decode(latents).clamp(0, 1), sums
 
 
@@ -155,7 +154,7 @@ def regions(
             found = region_masks(slots(at_model_size(model, portrait).picture)[1], slots.config.order, portrait.picture.shape[-1])
             pictures.append(tint(portrait.picture, found, colours))
             if given is not None:
-                overlaps[label][portrait.name] = intersection_over_union(found, given, portrait.known)
+                overlaps[label][portrait.name] = intersection_over_union(found, given, portrait.inside_picture)
         rows.append((Path(portrait.name).name, pictures))
     return grid(["source", *(["other parser"] if labels else []), *cast.models], rows, cast.cell), overlaps
 
@@ -203,17 +202,17 @@ def edits(cast: Cast) -> Tensor:
 
 
 def swaps(cast: Cast) -> Tensor:
-    """Fig. 15: regions of a reference, and below the same with a query's pose, expression and light: the swapped picture is edited."""
+    """Fig. 15: regions of a reference, and below the same with a query's pose, expression and light, in one run."""
     columns = ["source", "reference", *(" + ".join(names) if len(names) < 3 else "all three" for names in SWAPS), "query"]
     rows: list[Row] = []
-    how = {"steps": cast.sampling.steps, "sampler": cast.sampling.sampler, "seed": cast.sampling.seed}
     for label, model, source in cast.pairs():
         for reference in (at_model_size(model, other) for other in cast.references):
-            swapped = [model.swap(source, reference, names, **how).crop for names in SWAPS]  # type: ignore[arg-type]
+            photo = model.carry_options is not None
+            taken = [(RegionSwap(reference, names, photo=photo),) for names in SWAPS]
+            swapped = [cast.edit(model, source, None, swaps=some) for some in taken]
             rows.append((f"{label}: regions", [source.picture, reference.picture, *swapped]))
             for query in (at_model_size(model, other) for other in cast.queries):
-                # the face is still the source's, so its numbers hold; analysing the pasted picture would let the old border back in
-                both = [cast.edit(model, replace(source, picture=crop), query) for crop in swapped]
+                both = [cast.edit(model, source, query, swaps=some) for some in taken]
                 name = f"{label}: regions, pose, expression and light"
                 rows.append((name, [source.picture, reference.picture, *both, query.picture]))
     return grid(columns, rows, cast.cell)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ...common.errors import ConfigError
-from ...edit.editor import TAKEABLE
+from ...vocabulary import TAKEABLE
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 

@@ -10,25 +10,23 @@ from pathlib import Path
 
 from ...common.errors import ConfigError, ImageError, NoFaceError
 from ...common.images import read_image, write_image
-from ...edit.editor import DiffFAE, Portrait
+from ...edit.description import Portrait, Sampling
+from ...edit.editor import DiffFAE
+from ...vocabulary import FRAMINGS
 from .pairs import Pair
 
 SETTINGS = "difffae-edits.json"
 
 
 @dataclass(frozen=True)
-class Sampling:
+class RowSampling(Sampling):
     """How our rows are made. framing "query" moves and scales the head as the query's pose has it, as in the paper."""
 
-    steps: int = 20
-    sampler: str = "dpmpp_2m"
-    seed: int = 0
-    framing: str = "source"
-    preview: bool = False
+    framing: str = FRAMINGS[0]
 
 
 def write_results(
-    model: DiffFAE, pairs: Sequence[Pair], folder: Path, sampling: Sampling, each: Callable[[], object] = lambda: None
+    model: DiffFAE, pairs: Sequence[Pair], folder: Path, sampling: RowSampling, each: Callable[[], object] = lambda: None
 ) -> None:
     """Edit every pair; the source's picture with the edited face goes to folder/result. Results that are there already are kept, if the
     folder's settings are these; else ConfigError. Inputs that cannot be used give no result, which the comparison will list."""
@@ -53,5 +51,5 @@ def write_results(
             source, query = portrait(pair.source), portrait(pair.query)
             if source is not None and query is not None:
                 place.parent.mkdir(parents=True, exist_ok=True)
-                write_image(place, model.edit(source, query, take=pair.take, **asdict(sampling)).image)
+                write_image(place, model.edit(source, query, take=pair.take, framing=sampling.framing, sampling=sampling).image)
         each()

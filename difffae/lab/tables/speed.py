@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...common.markdown import table
+from ...edit.description import Sampling
 from ...edit.editor import DiffFAE
 from ..bench.machine import describe
 from ..bench.run import portraits
@@ -27,7 +28,7 @@ class Speed:
 def measure_speed(name: str, model: DiffFAE, steps: int, sampler: str, runs: int, warm_up: int = 1) -> Speed:
     """Time model.edit on the two pictures that ship, everything else warm."""
     source, query = portraits(model)
-    timing = measure(lambda: model.edit(source, query, steps=steps, sampler=sampler), model.device, warm_up, runs)
+    timing = measure(lambda: model.edit(source, query, sampling=Sampling(steps=steps, sampler=sampler)), model.device, warm_up, runs)
     return Speed(name, sum(p.numel() for p in model.model.parameters()), steps, sampler, timing)
 
 
