@@ -35,10 +35,10 @@ from ..source.slots import SlotEncoder
 from ..vocabulary import ESTIMATORS, FRAMINGS, RASTERIZERS, SWAPPABLE, TAKEABLE
 from .analysing import Choice, detect, find_faces, identity_tokens, with_attributes, with_slots
 from .conditioning import conditions
-from .description import Edit, Portrait, RegionSwap, Sampling, swaps_from
+from .description import Edit, Faces, Portrait, RegionSwap, Sampling, swaps_from
 from .loading import load_parts
 from .model import EditModel
-from .moving import move
+from .moving import PreparedFaces, move, prepare
 from .pasting import paste
 from .recipe import CheckpointInfo
 
@@ -176,6 +176,19 @@ class DiffFAE:
             log.warning("%d faces in %s; using the largest (choose with --face)", len(found[0]), name)
         return with_attributes(self, find_faces(self, pictures, Choice(face or 0), name, found)).portrait(0)
 
+    @torch.no_grad()
+    def prepare(self, source: Portrait | Tensor) -> PreparedFaces:
+        """Work out once what depends on a photograph alone, for many edits of it: `edit` takes the result in its place.
+
+        Raises:
+            NoFaceError: the picture shows no face. ConfigError: a model that carries no photograph.
+        """
+        if self.carry_options is None:
+            raise ConfigError(
+                f"prepare: model '{self.model.name}' carries no photograph, so there is nothing to prepare; edit the portrait"
+            )
+        return prepare(self, with_slots(self, self._portrait(source, "source")))
+
     def target(
         self,
         source: Portrait,
@@ -210,7 +223,7 @@ class DiffFAE:
     @torch.no_grad()
     def edit(
         self,
-        source: Portrait | Tensor,
+        source: Portrait | PreparedFaces | Tensor,
         query: Portrait | Tensor | None = None,
         take: Iterable[str] = TAKEABLE,
         *,
@@ -225,7 +238,7 @@ class DiffFAE:
         """Give the source other attributes and other regions, in one run. Asking for nothing returns the source bit for bit.
 
         Args:
-            source: the portrait, (3,H,W) RGB 0..1 or analysed.
+            source: the portrait, (3,H,W) RGB 0..1, analysed, or prepared for many edits.
             query: whose attributes named in `take` the source gets.
             adjust: numbers, after that.
             swaps: regions that come from other portraits.
@@ -239,7 +252,8 @@ class DiffFAE:
         Raises:
             NoFaceError: a picture shows no face. ConfigError: something that cannot be done.
         """
-        portrait = self._portrait(source, "source")
+        prepared = source if isinstance(source, PreparedFaces) else None
+        portrait = self._portrait(source.faces if isinstance(source, PreparedFaces) else source, "source")
         givers = {name: self._portrait(own, f"{name} picture") for name, own in _givers(pictures).items()}
         common = self._portrait(query, "query") if query is not None else None
         for name in (take := tuple(take)):
@@ -252,7 +266,8 @@ class DiffFAE:
         )
         shares = {name: _share(strength, name) for name in SWAPPABLE}
         taken = (*swaps, *swaps_from(givers, shares, self.carry_options is not None))
-        return self.run(Edit(portrait, wanted, tuple(self._ready(one) for one in taken), sampling or Sampling()), progress)
+        edit = Edit(portrait, wanted, tuple(self._ready(one) for one in taken), sampling or Sampling())
+        return self.run(edit, progress, prepared)
 
     def swap(
         self,
@@ -277,8 +292,8 @@ class DiffFAE:
         return self.edit(portrait, swaps=(one,), sampling=sampling, progress=progress)
 
     @torch.no_grad()
-    def run(self, edit: Edit, progress: Progress | None = None) -> EditResult:
-        """Carry out an edit of one face whose source was analysed."""
+    def run(self, edit: Edit, progress: Progress | None = None, prepared: PreparedFaces | None = None) -> EditResult:
+        """Carry out an edit of one face whose source was analysed; prepared: of that source, which serves edits without further swaps."""
         carries = self.carry_options is not None
         if not carries:
             if edit.sampling.denoise not in (None, 1):
@@ -286,7 +301,7 @@ class DiffFAE:
             edit = replace(edit, sampling=replace(edit.sampling, denoise=1.0))
         edit = replace(edit, source=with_slots(self, edit.source))
         faces = edit.faces
-        moved = move(self, edit)
+        moved = move(self, edit, None if edit.swaps else prepared)
         shown = self.render(edit.target, faces.picture.shape[-1])
         if bool(moved.unchanged.all()):
             image, crop = faces.picture_around(0), faces.picture
@@ -314,8 +329,11 @@ class DiffFAE:
         """
         return render(self.head, attributes.to(self.device), size or self.model.image_size, self.estimator.surface, rasterizer)
 
-    def _portrait(self, picture: Portrait | Tensor, name: str) -> Portrait:
-        return picture if isinstance(picture, Portrait) else self.analyse(picture, name=name)
+    def _portrait(self, picture: Faces | Tensor, name: str) -> Portrait:
+        if isinstance(picture, Tensor):
+            return self.analyse(picture, name=name)
+        assert isinstance(picture, Portrait)
+        return picture
 
     def _ready(self, one: RegionSwap) -> RegionSwap:
         """A swap whose reference has its slots. Raises ConfigError for what this model cannot take."""

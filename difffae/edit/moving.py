@@ -105,12 +105,14 @@ def with_swap(faces: Faces, swap_: RegionSwap) -> Faces:
 class PreparedFaces:
     """What moving needs of some faces alone, worked out once for all targets (made by `prepare`).
 
+    faces       whose they are
     photos      the photographs
     regions     their regions, or None without swaps by photograph
     references  those of the swaps by photograph, for one camera
     swaps       those swaps
     """
 
+    faces: Faces
     photos: Prepared
     regions: SwapSource | None = None
     references: tuple[SwapReference, ...] = ()
@@ -154,10 +156,10 @@ def prepare(parts: Parts, faces: Faces, camera: Tensor | None = None, rows: slic
     layers = None if faces.slots is None else layers_of(faces.slots, pictures, rows)
     photos = prepare_photos(pictures[rows], own, parts.head, inside, layers, parts.carry_options)
     if state is None or not state.taken:
-        return PreparedFaces(photos)
+        return PreparedFaces(faces, photos)
     camera = own.camera if camera is None else camera
     references = tuple(_prepared_reference(parts, one.reference, camera, batch, rows) for one in state.taken)
-    return PreparedFaces(photos, SwapSource.of(photos), references, state.taken)
+    return PreparedFaces(faces, photos, SwapSource.of(photos), references, state.taken)
 
 
 def move(parts: Parts, edit: Edit, prepared: PreparedFaces | None = None) -> MovedPhoto:
