@@ -29,14 +29,12 @@ def test_importing_the_library_starts_no_cuda():
 
 
 def test_public_names_are_those_of_their_modules():
-    from difffae.common.errors import DiffFAEError
-    from difffae.edit.editor import DiffFAE
-    from difffae.head.adjust import Adjustments
-    from difffae.head.attributes import FaceAttributes, compose
-
-    for own in (Adjustments, DiffFAE, DiffFAEError, FaceAttributes, compose):
-        assert getattr(difffae, own.__name__) is own
-    assert set(difffae.__all__) == {"Adjustments", "DiffFAE", "DiffFAEError", "FaceAttributes", "compose", "__version__"}
+    for name in set(difffae.__all__) - {"__version__"}:
+        own = getattr(difffae, name)
+        assert own.__name__ == name
+        assert own is getattr(sys.modules[own.__module__], name)
+    wanted = "Adjustments DiffFAE DiffFAEError Edit EditResult FaceAttributes Faces Portrait RegionSwap Sampling compose read_image write_image"
+    assert set(difffae.__all__) == {*wanted.split(), "__version__"}
     assert dir(difffae) == sorted(difffae.__all__)
     with pytest.raises(AttributeError, match="nothing_such"):
         difffae.nothing_such  # noqa: B018
