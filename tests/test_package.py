@@ -33,7 +33,9 @@ def test_public_names_are_those_of_their_modules():
         own = getattr(difffae, name)
         assert own.__name__ == name
         assert own is getattr(sys.modules[own.__module__], name)
-    wanted = "Adjustments DiffFAE DiffFAEError Edit EditResult FaceAttributes Faces Portrait RegionSwap Sampling compose read_image write_image"
+    wanted = (
+        "Adjustments DiffFAE DiffFAEError Edit EditResult FaceAttributes Faces Portrait RegionSwap Sampling compose read_image write_image"
+    )
     assert set(difffae.__all__) == {*wanted.split(), "__version__"}
     assert dir(difffae) == sorted(difffae.__all__)
     with pytest.raises(AttributeError, match="nothing_such"):

@@ -24,6 +24,7 @@ from difffae.convert.flame import convert
 from difffae.diffusion.autoencoder import Autoencoder, AutoencoderConfig
 from difffae.diffusion.denoiser import Denoiser
 from difffae.diffusion.first_stages import build_first_stage
+from difffae.edit.description import Sampling
 from difffae.edit.model import EditModel
 from difffae.faces.landmarker import FaceLandmarker
 from difffae.head.morphable import HeadModel
@@ -149,7 +150,7 @@ def check_edits(folder: Path, file: Path, name: str, built: EditModel) -> None:
     )
     pipeline = DiffFAE(built.eval(), HeadModel.load(), FaceLandmarker.load(), IdentityNetwork.load())
     images = [read_image(path)[0] for path in (SOURCE, QUERY)]
-    wanted = pipeline.edit(*images, steps=2, seed=3, framing="query")
+    wanted = pipeline.edit(*images, framing="query", sampling=Sampling(steps=2, seed=3))
     assert wanted.crop.shape[-1] == SIDE
     shown = pixels(folder / "out.png").float()
     assert (shown - wanted.image * 255).abs().max() < 1.01
@@ -170,12 +171,12 @@ def check_edits(folder: Path, file: Path, name: str, built: EditModel) -> None:
 def test_from_training_to_a_table(work: Path, capfd: pytest.CaptureFixture[str]) -> None:
     file = work / "toy.safetensors"
     files = ["--first-stage", work / "first.safetensors", "--denoiser", work / "denoiser/last.pt", "--labels", work / "labelled"]
-    run("assemble", *files, "--name", "toy", "--finish", 0.1, "--start", 0.5, "--precision", "full", *ABOUT, "--output", file)
+    run("assemble", *files, "--name", "toy", "--finish", 0.1, "--precision", "full", *ABOUT, "--output", file)
     assert "order of the slots" in capfd.readouterr().err
     config, weights, first = by_hand(work, "denoiser")
     model = EditModel.load(file)
     assert (model.name, model.head, model.identity) == ("toy", "open", "dlib-resnet-v1")
-    assert model.schedule == replace(TOY.schedule, finish=0.1, start=0.5)
+    assert model.schedule == replace(TOY.schedule, finish=0.1)
     # the slots are those that were trained together with the denoiser, not the ones that they started from
     trained, start = model.slots.state_dict(), read_slots(work / "slots/last.pt").state_dict()
     for key, value in part(weights, "slots").items():
