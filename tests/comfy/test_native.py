@@ -95,7 +95,7 @@ def test_schedule(pack: Pack) -> None:
     first, last = round(schedule.finish * schedule.train_steps), schedule.train_steps - 1
     levels = torch.arange(first, last + 1)
     assert torch.equal(sampling.timestep(sampling.sigma(levels)), levels)
-    alphas = pack.library("schedule").alphas_cumprod(schedule)
+    alphas = pack.library("diffusion.schedule").alphas_cumprod(schedule)
     assert float(sampling.sigma_min) == pytest.approx(float(((1 - alphas[first]) / alphas[first]).sqrt()), rel=1e-5)
     assert float(sampling.sigma(torch.tensor(800.0))) == pytest.approx(float(((1 - alphas[800]) / alphas[800]).sqrt()), rel=1e-5)
     assert float(sampling.sigma_max) > 4000  # pure noise
@@ -108,10 +108,10 @@ def test_schedule(pack: Pack) -> None:
 
 @pytest.mark.parametrize(("ours", "theirs"), [("ddim", "euler"), ("ddim", "ddim"), ("dpmpp_2m", "dpmpp_2m")])
 def test_the_library_samples_the_same(pack: Pack, edit: dict, ours: str, theirs: str) -> None:
-    """The same noise through diffusers' scheduler of the library and through ComfyUI's sampler."""
+    """The same noise through the library's sampler and through ComfyUI's."""
     (context, extra), names = edit["positive"][0], ("identity", "render", "carried", "validity")
-    conditions = pack.library("conditions").Conditions(context, *(extra[f"difffae_{name}"] for name in names))
-    sampling = pack.library("sampling")
+    conditions = pack.library("diffusion.conditions").Conditions(context, *(extra[f"difffae_{name}"] for name in names))
+    sampling = pack.library("diffusion.sampling")
     network = pack.model.model.diffusion_model.denoiser
     latents = sampling.sample(network, conditions, 50, ours, 7)
     assert psnr(pack.vae.decode(latents), drawn(pack, edit, sampler_name=theirs, steps=20, seed=7)) > 35
@@ -119,7 +119,7 @@ def test_the_library_samples_the_same(pack: Pack, edit: dict, ours: str, theirs:
 
 def test_cfg_needs_negative_and_changes_the_picture(pack: Pack, edit: dict, expected: Tensor) -> None:
     message = "cfg: is 3, which needs negative; wire DiffFAE Conditioning's negative output, or set cfg to 1"
-    with pytest.raises(pack.library("errors").ConfigError, match=f"^{re.escape(message)}$"):
+    with pytest.raises(pack.library("common.errors").ConfigError, match=f"^{re.escape(message)}$"):
         drawn(pack, edit, cfg=3.0)
     strong = drawn(pack, edit, cfg=3.0, negative=edit["negative"])
     assert 15 < psnr(strong, expected) < 45
@@ -133,7 +133,7 @@ def test_less_denoising_stays_closer_to_the_photograph(pack: Pack, edit: dict) -
 
 
 def fails(pack: Pack, message: str):
-    return pytest.raises(pack.library("errors").ConfigError, match="^" + re.escape(message))
+    return pytest.raises(pack.library("common.errors").ConfigError, match="^" + re.escape(message))
 
 
 def test_what_does_not_fit_is_refused(pack: Pack, edit: dict) -> None:
@@ -149,9 +149,9 @@ def test_what_does_not_fit_is_refused(pack: Pack, edit: dict) -> None:
         drawn(pack, edit, latent={"samples": torch.randn(1, 4, 32, 32)})
     with fails(pack, "vae: is another model's; wire the VAE of Load DiffFAE"):
         pack.run("DiffFAEConditioning", vae=object(), slots=None, identity=None, render=None)
-    with pytest.raises(pack.library("errors").ImageError, match=r"^samples: latents \(1, 4, 32, 32\) do not belong to this VAE"):
+    with pytest.raises(pack.library("common.errors").ImageError, match=r"^samples: latents \(1, 4, 32, 32\) do not belong to this VAE"):
         pack.vae.decode(torch.zeros(1, 4, 32, 32))
-    with pytest.raises(pack.library("errors").ImageError, match=r"^pixels: 7x7 is too small to encode; 8 pixels a side are needed$"):
+    with pytest.raises(pack.library("common.errors").ImageError, match=r"^pixels: 7x7 is too small to encode; 8 pixels a side are needed$"):
         pack.vae.encode(torch.zeros(1, 7, 7, 3))
 
 

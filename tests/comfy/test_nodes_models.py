@@ -14,7 +14,8 @@ from pictures import portrait
 
 def toy_file(pack: Pack, path: Path, sample_size: int, other_encoder: bool = False) -> Path:
     """A model of random weights without carry, whose crops have 8 * sample_size pixels a side."""
-    autoencoder, denoiser, slots, model, encoders = map(pack.library, ("autoencoder", "denoiser", "slots", "model", "source_encoders"))
+    places = ("diffusion.autoencoder", "diffusion.denoiser", "source.slots", "edit.model", "source.other_encoders")
+    autoencoder, denoiser, slots, model, encoders = map(pack.library, places)
     torch.manual_seed(0)
     sizes = {"latent_channels": 4, "width": 16, "deep_width": 16, "encoder_blocks": (1, 1), "decoder_blocks": (1, 1), "norm_groups": 4}
     first = autoencoder.Autoencoder(autoencoder.AutoencoderConfig(**sizes))
@@ -41,7 +42,7 @@ def test_a_512_model_edits_at_512(pack: Pack, tmp_path: Path) -> None:
     assert picture.shape == (1, 512, 512, 3)
     (own,) = pack.run("DiffFAEEstimateAttributes", **bundle, image=picture, crop=crop)
     # the same numbers as in Python, and as at 256
-    library = pack.library("pipeline").DiffFAE.from_pretrained(path).analyse(image[0].movedim(-1, 0)).attributes
+    library = pack.library("edit.editor").DiffFAE.from_pretrained(path).analyse(image[0].movedim(-1, 0)).attributes
     small, _, small_crop = pack.run("DiffFAECropFace", image=image)
     (at_256,) = pack.run("DiffFAEEstimateAttributes", image=small, crop=small_crop)
     for name, values in own.tensors().items():
@@ -64,7 +65,7 @@ def test_a_model_without_slots_says_so(pack: Pack, tmp_path: Path) -> None:
     picture, _, crop = pack.run("DiffFAECropFace", **bundle, image=portrait("source.png"))
     (own,) = pack.run("DiffFAEEstimateAttributes", **bundle, image=picture, crop=crop)
     assert pack.run("DiffFAERenderFace", **bundle, attributes=own)[1].mean() > 0.1
-    with pytest.raises(pack.library("errors").ConfigError, match="toy was trained with another encoder of the source"):
+    with pytest.raises(pack.library("common.errors").ConfigError, match="toy was trained with another encoder of the source"):
         pack.run("DiffFAEEncodeSlots", **bundle, image=picture)
 
 
@@ -78,3 +79,20 @@ def test_the_estimator_network_is_a_choice_of_the_open_heads_models_alone(pack: 
     bundle = dataclasses.replace(pack.bundle, parts={name: part for name, part in pack.bundle.parts.items() if name != "network"})
     with pytest.raises(Exception, match="has a head model of its own"):
         pack.run("DiffFAEEstimateAttributes", difffae=bundle, image=picture, crop=crop, estimator="network")
+
+
+def test_networks_that_share_modules_move_together(pack: Pack, tmp_path: Path) -> None:
+    """The fit of open-256 has the slots, the matte and the head of the bundle; of two patchers one would move them away from the other."""
+    parts = pack.bundle.parts
+    assert pack.bundle.estimator.hair.slots is pack.bundle.slots
+    assert pack.bundle.estimator.hair.matte is pack.bundle.matte
+    assert pack.bundle.network.head is pack.bundle.head
+    held = {id(part): {id(module) for module in part.model.modules()} for part in parts.values()}
+    assert len(held) == 3
+    assert len(set.union(*held.values())) == sum(map(len, held.values()))
+    # another model has slots of its own, and still one matte and one head
+    other = opened(pack, toy_file(pack, tmp_path / "toy.safetensors", 32))["difffae"]
+    assert other.estimator.hair.slots is not other.slots
+    assert other.estimator.hair.matte is other.matte
+    assert other.network.head is other.head
+    assert other.licenses["checkpoint"] == "test"
