@@ -108,7 +108,7 @@ def test_schedule(pack: Pack) -> None:
 
 @pytest.mark.parametrize(("ours", "theirs"), [("ddim", "euler"), ("ddim", "ddim"), ("dpmpp_2m", "dpmpp_2m")])
 def test_the_library_samples_the_same(pack: Pack, edit: dict, ours: str, theirs: str) -> None:
-    """The same noise through diffusers' scheduler of the library and through ComfyUI's sampler."""
+    """The same noise through the library's sampler and through ComfyUI's."""
     (context, extra), names = edit["positive"][0], ("identity", "render", "carried", "validity")
     conditions = pack.library("diffusion.conditions").Conditions(context, *(extra[f"difffae_{name}"] for name in names))
     sampling = pack.library("diffusion.sampling")
