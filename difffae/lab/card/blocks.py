@@ -24,12 +24,10 @@ from ...common.images import read_image
 from ...diffusion.sampling import sample
 from ...edit.editor import TAKEABLE, DiffFAE, Portrait
 from ...edit.measures import laplacian_variance, psnr, ssim
-from ...estimation.choose import estimate
-from ...faces.crop import FaceCrop
 from ...head.attributes import FaceAttributes
 from ..prepare.pairs import FIELDS, attributes_of
 from ..prepare.shards import Shards
-from .edit_numbers import edit_numbers
+from .edit_numbers import edit_numbers, whole_crop
 from .groups import TONE, tone_band
 from .rows import TAKES, Record
 
@@ -225,11 +223,12 @@ def synthetic_pairs(subjects: Subjects, mode: str = "edit") -> list[Record]:
         sample_ = shards.sample(index)
         pair = sample_["images"].float() / 255
         exact = attributes_of(sample_, model.head)
-        first, second = (in_frame(model, pair[side], exact[side], f"synthetic {index}") for side in (0, 1))
+        first, second = (whole_crop(model, picture, f"synthetic {index}") for picture in pair)
         if first is not None and second is not None:
             record: Record = {"source": f"synthetic {index}", "looks": looks(sample_)}
             truth = pair[1:].to(model.device)
-            for prefix, source, query in zip(("", "known_"), first, second, strict=True):
+            known = (replace(p, attributes=exact[side].to(model.device)) for side, p in enumerate((first, second)))
+            for prefix, (source, query) in {"": (first, second), "known_": known}.items():
                 crop = subjects.edit(source, query, TAKEABLE, mode, framing="query")
                 record |= {f"{prefix}psnr": psnr(crop, truth).item(), f"{prefix}ssim": ssim(crop, truth).item()}
             own = pair[:1].to(model.device)
@@ -251,21 +250,6 @@ def looks(labels: dict[str, Tensor]) -> dict[str, str]:
         if name in labels:
             found[name] = "yes" if labels[name] > 0.5 else "no"
     return found
-
-
-def in_frame(model: DiffFAE, picture: Tensor, exact: FaceAttributes, name: str) -> tuple[Portrait, Portrait] | None:
-    """A rendered square (3,S,S) as a portrait that is its own crop: with estimated attributes, and with the exact ones. None if no face is
-    found."""
-    picture = picture.to(model.device)
-    faces = model.landmarker.detect(picture)[0]
-    if not faces:
-        return None
-    size = picture.shape[-1]
-    points, scores, known = faces[0].landmarks[None], faces[0].blendshapes[None], torch.ones_like(picture[None, :1])
-    crop = FaceCrop(0, 0, size, size, size, size)
-    estimated = estimate(model.estimator, picture[None], points, scores, known)
-    portrait = Portrait(name, picture, crop, picture[None], known, points, scores, estimated)
-    return portrait, replace(portrait, attributes=exact.to(model.device))
 
 
 def sampled(subjects: Subjects) -> dict[str, list[Record]]:

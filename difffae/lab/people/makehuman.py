@@ -33,7 +33,8 @@ class Obj:
 
 def read_obj(path: Path) -> Obj:
     """A Wavefront file. Raises ConfigError for one without textured polygons."""
-    vertices, uvs, groups, group = [], [], {}, "all"
+    vertices, uvs, group = [], [], "all"
+    groups: dict[str, list[list[Corner]]] = {}
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         kind, *words = line.split() or [""]
         if kind == "v":

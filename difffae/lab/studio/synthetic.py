@@ -128,7 +128,7 @@ class SyntheticPeople:
             rows.append(self.render(toned, faces, seed, size))
         every = FaceAttributes.cat([row.attributes for row in rows])
         names = ("image", "labels", "shares", "depth", "normals")
-        return Synthetic(*(torch.cat([getattr(row, name) for row in rows]) for name in names), attributes=every)
+        return replace(rows[0], attributes=every, **{name: torch.cat([getattr(row, name) for row in rows]) for name in names})
 
     @torch.no_grad()
     def render(
