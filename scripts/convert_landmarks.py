@@ -11,6 +11,7 @@ the order of the operators and given to the modules in the order of their defini
 from __future__ import annotations
 
 import hashlib
+import io
 import sys
 import zipfile
 from pathlib import Path
@@ -124,11 +125,16 @@ def convert_blendshapes(data: bytes) -> BlendshapeNetwork:
     return net
 
 
+def checked(path: Path, sha256: str) -> bytes:
+    """The content of a file, which must be the known one."""
+    data = path.read_bytes()
+    if (found := hashlib.sha256(data).hexdigest()) != sha256:
+        raise SystemExit(f"{path}: sha256 {found}, expected {sha256}")
+    return data
+
+
 def main(task: Path, output: Path) -> None:
-    digest = hashlib.sha256(task.read_bytes()).hexdigest()
-    if digest != SHA256:
-        raise SystemExit(f"{task}: sha256 {digest}, expected {SHA256}")
-    with zipfile.ZipFile(task) as archive:
+    with zipfile.ZipFile(io.BytesIO(checked(task, SHA256))) as archive:
         nets = {
             "detector": convert_detector(archive.read("face_detector.tflite")),
             "mesh": convert_mesh(archive.read("face_landmarks_detector.tflite")),

@@ -23,16 +23,14 @@ from ...carry.prepared import nothing_carried
 from ...common.errors import ConfigError, NoFaceError
 from ...common.images import read_image
 from ...diffusion.sampling import sample
-from ...edit.analysing import with_attributes
-from ...edit.description import Faces, Portrait, Sampling
+from ...edit.description import Portrait, Sampling
 from ...edit.editor import DiffFAE
 from ...edit.measures import laplacian_variance, psnr, ssim
-from ...faces.crop import FaceCrop
 from ...head.attributes import FaceAttributes
 from ...vocabulary import TAKEABLE
 from ..prepare.pairs import FIELDS, attributes_of
 from ..prepare.shards import Shards
-from .edit_numbers import edit_numbers
+from .edit_numbers import edit_numbers, whole_crop
 from .groups import TONE, tone_band
 from .rows import TAKES, Record
 
@@ -227,11 +225,12 @@ def synthetic_pairs(subjects: Subjects, mode: str = "edit") -> list[Record]:
         sample_ = shards.sample(index)
         pair = sample_["images"].float() / 255
         exact = attributes_of(sample_, model.head)
-        first, second = (in_frame(model, pair[side], exact[side], f"synthetic {index}") for side in (0, 1))
+        first, second = (whole_crop(model, picture, f"synthetic {index}") for picture in pair)
         if first is not None and second is not None:
             record: Record = {"source": f"synthetic {index}", "looks": looks(sample_)}
             truth = pair[1:].to(model.device)
-            for prefix, source, query in zip(("", "known_"), first, second, strict=True):
+            known = (replace(p, attributes=exact[side].to(model.device)) for side, p in enumerate((first, second)))
+            for prefix, (source, query) in {"": (first, second), "known_": known}.items():
                 crop = subjects.edit(source, query, TAKEABLE, mode, framing="query")
                 record |= {f"{prefix}psnr": psnr(crop, truth).item(), f"{prefix}ssim": ssim(crop, truth).item()}
             own = pair[:1].to(model.device)
@@ -253,21 +252,6 @@ def looks(labels: dict[str, Tensor]) -> dict[str, str]:
         if name in labels:
             found[name] = "yes" if labels[name] > 0.5 else "no"
     return found
-
-
-def in_frame(model: DiffFAE, picture: Tensor, exact: FaceAttributes, name: str) -> tuple[Portrait, Portrait] | None:
-    """A rendered square (3,S,S) as a portrait that is its own crop: with estimated attributes, and with the exact ones. None if no face is
-    found."""
-    picture = picture.to(model.device)
-    faces = model.landmarker.detect(picture)[0]
-    if not faces:
-        return None
-    size = picture.shape[-1]
-    square = FaceCrop(0, 0, size, size, size, size)
-    points, scores, inside = faces[0].landmarks[None], faces[0].blendshapes[None], torch.ones_like(picture[None, :1])
-    found = Faces(picture[None], inside, (square,), picture[None], points, scores, name=name)
-    portrait = with_attributes(model, found).portrait(0)
-    return portrait, replace(portrait, attributes=exact.to(model.device))
 
 
 def sampled(subjects: Subjects) -> dict[str, list[Record]]:

@@ -127,10 +127,8 @@ class SyntheticPeople:
             faces = self._faces(toned, pose, person.camera.expand(count, -1), expression, light)
             rows.append(self.render(toned, faces, seed, size))
         every = FaceAttributes.cat([row.attributes for row in rows])
-        image, labels, shares, depth, normals = (
-            torch.cat([getattr(row, name) for row in rows]) for name in ("image", "labels", "shares", "depth", "normals")
-        )
-        return Synthetic(image, labels, shares, depth, normals, every)
+        names = ("image", "labels", "shares", "depth", "normals")
+        return replace(rows[0], attributes=every, **{name: torch.cat([getattr(row, name) for row in rows]) for name in names})
 
     @torch.no_grad()
     def render(
