@@ -10,8 +10,6 @@ the order of the operators and given to the modules in the order of their defini
 
 from __future__ import annotations
 
-import hashlib
-import io
 import sys
 import zipfile
 from pathlib import Path
@@ -21,8 +19,8 @@ import tflite
 import torch
 from torch import Tensor, nn
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from difffae.common.checkpoint import SCALE, quantize, save_checkpoint
+from difffae.edit.recipe import file_sha256
 from difffae.faces.blendshapes import BlendshapeNetwork, MixerBlock
 from difffae.faces.detector import BlazeBlock, FaceDetector
 from difffae.faces.mesh import Bottleneck, FaceMesh
@@ -125,16 +123,15 @@ def convert_blendshapes(data: bytes) -> BlendshapeNetwork:
     return net
 
 
-def checked(path: Path, sha256: str) -> bytes:
-    """The content of a file, which must be the known one."""
-    data = path.read_bytes()
-    if (found := hashlib.sha256(data).hexdigest()) != sha256:
+def check(path: Path, sha256: str) -> None:
+    """Stops for a file that is not the known one."""
+    if (found := file_sha256(path)) != sha256:
         raise SystemExit(f"{path}: sha256 {found}, expected {sha256}")
-    return data
 
 
 def main(task: Path, output: Path) -> None:
-    with zipfile.ZipFile(io.BytesIO(checked(task, SHA256))) as archive:
+    check(task, SHA256)
+    with zipfile.ZipFile(task) as archive:
         nets = {
             "detector": convert_detector(archive.read("face_detector.tflite")),
             "mesh": convert_mesh(archive.read("face_landmarks_detector.tflite")),

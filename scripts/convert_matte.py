@@ -15,11 +15,10 @@ import sys
 from pathlib import Path
 
 import torch
-from convert_landmarks import checked, fill_all, read_operators
+from convert_landmarks import check, fill_all, read_operators
 from PIL import Image
 from torch import nn
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from difffae.common.checkpoint import save_checkpoint
 from difffae.common.images import from_picture
 from difffae.source.matte import INPUT_SIZE, Inverted, Join, PersonMatte
@@ -63,7 +62,7 @@ def compare(graph: Path, pictures: list[Path]) -> float:
 
 
 def main(graph: Path, output: Path) -> None:
-    tensors = convert(checked(graph, SHA256)).state_dict()
+    tensors = convert(graph.read_bytes()).state_dict()
     save_checkpoint(
         output,
         tensors,
@@ -77,8 +76,9 @@ def main(graph: Path, output: Path) -> None:
 
 
 if __name__ == "__main__":
+    graph = Path(sys.argv[1])
+    check(graph, SHA256)
     if sys.argv[2] == "--compare":
-        checked(Path(sys.argv[1]), SHA256)
-        print(f"{compare(Path(sys.argv[1]), [Path(name) for name in sys.argv[3:]]):.2e}")
+        print(f"{compare(graph, [Path(name) for name in sys.argv[3:]]):.2e}")
     else:
-        main(Path(sys.argv[1]), Path(sys.argv[2]))
+        main(graph, Path(sys.argv[2]))

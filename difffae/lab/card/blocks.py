@@ -70,7 +70,15 @@ def changed(model: DiffFAE, **attributes: Any) -> Iterator[None]:
 
 
 def pair_names(folder: Path, files: Iterable[str], count: int, seed: int = 0, largest_yaw: float = 30.0) -> list[tuple[str, str]]:
-    """Fixed pseudo-random (source, query) pairs of different persons; queries within `largest_yaw` degrees by the folder's manifest."""
+    """Fixed pseudo-random (source, query) pairs of different persons.
+
+    Args:
+        folder: Of portraits, with a manifest.csv that has the columns file, person and yaw_deg.
+        files: The portraits that may be drawn.
+        count: How many pairs.
+        seed: Decides which.
+        largest_yaw: Degrees that queries are turned by at most.
+    """
     with open(folder / "manifest.csv", newline="") as handle:
         rows = {row["file"]: row for row in csv.DictReader(handle)}
     names = sorted(files)
@@ -89,12 +97,12 @@ class Subjects:
     """The model, the portraits that it is measured on, and how it samples. Portraits are analysed once and kept."""
 
     model: DiffFAE
-    folder: Path
-    pairs: Sequence[tuple[str, str]]
+    folder: Path  # of the portraits
+    pairs: Sequence[tuple[str, str]]  # file names of sources and queries
     steps: int = 20
     sampler: str = "dpmpp_2m"
     seed: int = 0
-    synthetic: Path | None = None
+    synthetic: Path | None = None  # folder of shards of rendered pairs
     synthetic_count: int = 60
     tick: Step = field(default=lambda: None)
     _portraits: dict[str, Portrait | None] = field(default_factory=dict)

@@ -99,7 +99,9 @@ class Comparison:
             self.put(reader, "time of a face in a batch of 8, ms", numbers.milliseconds(partial(eight.read, module)) / 8)
 
     def steadiness(self, folder: Path, seen: dict[str, Seen], count: int) -> None:
-        """Disturbed stills of `count` portraits, and short videos in which they move smoothly."""
+        """Disturbed stills of `count` of the portraits in `folder`, and short videos in which they move smoothly.
+
+        Portraits whose face is lost in half of the stills or in any frame do not count."""
         still: dict[str, list[dict[str, float]]] = {name: [] for name in self.readers}
         moving: dict[str, list[dict[str, float]]] = {name: [] for name in self.readers}
         for index, name in enumerate(tqdm(list(seen)[:: max(1, len(seen) // count)][:count], desc="steadiness")):

@@ -62,12 +62,6 @@ def from_lab(lab: np.ndarray) -> np.ndarray:
     return np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
 
 
-def tone_of(colour: Tensor) -> float:
-    """ITA in degrees of a colour (3,)."""
-    lab = to_lab(colour.double().numpy())
-    return math.degrees(math.atan2(lab[0] - 50, max(lab[2], 1e-6)))
-
-
 def tone_colour(ita: float, redness: float = 0.0, yellowness: float = 0.0) -> Tensor:
     """Skin colour (3,) of this ITA in degrees. redness and yellowness shift a* and b* from the usual ones; ITA stays."""
     table = np.array(CURVE, float)

@@ -11,11 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...faces.crop import CENTRE_AT, HEIGHT_PER_WIDTH, OVAL_BOTTOM, OVAL_LEFT, OVAL_RIGHT, OVAL_TOP, SIDE_PER_HEIGHT
+from ...head.morphable import HeadModel
 from .accessories import FRAMES, HATS, Glasses, Hat
 from .complexion import group_of, hair_colour, hsv, random_tone, tone_colour
 from .fabric import Fabric, random_fabric
 from .randomness import generator
-from .wardrobe import BROWS, LASHES, PAINTED, TOPS
+from .wardrobe import BROWS, LASHES, PAINTED, TOPS, Wardrobe
 
 # hair styles and how often women and men wear them; "" is cropped, None is bald
 STYLES: tuple[tuple[str | None, float, float], ...] = (
@@ -33,38 +35,41 @@ SPREAD = 0.5  # of faces around the average of their sex, age and origin, as a s
 
 @dataclass(frozen=True)
 class Person:
-    """sex "female" or "male"; age in years; tone ITA in degrees (see complexion); shape (1,S), albedo (1,A), the code nearest to the skin;
-    skin and iris: texture files; colour (3,) the face's median; style: a hair mesh, "" for cropped, None for bald; mirrored: its fringe
-    on the other side; brow_colour (3,), also of the beard; beard: how dense, 0 none to 1, and which (complexion of `paint.beard`);
-    top: a MakeHuman garment or one of PAINTED; fabric None keeps the garment's own colours; camera (1,3) weak perspective."""
+    """What stays the same between two pictures of one person."""
 
     seed: int
-    sex: str
-    age: float
-    tone: float
-    shape: Tensor
-    albedo: Tensor
-    skin: str
-    colour: Tensor
-    iris: str
-    style: str | None
-    mirrored: bool
-    hair_colour: Tensor
+    sex: str  # "female" or "male"
+    age: float  # years
+    tone: float  # ITA in degrees, see complexion
+    shape: Tensor  # (1,S)
+    albedo: Tensor  # (1,A), the code nearest to the skin
+    skin: str  # a texture file
+    colour: Tensor  # (3,), the face's median
+    iris: str  # a texture file
+    style: str | None  # a hair mesh, "" for cropped, None for bald
+    mirrored: bool  # the fringe on the other side
+    hair_colour: Tensor  # (3,)
     brows: str
-    brow_colour: Tensor
+    brow_colour: Tensor  # (3,), also of the beard
     lashes: str
-    beard: float
-    beard_style: str
-    top: str
-    fabric: Fabric | None
+    beard: float  # how dense, 0 none to 1
+    beard_style: str  # see paint.beard
+    top: str  # a MakeHuman garment or one of PAINTED
+    fabric: Fabric | None  # None keeps the garment's own colours
     glasses: Glasses | None
     hat: Hat | None
-    camera: Tensor
+    camera: Tensor  # (1,3), weak perspective
 
 
-def random_person(seed: int, head, wardrobe, skin_tone: float | None = None) -> Person:
-    """A person in the code of `head` (HeadModel), dressed from `wardrobe` (Wardrobe). skin_tone: ITA in degrees instead of a random one;
-    nothing else changes with it, apart from hair colours and features that go with it."""
+def random_person(seed: int, head: HeadModel, wardrobe: Wardrobe, skin_tone: float | None = None) -> Person:
+    """A person in the code of a head.
+
+    Args:
+        seed: Decides everything.
+        head: The open head.
+        wardrobe: What there is to wear.
+        skin_tone: ITA in degrees instead of a random one; nothing else changes, apart from hair colours and features that go with it.
+    """
     rng = generator(seed, 1)
     drawn = random_tone(rng)
     tone = drawn if skin_tone is None else float(skin_tone)
@@ -108,7 +113,7 @@ def random_person(seed: int, head, wardrobe, skin_tone: float | None = None) -> 
     )
 
 
-def with_skin_tone(person: Person, wardrobe, skin_tone: float) -> Person:
+def with_skin_tone(person: Person, wardrobe: Wardrobe, skin_tone: float) -> Person:
     """The same person, in everything but the skin, with ITA `skin_tone` in degrees; the albedo code follows."""
     colour = tone_colour(skin_tone)
     return replace(person, tone=float(skin_tone), colour=colour, albedo=wardrobe.complexion.code(wardrobe.skin(person.skin), colour))
@@ -173,10 +178,8 @@ def _hat(rng: np.random.Generator) -> Hat | None:
     return Hat(kind, low, fabric if fabric is not None else Fabric.plain(torch.tensor([0.15, 0.16, 0.2]))) if wears else None
 
 
-def frame(head, shape: Tensor, rng: np.random.Generator) -> Tensor:
-    """Camera (1,3) that shows the straight, neutral head as `crop.crop_square` frames it, give or take a little."""
-    from ...faces.crop import CENTRE_AT, HEIGHT_PER_WIDTH, OVAL_BOTTOM, OVAL_LEFT, OVAL_RIGHT, OVAL_TOP, SIDE_PER_HEIGHT
-
+def frame(head: HeadModel, shape: Tensor, rng: np.random.Generator) -> Tensor:
+    """Camera (1,3) that shows the straight, neutral head of a shape (1,S) as `crop.crop_square` frames it, give or take a little."""
     points = head.landmarks(head(shape, torch.zeros(1, head.expression_count), torch.zeros(1, 5, 3)))[0, :, :2]
     top, bottom, left, right = points[[OVAL_TOP, OVAL_BOTTOM, OVAL_LEFT, OVAL_RIGHT]]
     high, wide = float((top - bottom).norm()), HEIGHT_PER_WIDTH * float((left - right).norm())
