@@ -94,6 +94,7 @@ def test_more_is_painted_with_more_denoise(model: DiffFAE, people: tuple[Portrai
     assert far[1] > 1e-4
 
 
+@pytest.mark.slow
 def test_a_prepared_photograph_gives_the_same_pictures(model: DiffFAE, people: tuple[Portrait, Portrait]) -> None:
     source, query = people
     prepared = model.prepare(source)
@@ -135,6 +136,7 @@ def test_grey_photographs_give_grey_squares(model: DiffFAE, people: tuple[Portra
         assert (picture.amax(0) - picture.amin(0)).max() == 0
 
 
+@pytest.mark.slow
 def test_a_reference_of_several_swaps_is_estimated_and_prepared_once(
     model: DiffFAE, people: tuple[Portrait, Portrait], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -313,6 +313,7 @@ def test_judge_with_deca_takes_its_raw_codes(model: DiffFAE):
     assert "DECA, head 'flame'" in judge.names["estimator"]
 
 
+@pytest.mark.slow
 def test_evaluate_scores_checkpoints_and_folders(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     (tmp_path / "pairs.csv").write_text("source,query,result\nsource.png,query.png,1.png\nquery.png,source.png,2.png\n")
     (tmp_path / "other").mkdir()

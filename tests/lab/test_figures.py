@@ -116,6 +116,7 @@ def test_portraits_at_the_size_of_a_512_model(model: DiffFAE):
     assert at_model_size(model, portrait) is portrait
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "columns", "rows", "extra"),
     [

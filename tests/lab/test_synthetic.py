@@ -139,6 +139,7 @@ def test_missing_folder_is_one_clear_error(head: HeadModel, tmp_path: Path) -> N
         SyntheticPeople(tmp_path, head)
 
 
+@pytest.mark.slow
 @needs_assets
 def test_labels_and_mask_agree(pair: Synthetic) -> None:
     assert pair.image.shape == (2, 3, SIZE, SIZE)
@@ -178,6 +179,7 @@ def test_pair_is_one_person_before_one_background(pair: Synthetic) -> None:
     assert torch.equal(pair.image[0][:, empty], pair.image[1][:, empty])
 
 
+@pytest.mark.slow
 @needs_assets
 def test_seed_decides_everything(people: SyntheticPeople, head: HeadModel, pair: Synthetic) -> None:
     other = SyntheticPeople(MAKEHUMAN, head)
@@ -204,6 +206,7 @@ def test_straight_face_sits_in_the_crop(people: SyntheticPeople, head: HeadModel
     assert 0.40 < sum(heights) / 8 < 0.60
 
 
+@pytest.mark.slow
 @needs_assets
 def test_landmarks_are_found_where_the_codes_put_them(people: SyntheticPeople, head: HeadModel) -> None:
     landmarker = FaceLandmarker.load().eval()
@@ -334,6 +337,7 @@ def test_worn_things_take_their_places(people: SyntheticPeople, extra: str) -> N
         assert torch.equal(worn.labels == CLOTHES, without.labels == CLOTHES)
 
 
+@pytest.mark.slow
 @needs_assets
 def test_script_writes_what_prepare_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: HeadModel) -> None:
     script = ROOT / "scripts" / "render_synthetic.py"
