@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..edit.editor import DiffFAE
     from ..edit.profiles import Profile
 
-PROFILES = ("open-256", "paper-256", "paper-512")
+PROFILES = ("open-256", "paper-256", "paper-512", "paper-mini")
 MODES = ("eager", "compiled", "graphed", "compiled-graphed")
 PARTS = ("stages", "generation", "edits")
 DTYPES = ("float32", "bfloat16", "float16")

@@ -19,6 +19,7 @@ from ..common.unet import MapAttention, UNet, UNetSizes
 from .slot_attention import SlotAttention, SoftPosition
 
 REGIONS = ("face", "hair", "clothes", "background")
+STARTS = ("learned", "random")
 KIND = "slots"
 
 
@@ -40,10 +41,13 @@ class SlotsConfig:
     slot_hidden: int = 384
     iterations: int = 3
     order: tuple[str, ...] = REGIONS  # region of every slot; several slots may share one
+    starts: str = "learned"  # one vector per slot; "random": drawn from one learned normal distribution, as in the paper
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "block_channels", tuple(self.block_channels))
         object.__setattr__(self, "order", tuple(self.order))
+        if self.starts not in STARTS:
+            raise ConfigError(f"slots: unknown starts '{self.starts}'; choose from {', '.join(STARTS)}")
         unknown = set(self.order) - set(REGIONS)
         if unknown:
             raise ConfigError(f"slots: unknown region '{sorted(unknown)[0]}' in the order; choose from {', '.join(REGIONS)}")
@@ -80,6 +84,8 @@ class RegionEncoder(nn.Module):
 class SlotEncoder(nn.Module):
     """Images -> semantic tokens and the masks of their regions."""
 
+    drawn: Tensor
+
     def __init__(self, config: SlotsConfig | None = None) -> None:
         super().__init__()
         c = self.config = config or SlotsConfig()
@@ -92,17 +98,35 @@ class SlotEncoder(nn.Module):
             nn.Linear(c.feature_channels, c.feature_channels),
         )
         # Learned starts, one per slot: the consistency loss and the swaps need slot i to mean the same in every picture
-        self.initial = nn.Parameter(torch.randn(1, c.slot_count, c.slot_size))
+        if c.starts == "learned":
+            self.initial = nn.Parameter(torch.randn(1, c.slot_count, c.slot_size))
+        else:
+            self.mean = nn.Parameter(torch.randn(1, 1, c.slot_size))
+            self.log_spread = nn.Parameter(torch.zeros(1, 1, c.slot_size))
+            # Outside of training every picture starts from the same draw, for the same reason; it follows from a seed, so no file holds it
+            drawn = torch.randn(1, c.slot_count, c.slot_size, generator=torch.Generator().manual_seed(0), device="cpu")
+            self.register_buffer("drawn", drawn, persistent=False)
         self.attention = SlotAttention(c.feature_channels, c.slot_size, c.slot_hidden, c.iterations)
 
     @property
     def token_size(self) -> int:
         return self.config.slot_size
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def starts(self, noise: Tensor | None = None) -> Tensor:
+        """Slots (1 or B,S,D) that attention starts from. noise (B,S,D), standard normal, of random starts; None: always the same."""
+        if self.config.starts == "learned":
+            return self.initial
+        return self.mean + self.log_spread.exp() * (self.drawn if noise is None else noise)
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor | None:
+        """The noise (count,S,D) of as many random starts, on the CPU; None, and nothing drawn, for learned ones."""
+        c = self.config
+        return torch.randn(count, c.slot_count, c.slot_size, generator=generator) if c.starts == "random" else None
+
+    def forward(self, images: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """images (B,3,H,W) RGB in 0..1, sides divisible by patch * 2^(levels-1) -> tokens (B,S,D) and masks (B,S,h,w).
 
-        The masks are float32 and sum to 1 over the slots.
+        The masks are float32 and sum to 1 over the slots. noise: as in `starts`.
         """
         c = self.config
         step = c.patch * 2 ** (len(c.block_channels) - 1)
@@ -111,7 +135,7 @@ class SlotEncoder(nn.Module):
         features = self.position(self.encoder(images))
         batch, _, height, width = features.shape
         inputs = self.head(features.flatten(2).transpose(1, 2))
-        tokens, masks = self.attention(inputs, self.initial.expand(batch, -1, -1))
+        tokens, masks = self.attention(inputs, self.starts(noise).expand(batch, -1, -1))
         return tokens, masks.reshape(batch, -1, height, width)
 
     @classmethod
