@@ -111,7 +111,9 @@ def expressions(
     base = assembler(g.base.vertices[assembler.needed])
     flip = np.array([-1.0, 1.0, 1.0])
     n = (len(base) - g.eye_start) // 2
-    stored, pairs, index = [], [], {}
+    stored: list[np.ndarray] = []
+    pairs: list[tuple[int, int]] = []
+    index: dict[str, int] = {}
     for name, path in zip(names, paths, strict=True):
         other = name.replace("Right", "Left")
         if other != name:
