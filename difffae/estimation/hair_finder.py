@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from ..common.checkpoint import asset_path, load_checkpoint
 from ..source.matte import PersonMatte
 from ..source.regions import region_shares, with_matte
-from ..source.slots import REGIONS, SlotEncoder
+from ..source.slots import SlotEncoder
+from ..vocabulary import REGIONS
 
 BUNDLED = "open-256.safetensors"  # whose slots
 SIDE = 96  # of the maps, in pixels: light is fitted at this size

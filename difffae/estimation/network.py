@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -59,7 +59,7 @@ class EncoderConfig:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     @classmethod
-    def of_head(cls, head: HeadModel, **changes) -> EncoderConfig:
+    def of_head(cls, head: HeadModel, **changes: Any) -> EncoderConfig:
         """The sizes that a head model needs."""
         config = cls(
             head=head.name,

@@ -7,7 +7,7 @@ Axes: x right in the image, y up, z to the viewer. Rotations are axis-angle in r
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -18,8 +18,6 @@ from ..common.batches import common_batch
 from ..common.errors import AttributeShapeError, ConfigError, HeadModelMismatchError
 from ..common.rotations import slerp
 
-GROUPS = ("identity", "pose", "expression", "light")
-POSE_ROWS = ("global", "neck", "jaw", "left_eye", "right_eye")
 JSON_FORMAT = "difffae-attributes/1"
 
 
@@ -65,11 +63,12 @@ class FaceAttributes:
         """The fields that are tensors, by name."""
         return {f.name: value for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}
 
-    def map(self, function) -> FaceAttributes:
+    def map(self, function: Callable[[Tensor], Tensor]) -> FaceAttributes:
         """Apply a function to every tensor."""
         return replace(self, **{name: function(value) for name, value in self.tensors().items()})
 
-    def to(self, *args, **kwargs) -> FaceAttributes:
+    def to(self, *args: Any, **kwargs: Any) -> FaceAttributes:
+        """Every tensor on a device or of a type, as `Tensor.to`."""
         return self.map(lambda tensor: tensor.to(*args, **kwargs))
 
     def detach(self) -> FaceAttributes:

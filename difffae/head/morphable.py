@@ -22,6 +22,7 @@ from .rasterizer import Raster, interpolate_corners
 
 PARENTS = (-1, 0, 1, 1, 1)
 LABELS = ("face", "scalp", "neck", "shoulders", "ears", "lips", "mouth", "teeth", "tongue", "eyes", "sockets")
+FACE_MESH = 468  # landmarks of MediaPipe's face mesh without the ten of the irises
 BUNDLED = "open_head.safetensors"
 REQUIRED = ("template", "shape_basis", "expression_basis", "joint_regressor", "skin_weights", "faces")
 
@@ -189,6 +190,15 @@ class HeadModel(nn.Module):
             rest = rest + (feature @ self.pose_basis.flatten(1)).view_as(rest)
         return skinned(rest, self.skin_weights, joint_motion(rotations, joints))
 
+    @property
+    def has_face_mesh(self) -> bool:
+        """Whether the landmarks are MediaPipe's face mesh, with or without irises, and not iBUG's 68 or none."""
+        return len(self.landmark_faces) >= FACE_MESH
+
+    def vertex_mask(self, *names: str) -> Tensor:
+        """(V,) bool: vertices of the parts of these names (see LABELS)."""
+        return labelled(self.labels, *names)
+
     def landmarks(self, vertices: Tensor) -> Tensor:
         """vertices (B,V,3) -> the file's landmarks (B,N,3) in the same space: MediaPipe's 478, or iBUG's 68 on FLAME."""
         corners = vertices[:, self.faces[self.landmark_faces]]  # (B,N,3,3)
@@ -292,9 +302,14 @@ def skinned(rest: Tensor, weights: Tensor, motion: Tensor) -> Tensor:
     return rest + (blended[..., :3] @ rest[..., None])[..., 0] + blended[..., 3]
 
 
+def label_index(name: str) -> int:
+    """Index of a part in LABELS. Raises ValueError for a name that is none."""
+    return LABELS.index(name)
+
+
 def labelled(labels: Tensor, *names: str) -> Tensor:
     """Of indices into LABELS (...): whether they are of one of `names`, bool (...)."""
-    return torch.isin(labels, torch.tensor([LABELS.index(name) for name in names], device=labels.device))
+    return torch.isin(labels, torch.tensor([label_index(name) for name in names], device=labels.device))
 
 
 def expand_pairs(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

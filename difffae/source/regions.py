@@ -3,7 +3,7 @@
 The slots' masks are coarse (32x32) and take flags, foliage and walls of hair's colour for hair. Where a matte of the person is given
 (`matte`), it says who is person; the slots then only tell face, hair and clothes apart.
 
-Shape letters: B batch, S slots, R regions (4, in the order of slots.REGIONS), h and w mask sides, H and W picture sides.
+Shape letters: B batch, S slots, R regions (4, in the order of vocabulary.REGIONS), h and w mask sides, H and W picture sides.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..common.pixels import opened, pull_push
+from ..vocabulary import REGIONS
 
 # share of a change of light that each region takes
 LIT = {"face": 1.0, "hair": 1.0, "clothes": 0.2, "background": 0.0}
-REGIONS = tuple(LIT)  # those of `slots`, which this module does without: it takes a second to import
 # of the guided filter: its window as a share of the side, and the variance of colours that is no edge
 GUIDE_WINDOW, GUIDE_EPS = 0.05, 1e-3
 MATTE_WINDOW = 0.03  # same, for a matte, whose own edges are a few pixels wide instead of a cell of the slots
@@ -58,7 +58,7 @@ def light_matte(masks: Tensor, order: Sequence[str], size: tuple[int, int]) -> T
 
     masks (B,S,h,w) of the slots, order the region of each slot, size (H,W) -> (B,1,H,W) in 0..1.
     """
-    share = masks.new_tensor(list(LIT.values()))[None, :, None, None]
+    share = masks.new_tensor([LIT[name] for name in REGIONS])[None, :, None, None]
     return (region_shares(masks, order, size) * share).sum(1, keepdim=True)
 
 

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from ..common.checkpoint import Checkpoint, filled, load_checkpoint
 from ..common.errors import CheckpointError, ConfigError
 from ..common.unet import MapAttention, UNet, UNetSizes
+from ..vocabulary import REGIONS
 from .slot_attention import SlotAttention, SoftPosition
 
-REGIONS = ("face", "hair", "clothes", "background")
 KIND = "slots"
 
 

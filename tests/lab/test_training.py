@@ -24,7 +24,8 @@ from difffae.lab.training.denoiser import build as build_denoiser
 from difffae.lab.training.loop import LoopOptions, learning_rate
 from difffae.lab.training.parts import read_denoiser, read_slots
 from difffae.lab.training.slots import SlotsTraining, augment, collate, measure_order, train_slots
-from difffae.source.slots import REGIONS, SlotEncoder, SlotsConfig
+from difffae.source.slots import SlotEncoder, SlotsConfig
+from difffae.vocabulary import REGIONS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
