@@ -65,7 +65,8 @@ class FaceAttributes:
 
     def map(self, function: Callable[[Tensor], Tensor]) -> FaceAttributes:
         """Apply a function to every tensor."""
-        return replace(self, **{name: function(value) for name, value in self.tensors().items()})
+        changed: dict[str, Any] = {name: function(value) for name, value in self.tensors().items()}
+        return replace(self, **changed)
 
     def to(self, *args: Any, **kwargs: Any) -> FaceAttributes:
         """Every tensor on a device or of a type, as `Tensor.to`."""

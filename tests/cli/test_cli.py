@@ -1,4 +1,4 @@
-"""The command line: its options, its errors of one line, and the issue's list of bad inputs."""
+"""The command line: its options, its errors of one line, and what it says to bad inputs."""
 
 from __future__ import annotations
 
