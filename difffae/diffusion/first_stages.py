@@ -163,9 +163,15 @@ def describe(stage: FirstStage) -> dict[str, Any]:
 
 
 def build_first_stage(config: dict[str, Any], path: str | Path) -> FirstStage:
-    """A first stage with fresh weights; `kind` picks the class, and configurations without one are "open". path names the file in errors.
+    """A first stage with fresh weights.
 
-    Raises CheckpointError for an unknown kind and TypeError for unknown sizes.
+    Args:
+        config: what `describe` gave; one without a `kind` is "open".
+        path: its file, for errors.
+
+    Raises:
+        CheckpointError: an unknown kind.
+        TypeError: unknown sizes.
     """
     sizes = dict(config)
     kind = sizes.pop("kind", "open")

@@ -84,8 +84,15 @@ def load_estimator(
 def estimate(estimator: Estimator, pictures: Tensor, landmarks: Tensor, blendshapes: Tensor, known: Tensor | None = None) -> FaceAttributes:
     """The numbers of faces in square crops of any size, which they do not depend on: the estimator always sees 256x256.
 
-    pictures (B,3,S,S) RGB 0..1; landmarks (B,478,3) in their pixels; blendshapes (B,52) scores; known (B,1,S,S), 0 where a crop left its
-    picture, or None.
+    Args:
+        estimator: which reads them.
+        pictures: (B,3,S,S) RGB 0..1.
+        landmarks: (B,478,3) in their pixels.
+        blendshapes: (B,52) scores of the landmark network.
+        known: (B,1,S,S), 0 where a crop left its picture; None for all known.
+
+    Returns:
+        B faces; their camera is the crop's.
     """
     side = pictures.shape[-1]
     if side != SIDE:

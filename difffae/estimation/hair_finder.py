@@ -28,8 +28,14 @@ class HairFinder(nn.Module):
 
     @classmethod
     def load(cls, matte: PersonMatte | None = None) -> HairFinder:
-        """The bundled networks, without the denoiser that lies in the same file. matte: the bundled one, if it is there already.
-        Raises CheckpointError."""
+        """The bundled networks, without the denoiser that lies in the same file.
+
+        Args:
+            matte: the bundled one, if it is there already.
+
+        Raises:
+            CheckpointError: a bundled file is missing or damaged.
+        """
         path = asset_path(BUNDLED)
         slots = SlotEncoder.from_checkpoint(load_checkpoint(path, parts=("slots",)), path, "slots")
         return cls(slots, matte or PersonMatte.load()).eval().requires_grad_(False)
