@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,7 @@ ROOMS = (
 LARGEST = 16  # files of a room, beside its __init__
 
 
+@cache
 def modules() -> dict[tuple[str, ...], Path]:
     """Module of the library, as names below `difffae`, -> its file."""
     files = sorted((ROOT / "difffae").rglob("*.py"))

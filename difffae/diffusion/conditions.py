@@ -102,8 +102,15 @@ class Encoder(Protocol):
 
 
 def known_pixels(carried: Tensor, validity: Tensor) -> Tensor:
-    """The carried photograph (B,3,H,W) with mid-grey where nothing is known of it: validity (B,1,H,W) near 0. A guess, which has a
-    low validity, stays."""
+    """The carried photograph with mid-grey where nothing is known of it. A guess, which has a low validity, stays.
+
+    Args:
+        carried: (B,3,H,W) RGB 0..1.
+        validity: (B,1,H,W) in 0..1.
+
+    Returns:
+        (B,3,H,W).
+    """
     return 0.5 + (carried - 0.5) * (validity / NOTHING_KNOWN).clamp(0, 1)
 
 

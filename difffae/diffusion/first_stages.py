@@ -127,9 +127,13 @@ class VQFirstStage(FirstStage):
         return self.network.encode(_cast(images * 2 - 1, self)).latents.float()
 
     def quantize(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """Latents (B,Z,h,w) -> the nearest codes (B,Z,h,w) and their numbers (B,h,w), 0..K-1. Ties go to the first.
+        """The nearest codes, by |e|^2 - 2 z.e in float32: in half precision the distances of neighbouring codes would round to the same number.
 
-        By |e|^2 - 2 z.e in float32: in half precision the distances of neighbouring codes would round to the same number.
+        Args:
+            latents: (B,Z,h,w).
+
+        Returns:
+            the codes (B,Z,h,w) and their numbers (B,h,w), 0..K-1. Ties go to the first.
         """
         codes = self.network.quantize.embedding.weight.float()
         norms = codes.square().sum(dim=1)

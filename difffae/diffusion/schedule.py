@@ -52,7 +52,14 @@ class ScheduleConfig:
 
     @classmethod
     def latent_diffusion(cls, name: str = "latent-diffusion") -> ScheduleConfig:
-        """The noise of the models that the paper builds on: "latent-diffusion" (with VQ-f8) or "stable-diffusion" (with KL-f8)."""
+        """The noise of the models that the paper builds on.
+
+        Args:
+            name: "latent-diffusion" (with VQ-f8) or "stable-diffusion" (with KL-f8).
+
+        Raises:
+            ConfigError: another name.
+        """
         if name not in LDM_BETAS:
             raise ConfigError(f"schedule: unknown '{name}'; choose from {', '.join(LDM_BETAS)}")
         return cls(*LDM_BETAS[name])
@@ -62,7 +69,7 @@ class ScheduleConfig:
 
 
 def alphas_cumprod(config: ScheduleConfig) -> Tensor:
-    """Share of signal variance that is left at every step: (train_steps,) float64, falling."""
+    """Share of signal variance that is left at every step: (train_steps,) float64, falling. Raises ConfigError for an unknown schedule."""
     if config.beta_schedule == "scaled_linear":
         betas = torch.linspace(config.beta_start**0.5, config.beta_end**0.5, config.train_steps, dtype=torch.float64) ** 2
     elif config.beta_schedule == "linear":

@@ -364,7 +364,12 @@ def procrustes(points: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 def landmark_bases(head: HeadModel) -> tuple[Tensor, ...]:
     """Landmarks and neck joint as linear functions of shape and expression, from the unposed head.
 
-    Returns base (N,3), shape (S,N,3), expression (E,N,3), neck0 (3,), neck (S,3), neck_weight (N,).
+    Args:
+        head: a head with landmarks.
+
+    Returns:
+        base (N,3), shape (S,N,3), expression (E,N,3), neck0 (3,), neck (S,3), neck_weight (N,): how far
+        each landmark follows the neck, 0..1.
     """
     with torch.no_grad():
         s_count, e_count = head.shape_count, head.expression_count

@@ -150,6 +150,7 @@ class Codes:
     light: Tensor
 
     def attributes(self, head: str) -> FaceAttributes:
+        """As attributes for the head model of that name; the expression is limited to 0..1."""
         pose = self.camera.new_zeros(len(self.camera), 5, 3)
         pose[:, 1] = matrix_to_axis_angle(self.rotation)
         return FaceAttributes(head, self.shape, self.albedo, pose, self.camera, self.expression.clamp(0, 1), self.light)

@@ -94,6 +94,7 @@ class FaceLandmarker(nn.Module):
 
     @property
     def device(self) -> torch.device:
+        """Where the networks are."""
         return self.detector.anchors.device
 
     @torch.no_grad()

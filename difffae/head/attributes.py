@@ -76,6 +76,7 @@ class FaceAttributes:
         return self.map(lambda tensor: tensor.to(*args, **kwargs))
 
     def detach(self) -> FaceAttributes:
+        """Every tensor without its history of gradients."""
         return self.map(Tensor.detach)
 
     def __getitem__(self, index: int | slice | list[int] | Tensor) -> FaceAttributes:

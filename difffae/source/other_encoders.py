@@ -83,6 +83,7 @@ class TransformerBackbone(Backbone):
         return self.features((images - self.mean) / self.deviation)
 
     def features(self, values: Tensor) -> Tensor:
+        """Normalised pictures (B,3,H,W) -> all output tokens (B,N,F)."""
         return self.network(pixel_values=values).last_hidden_state
 
 
@@ -120,6 +121,7 @@ class SourceEncoder(nn.Module):
 
     @property
     def token_size(self) -> int:
+        """D."""
         return self.position.shape[2]
 
     def to_dict(self) -> dict[str, Any]:

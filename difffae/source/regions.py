@@ -50,6 +50,7 @@ class Layers:
         return self.map(lambda layer: layer[index])
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Layers:
+        """Apply a function to every layer."""
         return Layers(*(function(getattr(self, field.name)) for field in fields(self)))
 
 

@@ -101,6 +101,7 @@ class SlotEncoder(nn.Module):
 
     @property
     def token_size(self) -> int:
+        """D."""
         return self.config.slot_size
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
