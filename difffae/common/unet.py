@@ -116,6 +116,7 @@ class GatedGELU(nn.Module):
 
 class FeedForward(nn.Module):
     """A gated hidden layer four times as wide, per point: (B,N,C) -> (B,N,C)."""
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         # the middle one holds the place of diffusers' dropout, so that the last one's name is the same

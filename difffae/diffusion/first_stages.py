@@ -127,7 +127,9 @@ class VQFirstStage(FirstStage):
         return self.network.encode(_cast(images * 2 - 1, self)).latents.float()
 
     def quantize(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """The nearest codes, by |e|^2 - 2 z.e in float32: in half precision the distances of neighbouring codes would round to the same number.
+        """The nearest codes, by |e|^2 - 2 z.e in float32.
+
+        In half precision the distances of neighbouring codes would round to the same number.
 
         Args:
             latents: (B,Z,h,w).

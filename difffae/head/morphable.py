@@ -152,22 +152,22 @@ class HeadModel(nn.Module):
 
     @property
     def shape_count(self) -> int:
-        """S."""
+        """Number of shape coefficients (S)."""
         return self.shape_basis.shape[0]
 
     @property
     def expression_count(self) -> int:
-        """E."""
+        """Number of expressions (E)."""
         return self.expression_basis.shape[0]
 
     @property
     def albedo_count(self) -> int:
-        """A."""
+        """Number of albedo coefficients (A)."""
         return self.albedo_basis.shape[0]
 
     @property
     def vertex_count(self) -> int:
-        """V."""
+        """Number of vertices (V)."""
         return self.template.shape[0]
 
     def unposed(self, shape: Tensor, expression: Tensor) -> Tensor:

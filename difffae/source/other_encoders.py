@@ -121,7 +121,7 @@ class SourceEncoder(nn.Module):
 
     @property
     def token_size(self) -> int:
-        """D."""
+        """Size of a token (D)."""
         return self.position.shape[2]
 
     def to_dict(self) -> dict[str, Any]:

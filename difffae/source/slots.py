@@ -101,7 +101,7 @@ class SlotEncoder(nn.Module):
 
     @property
     def token_size(self) -> int:
-        """D."""
+        """Size of a token (D)."""
         return self.config.slot_size
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
