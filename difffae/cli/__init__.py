@@ -3,6 +3,9 @@
 Exit status 0 only when the output was written; 2 with one line on stderr that names the input, what is wrong and what to do;
 130 when interrupted. Each command is one module with `add(subparsers)` and `run(arguments)`; heavy imports happen in `run`
 only, so that help is instant.
+
+Imports from common, head, diffusion, faces, source, estimation, edit and convert, and from the lab where it is installed;
+no other room imports from here.
 """
 
 from __future__ import annotations

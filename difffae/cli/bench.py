@@ -41,7 +41,7 @@ def add(subparsers) -> None:
     parser.add_argument("--modes", nargs="+", choices=MODES, help="default: all on cuda, eager on cpu")
     parser.add_argument("--batch", nargs="+", type=positive, metavar="N", help="of generated batches (default: 1 8 64 on cuda, 1 on cpu)")
     parser.add_argument("--steps", nargs="+", type=positive, default=[4, 20, 50], metavar="N", help="default: 4 20 50")
-    parser.add_argument("--sampler", choices=SAMPLERS, default="dpmpp_2m", help="default: %(default)s")
+    parser.add_argument("--sampler", choices=SAMPLERS, default=SAMPLERS[0], help="default: %(default)s")
     parser.add_argument("--runs", type=positive, metavar="N", help="measured calls (default: 20 on cuda, 3 on cpu)")
     parser.add_argument("--warm-up", type=int, default=2, metavar="N", help="calls before them (default: %(default)s)")
     parser.add_argument("--threads", type=positive, metavar="N", help="of the CPU (default: PyTorch's choice)")

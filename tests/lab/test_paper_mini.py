@@ -9,9 +9,9 @@ import pytest
 import torch
 from training_files import COMMON, DECODER, DENOISER, SLOTS, write_denoiser_shards
 
-from difffae.cli.configs import build, read_configs
 from difffae.common.checkpoint import load_checkpoint
 from difffae.common.errors import ConfigError
+from difffae.common.named_values import build
 from difffae.diffusion.autoencoder import Autoencoder, AutoencoderConfig
 from difffae.diffusion.denoiser import DenoiserConfig
 from difffae.edit.model import EditModel
@@ -20,6 +20,7 @@ from difffae.lab.prepare.shards import Shards, write_shard
 from difffae.lab.training.denoiser import DenoiserTraining, read_batch, train_denoiser
 from difffae.lab.training.latent_scale import measure_latent_scale
 from difffae.lab.training.parts import read_slots
+from difffae.lab.training.presets import read_configs
 from difffae.lab.training.slots import SlotsTraining, train_slots
 from difffae.source.slots import SlotEncoder, SlotsConfig
 

@@ -273,15 +273,9 @@ class DenoiserStage(Stage):
         noise = torch.randn((size, *self.shape), generator=generator)
         judged = judged_rows(steps, self.options.identity_until * self.schedule.train_steps, self.options.identity_samples)
         starts = self.draw_starts(size, generator)
+        drawn = [steps, noise, judged] + ([] if starts is None else [starts])
         return [
-            Item(
-                [self.shards.sample(index) for index in chosen[part]],
-                dropout.rows(part),
-                steps[part],
-                noise[part],
-                judged[part],
-                None if starts is None else starts[part],
-            )
+            Item([self.shards.sample(index) for index in chosen[part]], dropout.rows(part), *(values[part] for values in drawn))
             for part in rows
         ]
 

@@ -1,11 +1,16 @@
-"""Settings by name for `train --config`: the paper's (5.1, Tables 4 and 5), and its ablations (5.3) to lay over them."""
+"""Settings by name for `train --config`: the paper's (5.1, Tables 4 and 5), its ablations (5.3) to lay over them,
+and JSON files of the same form."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import asdict, fields
+from pathlib import Path
 from typing import Any
 
 from ...common.errors import ConfigError
+from ...common.named_values import parse_pairs
 from ...edit.profiles import profile
 from ...source.slots import REGIONS
 from .autoencoder import AutoencoderTraining
@@ -13,7 +18,8 @@ from .denoiser import DenoiserTraining
 from .loop import LoopOptions
 from .slots import SlotsTraining
 
-Sections = dict[str, dict[str, Any]]  # "training" and "model"
+Sections = dict[str, dict[str, Any]]
+SECTIONS = ("training", "model")  # their keys
 PAPER = ("paper-256", "paper-512", "paper-mini")
 # what paper-mini trains otherwise than the paper: stage -> options. Sixteen pictures are what a slot step on one core takes in a second
 MINI: dict[str, dict[str, Any]] = {
@@ -83,3 +89,37 @@ def preset(name: str, stage: str) -> Sections:
     if stage not in ABLATIONS[name]:
         raise ConfigError(f"{name}: changes nothing in the stage '{stage}'; leave it out there")
     return ABLATIONS[name][stage]
+
+
+def _read_config(path: str) -> Sections:
+    """The sections of a JSON file, {"training": {...}, "model": {...}}, both of them optional. Raises ConfigError."""
+    try:
+        loaded = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as JSON ({error}); check the path and its commas and quotes") from error
+    if not isinstance(loaded, dict) or set(loaded) - set(SECTIONS) or not all(isinstance(part, dict) for part in loaded.values()):
+        raise ConfigError(f"{path}: must be an object with the sections {' and '.join(SECTIONS)}; see docs/training.md")
+    return loaded
+
+
+def read_configs(names: Sequence[str], stage: str, training: Sequence[str], model: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the options of `train` say of a stage.
+
+    Args:
+        names: Presets and JSON files, each laid over those before it.
+        stage: The stage that presets are asked about.
+        training, model: NAME=VALUE options, laid over all of them.
+
+    Returns:
+        The training's options and the model's.
+
+    Raises:
+        ConfigError: For an unknown preset, an unreadable file, or an option of another form.
+    """
+    merged: Sections = {section: {} for section in SECTIONS}
+    for name in names:
+        if name not in NAMES and not name.endswith(".json"):
+            raise ConfigError(f"--config {name}: neither a .json file nor one of {', '.join(NAMES)}")
+        part = preset(name, stage) if name in NAMES else _read_config(name)
+        merged = {section: merged[section] | part.get(section, {}) for section in SECTIONS}
+    return merged["training"] | parse_pairs(training), merged["model"] | parse_pairs(model)
