@@ -12,7 +12,7 @@ venv:  ## a virtual environment in .venv with all that the targets below need
 	python3 -m venv .venv
 	.venv/bin/python -m pip install --quiet --upgrade pip
 	# first, so that nothing below brings another one
-	.venv/bin/python -m pip install --quiet "$(TORCH)"
+	.venv/bin/python -m pip install --quiet $(TORCH)
 	.venv/bin/python -m pip install --quiet -r requirements-dev.txt
 
 check:  ## before every commit: lint, types and the quick tests; under two minutes on two cores
