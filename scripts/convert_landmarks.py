@@ -10,7 +10,6 @@ the order of the operators and given to the modules in the order of their defini
 
 from __future__ import annotations
 
-import hashlib
 import sys
 import zipfile
 from pathlib import Path
@@ -20,8 +19,8 @@ import tflite
 import torch
 from torch import Tensor, nn
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from difffae.common.checkpoint import SCALE, quantize, save_checkpoint
+from difffae.edit.recipe import file_sha256
 from difffae.faces.blendshapes import BlendshapeNetwork, MixerBlock
 from difffae.faces.detector import BlazeBlock, FaceDetector
 from difffae.faces.mesh import Bottleneck, FaceMesh
@@ -124,10 +123,14 @@ def convert_blendshapes(data: bytes) -> BlendshapeNetwork:
     return net
 
 
+def check(path: Path, sha256: str) -> None:
+    """Stops for a file that is not the known one."""
+    if (found := file_sha256(path)) != sha256:
+        raise SystemExit(f"{path}: sha256 {found}, expected {sha256}")
+
+
 def main(task: Path, output: Path) -> None:
-    digest = hashlib.sha256(task.read_bytes()).hexdigest()
-    if digest != SHA256:
-        raise SystemExit(f"{task}: sha256 {digest}, expected {SHA256}")
+    check(task, SHA256)
     with zipfile.ZipFile(task) as archive:
         nets = {
             "detector": convert_detector(archive.read("face_detector.tflite")),

@@ -11,18 +11,16 @@ original graph on pictures and prints the largest difference of a pixel's share.
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from pathlib import Path
 
-import numpy as np
 import torch
-from convert_landmarks import fill_all, read_operators
+from convert_landmarks import check, fill_all, read_operators
 from PIL import Image
 from torch import nn
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from difffae.common.checkpoint import save_checkpoint
+from difffae.common.images import from_picture
 from difffae.source.matte import INPUT_SIZE, Inverted, Join, PersonMatte
 
 SHA256 = "9ee168ec7c8f2a16c56fe8e1cfbc514974cbbb7e434051b455635f1bd1462f5c"
@@ -47,28 +45,24 @@ def convert(data: bytes) -> PersonMatte:
     return net
 
 
-def read(path: Path) -> bytes:
-    data = path.read_bytes()
-    digest = hashlib.sha256(data).hexdigest()
-    if digest != SHA256:
-        raise SystemExit(f"{path}: sha256 {digest}, expected {SHA256}")
-    return data
-
-
 def compare(graph: Path, pictures: list[Path]) -> float:
     """Largest difference of a pixel's share between the bundled module and the graph, over pictures reduced to the input's size."""
-    from label_portraits import Matte
+    from ai_edge_litert.interpreter import Interpreter
 
-    original, net, worst = Matte(graph), PersonMatte.load(), 0.0
+    original, net, worst = Interpreter(str(graph), num_threads=1), PersonMatte.load(), 0.0
+    original.allocate_tensors()
     for path in pictures:
-        small = np.asarray(Image.open(path).convert("RGB").resize((INPUT_SIZE, INPUT_SIZE), Image.Resampling.BICUBIC))
-        share = net(torch.from_numpy(small.copy()).permute(2, 0, 1)[None].float() / 255)[0, 0].numpy()
-        worst = max(worst, float(np.abs(share - original(small)).max()))
+        small = Image.open(path).convert("RGB").resize((INPUT_SIZE, INPUT_SIZE), Image.Resampling.BICUBIC)
+        picture = from_picture(small)[None]
+        original.set_tensor(original.get_input_details()[0]["index"], picture.permute(0, 2, 3, 1).numpy())
+        original.invoke()
+        share = torch.from_numpy(original.get_tensor(original.get_output_details()[0]["index"])[0, :, :, 0])
+        worst = max(worst, float((net(picture)[0, 0] - share).abs().max()))
     return worst
 
 
 def main(graph: Path, output: Path) -> None:
-    tensors = convert(read(graph)).state_dict()
+    tensors = convert(graph.read_bytes()).state_dict()
     save_checkpoint(
         output,
         tensors,
@@ -82,8 +76,9 @@ def main(graph: Path, output: Path) -> None:
 
 
 if __name__ == "__main__":
+    graph = Path(sys.argv[1])
+    check(graph, SHA256)
     if sys.argv[2] == "--compare":
-        read(Path(sys.argv[1]))
-        print(f"{compare(Path(sys.argv[1]), [Path(name) for name in sys.argv[3:]]):.2e}")
+        print(f"{compare(graph, [Path(name) for name in sys.argv[3:]]):.2e}")
     else:
-        main(Path(sys.argv[1]), Path(sys.argv[2]))
+        main(graph, Path(sys.argv[2]))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -20,18 +21,15 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from scipy.optimize import linear_sum_assignment
 
+from difffae.common.images import to_picture
 from difffae.faces.landmarker import FaceLandmarker
 from difffae.head.attributes import FaceAttributes
-from difffae.head.morphable import LABELS, HeadModel
+from difffae.head.morphable import HeadModel, labelled
 from difffae.head.render import render
 from difffae.head.shading import face_normals, project
 
 LOG = logging.getLogger("embed_landmarks")
 SIZE = 512
-EYE_CONTOURS = (
-    [33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246],
-    [263, 249, 390, 373, 374, 380, 381, 382, 362, 398, 384, 385, 386, 387, 388, 466],
-)
 LIPS = [
     61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 185, 40, 39, 37, 0, 267, 269, 270, 409,
     78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 191, 80, 81, 82, 13, 312, 311, 310, 415,
@@ -49,36 +47,34 @@ JAW_DROP = 0.007  # metres that jawOpen moves a face of the lower lip, at least;
 CORNER = 0.0165  # but for the corners of the mouth, this far (metres) from the middle
 
 
-def attributes(head: HeadModel, camera: list[float], tone: float, light: torch.Tensor) -> FaceAttributes:
+def attributes(head: HeadModel, camera: list[float], tone: float, lit: torch.Tensor) -> FaceAttributes:
     albedo = torch.zeros(1, head.albedo_count)
     albedo[0, 0] = tone
     zero = torch.zeros(1, head.shape_count), torch.zeros(1, head.expression_count)
-    return FaceAttributes(head.name, zero[0], albedo, torch.zeros(1, 5, 3), torch.tensor([camera]), zero[1], light)
+    return FaceAttributes(head.name, zero[0], albedo, torch.zeros(1, 5, 3), torch.tensor([camera]), zero[1], lit)
+
+
+def light(*bands: float) -> torch.Tensor:
+    """White light (1,9,3) whose first SH bands are given."""
+    out = torch.zeros(1, 9, 3)
+    out[0, : len(bands)] = torch.tensor(bands)[:, None]
+    return out
 
 
 def observe(head: HeadModel, landmarker: FaceLandmarker) -> np.ndarray:
     """Mean landmark positions (N,2) in the head's own x, y (metres)."""
     found = []
-    for scale in (4.5, 5.5, 6.5):
-        for tone in (-0.6, 0.0, 0.6):
-            for side in (-0.4, 0.0, 0.4):
-                light = torch.zeros(1, 9, 3)
-                light[:, 0] = 3.0
-                light[:, 1], light[:, 2], light[:, 3] = side, 0.25, 0.3
-                shift = (tone * 0.01, side * 0.01)
-                camera = [scale, shift[0], 0.02 + shift[1]]
-                picture = render(head, attributes(head, camera, tone, light), SIZE)
-                image = (picture.image + 0.6 * (1 - picture.mask))[0].clamp(0, 1)
-                faces = landmarker.detect(image)
-                if isinstance(faces, list) and faces and isinstance(faces[0], list):
-                    faces = faces[0]
-                if not faces:
-                    LOG.warning("no face at scale %.1f tone %.1f", scale, tone)
-                    continue
-                p = faces[0].landmarks[:, :2].double().numpy()
-                x = (p[:, 0] * 2 / SIZE - 1) / scale - camera[1]
-                y = (1 - p[:, 1] * 2 / SIZE) / scale - camera[2]
-                found.append(np.stack([x, y], -1))
+    for scale, tone, side in product((4.5, 5.5, 6.5), (-0.6, 0.0, 0.6), (-0.4, 0.0, 0.4)):
+        camera = [scale, tone * 0.01, 0.02 + side * 0.01]
+        picture = render(head, attributes(head, camera, tone, light(3.0, side, 0.25, 0.3)), SIZE)
+        faces = landmarker.detect((picture.image + 0.6 * (1 - picture.mask))[0].clamp(0, 1))[0]
+        if not faces:
+            LOG.warning("no face at scale %.1f tone %.1f", scale, tone)
+            continue
+        p = faces[0].landmarks[:, :2].double().numpy()
+        x = (p[:, 0] * 2 / SIZE - 1) / scale - camera[1]
+        y = (1 - p[:, 1] * 2 / SIZE) / scale - camera[2]
+        found.append(np.stack([x, y], -1))
     spread = np.stack(found).std(0).mean(0)
     LOG.info("%d renders, spread %.2f mm in x, %.2f mm in y", len(found), *(spread * 1000))
     return np.median(found, axis=0)
@@ -120,28 +116,23 @@ def embed(head: HeadModel, points: np.ndarray, pairs: np.ndarray) -> tuple[np.nd
     visible = np.zeros(len(faces), bool)
     visible[np.unique(seen[seen >= 0].numpy())] = True
     visible &= face_normals(head.template[None], head.faces)[0, :, 2].numpy() > 0
-    label = head.face_labels.numpy()
     table = {frozenset(f.tolist()): i for i, f in enumerate(faces)}
     mirror = head.mirror.numpy()
 
     def allowed(*names: str) -> np.ndarray:
-        return np.flatnonzero(visible & np.isin(label, [LABELS.index(n) for n in names]))
+        return np.flatnonzero(visible & labelled(head.face_labels, *names).numpy())
 
     skin, lips = allowed("face", "lips", "scalp"), allowed("lips", "face")
     jaw = head.expression_basis[head.expression_names.index("jawOpen"), :, 1].double().numpy()
     drops = jaw[faces].mean(1) < -JAW_DROP
-    everything = np.arange(len(faces))
-    eyes = np.flatnonzero(label == LABELS.index("eyes"))
+    eyes = np.flatnonzero(labelled(head.face_labels, "eyes").numpy())
     out_face, out_bary = np.zeros(len(points), int), np.zeros((len(points), 3))
-    contour = set(EYE_CONTOURS[0] + EYE_CONTOURS[1])
     for i in range(468):
         pool = lips if i in LIPS else skin
-        if i in contour or i not in LIPS:
-            pool = skin
         if i in UPPER_LIP + LOWER_LIP and abs(points[i, 0]) < CORNER:
             pool = pool[drops[pool] == (i in LOWER_LIP)]
         k, w = nearest_on_triangles(points[i], vertices[faces[pool]][..., :2])
-        out_face[i], out_bary[i] = everything[pool][k], w
+        out_face[i], out_bary[i] = pool[k], w
     # irises: the detected ring tells which point of the limb is which; radius and centre are the eyeball's own
     for centre, ring in ((468, range(469, 473)), (473, range(474, 478))):
         side = np.sign(points[centre, 0])
@@ -149,11 +140,8 @@ def embed(head: HeadModel, points: np.ndarray, pairs: np.ndarray) -> tuple[np.nd
         ids = np.unique(faces[own])
         pole = ids[vertices[ids, 2].argmax()]
         radius = np.mean([np.linalg.norm(points[r] - points[centre]) for r in ring])
-        LOG.info(
-            "iris radius %.2f mm, detected centre %.2f mm from the pole",
-            radius * 1000,
-            1000 * np.linalg.norm(points[centre] - vertices[pole, :2]),
-        )
+        miss = np.linalg.norm(points[centre] - vertices[pole, :2])
+        LOG.info("iris radius %.2f mm, detected centre %.2f mm from the pole", radius * 1000, miss * 1000)
         for r in (centre, *ring):
             place = vertices[pole, :2].copy()
             if r != centre:
@@ -201,14 +189,11 @@ def main() -> None:
 
 def draw(head: HeadModel, points: np.ndarray, path: Path) -> None:
     """Render with detected (red) and embedded (green) landmarks."""
-    from PIL import Image, ImageDraw
+    from PIL import ImageDraw
 
-    light = torch.zeros(1, 9, 3)
-    light[:, 0] = 3.0
-    light[:, 2:4] = 0.3
     size, camera = 1024, [9.5, 0.0, 0.02]
-    picture = render(head, attributes(head, camera, 0.0, light), size)
-    image = Image.fromarray((picture.image[0].clamp(0, 1).permute(1, 2, 0).numpy() * 255).astype(np.uint8))
+    picture = render(head, attributes(head, camera, 0.0, light(3.0, 0.0, 0.3, 0.3)), size)
+    image = to_picture(picture.image.clamp(0, 1))
     pen = ImageDraw.Draw(image)
     embedded = project(head.landmarks(head.template[None]), torch.tensor([camera]))[0, :, :2].numpy()
     for place, colour in (((points + camera[1:]) * camera[0] * [1, -1], (255, 0, 0)), (embedded, (0, 255, 0))):

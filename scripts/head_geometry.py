@@ -16,7 +16,6 @@ from difffae.lab.people.makehuman import Obj, read_obj
 
 LOCAL_GROUPS = ("head", "nose", "mouth", "eyes", "ears", "cheek", "chin", "forehead", "eyebrows", "neck")
 OPPOSITES = {"incr": "decr", "up": "down", "forward": "backward", "out": "in", "convex": "concave", "big": "small"}
-BODY = 13380  # visible body vertices of hm08 come first
 EYE_RINGS = np.radians([7, 13, 20, 27, 33, 42, 52, 64, 77, 90])  # polar angles of the eyeball's rings
 EYE_SEGMENTS = 20
 EYE_RATIO = 0.1478 / 0.1395  # radius of MakeHuman's fitted sclera / mean radius of the eye helper, on the base mesh
@@ -71,18 +70,10 @@ def eyeball() -> tuple[np.ndarray, np.ndarray]:
     return points, np.array(faces)
 
 
-def eyeball_mirror() -> np.ndarray:
-    """Permutation of one eyeball's vertices under x -> -x."""
-    j = (EYE_SEGMENTS // 2 - np.arange(EYE_SEGMENTS)) % EYE_SEGMENTS
-    return np.concatenate([[0], *[1 + i * EYE_SEGMENTS + j for i in range(len(EYE_RINGS))]])
-
-
 def hm08_mirror(path: Path, count: int) -> np.ndarray:
     mirror = np.arange(count)
-    for line in path.read_text().splitlines():
-        words = line.split()
-        if len(words) >= 2:
-            mirror[int(words[0])] = int(words[1])
+    pairs = np.array([line.split()[:2] for line in path.read_text().splitlines() if len(line.split()) >= 2], int)
+    mirror[pairs[:, 0]] = pairs[:, 1]
     return mirror
 
 
@@ -161,17 +152,16 @@ class Assembler:
 
 def load_identity_targets(mpfb: Path, needed: np.ndarray, count: int) -> tuple[dict[str, np.ndarray], list[list[tuple[str, str | None]]]]:
     """Macro targets by name, and local controls: each a list of (positive, negative) target names, left and right side together."""
-    table: dict[str, np.ndarray] = {}
-    for path in sorted((mpfb / "targets" / "macrodetails").glob("*.target.gz")):
-        table[path.name[: -len(".target.gz")]] = read_target(path, count)[needed]
-    names: set[str] = set()
-    for group in LOCAL_GROUPS:
-        for path in sorted((mpfb / "targets" / group).glob("*.target.gz")):
-            name = path.name[: -len(".target.gz")]
-            if name.startswith("neck-trans") or name.startswith("head-trans"):
-                continue  # moves of the whole head: the camera's and the joints' business
-            names.add(name)
-            table[name] = read_target(path, count)[needed]
+
+    def read(folder: str) -> dict[str, np.ndarray]:
+        paths = sorted((mpfb / "targets" / folder).glob("*.target.gz"))
+        return {path.name.removesuffix(".target.gz"): read_target(path, count)[needed] for path in paths}
+
+    table = read("macrodetails")
+    local = {name: offsets for group in LOCAL_GROUPS for name, offsets in read(group).items()}
+    # moves of the whole head are the camera's and the joints' business
+    names = {name for name in local if not name.startswith(("neck-trans", "head-trans"))}
+    table |= {name: local[name] for name in local if name in names}
     controls: list[list[tuple[str, str | None]]] = []
     used: set[str] = set()
     negatives = set(OPPOSITES.values())
@@ -189,11 +179,8 @@ def load_identity_targets(mpfb: Path, needed: np.ndarray, count: int) -> tuple[d
             continue
         controls.append(sides)
         used.update(n for pair in sides for n in pair if n)
-    for path in sorted((mpfb / "targets" / "asym").glob("asym-*.target.gz")):
-        name = path.name[: -len(".target.gz")]
-        table[name] = read_target(path, count)[needed]
-        controls.append([(name, None)])
-    return table, controls
+    asymmetric = {name: offsets for name, offsets in read("asym").items() if name.startswith("asym-")}
+    return table | asymmetric, [*controls, *([(name, None)] for name in asymmetric)]
 
 
 def sample_identities(

@@ -1,12 +1,10 @@
 """Pseudo labels (face, hair, clothes, background) for real portraits, to train the slot encoder's regions.
 
-python scripts/label_portraits.py PORTRAITS SELFIE_SEGMENTATION.tflite OUTPUT [--split train|dev] [--sheet overlay.png]
+python scripts/label_portraits.py PORTRAITS OUTPUT [--split train|dev] [--sheet overlay.png]
 
-PORTRAITS holds pictures and landmarks.npz. The person matte comes from Google's selfie_segmentation.tflite (Apache-2.0, inside the
-pip wheel mediapipe 0.10.21), run by ai-edge-litert (`pip install ai-edge-litert`); both are needed here only, never by the library.
-Face, hair and clothes follow from the landmarks' geometry and from colour models of each picture's own sure pixels.
-Shards: images (N,3,256,256) uint8, labels (N,256,256) uint8 with 0 face (neck and ears too), 1 hair, 2 clothes, 3 background,
-255 unknown.
+PORTRAITS holds pictures and landmarks.npz. Face, hair and clothes follow from the bundled person matte, from the landmarks' geometry and
+from colour models of each picture's own sure pixels. Shards: images (N,3,256,256) uint8, labels (N,256,256) uint8 with 0 face (neck and
+ears too), 1 hair, 2 clothes, 3 background, 255 unknown.
 
 Shape letters: N pictures, H and W picture height and width, S crop side (256). Face frame: `along` runs from the chin (0) to the top of
 the face oval (1), `across` from its left edge (-1) to its right edge (1), as seen in the picture.
@@ -20,44 +18,24 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
-from safetensors.numpy import save_file
+from PIL import Image, ImageDraw
 from scipy import ndimage
-from skimage.color import rgb2lab
-from skimage.draw import polygon2mask
 
+from difffae.common.images import read_image
+from difffae.edit.sheet import OVAL
 from difffae.faces.crop import crop_square, extract
+from difffae.lab.people.complexion import to_lab
+from difffae.lab.prepare.portraits import dev_files
+from difffae.lab.prepare.shards import write_shard
+from difffae.lab.studio.synthetic import BACKGROUND, CLOTHES, FACE, HAIR
+from difffae.source.matte import PersonMatte
 
-FACE, HAIR, CLOTHES, BACKGROUND, UNKNOWN = 0, 1, 2, 3, 255
+UNKNOWN = 255
 SIZE, SHARD = 256, 256
-# fmt: off
-OVAL = [10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377,
-        152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109]
-# fmt: on
 CHEEKS = [50, 280, 205, 425, 101, 330, 4, 151, 9]  # small discs of certain skin
 SKIN_WEIGHT = np.array([0.45, 1.0, 1.0])  # of L, a, b: shadow on the neck must stay skin
 PALETTE = np.array([[255, 60, 60], [255, 220, 0], [60, 120, 255], [60, 200, 90], [128, 128, 128]], np.float32)
 log = logging.getLogger("label_portraits")
-
-
-class Matte:
-    """Google's selfie segmentation: share of person per pixel."""
-
-    def __init__(self, path: Path) -> None:
-        from ai_edge_litert.interpreter import Interpreter
-
-        self.net = Interpreter(str(path), num_threads=1)
-        self.net.allocate_tensors()
-        self.input, self.output = self.net.get_input_details()[0]["index"], self.net.get_output_details()[0]["index"]
-
-    def __call__(self, image: np.ndarray) -> np.ndarray:
-        """image (H,W,3) uint8 -> (H,W) float 0..1."""
-        h, w = image.shape[:2]
-        small = np.asarray(Image.fromarray(image).resize((256, 256), Image.BICUBIC), np.float32) / 255
-        self.net.set_tensor(self.input, small[None])
-        self.net.invoke()
-        out = self.net.get_tensor(self.output)[0, :, :, 0]
-        return np.asarray(Image.fromarray(out).resize((w, h), Image.BILINEAR))
 
 
 class Colours:
@@ -95,64 +73,29 @@ def face_frame(landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def label(image: np.ndarray, matte: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     """image (S,S,3) 0..1, matte (S,S), landmarks (478,2) crop pixels -> labels (S,S) uint8."""
     along, across = face_frame(landmarks)
-    lab = ndimage.gaussian_filter(rgb2lab(image), (1.0, 1.0, 0))
-    oval = polygon2mask((SIZE, SIZE), landmarks[OVAL][:, ::-1])
+    lab = ndimage.gaussian_filter(to_lab(image), (1.0, 1.0, 0))
+    ring = Image.new("1", (SIZE, SIZE))
+    ImageDraw.Draw(ring).polygon([(float(x), float(y)) for x, y in landmarks[list(OVAL)] - 0.5], fill=1)
+    oval = np.array(ring)
     ys, xs = np.mgrid[0:SIZE, 0:SIZE] + 0.5
-    discs = np.zeros_like(oval)
-    for x, y in landmarks[CHEEKS]:
-        discs |= (xs - x) ** 2 + (ys - y) ** 2 < 36
-    skin = Colours(lab[discs & oval] if (discs & oval).any() else lab[oval], 2, SKIN_WEIGHT)
-    skin_distance = skin.distance(lab)
+    cheeks = np.any([(xs - x) ** 2 + (ys - y) ** 2 < 36 for x, y in landmarks[CHEEKS]], axis=0) & oval
+    skin = Colours(lab[cheeks] if cheeks.any() else lab[oval], 2, SKIN_WEIGHT).distance(lab)
     person = (matte > 0.65) | oval
-    near = ndimage.distance_transform_edt(~oval)  # pixels from the oval
     unit = np.linalg.norm(landmarks[10] - landmarks[152])
+    near = ndimage.distance_transform_edt(~oval) / unit  # distance from the oval in its heights
 
-    hair_seed = person & (along > 1.03) & (near > 0.04 * unit) & (skin_distance > 3.5)
-    beside = person & (along > 0.62) & (near > 0.14 * unit) & (skin_distance > 3.0)
-    hair_seed |= beside
+    hair_seed = person & (along > 1.03) & (near > 0.04) & (skin > 3.5)
+    hair_seed |= person & (along > 0.62) & (near > 0.14) & (skin > 3.0)  # beside the face
     if hair_seed.sum() <= 150:
-        hair_seed = faint_hair(lab, discs & oval, person & ~oval & (along > 0.45) & ((along > 1.1) | (near > 0.2 * unit)))
-    hair = Colours(lab[hair_seed], 2) if hair_seed.sum() > 150 else None
-    hair_distance = np.full(along.shape, 99.0) if hair is None else hair.distance(lab)
+        hair_seed = faint_hair(lab, cheeks, person & ~oval & (along > 0.45) & ((along > 1.1) | (near > 0.2)))
+    hairy = hair_seed.sum() > 150
+    hair = Colours(lab[hair_seed], 2).distance(lab) if hairy else np.full(along.shape, 99.0)
 
-    clothes_seed = person & ((along < -0.48) | ((along < -0.3) & (np.abs(across) > 1.35)))
-    clothes_seed &= ~((np.abs(across) < 0.8) & (skin_distance < 3.0))
-    sure_clothes = clothes_seed & (hair_distance > 2.5)
-    clothes = Colours(lab[sure_clothes], 4) if sure_clothes.sum() > 200 else None
-    clothes_distance = np.full(along.shape, 6.0) if clothes is None else clothes.distance(lab)
+    worn = person & ((along < -0.48) | ((along < -0.3) & (np.abs(across) > 1.35))) & ~((np.abs(across) < 0.8) & (skin < 3.0)) & (hair > 2.5)
+    clothes = Colours(lab[worn], 4).distance(lab) if worn.sum() > 200 else np.full(along.shape, 6.0)
 
-    def smooth(x: np.ndarray) -> np.ndarray:
-        return ndimage.gaussian_filter(np.minimum(x, 12.0), 1.2)
-
-    # cost of each region: colour distance plus a prior of the place
-    inf = 50.0
-    cost = np.stack([smooth(skin_distance), smooth(hair_distance), smooth(clothes_distance)])
-    neck_column = np.abs(across) < 0.62 + 0.5 * np.clip(-along - 0.15, 0, 0.35)
-    above, below = along > 0.45, along < 0.0
-    level = ~above & ~below
-    cost[0] += np.where(oval, -6.0, 0)
-    cost[0] += np.where(~oval & (along > 0), 12 * np.clip(near / unit - 0.15, 0, None), 0)  # ears and high foreheads only
-    cost[0] += np.where(below & neck_column, np.where(along > -0.3, -3.0, -1.0), 0) + np.where(below & ~neck_column, 4.0, 0)
-    cost[0] += np.where(along < -0.75, 6.0, 0)
-    cost[1] += np.where(oval & (along < 0.6), inf, 0) + np.where(oval & (along >= 0.6), 3.0, 0)  # a fringe may hang into the oval
-    rise = np.clip(near / unit / 0.25, 0, 1)  # foreheads reach above the oval, ears beside it
-    cost[0] += np.where(~oval & (along > 0.3) & (along < 0.75) & (near < 0.12 * unit), -1.0, 0)
-    cost[1] += np.where(above & ~oval, -2.0 * rise, 0) + np.where(level & ~oval, -1.5 * rise, 0)
-    cost[1] += (
-        np.where(below & neck_column, 3.0, 0)
-        + np.where(below, 1.0 + 8 * np.clip(-along - 0.4, 0, None), 0)
-        + np.where(np.abs(across) > 2.1, inf, 0)
-    )
-    cost[2] += np.where(oval | above, inf, 0) + np.where(level, 2.0 + 8 * np.clip(along, 0, None), 0)
-    cost[2] += np.where(below & ~neck_column, -2.0, 0) + np.where(below & neck_column & (along > -0.2), 2.0, 0)
-    cost[2] += np.where(along < -0.5, -2.5, 0)
-    # above the face a person's pixel is hair or skin, whatever its colour: highlights, grey strands, hats
-    cost[1] = np.where(above & ~oval & (hair is not None), np.minimum(cost[1], 5.0 - 2 * rise), cost[1])
-    cost[2] = np.where(along < -0.55, np.minimum(cost[2], 3.5), cost[2])
-
-    # below the chin what is neither skin nor hair is worn: collars, ties
-    cost[2] = np.where((along < -0.05) & ~oval, np.minimum(cost[2], np.where(along < -0.12, 2.0, 4.0)), cost[2])
-
+    distances = [ndimage.gaussian_filter(np.minimum(x, 12.0), 1.2) for x in (skin, hair, clothes)]
+    cost = costs(np.stack(distances), along, np.abs(across), near, oval, hairy)
     order = np.sort(cost, 0)
     labels = cost.argmin(0).astype(np.uint8)
     labels[(order[1] - order[0] < 0.8) & ~(oval & (along < 0.6))] = UNKNOWN
@@ -160,6 +103,35 @@ def label(image: np.ndarray, matte: np.ndarray, landmarks: np.ndarray) -> np.nda
     labels[~oval & (matte < 0.65)] = UNKNOWN
     labels[~oval & (matte < 0.35)] = BACKGROUND
     return labels
+
+
+def costs(cost: np.ndarray, along: np.ndarray, aside: np.ndarray, near: np.ndarray, oval: np.ndarray, hairy: bool) -> np.ndarray:
+    """Costs (3,S,S) of face, hair and clothes: colour distances `cost`, changed here, and a prior of the place.
+
+    aside: how far from the face's middle line; near: distance from its oval in heights of it; hairy: whether sure hair was found."""
+    never = 50.0
+    column = aside < 0.62 + 0.5 * np.clip(-along - 0.15, 0, 0.35)  # the neck's
+    above, below = along > 0.45, along < 0.0
+    level = ~above & ~below
+    cost[0] += np.where(oval, -6.0, 0)
+    cost[0] += np.where(~oval & (along > 0), 12 * np.clip(near - 0.15, 0, None), 0)  # ears and high foreheads only
+    cost[0] += np.where(below & column, np.where(along > -0.3, -3.0, -1.0), 0) + np.where(below & ~column, 4.0, 0)
+    cost[0] += np.where(along < -0.75, 6.0, 0)
+    cost[1] += np.where(oval & (along < 0.6), never, 0) + np.where(oval & (along >= 0.6), 3.0, 0)  # a fringe may hang into the oval
+    rise = np.clip(near / 0.25, 0, 1)  # foreheads reach above the oval, ears beside it
+    cost[0] += np.where(~oval & (along > 0.3) & (along < 0.75) & (near < 0.12), -1.0, 0)
+    cost[1] += np.where(above & ~oval, -2.0 * rise, 0) + np.where(level & ~oval, -1.5 * rise, 0)
+    cost[1] += np.where(below & column, 3.0, 0) + np.where(below, 1.0 + 8 * np.clip(-along - 0.4, 0, None), 0)
+    cost[1] += np.where(aside > 2.1, never, 0)
+    cost[2] += np.where(oval | above, never, 0) + np.where(level, 2.0 + 8 * np.clip(along, 0, None), 0)
+    cost[2] += np.where(below & ~column, -2.0, 0) + np.where(below & column & (along > -0.2), 2.0, 0)
+    cost[2] += np.where(along < -0.5, -2.5, 0)
+    # above the face a person's pixel is hair or skin, whatever its colour: highlights, grey strands, hats
+    cost[1] = np.where(above & ~oval & hairy, np.minimum(cost[1], 5.0 - 2 * rise), cost[1])
+    cost[2] = np.where(along < -0.55, np.minimum(cost[2], 3.5), cost[2])
+    # below the chin what is neither skin nor hair is worn: collars, ties
+    cost[2] = np.where((along < -0.05) & ~oval, np.minimum(cost[2], np.where(along < -0.12, 2.0, 4.0)), cost[2])
+    return cost
 
 
 def faint_hair(lab: np.ndarray, skin: np.ndarray, candidates: np.ndarray) -> np.ndarray:
@@ -204,7 +176,6 @@ def overlay(images: np.ndarray, labels: np.ndarray, columns: int = 8) -> Image.I
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("portraits", type=Path)
-    parser.add_argument("matte", type=Path, help="selfie_segmentation.tflite")
     parser.add_argument("output", type=Path, help="folder for the shards")
     parser.add_argument("--split", choices=("train", "dev"), default="train")
     parser.add_argument("--every", type=int, default=1, help="take every n-th picture")
@@ -212,30 +183,25 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(1)
-    dev = set((Path(__file__).parents[1] / "difffae/lab/portraits-dev.txt").read_text().split())
-    table = np.load(arguments.portraits / "landmarks.npz")
+    table, dev = np.load(arguments.portraits / "landmarks.npz"), dev_files()
     rows = [i for i, name in enumerate(table["files"]) if (str(name) in dev) == (arguments.split == "dev")][:: arguments.every]
     order = np.random.default_rng(0).permutation(len(rows))  # every shard mixes the sources
-    matte, landmarks = Matte(arguments.matte), table["landmarks"].astype(np.float32)
+    matte, landmarks = PersonMatte.load(), torch.from_numpy(table["landmarks"].astype(np.float32))
     arguments.output.mkdir(parents=True, exist_ok=True)
     images, labels, shards = [], [], 0
     for step, position in enumerate(order):
         row = rows[position]
-        picture = np.asarray(Image.open(arguments.portraits / str(table["files"][row])).convert("RGB"))
-        points = torch.from_numpy(landmarks[row])
-        crop = crop_square(points, picture.shape[:2], SIZE)
-        share = torch.from_numpy(matte(picture).copy())[None]
-        both = torch.cat([torch.from_numpy(picture.copy()).permute(2, 0, 1) / 255, share.expand(3, -1, -1)])
-        square = torch.cat([extract(both[:3], crop)[0], extract(both[3:], crop)[0]], 1)[0].numpy()
-        rgb = square[:3].transpose(1, 2, 0)
-        labels.append(label(rgb, square[3], crop.to_crop(points)[:, :2].numpy()))
-        images.append((square[:3] * 255 + 0.5).astype(np.uint8))
+        picture, points = read_image(arguments.portraits / str(table["files"][row]))[0][None], landmarks[row]
+        crop = crop_square(points, picture.shape[-2:], SIZE)
+        square, share = extract(picture, crop)[0][0], extract(matte(picture), crop)[0][0, 0]
+        labels.append(label(square.permute(1, 2, 0).numpy(), share.numpy(), crop.to_crop(points)[:, :2].numpy()))
+        images.append((square.numpy() * 255 + 0.5).astype(np.uint8))
         if arguments.sheet and step == min(47, len(rows) - 1):
             overlay(np.stack(images), np.stack(labels)).save(arguments.sheet)
         if len(images) == SHARD or step == len(rows) - 1:
-            name = arguments.output / (f"real_train_{shards:03d}.safetensors" if arguments.split == "train" else "real_dev.safetensors")
-            save_file({"images": np.stack(images), "labels": np.stack(labels)}, name)
-            log.info("%s: %d pictures", name, len(images))
+            path = arguments.output / (f"real_train_{shards:03d}.safetensors" if arguments.split == "train" else "real_dev.safetensors")
+            write_shard(path, {"images": torch.from_numpy(np.stack(images)), "labels": torch.from_numpy(np.stack(labels))})
+            log.info("%s: %d pictures", path, len(images))
             images, labels, shards = [], [], shards + 1
 
 

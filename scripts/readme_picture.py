@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import sys
 
-import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
 from difffae import Adjustments, DiffFAE
 from difffae.common.checkpoint import asset_path
-from difffae.common.images import read_image
+from difffae.common.images import read_image, to_picture
 from difffae.edit.editor import Portrait
 
 Cells = list[tuple[str, Tensor]]
@@ -22,13 +21,8 @@ CELL, LINE = 256, 16  # pixels: side of a picture, height of its text
 
 def edits(model: DiffFAE, a: Portrait, b: Portrait) -> Cells:
     taken = model.edit(a, b)
-    cells = [
-        ("source", a.picture),
-        ("query", b.picture),
-        ("render", taken.render),
-        ("carried (preview)", taken.carried),
-        ("edit", taken.crop),
-    ]
+    cells = [("source", a.picture), ("query", b.picture), ("render", taken.render), ("carried (preview)", taken.carried)]
+    cells.append(("edit", taken.crop))
     numbers = {
         "--yaw 18": Adjustments(yaw=18),
         "--yaw -18 --pitch -8": Adjustments(yaw=-18, pitch=-8),
@@ -36,9 +30,7 @@ def edits(model: DiffFAE, a: Portrait, b: Portrait) -> Cells:
         "--light-azimuth -60": Adjustments(light_azimuth=-60),
         "--yaw 12 --roll 6 --smile -0.6 ...": Adjustments(yaw=12, roll=6, smile=-0.6, brow_up=0.6, light_azimuth=50),
     }
-    cells += [(text, model.edit(a, adjust=change).crop) for text, change in numbers.items()]
-    cells += [(text, model.edit(b, adjust=change).crop) for text, change in numbers.items()]
-    return cells
+    return cells + [(text, model.edit(who, adjust=change).crop) for who in (a, b) for text, change in numbers.items()]
 
 
 def swaps(model: DiffFAE, a: Portrait, b: Portrait, long_hair: Portrait) -> Cells:
@@ -56,8 +48,7 @@ def sheet(cells: Cells, columns: int) -> Image.Image:
     draw = ImageDraw.Draw(drawn)
     for index, (text, picture) in enumerate(cells):
         x, y = index % columns * CELL, index // columns * (CELL + LINE)
-        pixels = (picture[0].clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
-        drawn.paste(Image.fromarray(pixels), (x, y + LINE))
+        drawn.paste(to_picture(picture), (x, y + LINE))
         draw.text((x + 4, y + 2), text, fill="black")
     return drawn
 

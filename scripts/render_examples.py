@@ -6,21 +6,18 @@ Three synthetic people, one for each group of attributes: a turned head, a surpr
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-from PIL import Image
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from difffae.head.adjust import Adjustments, adjust  # noqa: E402
-from difffae.head.morphable import HeadModel  # noqa: E402
-from difffae.lab.people.people import frame  # noqa: E402
-from difffae.lab.people.randomness import generator  # noqa: E402
-from difffae.lab.studio.synthetic import SyntheticPeople  # noqa: E402
+from difffae.common.checkpoint import asset_path
+from difffae.common.images import to_picture
+from difffae.head.adjust import Adjustments, adjust
+from difffae.head.morphable import HeadModel
+from difffae.lab.people.people import frame
+from difffae.lab.people.randomness import generator
+from difffae.lab.studio.synthetic import SyntheticPeople
 
 SIDE = 384
 MEAN_SHAPE = 0.4  # share of a random person's deviation from the mean head that is kept: rarer faces look less like people
@@ -66,12 +63,11 @@ def render(people: SyntheticPeople, example: Example) -> torch.Tensor:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("makehuman", type=Path, help="folder of MakeHuman's CC0 assets")
-    parser.add_argument("--out", type=Path, default=ROOT / "difffae" / "assets")
+    parser.add_argument("--out", type=Path, default=asset_path("source.png").parent)
     arguments = parser.parse_args()
     people = SyntheticPeople(arguments.makehuman, HeadModel.load())
     for name, example in EXAMPLES.items():
-        pixels = render(people, example).clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).numpy()
-        Image.fromarray(pixels).save(arguments.out / f"{name}.jpg", quality=92)
+        to_picture(render(people, example)).save(arguments.out / f"{name}.jpg", quality=92)
 
 
 if __name__ == "__main__":

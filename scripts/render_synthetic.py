@@ -19,25 +19,19 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from safetensors.torch import save_file
 from torch import Tensor
 
+from difffae.common.images import to_picture
 from difffae.head.morphable import HeadModel
 from difffae.lab.people.behaviour import load_expressions
 from difffae.lab.people.people import STYLES, Person
+from difffae.lab.prepare.pairs import to_bytes
+from difffae.lab.prepare.shards import write_shard
 from difffae.lab.studio.lens import photograph
 from difffae.lab.studio.synthetic import SyntheticPeople
 
 LOG = logging.getLogger("render_synthetic")
 TILE = 160  # pixels of a picture on the sheet
-
-
-def write(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Under a temporary name first, so that a training that runs already never reads half a shard."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
-    partial.replace(path)
 
 
 def facts(person: Person) -> dict[str, float]:
@@ -53,6 +47,19 @@ def facts(person: Person) -> dict[str, float]:
     }
 
 
+def shard(people: SyntheticPeople, seeds: range, geometry: bool) -> dict[str, Tensor]:
+    """The tensors of one shard of pairs."""
+    made = [people.pair(seed) for seed in seeds]
+    persons = [facts(people.person(seed)) for seed in seeds]
+    tensors = {"images": torch.stack([to_bytes(pair.image) for pair in made]), "labels": torch.stack([pair.labels for pair in made])}
+    tensors |= {name: torch.stack([getattr(pair.attributes, name) for pair in made]) for name in made[0].attributes.tensors()}
+    tensors |= {name: torch.tensor([float(person[name]) for person in persons]) for name in persons[0]}
+    if geometry:
+        tensors["depth"] = torch.stack([pair.depth[:, 0] for pair in made]).half()
+        tensors["normals"] = torch.stack([(pair.normals * 127).round().to(torch.int8) for pair in made])
+    return tensors
+
+
 def sheet(people: SyntheticPeople, seed: int, count: int) -> Image.Image:
     """`count` people as training sees them, eight in a row."""
     tiles = []
@@ -61,7 +68,7 @@ def sheet(people: SyntheticPeople, seed: int, count: int) -> Image.Image:
         tiles.append(F.interpolate(taken, (TILE, TILE), mode="bicubic", antialias=True)[0].clamp(0, 1))
         LOG.info("picture %d of %d", len(tiles), count)
     rows = [torch.cat(tiles[k : k + 8], 2) for k in range(0, count, 8)]
-    return Image.fromarray((torch.cat(rows, 1) * 255).round().byte().permute(1, 2, 0).numpy())
+    return to_picture(torch.cat(rows, 1))
 
 
 def main() -> None:
@@ -86,26 +93,19 @@ def main() -> None:
     if arguments.sheet:
         sheet(people, arguments.seed, arguments.sheet).save(arguments.pairs, quality=82, optimize=True)
         return
-    for number in range(-(-arguments.count // arguments.shard)):
+    folders = [arguments.pairs] if arguments.slots is None else [arguments.pairs, arguments.slots]
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+    end = arguments.seed + arguments.count
+    for number, first in enumerate(range(arguments.seed, end, arguments.shard)):
         path = arguments.pairs / f"synthetic_{number:03d}.safetensors"
         if path.exists():
             continue
-        first = arguments.seed + number * arguments.shard
-        seeds = range(first, min(first + arguments.shard, arguments.seed + arguments.count))
-        made = [people.pair(s) for s in seeds]
-        images = torch.stack([(pair.image * 255).round().to(torch.uint8) for pair in made])
-        labels = torch.stack([pair.labels for pair in made])
-        names = made[0].attributes.tensors()
-        tensors = {name: torch.stack([getattr(pair.attributes, name) for pair in made]) for name in names}
-        persons = [facts(people.person(s)) for s in seeds]
-        tensors |= {name: torch.tensor([float(person[name]) for person in persons]) for name in persons[0]}
-        if arguments.geometry:
-            tensors["depth"] = torch.stack([pair.depth[:, 0] for pair in made]).half()
-            tensors["normals"] = torch.stack([(pair.normals * 127).round().to(torch.int8) for pair in made])
+        tensors = shard(people, range(first, min(first + arguments.shard, end)), arguments.geometry)
         if arguments.slots:
-            write(arguments.slots / path.name, {"images": images.flatten(0, 1), "labels": labels.flatten(0, 1)})
-        write(path, {"images": images, "labels": labels, **tensors})
-        LOG.info("%s: %d pairs", path, len(made))
+            write_shard(arguments.slots / path.name, {name: tensors[name].flatten(0, 1) for name in ("images", "labels")})
+        write_shard(path, tensors)
+        LOG.info("%s: %d pairs", path, len(tensors["images"]))
 
 
 if __name__ == "__main__":

@@ -69,6 +69,7 @@ def test_imports_go_one_way(room: str) -> None:
             assert target is None or ROOMS.index(target) <= ROOMS.index(room), f"{'/'.join(module)} imports {'.'.join(other)}"
 
 
+@pytest.mark.slow
 def test_no_module_imports_itself_around_a_circle() -> None:
     arrows = {module: {other for other in imports(module, path, top=True) if other in modules()} for module, path in modules().items()}
     left = dict(arrows)

@@ -19,6 +19,7 @@ from . import assemble, bench, convert, edit, evaluate, figure, prepare, render,
 from .options import OneLineParser
 
 COMMANDS = (edit, swap, render, report, prepare, train, assemble, evaluate, figure, convert, bench)
+LAB = f"{__package__.rpartition('.')[0]}.lab"
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # as PyTorch says it, per device
 DESCRIPTION = "One-shot facial appearance editing: pose, expression and light of a portrait, from references or by numbers."
 
@@ -42,6 +43,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments.run(arguments)
     except DiffFAEError as error:
         return _complain(error)
+    except ModuleNotFoundError as error:
+        if not str(error.name).startswith(LAB):
+            raise
+        # what ComfyUI's registry hands out leaves the researchers' rooms away
+        return _complain(ConfigError(f"{arguments.command}: is not part of this installation; get the whole repository"))
     except KeyboardInterrupt:
         sys.stderr.write("\ninterrupted\n")
         return 130

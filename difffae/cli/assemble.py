@@ -6,11 +6,11 @@ import argparse
 from pathlib import Path
 
 from ..common.errors import ConfigError
+from ..vocabulary import REGIONS
 from .options import OneLineParser
 
 PARTS = ("first-stage", "slots", "denoiser")
 PRECISIONS = ("8-bit", "half", "full")
-REGIONS = ("face", "hair", "clothes", "background")
 
 
 def add(subparsers) -> None:

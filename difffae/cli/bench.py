@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..common.errors import ConfigError
-from .options import SAMPLERS, positive
+from ..vocabulary import SAMPLERS
+from .options import positive
 
 if TYPE_CHECKING:
     from ..edit.editor import DiffFAE

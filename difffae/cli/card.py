@@ -11,20 +11,24 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import torch
 from tqdm import tqdm
 
 from ..common.errors import ConfigError
 from ..common.files import atomic_write
 from ..edit.editor import DiffFAE
+from ..estimation.network import EncoderFit
+from ..head.morphable import HeadModel
 from ..lab.bench.machine import describe
 from ..lab.card import blocks
 from ..lab.card import slot_quality as quality
 from ..lab.card.card import Card
+from ..lab.card.estimator_table import compare
 from ..lab.card.groups import read_groups
 from ..lab.card.rows import DEV_TABLE, Record
 from ..lab.prepare.portraits import dev_files
-from ..lab.tables.report import write
-from .tables import finish
+from ..lab.tables.report import check_output, write
+from .tables import finish, named
 from .work import load_model
 
 SWAP_PAIRS = 24
@@ -35,9 +39,7 @@ Measured = dict[str, list[Record]]
 
 def dev_table(arguments: argparse.Namespace) -> None:
     """`evaluate --portraits` without --card: one short table of cross edits."""
-    output = Path(arguments.output) if arguments.output else None
-    if output and not output.parent.is_dir():
-        raise ConfigError(f"--output {output}: its folder does not exist; make it first")
+    output = check_output(arguments.output)
     subjects = _subjects(arguments)
     with tqdm(total=len(subjects.pairs), desc="pairs") as bar:
         subjects.tick = bar.update
@@ -48,6 +50,27 @@ def dev_table(arguments: argparse.Namespace) -> None:
     if output:
         with atomic_write(output) as temporary:
             temporary.write_text(json.dumps(numbers, indent=2) + "\n")
+
+
+@torch.no_grad()
+def estimators(arguments: argparse.Namespace) -> None:
+    """`evaluate --portraits --estimators`. Every time is of one thread."""
+    head = HeadModel.load()
+    output = check_output(arguments.output)
+    torch.set_num_threads(1)
+    readers = {"network": EncoderFit.load(head)}
+    for text in arguments.networks:
+        name, path = named(text)
+        readers[name or Path(path).stem] = EncoderFit.load(head, path)
+    comparison = compare(readers, head)
+    seen = comparison.portraits(arguments.portraits, arguments.limit)
+    comparison.times(next(iter(seen.values())))
+    comparison.steadiness(arguments.portraits, seen, arguments.steady)
+    if arguments.synthetic:
+        comparison.synthetic(arguments.synthetic)
+    if arguments.tones:
+        comparison.tones(arguments.tones, arguments.makehuman, arguments.people)
+    finish(output, comparison.markdown(), {"format": "difffae-estimators/1", "rows": comparison.rows})
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -31,6 +31,14 @@ def add(subparsers) -> None:
     card.add_argument("--groups", type=Path, metavar="CSV", help="how the portraits look, by file (default: the bundled labels)")
     card.add_argument("--sampler-pairs", type=positive, default=24, metavar="N", help="pairs that compare samplers (default: %(default)s)")
     card.add_argument("--only", nargs="+", choices=CARD_PARTS, metavar="PART", help=f"measure again only: {', '.join(CARD_PARTS)}")
+    estimators = parser.add_argument_group("estimators of the open head (--portraits FOLDER --estimators [--synthetic FOLDER])")
+    estimators.add_argument("--estimators", action="store_true", help="compare the landmark fit with networks; prints Markdown")
+    estimators.add_argument("--networks", nargs="+", default=[], metavar="NAME=FILE", help="networks beside the bundled one")
+    estimators.add_argument("--tones", type=Path, metavar="FOLDER", help="where pictures of people in six skin tones are kept")
+    estimators.add_argument("--makehuman", type=Path, metavar="FOLDER", help="MakeHuman's CC0 assets, to render those that are missing")
+    estimators.add_argument("--people", type=positive, default=6, metavar="N", help="how many of them (default: %(default)s)")
+    estimators.add_argument("--steady", type=positive, default=20, metavar="N", help="portraits for steadiness (default: %(default)s)")
+    estimators.add_argument("--limit", type=positive, metavar="N", help="most portraits that are read (default: all)")
     methods = parser.add_argument_group("the paper's tables")
     methods.add_argument("--pairs-file", type=Path, metavar="CSV", help="columns source, query, result and, if wanted, take")
     methods.add_argument("--pictures", type=Path, metavar="FOLDER", help="where sources and queries lie (default: beside the CSV)")
@@ -69,7 +77,9 @@ def run(arguments: argparse.Namespace) -> None:
 
         if not (arguments.portraits / "manifest.csv").is_file():
             raise ConfigError(f"--portraits {arguments.portraits}: no manifest.csv there; give the folder of the portraits")
-        if arguments.card:
+        if arguments.estimators:
+            card.estimators(arguments)
+        elif arguments.card:
             card.run(arguments)
         else:
             card.dev_table(arguments)

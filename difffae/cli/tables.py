@@ -51,7 +51,7 @@ def row_name(table: str, model: DiffFAE) -> str:
 
 
 def speed(arguments: argparse.Namespace) -> None:
-    output = _output(arguments)
+    output = report.check_output(arguments.output)
     rows = []
     for name, model in models(arguments):
         rows.append(speeds.measure_speed(name or row_name("speed", model), model, arguments.steps, arguments.sampler, arguments.runs))
@@ -59,7 +59,7 @@ def speed(arguments: argparse.Namespace) -> None:
 
 
 def compare(arguments: argparse.Namespace) -> None:
-    output = _output(arguments)
+    output = report.check_output(arguments.output)
     if arguments.pictures is not None and not arguments.pictures.is_dir():
         raise ConfigError(f"--pictures {arguments.pictures}: no such folder; give the one with sources and queries")
     pairs = read_pairs(arguments.pairs_file, arguments.pictures)
@@ -131,12 +131,6 @@ def _pictures(folder: Path) -> list[Path]:
     if len(found) < 2:
         raise ConfigError(f"--real {folder}: holds {len(found)} pictures; give a folder with the real ones")
     return found
-
-
-def _output(arguments: argparse.Namespace) -> Path | None:
-    if arguments.output is not None:
-        report.check_output(Path(arguments.output))
-    return arguments.output and Path(arguments.output)
 
 
 def finish(output: Path | None, text: str, data: dict[str, Any]) -> None:

@@ -16,12 +16,13 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from .errors import CheckpointError
 from .files import atomic_write
@@ -151,12 +152,22 @@ def load_weights(module: nn.Module, tensors: dict[str, Tensor], path: str | Path
         raise CheckpointError(f"{path}: the weights do not fit their configuration ({first}); convert or download it again") from error
 
 
+class _NoStart(TorchFunctionMode):
+    """Within it weights are not started at random. (PyTorch's own way, the meta device, imports its compiler for a normal distribution.)"""
+
+    def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
+
+
 def filled(build: Callable[[], Module], tensors: dict[str, Tensor], path: str | Path) -> Module:
-    """A module with these weights, without the random start that they would overwrite, which takes as long as reading them.
+    """A module with these weights, without the random start that they would overwrite, which takes longer than reading them.
 
     Args:
-        build: makes the module; all that it holds must be in `tensors`, values that it works out for itself would be lost.
-        tensors: its whole state_dict.
+        build: makes the module.
+        tensors: its whole state_dict; they are copied.
         path: their file, for the error.
 
     Returns:
@@ -165,9 +176,8 @@ def filled(build: Callable[[], Module], tensors: dict[str, Tensor], path: str | 
     Raises:
         CheckpointError: the weights do not fit.
     """
-    with torch.device("meta"):
+    with _NoStart():
         module = build()
-    module = module.to_empty(device="cpu")
     load_weights(module, tensors, path)
     return module.eval().requires_grad_(False)
 

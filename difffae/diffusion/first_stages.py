@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..common.checkpoint import load_checkpoint, load_weights
+from ..common.checkpoint import filled, load_checkpoint
 from ..common.errors import CheckpointError
 from .autoencoder import Autoencoder, AutoencoderConfig, FirstStage, FirstStageConfig
 
@@ -179,11 +179,9 @@ def load_first_stage(path: str | Path) -> FirstStage:
     """Read what `python -m difffae convert kl-f8` or `vq-f8` wrote; frozen, in evaluation mode. Raises CheckpointError."""
     checkpoint = load_checkpoint(path, CHECKPOINT_KIND)
     try:
-        stage = build_first_stage(checkpoint.config, path)
+        return filled(lambda: build_first_stage(checkpoint.config, path), checkpoint.tensors, path)
     except TypeError as error:
         raise CheckpointError(f"{path}: its configuration does not fit this version ({error}); convert it again") from error
-    load_weights(stage, checkpoint.tensors, path)
-    return stage.eval().requires_grad_(False)
 
 
 def _cast(values: Tensor, stage: FirstStage) -> Tensor:

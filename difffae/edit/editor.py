@@ -266,7 +266,7 @@ class DiffFAE:
         )
         shares = {name: _share(strength, name) for name in SWAPPABLE}
         taken = (*swaps, *swaps_from(givers, shares, self.carry_options is not None))
-        edit = Edit(portrait, wanted, tuple(self._ready(one) for one in taken), sampling or Sampling())
+        edit = Edit(portrait, wanted, self._ready(taken), sampling or Sampling())
         return self.run(edit, progress, prepared)
 
     def swap(
@@ -335,12 +335,16 @@ class DiffFAE:
         assert isinstance(picture, Portrait)
         return picture
 
-    def _ready(self, one: RegionSwap) -> RegionSwap:
-        """A swap whose reference has its slots. Raises ConfigError for what this model cannot take."""
-        if one.photo and self.carry_options is None:
-            raise ConfigError(f"photo: model '{self.model.name}' carries no photograph; swap its tokens alone (photo=False)")
-        self.model.slots  # noqa: B018  (raises for a model that knows no regions)
-        return one if one.empty else replace(one, reference=with_slots(self, one.reference))
+    def _ready(self, swaps: Sequence[RegionSwap]) -> tuple[RegionSwap, ...]:
+        """Swaps whose references have their slots. Raises ConfigError for what this model cannot take."""
+        encoded: dict[int, Faces] = {}  # one face may give several regions
+        for one in swaps:
+            if one.photo and self.carry_options is None:
+                raise ConfigError(f"photo: model '{self.model.name}' carries no photograph; swap its tokens alone (photo=False)")
+            self.model.slots  # noqa: B018  (raises for a model that knows no regions)
+            if not one.empty and id(one.reference) not in encoded:
+                encoded[id(one.reference)] = with_slots(self, one.reference)
+        return tuple(replace(one, reference=encoded.get(id(one.reference), one.reference)) for one in swaps)
 
     def _draw(self, told: Conditions, start: Tensor | None, edit: Edit, progress: Progress | None) -> Tensor:
         """What the model paints (B,3,S,S), from noise over the start's latents, or from noise alone without one."""

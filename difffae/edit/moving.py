@@ -158,7 +158,11 @@ def prepare(parts: Parts, faces: Faces, camera: Tensor | None = None, rows: slic
     if state is None or not state.taken:
         return PreparedFaces(faces, photos)
     camera = own.camera if camera is None else camera
-    references = tuple(_prepared_reference(parts, one.reference, camera, batch, rows) for one in state.taken)
+    ready: dict[int, SwapReference] = {}  # one face may give several regions
+    for reference in (one.reference for one in state.taken):
+        if id(reference) not in ready:
+            ready[id(reference)] = _prepared_reference(parts, reference, camera, batch, rows)
+    references = tuple(ready[id(one.reference)] for one in state.taken)
     return PreparedFaces(faces, photos, SwapSource.of(photos), references, state.taken)
 
 
@@ -200,9 +204,11 @@ def move(parts: Parts, edit: Edit, prepared: PreparedFaces | None = None) -> Mov
 
 def _serves_all(faces: Faces, target: FaceAttributes) -> bool:
     """Whether one preparation serves all targets: one photograph, and references that are seen by one camera."""
-    taken = swapped(faces).taken if faces.slots is not None else ()
-    single = len(faces) == 1 and all(len(one.reference) == 1 for one in taken)
-    return single and (not taken or bool((target.camera == target.camera[:1]).all()))
+    assert faces.attributes is not None
+    state = None if faces.slots is None else swapped(faces)
+    taken = () if state is None else state.taken
+    rows = [len(faces), len(faces.attributes), *([] if state is None else [len(state.tokens)]), *(len(one.reference) for one in taken)]
+    return max(rows) == 1 and (not taken or bool((target.camera == target.camera[:1]).all()))
 
 
 def _repeated(faces: Faces, batch: int) -> Faces:
@@ -217,10 +223,15 @@ def _repeated(faces: Faces, batch: int) -> Faces:
 
 
 def _with_references(parts: Parts, faces: Faces) -> Faces:
-    """The faces, with the attributes of the references whose photographs are taken. Swaps that pass a giver on keep it."""
+    """The faces, with the attributes of the references whose photographs are taken, and of those that a reference took from."""
     if parts.carry_options is None or not any(swap.photo for swap in faces.swaps):
         return faces
-    return replace(faces, swaps=tuple(_with_numbers(parts, one) for one in faces.swaps))
+    known: dict[int, Faces] = {}  # one face may give several regions
+    for reference in (one.reference for one in faces.swaps if one.photo):
+        if id(reference) not in known:
+            named = with_attributes(parts, replace(reference, name="reference"))
+            known[id(reference)] = _with_references(parts, named)
+    return replace(faces, swaps=tuple(replace(one, reference=known.get(id(one.reference), one.reference)) for one in faces.swaps))
 
 
 def _batch(edit: Edit, faces: Faces) -> int:
@@ -260,13 +271,6 @@ def _prepared_reference(parts: Parts, reference: Faces, camera: Tensor, batch: i
     inside = expanded(reference.inside_picture.to(pictures), batch)[rows]
     own = reference.attributes.expand(batch)[rows]
     return SwapReference.of(pictures[rows], inside, own, camera, parts.head, layers, parts.carry_options)
-
-
-def _with_numbers(parts: Parts, one: RegionSwap) -> RegionSwap:
-    """The swap with the attributes of its reference, and of those that the reference had taken from."""
-    if not one.photo:
-        return one
-    return replace(one, reference=_with_references(parts, with_attributes(parts, replace(one.reference, name="reference"))))
 
 
 def _details(faces: Faces, givers: list[list[Carried]], shares: Tensor) -> tuple[ReferenceDetail, ...]:

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..common.checkpoint import asset_path, channels_last, load_checkpoint, load_weights
+from ..common.checkpoint import asset_path, channels_last, filled, load_checkpoint
 from ..common.errors import CheckpointError, HeadModelMismatchError
 from ..common.rotations import axis_angle_to_matrix, matrix_to_axis_angle, to_yaw_pitch_roll
 from ..faces.blendshapes import BLENDSHAPE_NAMES
@@ -275,9 +275,8 @@ class EncoderFit(nn.Module):
             config = EncoderConfig(**checkpoint.config)
         except TypeError as error:
             raise CheckpointError(f"{path}: its configuration is of another version ({error}); train it again") from error
-        encoder = Encoder(config, head)
-        load_weights(encoder, checkpoint.tensors, path)
-        return EncoderFit(encoder.requires_grad_(False).eval(), head, LandmarkOffsets.load())
+        encoder = filled(lambda: Encoder(config, head), checkpoint.tensors, path)
+        return EncoderFit(encoder, head, LandmarkOffsets.load())
 
     @torch.no_grad()
     def forward(self, images: Tensor, landmarks: Tensor, blendshapes: Tensor, known: Tensor | None = None) -> FaceAttributes:

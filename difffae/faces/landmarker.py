@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..common.checkpoint import asset_path, channels_last, load_checkpoint, load_weights
+from ..common.checkpoint import asset_path, channels_last, filled, load_checkpoint
 from ..common.errors import ImageError
 from . import detector as detection
 from . import mesh as meshing
@@ -78,12 +78,10 @@ class FaceLandmarker(nn.Module):
         """Weights from `path`, or the bundled ones; raises CheckpointError."""
         path = asset_path("landmarks.safetensors") if path is None else path
         checkpoint = load_checkpoint(path, "landmarks")
-        landmarker = cls(**checkpoint.config)
-        load_weights(landmarker, checkpoint.tensors, path)
-        landmarker.requires_grad_(False)
+        landmarker = filled(lambda: cls(**checkpoint.config), checkpoint.tensors, path)
         # depthwise convolutions are a third faster on a CPU in this layout
         channels_last(landmarker)
-        return landmarker.eval()
+        return landmarker
 
     @property
     def device(self) -> torch.device:

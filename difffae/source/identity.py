@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..common.checkpoint import asset_path, load_checkpoint, load_weights
+from ..common.checkpoint import asset_path, filled, load_checkpoint
 from ..common.errors import CheckpointError
 
 CHIP = 150
@@ -109,9 +109,7 @@ class IdentityNetwork(IdentityEncoder):
         found = checkpoint.config.get("network")
         if found != cls.name:
             raise CheckpointError(f"{path}: identity network '{found}', but only '{cls.name}' is known; choose another file")
-        network = cls()
-        load_weights(network, checkpoint.tensors, path)
-        return network.requires_grad_(False).eval()
+        return filled(cls, checkpoint.tensors, path)
 
     def forward(self, chip: Tensor) -> Tensor:
         """Aligned chips (B,3,150,150), RGB 0..1 -> (B,128), not normalised (their length is about 1.5)."""

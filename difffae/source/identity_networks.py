@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..common.checkpoint import asset_path, load_checkpoint, load_weights
+from ..common.checkpoint import asset_path, filled, load_checkpoint
 from ..common.errors import CheckpointError
 from .arcface import DEPTHS, ArcFace
 from .identity import IdentityEncoder, IdentityNetwork
@@ -53,6 +53,4 @@ def _open(file: str | Path | None) -> IdentityEncoder:
             raise CheckpointError(f"{path}: no such weights file; check the path")
         return OnnxArcFace(path)
     checkpoint = load_checkpoint(path, KIND)
-    encoder = build_identity(str(checkpoint.config.get("network")), path)
-    load_weights(encoder, checkpoint.tensors, path)
-    return encoder
+    return filled(lambda: build_identity(str(checkpoint.config.get("network")), path), checkpoint.tensors, path)

@@ -232,6 +232,7 @@ def edit(cli: Callable[..., Run], model, monkeypatch: pytest.MonkeyPatch) -> Cal
     return cli
 
 
+@pytest.mark.slow
 def test_edit_without_arguments(tmp_path: Path):
     run = subprocess.run(
         [sys.executable, "-m", "difffae", "edit"], capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}
@@ -280,6 +281,7 @@ def test_strength_zero_returns_the_source_bit_for_bit(edit: Callable[..., Run], 
     assert np.array_equal(pixels(tmp_path / "out.png"), pixels(SOURCE))
 
 
+@pytest.mark.slow
 def test_groups_come_from_different_pictures(edit: Callable[..., Run], tmp_path: Path):
     line = ["edit", "--source", SOURCE, "--preview", "--output"]
     assert edit(*line, "all.png", "--query", QUERY).status == 0
@@ -289,6 +291,7 @@ def test_groups_come_from_different_pictures(edit: Callable[..., Run], tmp_path:
     assert not np.array_equal(pixels(tmp_path / "light.png"), pixels(tmp_path / "all.png"))
 
 
+@pytest.mark.slow
 def test_sampling_repeats_with_its_seed(edit: Callable[..., Run], tmp_path: Path):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         run = edit("edit", "--source", SOURCE, "--query", QUERY, "--steps", "2", "--seed", str(seed), "--output", f"{name}.png")
@@ -298,6 +301,7 @@ def test_sampling_repeats_with_its_seed(edit: Callable[..., Run], tmp_path: Path
     assert not np.array_equal(pixels(tmp_path / "a.png"), pixels(tmp_path / "c.png"))
 
 
+@pytest.mark.slow
 def test_swap_render_and_report(edit: Callable[..., Run], tmp_path: Path):
     line = ["--source", SOURCE, "--reference", QUERY]
     assert edit("swap", *line, "--regions", "background", "--steps", "2", "--sheet", "s.png").status == 0
@@ -340,6 +344,7 @@ def variants(folder: Path) -> dict[str, Path]:
     return {name: folder / name for name in saved}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["greyscale.png", "rgba.png", "sixteen.png", "cmyk.jpg", "palette.gif", "exif.png"])
 def test_odd_files_give_a_correct_result(edit: Callable[..., Run], tmp_path: Path, name: str):
     inputs = tmp_path / "inputs"
@@ -369,6 +374,7 @@ def test_no_face(edit: Callable[..., Run], tmp_path: Path):
     assert files(tmp_path) == ["plain.png"]
 
 
+@pytest.mark.slow
 def test_several_faces(edit: Callable[..., Run], tmp_path: Path):
     both = Image.new("RGB", (896, 512), (90, 90, 90))
     both.paste(Image.open(SOURCE), (0, 64))
@@ -388,6 +394,7 @@ def test_several_faces(edit: Callable[..., Run], tmp_path: Path):
         assert f"face {face}" in edit(*line, "--face", face).complaint()
 
 
+@pytest.mark.slow
 def test_tiny_and_cut_pictures(edit: Callable[..., Run], tmp_path: Path):
     source = Image.open(SOURCE).convert("RGB")
     source.crop((110, 30, 280, 200)).resize((40, 40), Image.Resampling.LANCZOS).save(tmp_path / "tiny.png")

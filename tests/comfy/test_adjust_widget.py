@@ -19,6 +19,7 @@ from PIL import Image
 from difffae.carry.prepared import carry
 from difffae.common.checkpoint import asset_path
 from difffae.common.images import read_image
+from difffae.edit.analysing import layers_of, with_slots
 from difffae.edit.editor import DiffFAE
 from difffae.head.adjust import Adjustments
 from difffae.head.attributes import FaceAttributes
@@ -339,7 +340,7 @@ def _library_seconds() -> float:
     """Of one move of the same photograph with all its preparation, in this process: how fast this machine is."""
     model = DiffFAE.from_pretrained("open-256")
     face = model.analyse(read_image(asset_path("source.png"))[0])
-    layers = model.layers(face.picture, model.model.slots(face.picture)[1])
+    layers = layers_of(with_slots(model, face).slots, face.picture)
     target = model.target(face, change=Adjustments(yaw=18, smile=0.3, light_azimuth=54))
     seconds = []
     with torch.inference_mode():

@@ -205,7 +205,7 @@ def test_faces_are_chosen_by_size(comfy: Comfy) -> None:
     assert detail[0] > detail[1]
     graph["crop"]["inputs"]["face"] = 5
     error = comfy.run({name: graph[name] for name in ("file 0", "load", "crop")} | saved("crop"), expect_error=True).error
-    assert error.exception_message == "image: face 5 was asked for, but frame 0 shows 3; choose 0 to 2, largest first"
+    assert error.exception_message == "image: face 5 was asked for, but it shows 3; choose 0 to 2, largest first"
 
 
 def box_around(pack: Pack, image: Tensor, index: int = 0) -> dict:

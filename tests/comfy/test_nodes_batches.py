@@ -5,6 +5,8 @@ Every payload of one frame serves any number; unequal ones are refused with both
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from inprocess import Pack
@@ -31,12 +33,15 @@ def parts(pack: Pack) -> dict:
 
 def frame_crop(parts: dict, rows: slice):
     crop = parts["crop"]
-    return type(crop)(crop.squares[rows], crop.picture[rows], crop.known[rows], crop.landmarks[rows], crop.blendshapes[rows])
+    cut = {name: getattr(crop, name)[rows] for name in ("picture", "inside_picture", "squares", "landmarks", "blendshapes")}
+    return replace(crop, **cut, original=None)
 
 
 def frame_slots(parts: dict, rows: slice):
-    slots = parts["slots"]
-    return type(slots)(slots.tokens[rows], slots.masks[rows], slots.order, matte=slots.matte[rows])
+    faces = parts["slots"]
+    slots = faces.slots
+    cut = replace(slots, tokens=slots.tokens[rows], masks=slots.masks[rows], matte=slots.matte[rows])
+    return replace(faces, picture=faces.picture[rows], inside_picture=faces.inside_picture[rows], slots=cut)
 
 
 UNEQUAL = [  # the input with 2 frames, the one with 3, the node, and what else it gets
@@ -109,10 +114,10 @@ def test_a_batch_is_edited_like_its_frames(pack: Pack, parts: dict) -> None:
 
 
 def test_tokens_without_a_matte_still_carry(pack: Pack, parts: dict) -> None:
-    """As tokens of earlier versions are."""
+    """As those of a profile without one are."""
     rows, slots = slice(0, 1), frame_slots(parts, slice(0, 1))
-    assert slots.matte.shape == (1, 1, 256, 256)
-    old = type(slots)(slots.tokens, slots.masks, slots.order)
+    assert slots.slots.matte.shape == (1, 1, 256, 256)
+    old = replace(slots, slots=replace(slots.slots, matte=None))
     inputs = {
         "image": parts["picture"][rows],
         "source": parts["own"][rows],

@@ -80,11 +80,11 @@ def test_encode_slots(pack: Pack, size: str, channels: str, people: str) -> None
     singles = [pack.run("DiffFAEEncodeSlots", image=images[i : i + 1]) for i in range(3)]
     for count in (1, 2, 3):
         slots, *masks = pack.run("DiffFAEEncodeSlots", image=images[:count])
-        assert slots.tokens.shape[:2] == (count, 4)
+        assert slots.slots.tokens.shape[:2] == (count, 4)
         assert [tuple(mask.shape) for mask in masks] == [(count, *SIZES[size])] * 4
         assert (sum(masks) - 1).abs().max() < 1e-4
         assert min(mask.min() for mask in masks) >= 0
-        one_by_one(slots.tokens, [single[0].tokens for single in singles[:count]], 1e-4)
+        one_by_one(slots.slots.tokens, [single[0].slots.tokens for single in singles[:count]], 1e-4)
 
 
 def test_slots_are_where_they_should(pack: Pack) -> None:
@@ -172,7 +172,7 @@ def test_conditioning(pack: Pack, size: str, channels: str) -> None:
     for count in (1, 2, 3):
         context, extra, latent = made(images[:count], pack.run("DiffFAEEncodeSlots", image=images[:count])[0])
         latents = (count, pack.vae.latent_channels, 32, 32)
-        assert context.shape == (count, 4, slots.tokens.shape[2])
+        assert context.shape == (count, 4, slots.slots.tokens.shape[2])
         assert extra["difffae_identity"].shape == (count, width)
         assert (extra["difffae_render"].shape, latent["samples"].shape) == (latents, latents)
         assert "difffae_carried" not in extra

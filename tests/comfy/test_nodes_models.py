@@ -79,3 +79,20 @@ def test_the_estimator_network_is_a_choice_of_the_open_heads_models_alone(pack: 
     bundle = dataclasses.replace(pack.bundle, parts={name: part for name, part in pack.bundle.parts.items() if name != "network"})
     with pytest.raises(Exception, match="has a head model of its own"):
         pack.run("DiffFAEEstimateAttributes", difffae=bundle, image=picture, crop=crop, estimator="network")
+
+
+def test_networks_that_share_modules_move_together(pack: Pack, tmp_path: Path) -> None:
+    """The fit of open-256 has the slots, the matte and the head of the bundle; of two patchers one would move them away from the other."""
+    parts = pack.bundle.parts
+    assert pack.bundle.estimator.hair.slots is pack.bundle.slots
+    assert pack.bundle.estimator.hair.matte is pack.bundle.matte
+    assert pack.bundle.network.head is pack.bundle.head
+    held = {id(part): {id(module) for module in part.model.modules()} for part in parts.values()}
+    assert len(held) == 3
+    assert len(set.union(*held.values())) == sum(map(len, held.values()))
+    # another model has slots of its own, and still one matte and one head
+    other = opened(pack, toy_file(pack, tmp_path / "toy.safetensors", 32))["difffae"]
+    assert other.estimator.hair.slots is not other.slots
+    assert other.estimator.hair.matte is other.matte
+    assert other.network.head is other.head
+    assert other.licenses["checkpoint"] == "test"

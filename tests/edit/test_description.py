@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -92,6 +94,7 @@ def test_more_is_painted_with_more_denoise(model: DiffFAE, people: tuple[Portrai
     assert far[1] > 1e-4
 
 
+@pytest.mark.slow
 def test_a_prepared_photograph_gives_the_same_pictures(model: DiffFAE, people: tuple[Portrait, Portrait]) -> None:
     source, query = people
     prepared = model.prepare(source)
@@ -131,3 +134,35 @@ def test_grey_photographs_give_grey_squares(model: DiffFAE, people: tuple[Portra
     result = model.edit(grey, adjust=TURN, sampling=Sampling(steps=1))
     for picture in (result.crop[0], result.image):
         assert (picture.amax(0) - picture.amin(0)).max() == 0
+
+
+@pytest.mark.slow
+def test_a_reference_of_several_swaps_is_estimated_and_prepared_once(
+    model: DiffFAE, people: tuple[Portrait, Portrait], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from difffae.carry.region_sources import SwapReference
+
+    source, query = people
+    made: list[SwapReference] = []
+    whole = SwapReference.of
+    monkeypatch.setattr(SwapReference, "of", lambda *rest: made.append(whole(*rest)) or made[-1])
+    swaps = [RegionSwap(query, (region,)) for region in ("hair", "background")]
+    first = model.edit(source, swaps=swaps, sampling=PREVIEW)
+    assert len(made) == 1
+    apart = [replace(one, reference=replace(query, name=one.regions[0])) for one in swaps]
+    assert torch.equal(model.edit(source, swaps=apart, sampling=PREVIEW).image, first.image)
+    assert len(made) == 3
+
+
+def test_many_targets_of_one_photograph(model: DiffFAE, people: tuple[Portrait, Portrait]) -> None:
+    """One preparation serves them all; each is what it would be alone."""
+    source, _ = people
+    edits = [
+        model.edit(source, adjust=change, sampling=PREVIEW) for change in (TURN, Adjustments(light_azimuth=60), Adjustments(blink=0.5))
+    ]
+    targets = type(source.attributes).cat(result.attributes for result in edits)
+    together = move(model, replace(edits[0].edit, target=targets))
+    assert len(together) == 3
+    for row, result in enumerate(edits):
+        assert (together.image[row] - result.carried[0]).abs().max() < 2e-3
+        assert together.unchanged.tolist() == [False] * 3

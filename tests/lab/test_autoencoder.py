@@ -162,6 +162,7 @@ def clock(monkeypatch):
     monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: 60.0 * next(ticks), perf_counter=lambda: float(next(seconds))))
 
 
+@pytest.mark.slow
 def test_training_learns_averages_and_resumes(folder, clock):
     options = AutoencoderTraining(
         portraits=str(folder / "portraits"), folder=str(folder / "run"), crop=32, batch=4, learning_rate=4e-3, warmup=5, minutes=150
@@ -378,6 +379,7 @@ def test_shards_are_trained_on_as_portraits_are(folder):
 DIFFUSERS = {"block_channels": (8, 8, 16, 16), "layers_per_block": 1, "norm_groups": 4}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [KLConfig(**DIFFUSERS), VQConfig(codes=16, latent_scale=0.5, **DIFFUSERS)], ids=["kl-f8", "vq-f8"])
 def test_the_papers_first_stages_are_retrained_from_a_file_to_a_file(config, folder, tmp_path):
     torch.manual_seed(0)

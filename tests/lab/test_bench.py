@@ -147,6 +147,7 @@ def test_a_recorded_denoiser_answers_the_same(denoiser: Denoiser, carry: bool, m
     assert fast.config is denoiser.config
 
 
+@pytest.mark.slow
 def test_the_compiled_denoiser_is_one_graph_and_answers_the_same(denoiser: Denoiser) -> None:
     """Traced by dynamo and run without a code generator, which would take a minute."""
     torch._dynamo.reset()
@@ -166,6 +167,7 @@ def test_modes_that_cannot_be() -> None:
         accelerate(torch.sin, "graphed", CPU)
 
 
+@pytest.mark.slow
 def test_the_command_measures_a_small_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(profiles, "profile", tiny)
     monkeypatch.setattr("difffae.lab.bench.machine.CPU_SIDE", 128)

@@ -183,6 +183,7 @@ def lines(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_manifest_lists_finished_and_broken_videos(prepared: Path) -> None:
     manifest = {row["clip"]: row for row in lines(prepared / "manifest.jsonl")}
     assert {clip: (row["split"], row["frames"], row["samples"]) for clip, row in manifest.items()} == {
@@ -244,6 +245,7 @@ def test_second_run_changes_nothing_and_other_options_are_refused(videos: Path, 
         prepare_videos(videos, prepared, VideoOptions(every=2, rules=OPTIONS.rules), shard_samples=10)
 
 
+@pytest.mark.slow
 def test_later_videos_come_into_further_shards(videos: Path, prepared: Path, tmp_path: Path) -> None:
     root, output = tmp_path / "videos", tmp_path / "output"
     shutil.copytree(videos, root)
@@ -322,6 +324,7 @@ def cluster_address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         cluster.shutdown()
 
 
+@pytest.mark.slow
 def test_pairs_are_what_the_denoiser_trains_on(prepared: Path, tmp_path: Path) -> None:
     from difffae.common.checkpoint import asset_path
     from difffae.edit.model import EditModel

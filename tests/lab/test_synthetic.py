@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import runpy
 import sys
 from collections import Counter
@@ -22,7 +23,7 @@ from difffae.head.morphable import HeadModel
 from difffae.head.render import render
 from difffae.head.shading import project, sh_basis, sh_shading
 from difffae.lab.people.behaviour import poses
-from difffae.lab.people.complexion import TONES, group_of, tone_colour, tone_of
+from difffae.lab.people.complexion import TONES, group_of, to_lab, tone_colour
 from difffae.lab.people.makehuman import ranges
 from difffae.lab.people.randomness import generator as seeded
 from difffae.lab.people.wardrobe import TOPS
@@ -80,7 +81,8 @@ def test_fragments_behind_the_limit_are_left_out() -> None:
 
 def test_tone_is_the_angle_of_the_colour() -> None:
     for ita in (-55.0, -20.0, 0.0, 20.0, 45.0, 62.0):
-        assert tone_of(tone_colour(ita)) == pytest.approx(ita, abs=0.3)
+        lightness, _, yellowness = to_lab(tone_colour(ita).double().numpy())
+        assert math.degrees(math.atan2(lightness - 50, yellowness)) == pytest.approx(ita, abs=0.3)
     brightness = [float(tone_colour(ita).mean()) for ita in range(-60, 65, 5)]
     assert brightness == sorted(brightness)
 
@@ -137,6 +139,7 @@ def test_missing_folder_is_one_clear_error(head: HeadModel, tmp_path: Path) -> N
         SyntheticPeople(tmp_path, head)
 
 
+@pytest.mark.slow
 @needs_assets
 def test_labels_and_mask_agree(pair: Synthetic) -> None:
     assert pair.image.shape == (2, 3, SIZE, SIZE)
@@ -176,6 +179,7 @@ def test_pair_is_one_person_before_one_background(pair: Synthetic) -> None:
     assert torch.equal(pair.image[0][:, empty], pair.image[1][:, empty])
 
 
+@pytest.mark.slow
 @needs_assets
 def test_seed_decides_everything(people: SyntheticPeople, head: HeadModel, pair: Synthetic) -> None:
     other = SyntheticPeople(MAKEHUMAN, head)
@@ -202,6 +206,7 @@ def test_straight_face_sits_in_the_crop(people: SyntheticPeople, head: HeadModel
     assert 0.40 < sum(heights) / 8 < 0.60
 
 
+@pytest.mark.slow
 @needs_assets
 def test_landmarks_are_found_where_the_codes_put_them(people: SyntheticPeople, head: HeadModel) -> None:
     landmarker = FaceLandmarker.load().eval()
@@ -332,6 +337,7 @@ def test_worn_things_take_their_places(people: SyntheticPeople, extra: str) -> N
         assert torch.equal(worn.labels == CLOTHES, without.labels == CLOTHES)
 
 
+@pytest.mark.slow
 @needs_assets
 def test_script_writes_what_prepare_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: HeadModel) -> None:
     script = ROOT / "scripts" / "render_synthetic.py"

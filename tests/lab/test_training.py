@@ -116,6 +116,7 @@ def test_unlabelled_samples_collate(slot_shards: Path) -> None:
     assert torch.equal(labels[0][::4, ::4], small["labels"])
 
 
+@pytest.mark.slow
 def test_slots_learn_the_labels(slot_shards: Path, tmp_path: Path) -> None:
     options = SlotsTraining(
         folder=str(tmp_path / "run"), shards=str(slot_shards), steps=120, augment=False, mask_weight=1.0, autocast=False, **COMMON
@@ -130,6 +131,7 @@ def test_slots_learn_the_labels(slot_shards: Path, tmp_path: Path) -> None:
     assert_equal_weights(read_slots(tmp_path / "run" / "last.pt"), model["slots"])
 
 
+@pytest.mark.slow
 def test_slots_resume_exactly(slot_shards: Path, tmp_path: Path) -> None:
     options = SlotsTraining(shards=str(slot_shards), steps=6, **COMMON)
     whole = train_slots(dataclasses.replace(options, folder=str(tmp_path / "whole")), SLOTS, DECODER)
@@ -139,6 +141,7 @@ def test_slots_resume_exactly(slot_shards: Path, tmp_path: Path) -> None:
     assert_equal_weights(train_slots(parts), whole)  # a finished run does nothing more
 
 
+@pytest.mark.slow
 def test_slots_start_from_others_and_hold_on_to_their_tokens(slot_shards: Path, tmp_path: Path) -> None:
     """From a trained start with new labels: the tokens stay nearer to the start's with keep_weight than without."""
     first = SlotsTraining(folder=str(tmp_path / "first"), shards=str(slot_shards), steps=30, augment=False, autocast=False, **COMMON)
@@ -162,6 +165,7 @@ def test_slots_start_from_others_and_hold_on_to_their_tokens(slot_shards: Path, 
         )
 
 
+@pytest.mark.slow
 def test_denoiser_learns_and_exports(denoiser_shards: Path, tmp_path: Path) -> None:
     options = DenoiserTraining(
         folder=str(tmp_path / "run"), shards=str(denoiser_shards), dev_shards=str(denoiser_shards), steps=150, autocast=False, **COMMON
@@ -269,6 +273,7 @@ def test_focus_draws_the_levels_of_edits(denoiser_shards: Path) -> None:
     assert torch.equal(plain, torch.randint(count, (4000,), generator=torch.Generator().manual_seed(0)))
 
 
+@pytest.mark.slow
 def test_memory_saving_changes_nothing(denoiser_shards: Path, slots_file: Path, tmp_path: Path) -> None:
     """Gradient checkpointing (with the attention maps of Eq. 7) and accumulation: the same weights and losses, up to rounding."""
     common = COMMON | {"log_every": 1}
@@ -309,6 +314,7 @@ def test_bfloat16_trains_float32_weights(denoiser_shards: Path, tmp_path: Path) 
     assert any(not torch.equal(runs[True][key], runs[False][key]) for key in runs[True])  # it did run in bfloat16
 
 
+@pytest.mark.slow
 def test_tensorboard_shows_scalars_and_samples(denoiser_shards: Path, slot_shards: Path, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -338,6 +344,7 @@ def test_tensorboard_shows_scalars_and_samples(denoiser_shards: Path, slot_shard
     }
 
 
+@pytest.mark.slow
 def test_slots_reconstruct_latents(slot_shards: Path, tmp_path: Path) -> None:
     """Paper 5.4: with a first stage the slots are trained on its latents."""
     first = tmp_path / "first.safetensors"

@@ -72,6 +72,7 @@ def test_tokens_are_the_librarys(kind: str, tmp_path: Path) -> None:
     assert torch.equal(again[0], again[1])  # MAE would shuffle its patches at random
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["vae", "clip"])
 def test_denoiser_trains_with_one(kind: str, tmp_path: Path) -> None:
     write_encoder(kind, tmp_path / kind)

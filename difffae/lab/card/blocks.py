@@ -23,16 +23,14 @@ from ...carry.prepared import nothing_carried
 from ...common.errors import ConfigError, NoFaceError
 from ...common.images import read_image
 from ...diffusion.sampling import sample
-from ...edit.analysing import with_attributes
-from ...edit.description import Faces, Portrait, Sampling
+from ...edit.description import Portrait, Sampling
 from ...edit.editor import DiffFAE
 from ...edit.measures import laplacian_variance, psnr, ssim
-from ...faces.crop import FaceCrop
 from ...head.attributes import FaceAttributes
 from ...vocabulary import TAKEABLE
 from ..prepare.pairs import FIELDS, attributes_of
 from ..prepare.shards import Shards
-from .edit_numbers import edit_numbers
+from .edit_numbers import edit_numbers, whole_crop
 from .groups import TONE, tone_band
 from .rows import TAKES, Record
 
@@ -72,7 +70,15 @@ def changed(model: DiffFAE, **attributes: Any) -> Iterator[None]:
 
 
 def pair_names(folder: Path, files: Iterable[str], count: int, seed: int = 0, largest_yaw: float = 30.0) -> list[tuple[str, str]]:
-    """Fixed pseudo-random (source, query) pairs of different persons; queries within `largest_yaw` degrees by the folder's manifest."""
+    """Fixed pseudo-random (source, query) pairs of different persons.
+
+    Args:
+        folder: Of portraits, with a manifest.csv that has the columns file, person and yaw_deg.
+        files: The portraits that may be drawn.
+        count: How many pairs.
+        seed: Decides which.
+        largest_yaw: Degrees that queries are turned by at most.
+    """
     with open(folder / "manifest.csv", newline="") as handle:
         rows = {row["file"]: row for row in csv.DictReader(handle)}
     names = sorted(files)
@@ -91,12 +97,12 @@ class Subjects:
     """The model, the portraits that it is measured on, and how it samples. Portraits are analysed once and kept."""
 
     model: DiffFAE
-    folder: Path
-    pairs: Sequence[tuple[str, str]]
+    folder: Path  # of the portraits
+    pairs: Sequence[tuple[str, str]]  # file names of sources and queries
     steps: int = 20
     sampler: str = "dpmpp_2m"
     seed: int = 0
-    synthetic: Path | None = None
+    synthetic: Path | None = None  # folder of shards of rendered pairs
     synthetic_count: int = 60
     tick: Step = field(default=lambda: None)
     _portraits: dict[str, Portrait | None] = field(default_factory=dict)
@@ -227,11 +233,12 @@ def synthetic_pairs(subjects: Subjects, mode: str = "edit") -> list[Record]:
         sample_ = shards.sample(index)
         pair = sample_["images"].float() / 255
         exact = attributes_of(sample_, model.head)
-        first, second = (in_frame(model, pair[side], exact[side], f"synthetic {index}") for side in (0, 1))
+        first, second = (whole_crop(model, picture, f"synthetic {index}") for picture in pair)
         if first is not None and second is not None:
             record: Record = {"source": f"synthetic {index}", "looks": looks(sample_)}
             truth = pair[1:].to(model.device)
-            for prefix, source, query in zip(("", "known_"), first, second, strict=True):
+            known = (replace(p, attributes=exact[side].to(model.device)) for side, p in enumerate((first, second)))
+            for prefix, (source, query) in {"": (first, second), "known_": known}.items():
                 crop = subjects.edit(source, query, TAKEABLE, mode, framing="query")
                 record |= {f"{prefix}psnr": psnr(crop, truth).item(), f"{prefix}ssim": ssim(crop, truth).item()}
             own = pair[:1].to(model.device)
@@ -253,21 +260,6 @@ def looks(labels: dict[str, Tensor]) -> dict[str, str]:
         if name in labels:
             found[name] = "yes" if labels[name] > 0.5 else "no"
     return found
-
-
-def in_frame(model: DiffFAE, picture: Tensor, exact: FaceAttributes, name: str) -> tuple[Portrait, Portrait] | None:
-    """A rendered square (3,S,S) as a portrait that is its own crop: with estimated attributes, and with the exact ones. None if no face is
-    found."""
-    picture = picture.to(model.device)
-    faces = model.landmarker.detect(picture)[0]
-    if not faces:
-        return None
-    size = picture.shape[-1]
-    square = FaceCrop(0, 0, size, size, size, size)
-    points, scores, inside = faces[0].landmarks[None], faces[0].blendshapes[None], torch.ones_like(picture[None, :1])
-    found = Faces(picture[None], inside, (square,), picture[None], points, scores, name=name)
-    portrait = with_attributes(model, found).portrait(0)
-    return portrait, replace(portrait, attributes=exact.to(model.device))
 
 
 def sampled(subjects: Subjects) -> dict[str, list[Record]]:

@@ -108,30 +108,20 @@ def disturbed(image: Tensor, count: int, generator: torch.Generator) -> list[Ten
 
 
 def spread_numbers(faces: FaceAttributes) -> dict[str, float]:
-    """Standard deviation over a batch of one face: mean of the three angles, mean over the expression coefficients, over the shading,
-    shape and albedo coefficients."""
-    return {
-        "angles": float(angles(faces).std(0).mean()),
-        "expression": float(faces.expression.std(0).mean()),
-        "shading": float(shading(faces.light).std(0).mean()),
-        "shape": float(faces.shape.std(0).mean()),
-        "albedo": float(faces.albedo.std(0).mean()),
-    }
+    """Standard deviation over a batch of one face: mean of the three angles, over the expression coefficients, over the shading."""
+    values = {"angles": angles(faces), "expression": faces.expression, "shading": shading(faces.light)}
+    return {name: float(value.std(0).mean()) for name, value in values.items()}
 
 
 def jitter_numbers(faces: FaceAttributes, truth: FaceAttributes) -> dict[str, float]:
     """Root mean square second difference over the frames of what was estimated less what was true: the trembling that a viewer sees.
     faces, truth (B): one face; units as above."""
-
-    def rough(x: Tensor) -> float:
-        return float((x[2:] - 2 * x[1:-1] + x[:-2]).square().mean().sqrt())
-
-    light = shading(faces.light) - shading(truth.light)
-    return {
-        "angles": rough(angles(faces) - angles(truth)),
-        "expression": rough(faces.expression - truth.expression),
-        "shading": rough(light),
+    errors = {
+        "angles": angles(faces) - angles(truth),
+        "expression": faces.expression - truth.expression,
+        "shading": shading(faces.light) - shading(truth.light),
     }
+    return {name: float((x[2:] - 2 * x[1:-1] + x[:-2]).square().mean().sqrt()) for name, x in errors.items()}
 
 
 @torch.no_grad()

@@ -1,5 +1,4 @@
-"""How well the slots find their regions, whether they look at the picture, and what their tokens change (issue of the masks: design
-decision 1).
+"""How well the slots find their regions, whether they look at the picture, and what their tokens change.
 
 Shape letters: R regions (4), S slots, H = W picture side, h and w mask sides.
 """
@@ -21,6 +20,7 @@ from ...edit.measures import laplacian_variance
 from ...source.regions import fitted_regions
 from ...source.slots import REGIONS, swap
 from ..prepare.shards import Shards
+from ..tables.parsing import shares
 from .blocks import Subjects
 from .rows import Record
 
@@ -28,12 +28,6 @@ REFINED = 60  # pictures whose masks are also fitted to the picture: the guided 
 SHIFT = 24  # pixels: three cells of the masks
 LEAST_SHARE = 0.02  # of the crop: swaps of smaller regions are left out
 SWAPPED = ("hair", "clothes", "background")
-
-
-def shares(masks: Tensor, order: Sequence[str], size: int) -> Tensor:
-    """Slot masks (B,S,h,w) as shares of the regions at the picture's size, (B,R,size,size)."""
-    wide = F.interpolate(masks.float(), (size, size), mode="bilinear", align_corners=False)
-    return torch.stack([wide[:, [own == name for own in order]].sum(1) for name in REGIONS], 1)
 
 
 def refined(masks: Tensor, order: Sequence[str], image: Tensor, matte: Tensor | None = None) -> Tensor:

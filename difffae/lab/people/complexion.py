@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ...head.morphable import HeadModel
 from ...head.rasterizer import interpolate_corners, rasterize
+from .randomness import drawn
 
 # name, lowest and highest ITA in degrees that is drawn
 TONES = (
@@ -60,12 +61,6 @@ def from_lab(lab: np.ndarray) -> np.ndarray:
     xyz = np.where(f > 0.2068966, f**3, (f - 16 / 116) / 7.787) * WHITE
     linear = np.clip(xyz @ np.linalg.inv(TO_XYZ).T, 0, 1)
     return np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
-
-
-def tone_of(colour: Tensor) -> float:
-    """ITA in degrees of a colour (3,)."""
-    lab = to_lab(colour.double().numpy())
-    return math.degrees(math.atan2(lab[0] - 50, max(lab[2], 1e-6)))
 
 
 def tone_colour(ita: float, redness: float = 0.0, yellowness: float = 0.0) -> Tensor:
@@ -156,7 +151,7 @@ def hair_colour(rng: np.random.Generator, ita: float, age: float) -> np.ndarray:
     grey = 1 / (1 + math.exp(-(age - 58) / 7))
     weights[:9] *= (1 - grey) / weights[:9].sum()
     weights[9:] *= grey / weights[9:].sum()
-    base = np.array(HAIR_COLOURS[rng.choice(len(HAIR_COLOURS), p=weights / weights.sum())][0])
+    base = np.array(drawn(rng, [colour for colour, _ in HAIR_COLOURS], weights))
     return np.clip(base * rng.uniform(0.8, 1.25) * (1 + rng.normal(0, 0.05, 3)), 0.03, 0.95)
 
 

@@ -33,10 +33,8 @@ class Obj:
 
 def read_obj(path: Path) -> Obj:
     """A Wavefront file. Raises ConfigError for one without textured polygons."""
-    vertices: list[list[float]] = []
-    uvs: list[list[float]] = []
+    vertices, uvs, group = [], [], "all"
     groups: dict[str, list[list[Corner]]] = {}
-    group = "all"
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         kind, *words = line.split() or [""]
         if kind == "v":

@@ -11,11 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...faces.crop import CENTRE_AT, HEIGHT_PER_WIDTH, OVAL_BOTTOM, OVAL_LEFT, OVAL_RIGHT, OVAL_TOP, SIDE_PER_HEIGHT
+from ...head.morphable import HeadModel
 from .accessories import FRAMES, HATS, Glasses, Hat
 from .complexion import group_of, hair_colour, hsv, random_tone, tone_colour
 from .fabric import Fabric, random_fabric
-from .randomness import generator
-from .wardrobe import BROWS, LASHES, PAINTED, TOPS
+from .randomness import drawn, generator
+from .wardrobe import BROWS, LASHES, PAINTED, TOPS, Wardrobe
 
 # hair styles and how often women and men wear them; "" is cropped, None is bald
 STYLES: tuple[tuple[str | None, float, float], ...] = (
@@ -33,52 +35,55 @@ SPREAD = 0.5  # of faces around the average of their sex, age and origin, as a s
 
 @dataclass(frozen=True)
 class Person:
-    """sex "female" or "male"; age in years; tone ITA in degrees (see complexion); shape (1,S), albedo (1,A), the code nearest to the skin;
-    skin and iris: texture files; colour (3,) the face's median; style: a hair mesh, "" for cropped, None for bald; mirrored: its fringe
-    on the other side; brow_colour (3,), also of the beard; beard: how dense, 0 none to 1, and which (complexion of `paint.beard`);
-    top: a MakeHuman garment or one of PAINTED; fabric None keeps the garment's own colours; camera (1,3) weak perspective."""
+    """What stays the same between two pictures of one person."""
 
     seed: int
-    sex: str
-    age: float
-    tone: float
-    shape: Tensor
-    albedo: Tensor
-    skin: str
-    colour: Tensor
-    iris: str
-    style: str | None
-    mirrored: bool
-    hair_colour: Tensor
+    sex: str  # "female" or "male"
+    age: float  # years
+    tone: float  # ITA in degrees, see complexion
+    shape: Tensor  # (1,S)
+    albedo: Tensor  # (1,A), the code nearest to the skin
+    skin: str  # a texture file
+    colour: Tensor  # (3,), the face's median
+    iris: str  # a texture file
+    style: str | None  # a hair mesh, "" for cropped, None for bald
+    mirrored: bool  # the fringe on the other side
+    hair_colour: Tensor  # (3,)
     brows: str
-    brow_colour: Tensor
+    brow_colour: Tensor  # (3,), also of the beard
     lashes: str
-    beard: float
-    beard_style: str
-    top: str
-    fabric: Fabric | None
+    beard: float  # how dense, 0 none to 1
+    beard_style: str  # see paint.beard
+    top: str  # a MakeHuman garment or one of PAINTED
+    fabric: Fabric | None  # None keeps the garment's own colours
     glasses: Glasses | None
     hat: Hat | None
-    camera: Tensor
+    camera: Tensor  # (1,3), weak perspective
 
 
-def random_person(seed: int, head, wardrobe, skin_tone: float | None = None) -> Person:
-    """A person in the code of `head` (HeadModel), dressed from `wardrobe` (Wardrobe). skin_tone: ITA in degrees instead of a random one;
-    nothing else changes with it, apart from hair colours and features that go with it."""
+def random_person(seed: int, head: HeadModel, wardrobe: Wardrobe, skin_tone: float | None = None) -> Person:
+    """A person in the code of a head.
+
+    Args:
+        seed: Decides everything.
+        head: The open head.
+        wardrobe: What there is to wear.
+        skin_tone: ITA in degrees instead of a random one; nothing else changes, apart from hair colours and features that go with it.
+    """
     rng = generator(seed, 1)
-    drawn = random_tone(rng)
-    tone = drawn if skin_tone is None else float(skin_tone)
+    own = random_tone(rng)
+    tone = own if skin_tone is None else float(skin_tone)
     sex = ("female", "male")[rng.integers(2)]
     age = float(rng.uniform(*AGE))
     shape = _shape(rng, wardrobe, sex, age, FEATURES[group_of(tone)])
     skin = _skin(rng, wardrobe, sex, age, tone)
     colour = tone_colour(tone, float(rng.normal(0, 1.5)), float(rng.normal(0, 1.5)))
-    weights = np.array([w[1 if sex == "female" else 2] for w in STYLES])
+    weights = np.array([often[sex == "male"] for _, *often in STYLES])
     if tone > 28:
         weights[[w[0] == "afro01" for w in STYLES]] *= 0.1
     if sex == "male" and age > 50:
         weights[-1] *= 2
-    style = STYLES[rng.choice(len(STYLES), p=weights / weights.sum())][0]
+    style = drawn(rng, [name for name, _, _ in STYLES], weights)
     strands = hair_colour(rng, tone, age)
     dark = np.minimum(strands * rng.uniform(0.5, 0.85), 0.55 if age > 60 else 0.35)
     bearded = sex == "male" and rng.random() < 0.45
@@ -108,7 +113,7 @@ def random_person(seed: int, head, wardrobe, skin_tone: float | None = None) -> 
     )
 
 
-def with_skin_tone(person: Person, wardrobe, skin_tone: float) -> Person:
+def with_skin_tone(person: Person, wardrobe: Wardrobe, skin_tone: float) -> Person:
     """The same person, in everything but the skin, with ITA `skin_tone` in degrees; the albedo code follows."""
     colour = tone_colour(skin_tone)
     return replace(person, tone=float(skin_tone), colour=colour, albedo=wardrobe.complexion.code(wardrobe.skin(person.skin), colour))
@@ -132,21 +137,19 @@ def _skin(rng: np.random.Generator, wardrobe, sex: str, age: float, tone: float)
     ages = np.array([next(years[word] for word in years if f"/{word}_" in p) for p in paths])
     dark = np.array(["african" in p for p in paths])
     weights = np.exp(-(((ages - age) / 25) ** 2)) * np.where(dark == (tone < 15), 1.0, 0.25)
-    return paths[rng.choice(len(paths), p=(weights + 1e-3) / (weights + 1e-3).sum())]
+    return drawn(rng, paths, weights + 1e-3)
 
 
 def _iris(rng: np.random.Generator, wardrobe, tone: float) -> str:
     """Mostly brown beside tan and darker skin."""
     rare = 0.3 if tone > 41 else 0.1 if tone > 28 else 0.005
-    weights = np.array([2.0 if "/brown_" in p else 0.6 if "brownlight" in p else rare for p in wardrobe.irises])
-    return wardrobe.irises[rng.choice(len(wardrobe.irises), p=weights / weights.sum())]
+    return drawn(rng, wardrobe.irises, [2.0 if "/brown_" in p else 0.6 if "brownlight" in p else rare for p in wardrobe.irises])
 
 
 def _top(rng: np.random.Generator, sex: str) -> str:
     """A garment; those made for the other sex are rarer."""
     names = (*TOPS, *PAINTED)
-    weights = np.array([1.5 if n in PAINTED else 1.5 if n.startswith(sex) else 0.2 for n in names])
-    return names[rng.choice(len(names), p=weights / weights.sum())]
+    return drawn(rng, names, [1.5 if n in PAINTED or n.startswith(sex) else 0.2 for n in names])
 
 
 def _glasses(rng: np.random.Generator, age: float) -> Glasses | None:
@@ -173,10 +176,8 @@ def _hat(rng: np.random.Generator) -> Hat | None:
     return Hat(kind, low, fabric if fabric is not None else Fabric.plain(torch.tensor([0.15, 0.16, 0.2]))) if wears else None
 
 
-def frame(head, shape: Tensor, rng: np.random.Generator) -> Tensor:
-    """Camera (1,3) that shows the straight, neutral head as `crop.crop_square` frames it, give or take a little."""
-    from ...faces.crop import CENTRE_AT, HEIGHT_PER_WIDTH, OVAL_BOTTOM, OVAL_LEFT, OVAL_RIGHT, OVAL_TOP, SIDE_PER_HEIGHT
-
+def frame(head: HeadModel, shape: Tensor, rng: np.random.Generator) -> Tensor:
+    """Camera (1,3) that shows the straight, neutral head of a shape (1,S) as `crop.crop_square` frames it, give or take a little."""
     points = head.landmarks(head(shape, torch.zeros(1, head.expression_count), torch.zeros(1, 5, 3)))[0, :, :2]
     top, bottom, left, right = points[[OVAL_TOP, OVAL_BOTTOM, OVAL_LEFT, OVAL_RIGHT]]
     high, wide = float((top - bottom).norm()), HEIGHT_PER_WIDTH * float((left - right).norm())

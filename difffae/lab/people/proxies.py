@@ -47,9 +47,9 @@ class Proxy:
 
     def mirrored(self, mirror: Tensor) -> Proxy:
         """Its reflection in the plane x = 0; mirror (V,) is the head's permutation of vertices."""
-        flip = torch.tensor([-1.0, 1.0, 1.0])
+        offset = self.offset * torch.tensor([-1.0, 1.0, 1.0])
         faces, uv, hidden = self.faces.flip(1), self.uv.flip(1), self.hidden[mirror]
-        return replace(self, index=mirror[self.index], offset=self.offset * flip, faces=faces, uv=uv, hidden=hidden)
+        return replace(self, index=mirror[self.index], offset=offset, faces=faces, uv=uv, hidden=hidden)
 
 
 def bind(stem: Path, base: np.ndarray, source: np.ndarray, carriers: np.ndarray, *, follows: bool, spread: float) -> Proxy:

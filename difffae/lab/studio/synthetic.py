@@ -38,9 +38,15 @@ OVERSAMPLING = 2
 
 @dataclass(frozen=True)
 class Synthetic:
-    """image (B,3,H,W) 0..1; labels (B,H,W) uint8: 0 face (all bare skin, beards and glasses), 1 hair and hats, 2 clothes, 3 background;
-    shares (B,4,H,W) how much of each pixel they take, summing to 1; depth (B,1,H,W) of the head, clothes and hair (z of `project`, smaller
-    is nearer, 1 at the background); normals (B,3,H,W) world normals of head and clothes, zero elsewhere; attributes."""
+    """Pictures and everything that is true of them.
+
+    image       (B,3,H,W) 0..1
+    labels      (B,H,W) uint8: 0 face (all bare skin, beards and glasses), 1 hair and hats, 2 clothes, 3 background
+    shares      (B,4,H,W) how much of each pixel these take, summing to 1
+    depth       (B,1,H,W) of head, clothes and hair: z of `project`, smaller is nearer, 1 at the background
+    normals     (B,3,H,W) world normals of head and clothes, zero elsewhere
+    attributes  B faces
+    """
 
     image: Tensor
     labels: Tensor
@@ -56,8 +62,17 @@ class Synthetic:
 
 
 class SyntheticPeople:
-    """Generator of portraits. makehuman: folder of the CC0 assets; head: the bundled open head; expressions (N,E): table of real
-    scores in the head's order (see behaviour.load_expressions); photographs: folder of pictures for backgrounds."""
+    """Generator of portraits. Everything follows from seeds.
+
+    Args:
+        makehuman: Folder of the CC0 assets.
+        head: The bundled open head.
+        expressions: (N,E) real scores in the head's order (see behaviour.load_expressions); None leaves them out.
+        photographs: Folder of pictures for backgrounds; None draws all of them.
+
+    Raises:
+        ConfigError: If the folder lacks assets, or the head is another one.
+    """
 
     def __init__(
         self, makehuman: str | Path, head: HeadModel, *, expressions: Tensor | None = None, photographs: str | Path | None = None
@@ -73,7 +88,11 @@ class SyntheticPeople:
         return random_person(seed, self.head, self.wardrobe, skin_tone)
 
     def attributes(self, person: Person, seed: int, count: int = 1) -> tuple[FaceAttributes, Rig]:
-        """`count` random poses, expressions and lights of a person, whose identity stays; from the second on the camera may move."""
+        """Random poses, expressions and lights of a person, whose identity stays; from the second on the camera may move.
+
+        Returns:
+            Attributes (B = count), and how their light is made up.
+        """
         rng = generator(person.seed, seed, 3)
         rig = rigs(rng, count)
         pose = poses(rng, count)
@@ -127,17 +146,22 @@ class SyntheticPeople:
             faces = self._faces(toned, pose, person.camera.expand(count, -1), expression, light)
             rows.append(self.render(toned, faces, seed, size))
         every = FaceAttributes.cat([row.attributes for row in rows])
-        image, labels, shares, depth, normals = (
-            torch.cat([getattr(row, name) for row in rows]) for name in ("image", "labels", "shares", "depth", "normals")
-        )
-        return Synthetic(image, labels, shares, depth, normals, every)
+        names = ("image", "labels", "shares", "depth", "normals")
+        return replace(rows[0], attributes=every, **{name: torch.cat([getattr(row, name) for row in rows]) for name in names})
 
     @torch.no_grad()
     def render(
         self, person: Person, attributes: FaceAttributes, background_seed: int, size: int = 256, rig: Rig | None = None
     ) -> Synthetic:
-        """The person with these attributes (B faces) before one background. rig: how the light is made up, whose sum is the attributes'
-        light; None for no cast shadows."""
+        """The person with these attributes (B faces) before one background.
+
+        Args:
+            person: Of `person`.
+            attributes: B faces.
+            background_seed: Of `backdrops.background`.
+            size: Side of the pictures in pixels.
+            rig: How the light is made up, whose sum is the attributes' light; None for no cast shadows.
+        """
         rig = rig or Rig.unshadowed(attributes.light)
         backdrop = background(background_seed, size, self.photographs)
         rows = [self._one(person, attributes[k], rig[k], backdrop, size) for k in range(len(attributes))]

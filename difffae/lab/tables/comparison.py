@@ -75,10 +75,17 @@ def compare(
     common: bool = False,
     each: Step = lambda: None,
 ) -> Comparison:
-    """Look at every result and take the means; each is called after every pair of every method.
+    """Look at every result and take the means. A result that is missing, damaged or shows no face is a problem of its row and never
+    stops the others.
 
-    real: the pictures of FID's other side (default: the pairs' distinct sources and queries). common: only pairs count that every method
-    was scored on. A result that is missing, damaged or shows no face is a problem of its row and never stops the others.
+    Args:
+        judge: Who looks.
+        pairs: What the methods were asked to edit.
+        methods: Whose results they are.
+        inception: Network for FID; None leaves FID out.
+        real: Pictures of FID's other side (default: the pairs' distinct sources and queries).
+        common: Only pairs count that every method was scored on.
+        each: Called after every pair of every method.
     """
     originals: dict[Path, Codes | str] = {}
 

@@ -65,8 +65,18 @@ class Judge:
         identity: str | Path | None = None,
         device: str | torch.device = "cpu",
     ) -> Judge:
-        """The bundled networks, or DECA with FLAME (files of `convert`), and another identity network. Raises CheckpointError,
-        ConfigError."""
+        """The bundled networks or others.
+
+        Args:
+            head: FLAME, a file of `convert`; goes with `deca`.
+            deca: DECA's networks, a file of `convert`.
+            identity: File or name of an identity network; None is the bundled one.
+            device: Where the networks run.
+
+        Raises:
+            CheckpointError: If a file cannot be read or does not fit.
+            ConfigError: If head or deca is given without the other.
+        """
         if (head is None) != (deca is None):
             raise ConfigError("judge: DECA's networks and FLAME belong together; give both files or neither")
         return cls(FaceLandmarker.load(), load_estimator(head, deca), load_identity(identity), device)

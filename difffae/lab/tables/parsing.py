@@ -63,11 +63,16 @@ def read_labels(path: Path, portrait: Portrait, classes: Mapping[str, Sequence[i
     return F.one_hot(square.argmax(1), len(REGIONS)).permute(0, 3, 1, 2).float()
 
 
+def shares(masks: Tensor, order: Sequence[str], size: int) -> Tensor:
+    """Slot masks (B,S,h,w) as shares of the regions at the picture's size, (B,R,size,size): the slots of one region count together."""
+    wide = F.interpolate(masks.float(), (size, size), mode="bilinear", align_corners=False)
+    return torch.stack([wide[:, [own == name for own in order]].sum(1) for name in REGIONS], 1)
+
+
 def region_masks(masks: Tensor, order: Sequence[str], size: int) -> Tensor:
-    """Slot masks (1,S,h,w) as one-hot regions (1,R,size,size): the slots of one region count together."""
-    wide = F.interpolate(masks.detach().float().cpu(), (size, size), mode="bilinear", align_corners=False)
-    shares = torch.stack([wide[:, [own == name for own in order]].sum(1) for name in REGIONS], 1)
-    return F.one_hot(shares.argmax(1), len(REGIONS)).permute(0, 3, 1, 2).float()
+    """Slot masks (1,S,h,w) as one-hot regions (1,R,size,size) on the CPU."""
+    regions = shares(masks.detach().cpu(), order, size).argmax(1)
+    return F.one_hot(regions, len(REGIONS)).permute(0, 3, 1, 2).float()
 
 
 def intersection_over_union(a: Tensor, b: Tensor, known: Tensor) -> dict[str, float | None]:

@@ -28,8 +28,19 @@ class RowSampling(Sampling):
 def write_results(
     model: DiffFAE, pairs: Sequence[Pair], folder: Path, sampling: RowSampling, each: Callable[[], object] = lambda: None
 ) -> None:
-    """Edit every pair; the source's picture with the edited face goes to folder/result. Results that are there already are kept, if the
-    folder's settings are these; else ConfigError. Inputs that cannot be used give no result, which the comparison will list."""
+    """Edit every pair; the source's picture with the edited face goes to folder/result. Results that are there already are kept. Inputs
+    that cannot be used give no result, which the comparison will list.
+
+    Args:
+        model: Whose row it is.
+        pairs: What to edit.
+        folder: For the results, and for a note of the settings they were made with; it is made if it is missing.
+        sampling: How to edit.
+        each: Called after every pair.
+
+    Raises:
+        ConfigError: If the folder holds results of another checkpoint or other settings.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     record = model.checkpoint.record() if model.checkpoint else {"name": model.model.name}
     settings = json.dumps({"checkpoint": record, **asdict(sampling)}, indent=2) + "\n"

@@ -114,10 +114,14 @@ def _value(scores: Scores, name: str, among: set[str]) -> str:
     return "/" if value is None else f"{value:.2f}" if name == "FID" else f"{value:.4f}"
 
 
-def check_output(path: Path) -> None:
-    """Raises ConfigError for a place that cannot take the Markdown and the JSON file."""
+def check_output(path: str | Path | None) -> Path | None:
+    """The place for the Markdown and the JSON file, if there is to be one. Raises ConfigError for one that cannot take them."""
+    if path is None:
+        return None
+    path = Path(path)
     if path.is_dir() or not path.parent.is_dir():
         raise ConfigError(f"--output {path}: is a folder or lies in none; give a file name in an existing folder")
+    return path
 
 
 def write(path: Path, text: str, data: dict[str, Any]) -> list[Path]:
