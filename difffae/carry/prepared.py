@@ -102,8 +102,8 @@ def prepare(
     layers: Layers | None = None,
     options: CarryOptions | None = None,
 ) -> Prepared:
-    """Work out what depends on photographs alone, to move them afterwards. Differentiable with
-    respect to the image.
+    """Work out what depends on photographs alone, to move them afterwards. Differentiable with respect to
+    the image.
 
     Args:
         image: (B,3,H,W) RGB 0..1, even sides; crops that the source's attributes describe.
@@ -117,6 +117,18 @@ def prepare(
 
     Raises:
         AttributeShapeError: for other numbers of faces.
+
+    >>> from difffae import Adjustments, DiffFAE, read_image
+    >>> from difffae.carry.prepared import prepare
+    >>> from difffae.common.checkpoint import asset_path
+    >>> from difffae.head.adjust import adjust
+    >>> model = DiffFAE.from_pretrained("open-256")
+    >>> face = model.analyse(read_image(asset_path("source.png"))[0])
+    >>> prepared = prepare(face.picture, face.attributes, model.head)
+    >>> target = adjust(face.attributes, Adjustments(yaw=10), model.head.expression_names)
+    >>> moved = prepared.move(target)
+    >>> moved.image.shape, moved.validity.shape
+    (torch.Size([1, 3, 256, 256]), torch.Size([1, 1, 256, 256]))
     """
     o, face = options or CarryOptions(), source.expand(len(image))
     lifted = image.new_zeros(len(image), head.vertex_count, 3)

@@ -34,7 +34,14 @@ Module = TypeVar("Module", bound=nn.Module)
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Tensors and metadata of one file."""
+    """Tensors and metadata of one file.
+
+    tensors  by name; floating ones as float32
+    kind     what the file holds: "head", "landmarks", "identity", "edit" ...
+    config   all that building the modules needs
+    license  SPDX name or a sentence
+    source   where the weights came from
+    """
 
     tensors: dict[str, Tensor]
     kind: str
@@ -78,7 +85,15 @@ def save_checkpoint(
 ) -> None:
     """Write a checkpoint; it appears whole or not at all.
 
-    eight_bit stores float tensors of two or more dimensions as int8; half stores the remaining float tensors as float16.
+    Args:
+        path: the file to make or to replace.
+        tensors: by name, on any device.
+        kind, config, license, source: the metadata, see the module.
+        eight_bit: store float tensors of two or more dimensions as int8 with a scale per row.
+        half: store the float tensors that remain as float16.
+
+    Raises:
+        OSError: the file cannot be written.
     """
     stored: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
@@ -144,7 +159,16 @@ def load_checkpoint(path: str | Path, kind: str | None = None, parts: Iterable[s
 
 
 def load_weights(module: nn.Module, tensors: dict[str, Tensor], path: str | Path) -> None:
-    """Strict load_state_dict with one clear error."""
+    """Put tensors into a module, names and shapes exactly as it has them.
+
+    Args:
+        module: changed in place.
+        tensors: its whole state_dict.
+        path: their file, for the error.
+
+    Raises:
+        CheckpointError: a tensor is missing, is one too many or has another shape.
+    """
     try:
         module.load_state_dict(tensors, strict=True)
     except RuntimeError as error:

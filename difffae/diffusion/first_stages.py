@@ -127,9 +127,15 @@ class VQFirstStage(FirstStage):
         return self.network.encode(_cast(images * 2 - 1, self)).latents.float()
 
     def quantize(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """Latents (B,Z,h,w) -> the nearest codes (B,Z,h,w) and their numbers (B,h,w), 0..K-1. Ties go to the first.
+        """The nearest codes, by |e|^2 - 2 z.e in float32.
 
-        By |e|^2 - 2 z.e in float32: in half precision the distances of neighbouring codes would round to the same number.
+        In half precision the distances of neighbouring codes would round to the same number.
+
+        Args:
+            latents: (B,Z,h,w).
+
+        Returns:
+            the codes (B,Z,h,w) and their numbers (B,h,w), 0..K-1. Ties go to the first.
         """
         codes = self.network.quantize.embedding.weight.float()
         norms = codes.square().sum(dim=1)
@@ -163,9 +169,15 @@ def describe(stage: FirstStage) -> dict[str, Any]:
 
 
 def build_first_stage(config: dict[str, Any], path: str | Path) -> FirstStage:
-    """A first stage with fresh weights; `kind` picks the class, and configurations without one are "open". path names the file in errors.
+    """A first stage with fresh weights.
 
-    Raises CheckpointError for an unknown kind and TypeError for unknown sizes.
+    Args:
+        config: what `describe` gave; one without a `kind` is "open".
+        path: its file, for errors.
+
+    Raises:
+        CheckpointError: an unknown kind.
+        TypeError: unknown sizes.
     """
     sizes = dict(config)
     kind = sizes.pop("kind", "open")

@@ -77,10 +77,11 @@ class DiffFAE:
     """All the networks of one profile, ready to edit pictures. Build it with `from_pretrained`.
 
     >>> from difffae import Adjustments, DiffFAE, read_image, write_image
+    >>> from difffae.common.checkpoint import asset_path
     >>> model = DiffFAE.from_pretrained("open-256")
-    >>> image, alpha = read_image("me.jpg")
+    >>> image, alpha = read_image(asset_path("source.png"))  # or the path of a picture of yours
     >>> result = model.edit(image, adjust=Adjustments(yaw=15, smile=0.6))
-    >>> write_image("out.png", result.image)
+    >>> write_image("out.png", result.image, alpha)
     """
 
     def __init__(

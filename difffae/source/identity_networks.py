@@ -27,8 +27,14 @@ def build_identity(network: str, path: str | Path = "identity") -> IdentityEncod
 def load_identity(file: str | Path | None = None, network: str | None = None) -> IdentityEncoder:
     """An identity network, frozen, in evaluation mode.
 
-    file: a converted checkpoint, an .onnx file, "insightface:NAME" for a model of an installed insightface, or None for the bundled
-    one. network: the name that a model was trained with, checked if given. Raises CheckpointError, ConfigError.
+    Args:
+        file: a converted checkpoint, an .onnx file, "insightface:NAME" for a model of an installed
+            insightface, or None for the bundled one.
+        network: the name that a model was trained with, checked if given.
+
+    Raises:
+        CheckpointError: the file cannot be read, or is another network.
+        ConfigError: a package that the file needs is not installed.
     """
     encoder = _open(file)
     if network is not None and encoder.name != network:

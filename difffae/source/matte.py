@@ -83,7 +83,7 @@ class Join(nn.Module):
 
 
 class PersonMatte(nn.Module):
-    """(B,3,H,W) RGB in 0..1 -> share of person (B,1,H,W) in 0..1. Built by `PersonMatte.load()`; 106,401 parameters."""
+    """The share of person in every pixel: (B,3,H,W) RGB in 0..1 -> (B,1,H,W) in 0..1. Built by `PersonMatte.load()`; 106,401 parameters."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The command line: its options, its errors of one line, and the issue's list of bad inputs."""
+"""The command line: its options, its errors of one line, and what it says to bad inputs."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from PIL import Image
 from places import ROOT
 
 from difffae.cli import build_parser, main
-from difffae.cli.configs import build, parse_pairs, read_configs
 from difffae.common.errors import ConfigError
+from difffae.common.named_values import build, parse_pairs
+from difffae.lab.training.presets import read_configs
 
 ASSETS = ROOT / "difffae" / "assets"
 SOURCE, QUERY = ASSETS / "source.png", ASSETS / "query.png"

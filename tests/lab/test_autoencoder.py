@@ -14,10 +14,10 @@ import pytest
 import torch
 from PIL import Image
 
-from difffae.cli.configs import build, read_configs
 from difffae.cli.train import first_stage_class
 from difffae.common.checkpoint import save_checkpoint
 from difffae.common.errors import CheckpointError, ConfigError
+from difffae.common.named_values import build
 from difffae.common.pixels import gaussian_blur
 from difffae.diffusion.autoencoder import Autoencoder, AutoencoderConfig
 from difffae.diffusion.first_stages import KLConfig, VQConfig, VQFirstStage, build_first_stage, describe
@@ -31,6 +31,7 @@ from difffae.lab.training.assemble import save_first_stage
 from difffae.lab.training.autoencoder import AutoencoderTraining, autoencoder_loss, laplacian, repeated, structure, train_autoencoder
 from difffae.lab.training.common import load_state, random_crops
 from difffae.lab.training.parts import read_first_stage
+from difffae.lab.training.presets import read_configs
 
 SMALL = AutoencoderConfig(latent_channels=4, width=16, deep_width=16, encoder_blocks=(1, 1), decoder_blocks=(1, 1), norm_groups=4)
 

@@ -25,7 +25,7 @@ from difffae.lab.prepare.pairs import FIELDS
 from difffae.lab.prepare.portraits import dev_files
 from difffae.lab.prepare.shards import write_shard
 from difffae.lab.tables import grid
-from difffae.source.slots import REGIONS
+from difffae.vocabulary import REGIONS
 
 SOURCE, QUERY = asset_path("source.png"), asset_path("query.png")
 

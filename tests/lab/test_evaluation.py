@@ -1,4 +1,4 @@
-"""Scoring methods on one pairs file, FID and the figures, on inputs whose numbers are known."""
+"""Scoring methods on one pairs file, and FID, on inputs whose numbers are known."""
 
 from __future__ import annotations
 

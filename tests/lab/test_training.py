@@ -10,9 +10,9 @@ import pytest
 import torch
 from training_files import COMMON, DECODER, DENOISER, SLOTS, write_denoiser_shards
 
-from difffae.cli.configs import build, read_configs
 from difffae.common.checkpoint import save_checkpoint
 from difffae.common.errors import CheckpointError, ConfigError
+from difffae.common.named_values import build
 from difffae.diffusion.conditions import Conditions
 from difffae.diffusion.denoiser import Denoiser, DenoiserConfig
 from difffae.diffusion.first_stages import VQConfig, VQFirstStage, describe
@@ -23,8 +23,10 @@ from difffae.lab.training.denoiser import Batch, DenoiserStage, DenoiserTraining
 from difffae.lab.training.denoiser import build as build_denoiser
 from difffae.lab.training.loop import LoopOptions, learning_rate
 from difffae.lab.training.parts import read_denoiser, read_slots
+from difffae.lab.training.presets import read_configs
 from difffae.lab.training.slots import SlotsTraining, augment, collate, measure_order, train_slots
-from difffae.source.slots import REGIONS, SlotEncoder, SlotsConfig
+from difffae.source.slots import SlotEncoder, SlotsConfig
+from difffae.vocabulary import REGIONS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
