@@ -27,7 +27,12 @@ SOURCE = "SFHQ-T2I dataset (synthetic portraits, MIT License, Copyright (c) 2024
 NUMBERS = (97, 105, 148, 168, 214, 248, 258, 310, 342, 446, 464, 734, 845, 875, 918, 933, 976)
 PLAIN = (148, 168, 258, 734, 976)  # eyes without make-up, whose lines are kept
 HEIGHT, WIDTH = 40, 56
-MEDIAN_SHARE, CHROMA_SHARE = 0.45, 0.5  # the rest of the lines are the plain eyes'; make-up has colours
+MEDIAN_SHARE, CHROMA_SHARE = 0.45, 0.2  # the rest of the lines are the plain eyes'; make-up has colours
+BRIGHT, BRIGHT_SHARE = 0.12, 0.4  # light from above makes lids shine: what is brighter than this counts less
+# lashes that lie a little beside each other make a broad pale line: how much darker its middle is
+# made, where it lies and its standard deviation, in widths of the eye
+LASH_DARKENING, LASH_PLACE, LASH_WIDTH = 0.35, 0.02, 0.035
+DOWN = 0.04  # by how much the look moves down: a head's lids meet higher than those of photographs
 REFERENCE = (0.18, 0.32), (0.2, 0.8)  # across and along: the skin below
 
 
@@ -55,7 +60,15 @@ def mixture(looks: dict[int, Tensor]) -> Tensor:
     median = torch.cat(list(looks.values())).median(0).values
     grey = (median * luma).sum(0)
     plain = (torch.cat([looks[number] for number in PLAIN]) * luma).sum(1).mean(0)
-    return MEDIAN_SHARE * grey + (1 - MEDIAN_SHARE) * plain + CHROMA_SHARE * (median - grey)
+    grey_look = MEDIAN_SHARE * grey + (1 - MEDIAN_SHARE) * plain
+    grey_look = torch.where(grey_look > BRIGHT, BRIGHT + BRIGHT_SHARE * (grey_look - BRIGHT), grey_look)
+    across = torch.linspace(*ACROSS, HEIGHT)[:, None]
+    grey_look = grey_look - LASH_DARKENING * torch.exp(-(((across - LASH_PLACE) / LASH_WIDTH) ** 2) / 2)
+    look = grey_look + CHROMA_SHARE * (median - grey)
+    across = torch.linspace(*ACROSS, HEIGHT) - DOWN
+    places = (across - ACROSS[0]) * (2 / (ACROSS[1] - ACROSS[0])) - 1
+    grid = torch.stack(torch.meshgrid(torch.linspace(-1, 1, WIDTH), places, indexing="xy"), -1)
+    return F.grid_sample(look[None], grid[None], padding_mode="border", align_corners=True)[0]
 
 
 def main(folder: str, output: str) -> None:
