@@ -87,7 +87,9 @@ class LidFrame:
     def _straight(self, places: Tensor) -> Tensor:
         """Places (B,...,2) by straight coordinates along and across."""
         away = places - self.corner.view(-1, *[1] * (places.dim() - 2), 2)
-        axes = torch.stack([self.along / self.along.square().sum(-1, keepdim=True), self.across / self.across.square().sum(-1, keepdim=True)], -1)
+        axes = torch.stack(
+            [self.along / self.along.square().sum(-1, keepdim=True), self.across / self.across.square().sum(-1, keepdim=True)], -1
+        )
         return torch.einsum("b...i,bij->b...j", away, axes)
 
     def _edge_at(self, along: Tensor) -> Tensor:
@@ -158,33 +160,50 @@ def close_lids(move: Move, image: Tensor, validity: Tensor) -> tuple[Tensor, Ten
     skin = interpolate(move.posed.raster, head.faces, lids.around)
     if move.maps is not None:
         skin = skin * (1 - move.maps.hair)
-    for side, eye in enumerate(EYES):
-        wanted = move.target.expression[:, head.expression_names.index(eye.blink)]
-        closes = (wanted - lids.blink[:, side].clamp_min(BLINK_STARTS)) / BLINK_RANGE
-        amount = closes.clamp(0, 1) * lids.open[:, side]
-        if bool((amount > 0).any()):
-            image, validity = _closed(move, (image, validity), LidFrame.of(marks, eye), amount, skin[:, side : side + 1])
-    return image, validity
+    names = [head.expression_names.index(eye.blink) for eye in EYES]
+    closes = (move.target.expression[:, names] - lids.blink.clamp_min(BLINK_STARTS)) / BLINK_RANGE
+    amounts = (closes.clamp(0, 1) * lids.open).tolist()
+    images, validities = list(image.split(1)), list(validity.split(1))
+    for row, both in enumerate(amounts):
+        for side, amount in enumerate(both):
+            if amount > 0:
+                one = slice(row, row + 1)
+                frame = LidFrame.of(marks[one], EYES[side])
+                owned = amount, skin[one, side : side + 1], lids.look[one], move.source.options.lid_validity
+                images[row], validities[row] = _closed(images[row], validities[row], frame, *owned)
+    return torch.cat(images), torch.cat(validities)
 
 
-def _closed(move: Move, moved: tuple[Tensor, Tensor], frame: LidFrame, amount: Tensor, skin: Tensor) -> tuple[Tensor, Tensor]:
-    """Picture and validity with one eye closed by an amount (B,); skin (B,1,H,W) is what belongs to it."""
-    window = _window(frame, move.source.size)
-    image, validity, skin = (values[(..., *window)] for values in (*moved, skin))
-    rows, columns = (torch.arange(one.start, one.stop, device=image.device, dtype=image.dtype) for one in window)
-    down, right = torch.meshgrid(rows, columns, indexing="ij")
-    along, across = frame.coordinates(torch.stack([right, down], -1)[None].expand(len(image), -1, -1, -1))
-    width = float(frame.across.norm(dim=-1).mean())
+def _closed(
+    image: Tensor, validity: Tensor, frame: LidFrame, amount: float, skin: Tensor, look: Tensor, trust: float
+) -> tuple[Tensor, Tensor]:
+    """One picture (1,3,H,W) and its validity (1,1,H,W), with one eye closed.
+
+    Args:
+        image: the picture.
+        validity: of it.
+        frame: of the eye.
+        amount: 0..1, how far the lid shows.
+        skin: (1,1,H,W) what belongs to the eye.
+        look: (1,3,h,w) of a closed eye.
+        trust: validity of the lid.
+    """
+    height, width = image.shape[-2:]
+    rows, columns = _window(frame, (height, width))
+    here = (..., rows, columns)
+    places = torch.stack(
+        torch.meshgrid(*(torch.arange(n, device=image.device, dtype=image.dtype) for n in (width, height)), indexing="xy"), -1
+    )
+    along, across = frame.coordinates(places[None, rows, columns])
+    eye_width = float(frame.across.norm())
     grid = torch.stack([_unit(along, ALONG), _unit(across, ACROSS)], -1)
-    assert move.source.lids is not None
-    look = F.grid_sample(move.source.lids.look, grid, padding_mode="border", align_corners=True)
-    share = _almond(along, across)[:, None] * skin
-    share = gaussian_blur(share, 0.03 * width + 0.3) * amount[:, None, None, None]
-    closed = (_bare_skin(image, validity * skin, along, across, width) + FLOOR) * look.exp() - FLOOR
-    image, validity = (values.clone() for values in moved)
-    for whole, made in ((image, closed.clamp(0, 1)), (validity, torch.full_like(share, move.source.options.lid_validity))):
-        part = whole[(..., *window)]
-        part.copy_(torch.lerp(part, made, share))
+    ratio = F.grid_sample(look, grid, padding_mode="border", align_corners=True).exp()
+    share = gaussian_blur(_almond(along, across)[:, None] * skin[here], 0.03 * eye_width + 0.3) * amount
+    bare = _bare_skin(image[here], validity[here] * skin[here], along, across, eye_width)
+    made = ((bare + FLOOR) * ratio - FLOOR).clamp(0, 1)
+    image, validity = image.clone(), validity.clone()
+    image[here] = torch.lerp(image[here], made, share)
+    validity[here] = torch.lerp(validity[here], torch.full_like(share, trust), share)
     return image, validity
 
 
@@ -209,9 +228,9 @@ def _unit(values: Tensor, bounds: tuple[float, float]) -> Tensor:
 
 
 def _window(frame: LidFrame, size: tuple[int, int]) -> tuple[slice, slice]:
-    """Rows and columns of the picture around the eyes of all faces."""
+    """Rows and columns of the picture around an eye."""
     middle = frame.corner + frame.along / 2
     reach = 1.2 * frame.across.norm(dim=-1, keepdim=True)
-    low, high = (middle - reach).amin(0).floor().tolist(), (middle + reach).amax(0).ceil().tolist()
+    low, high = (middle - reach)[0].floor().tolist(), (middle + reach)[0].ceil().tolist()
     columns, rows = (slice(int(min(max(a, 0), n - 1)), int(min(max(b, 1), n))) for a, b, n in zip(low, high, size[::-1], strict=True))
     return rows, columns
