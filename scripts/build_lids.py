@@ -27,8 +27,8 @@ SOURCE = "SFHQ-T2I dataset (synthetic portraits, MIT License, Copyright (c) 2024
 NUMBERS = (97, 105, 148, 168, 214, 248, 258, 310, 342, 446, 464, 734, 845, 875, 918, 933, 976)
 PLAIN = (148, 168, 258, 734, 976)  # eyes without make-up, whose lines are kept
 HEIGHT, WIDTH = 40, 56
-MEDIAN_SHARE, CHROMA_SHARE = 0.45, 0.2  # the rest of the lines are the plain eyes'; make-up has colours
-BRIGHT, BRIGHT_SHARE = 0.12, 0.4  # light from above makes lids shine: what is brighter than this counts less
+MEDIAN_SHARE = 0.45  # the rest of the lines are the plain eyes'
+BRIGHT_SHARE = 0.3  # light from above makes these lids shine: what is brighter than the skin below counts less
 # lashes that lie a little beside each other make a broad pale line: how much darker its middle is
 # made, where it lies and its standard deviation, in widths of the eye
 LASH_DARKENING, LASH_PLACE, LASH_WIDTH = 0.35, 0.02, 0.035
@@ -55,20 +55,21 @@ def eye_looks(picture: Tensor, landmarks: Tensor) -> Tensor:
 
 
 def mixture(looks: dict[int, Tensor]) -> Tensor:
-    """The look (3,HEIGHT,WIDTH) of all eyes, by the numbers of their pictures."""
+    """The look (1,HEIGHT,WIDTH) of all eyes, by the numbers of their pictures, without colours: those
+    are make-up's and the light's.
+    """
     luma = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
-    median = torch.cat(list(looks.values())).median(0).values
-    grey = (median * luma).sum(0)
+    median = (torch.cat(list(looks.values())).median(0).values * luma).sum(0)
     plain = (torch.cat([looks[number] for number in PLAIN]) * luma).sum(1).mean(0)
-    grey_look = MEDIAN_SHARE * grey + (1 - MEDIAN_SHARE) * plain
-    grey_look = torch.where(grey_look > BRIGHT, BRIGHT + BRIGHT_SHARE * (grey_look - BRIGHT), grey_look)
-    across = torch.linspace(*ACROSS, HEIGHT)[:, None]
-    grey_look = grey_look - LASH_DARKENING * torch.exp(-(((across - LASH_PLACE) / LASH_WIDTH) ** 2) / 2)
-    look = grey_look + CHROMA_SHARE * (median - grey)
+    look = MEDIAN_SHARE * median + (1 - MEDIAN_SHARE) * plain
+    look = torch.where(look > 0, BRIGHT_SHARE * look, look)
+    across, along = torch.linspace(*ACROSS, HEIGHT)[:, None], torch.linspace(*ALONG, WIDTH)
+    line = torch.exp(-(((across - LASH_PLACE) / LASH_WIDTH) ** 2) / 2) * (1 - ((along - 0.5) / 0.55).square()).clamp_min(0)
+    look = look - LASH_DARKENING * line
     across = torch.linspace(*ACROSS, HEIGHT) - DOWN
     places = (across - ACROSS[0]) * (2 / (ACROSS[1] - ACROSS[0])) - 1
     grid = torch.stack(torch.meshgrid(torch.linspace(-1, 1, WIDTH), places, indexing="xy"), -1)
-    return F.grid_sample(look[None], grid[None], padding_mode="border", align_corners=True)[0]
+    return F.grid_sample(look[None, None], grid[None], padding_mode="border", align_corners=True)[0]
 
 
 def main(folder: str, output: str) -> None:

@@ -4,8 +4,8 @@ Shape letters: B batch, V vertices, N landmarks, P points of a lid's edge, H and
 width, h and w sides of the look.
 
 A mesh closes an eye by stretching the narrow strip of skin above it, which has neither the lashes nor
-the shading of a lid. So the look of a closed eye is laid over it: the logarithm of its colour over
-that of the skin below the eye, in a frame that runs from corner to corner along the edge of the upper
+the shading of a lid. So the look of a closed eye is laid over it: the logarithm of its brightness
+over that of the skin below the eye, in a frame that runs from corner to corner along the edge of the upper
 lid (scripts/build_lids.py made it from synthetic portraits). The skin's own colour, in the light of
 the moved picture, is continued from around.
 """
@@ -185,7 +185,7 @@ def _closed(
         frame: of the eye.
         amount: 0..1, how far the lid shows.
         skin: (1,1,H,W) what belongs to the eye.
-        look: (1,3,h,w) of a closed eye.
+        look: (1,1,h,w) of a closed eye.
         trust: validity of the lid.
     """
     height, width = image.shape[-2:]

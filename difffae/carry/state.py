@@ -159,7 +159,7 @@ class LidSource:
     """What closing eyes needs; pairs are the subject's right and left eye.
 
     Attributes:
-        look: (B,3,h,w) logarithm of a closed eye's colour over that of the skin below it.
+        look: (B,1,h,w) logarithm of a closed eye's brightness over that of the skin below it.
         around: (B,V,2) how far vertices belong to each eye.
         blink: (B,2) coefficients of the photographs.
         open: (B,2) how far the photographs show the eyes open, 0..1.
