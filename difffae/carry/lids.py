@@ -46,6 +46,7 @@ EYES = (
     Eye("eyeBlinkLeft", (263, 466, 388, 387, 386, 385, 384, 398, 362), (263, 249, 390, 373, 374, 380, 381, 382, 362)),
 )
 BLINK_STARTS, BLINK_RANGE = 0.5, 0.35  # of the stretched coefficient: a lid that begins to show, and shows whole
+ALIKE = 0.4  # coefficients of two eyes that differ by less belong to one blink, the more the less they do
 SHOWN_CLOSED, SHOWN_OPEN = 0.6, 0.45  # a source's coefficient from which, and up to which, its own lid, or none, shows
 LID_HEIGHT = 0.30  # of the almond that is laid, in widths of the eye
 LASHES = 0.13  # how far lashes reach below the edge
@@ -161,8 +162,7 @@ def close_lids(move: Move, image: Tensor, validity: Tensor) -> tuple[Tensor, Ten
     if move.maps is not None:
         skin = skin * (1 - move.maps.hair)
     names = [head.expression_names.index(eye.blink) for eye in EYES]
-    closes = (move.target.expression[:, names] - lids.blink.clamp_min(BLINK_STARTS)) / BLINK_RANGE
-    amounts = (closes.clamp(0, 1) * lids.open).tolist()
+    amounts = _lid_amounts(move.target.expression[:, names], lids).tolist()
     images, validities = list(image.split(1)), list(validity.split(1))
     for row, both in enumerate(amounts):
         for side, amount in enumerate(both):
@@ -172,6 +172,16 @@ def close_lids(move: Move, image: Tensor, validity: Tensor) -> tuple[Tensor, Ten
                 owned = amount, skin[one, side : side + 1], lids.look[one], move.source.options.lid_validity
                 images[row], validities[row] = _closed(images[row], validities[row], frame, *owned)
     return torch.cat(images), torch.cat(validities)
+
+
+def _lid_amounts(blink: Tensor, lids: LidSource) -> Tensor:
+    """How far the lids of both eyes show (B,2), by the wanted coefficients (B,2); 0 for an eye that does not close further."""
+    closes = blink - lids.blink.clamp_min(BLINK_STARTS)
+    alone = (closes / BLINK_RANGE).clamp(0, 1)
+    # scores of two eyes that are closed differ, and one lid without lashes beside one with them is worse than both
+    alike = (1 - (blink[:, :1] - blink[:, 1:]).abs() / ALIKE).clamp(0, 1)
+    together = torch.lerp(alone, alone.amax(1, keepdim=True), alike) * (closes / 0.1).clamp(0, 1)
+    return alone.maximum(together) * lids.open
 
 
 def _closed(

@@ -90,6 +90,18 @@ def test_a_wink_closes_one_eye(head: HeadModel):
     assert not changed[..., SIZE // 2 :].any()  # the subject's left is the picture's right
 
 
+def test_an_eye_beside_one_that_closes_farther_gets_more_of_its_lid(head: HeadModel):
+    """Scores of two eyes that are closed differ; a wink's do not count as such."""
+    face = near(head)
+    depths = []
+    for right in (0.0, 0.65):
+        target = blinking(head, face, right, 0.55)
+        new, old = moved(head, face, target)
+        depths.append((old.image - new.image).mean(1, keepdim=True)[bands(head, target, 1)[1]].mean())
+    assert depths[0] > 0.05
+    assert 1.3 < depths[1] / depths[0] < 1.55  # amounts of 0.87 and 0.61
+
+
 def test_lids_show_more_the_farther_an_eye_closes(head: HeadModel):
     face = near(head)
     dark = []
