@@ -30,6 +30,7 @@ from ..head.morphable import HeadModel
 from ..source.regions import Layers
 from .expression import stretch_expression
 from .hair_volume import hair_offsets
+from .lids import close_lids, lid_source
 from .light import log_light_ratio, log_shading, spread_light
 from .motion import fading, follow_surface, moved_validity, pose_head, seen_by_source, seen_depth, spread_offset
 from .mouth import upper_teeth
@@ -90,6 +91,7 @@ class Prepared(Source):
         if source.person is not None:
             person = person_before_background(move, image, validity)
             image, validity, alpha = person.image, person.validity, person.alpha
+        image, validity = close_lids(move, image, validity)
         mesh = move.posed.mesh.to(image.dtype)
         return Carried(image, validity.clamp(0, 1), move.offset, move.light_ratio, mesh, alpha)
 
@@ -147,6 +149,7 @@ def prepare(
         depth=seen_depth(posed.raster),
         upper_teeth=tuple(upper_teeth(head).nonzero()[:, 0].tolist()),
         person=None,
+        lids=lid_source(head, face) if o.lids else None,
     )
     return prepared if layers is None else replace(prepared, person=person_source(prepared, layers))
 
