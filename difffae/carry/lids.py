@@ -122,7 +122,7 @@ def lid_source(head: HeadModel, face: FaceAttributes) -> LidSource | None:
     Returns:
         None for heads without MediaPipe's landmarks or coefficients that close eyes.
     """
-    if len(head.landmark_faces) < 468 or not {eye.blink for eye in EYES}.issubset(head.expression_names):
+    if not head.has_face_mesh or not {eye.blink for eye in EYES}.issubset(head.expression_names):
         return None
     points = head.landmarks(head.template[None])[0]
     around = []
