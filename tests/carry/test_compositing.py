@@ -79,6 +79,7 @@ def model() -> DiffFAE:
     return DiffFAE.from_pretrained()
 
 
+@pytest.mark.slow
 def test_edit_of_a_large_photograph_stays_sharp(model: DiffFAE) -> None:
     from difffae.common.checkpoint import asset_path
     from difffae.common.images import read_image

@@ -84,6 +84,7 @@ def test_shares_sum_to_one_and_the_source_is_itself(two):
     assert torch.equal(base.owner_share, torch.ones_like(base.owner_share))
 
 
+@pytest.mark.slow
 def test_what_is_kept_for_a_swap_gives_the_same_parts_for_every_target(head: HeadModel):
     face, other = person(head, 1), person(head, 2, yaw=10)
     image, layers = dressed(head, face, BROWN, RED, GREY)

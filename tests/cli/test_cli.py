@@ -145,6 +145,7 @@ def test_usage_problems_are_one_line(cli: Callable[..., Run], tmp_path: Path, li
     assert files(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_as_a_process_status_is_two_and_stderr_one_line(tmp_path: Path):
     for arguments in (["edit", "--steps", "x"], ["edit", "--source", "no\nwhere.png", "--yaw", "5"]):
         run = subprocess.run(
@@ -267,6 +268,7 @@ def test_missing_device(cli: Callable[..., Run]):
     assert "cuda" in cli("edit", "--device", "cuda").complaint()
 
 
+@pytest.mark.slow
 def test_numbers_change_the_face_only(edit: Callable[..., Run], tmp_path: Path):
     run = edit("edit", "--source", SOURCE, "--yaw", "15", "--smile", "-0.6", "--light-azimuth", "-45", "--preview")
     assert run == Run(0, ["out.png"], [])
@@ -429,6 +431,7 @@ def test_huge_picture_within_memory(tmp_path: Path):
     assert pixels(tmp_path / "out.jpg").shape == (4000, 6000, 3)
 
 
+@pytest.mark.slow
 def test_nothing_is_left_when_the_edit_fails(edit: Callable[..., Run], model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     for error, status in (
         (ConfigError("a: b; c"), 2),

@@ -216,6 +216,7 @@ def test_a_source_encoder_from_training_to_a_table(work: Path, capsys: pytest.Ca
     assert not (work / "swapped.png").exists()
 
 
+@pytest.mark.slow
 def test_files_that_do_not_go_together(work: Path, tmp_path: Path) -> None:
     first, slots, denoiser = work / "first/last.pt", work / "slots/last.pt", work / "denoiser/last.pt"
     with pytest.raises(ConfigError, match="holds the encoder that it was trained with"):

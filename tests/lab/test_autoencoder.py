@@ -238,6 +238,7 @@ def test_perceptual_distance_reaches_the_output_alone() -> None:
     assert not any(p.requires_grad for p in distance.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("detail", [0.0, 1.0])
 def test_an_adversary_learns_to_tell_and_its_judgement_trains_the_decoder_alone(detail: float) -> None:
     photographs = smooth_pictures(8, 48) * 2 - 1
@@ -283,6 +284,7 @@ RIVAL = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 def test_all_losses_in_parts_and_interrupted(folder, tmp_path):
     """The discriminator, its optimizer and its place in the warm-up are part of an exact resume."""

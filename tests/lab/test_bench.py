@@ -45,6 +45,7 @@ def tiny(name: str = "open-256", first_stage: str = "vq-f8") -> Profile:
     return Profile(name, {"kind": "open", **FIRST.to_dict()}, replace(SlotsConfig.open_256(), image_size=64), TINY, DEFAULT_IDENTITY)
 
 
+@pytest.mark.slow
 def test_operations_of_the_papers_model_are_the_published_ones() -> None:
     """88 GMAC per step; 622 and 273 GFLOP for Stable Diffusion's decoder and encoder at 256 pixels; ArcFace r50 6.3 GMAC."""
     found = costs(profile("paper-256", "kl-f8"))

@@ -195,6 +195,7 @@ def portraits(model: DiffFAE) -> tuple[Portrait, Portrait]:
     return first, second
 
 
+@pytest.mark.slow
 def test_an_edit_that_does_nothing(model: DiffFAE, portraits: tuple[Portrait, Portrait]):
     source, query = portraits
     numbers = edit_numbers(model, source, query, source.picture)
@@ -220,6 +221,7 @@ def test_noise_on_the_codes_is_light_and_repeatable(portraits: tuple[Portrait, P
     assert torch.equal(a.shape, own.shape)
 
 
+@pytest.mark.slow
 def test_without_carry_nothing_of_the_photograph_is_copied(model: DiffFAE, portraits: tuple[Portrait, Portrait], tmp_path: Path):
     source = portraits[0]
     subjects = Subjects(model, tmp_path, [], steps=2)
@@ -244,6 +246,7 @@ def test_parts_of_carry_are_left_out_and_come_back(model: DiffFAE, portraits: tu
     assert torch.equal(subjects.edit(source, query, mode="preview"), whole)
 
 
+@pytest.mark.slow
 def test_synthetic_pair_with_a_known_answer(model: DiffFAE, portraits: tuple[Portrait, Portrait], tmp_path: Path):
     source = portraits[0]
     images = (source.picture * 255).round().to(torch.uint8)[:, None].expand(1, 2, 3, -1, -1)

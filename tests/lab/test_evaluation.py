@@ -269,6 +269,7 @@ def model() -> DiffFAE:
     return DiffFAE.from_pretrained("open-256")
 
 
+@pytest.mark.slow
 def test_judge_sees_what_the_editor_sees_and_a_mirror_turns_it(model: DiffFAE):
     judge = Judge(model.landmarker, model.estimator, model.identity)
     image = read_image(SOURCE)[0]

@@ -155,6 +155,7 @@ def test_labels_and_mask_agree(pair: Synthetic) -> None:
         assert 0.1 < float((pair.labels == value).float().mean()) < 0.8
 
 
+@pytest.mark.slow
 @needs_assets
 def test_face_is_where_the_attributes_render_it(head: HeadModel, pair: Synthetic) -> None:
     drawn = render(head, pair.attributes, SIZE)
@@ -226,6 +227,7 @@ def test_landmarks_are_found_where_the_codes_put_them(people: SyntheticPeople, h
     assert max(errors) < 0.13
 
 
+@pytest.mark.slow
 @needs_assets
 @pytest.mark.parametrize("ita", [45.0, -40.0])
 def test_light_label_is_the_shading_of_skin(people: SyntheticPeople, head: HeadModel, ita: float) -> None:
@@ -248,6 +250,7 @@ def test_light_label_is_the_shading_of_skin(people: SyntheticPeople, head: HeadM
     assert torch.equal(attributes.light, rig.light)
 
 
+@pytest.mark.slow
 @needs_assets
 def test_tone_changes_the_skin_alone(people: SyntheticPeople) -> None:
     grid = people.tone_light_grid(12, (58.0, 20.0, -40.0), lights=2, size=SIZE)

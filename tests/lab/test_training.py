@@ -195,6 +195,7 @@ def test_denoiser_starts_from_a_file(denoiser_shards: Path, tmp_path: Path) -> N
     assert_equal_weights(train_denoiser(options), torch.nn.ModuleDict({"denoiser": given}))
 
 
+@pytest.mark.slow
 def test_denoiser_resumes_exactly(denoiser_shards: Path, tmp_path: Path) -> None:
     options = DenoiserTraining(shards=str(denoiser_shards), steps=6, **COMMON)
     whole = train_denoiser(dataclasses.replace(options, folder=str(tmp_path / "whole")), DENOISER)
@@ -203,6 +204,7 @@ def test_denoiser_resumes_exactly(denoiser_shards: Path, tmp_path: Path) -> None
     assert_equal_weights(train_denoiser(parts), whole)
 
 
+@pytest.mark.slow
 def test_joint_training_moves_the_slots(slot_shards: Path, denoiser_shards: Path, tmp_path: Path) -> None:
     train_slots(SlotsTraining(folder=str(tmp_path / "s"), shards=str(slot_shards), steps=2, **COMMON), SLOTS, DECODER)
     path = tmp_path / "s" / "last.pt"
@@ -304,6 +306,7 @@ def test_slots_save_memory_too(slot_shards: Path, tmp_path: Path) -> None:
         torch.testing.assert_close(other[key], whole[key], atol=2e-4, rtol=0, msg=key)
 
 
+@pytest.mark.slow
 def test_bfloat16_trains_float32_weights(denoiser_shards: Path, tmp_path: Path) -> None:
     options = DenoiserTraining(shards=str(denoiser_shards), steps=4, **COMMON)
     runs = {}

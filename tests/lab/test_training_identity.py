@@ -144,6 +144,7 @@ def test_levels_above_the_limit_are_not_judged(first_stage: Path, shards: Path) 
     assert torch.equal(loss, plain)
 
 
+@pytest.mark.slow
 def test_weight_zero_changes_nothing(first_stage: Path, shards: Path, tmp_path: Path) -> None:
     """Without it the weights are bit for bit those of shards that know nothing of it, and neither they nor a first stage are needed."""
     bare = write_denoiser_shards(tmp_path / "bare")

@@ -93,6 +93,7 @@ def test_denoiser_trains_with_one(kind: str, tmp_path: Path) -> None:
         train_denoiser(dataclasses.replace(options, delta=0.1, folder=str(tmp_path / "x")), DENOISER)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["vae", "mae", "clip"])
 def test_a_whole_model_with_one_is_saved_and_edits(kind: str, tmp_path: Path) -> None:
     write_encoder(kind, tmp_path / kind)
