@@ -85,10 +85,6 @@ class Conditions:
             return self
         return replace(self, carried=torch.zeros_like(self.carried), validity=torch.zeros_like(self.validity))
 
-    def without_tokens(self) -> Conditions:
-        """The same conditions with every token dropped."""
-        return replace(self, tokens=torch.zeros_like(self.tokens))
-
 
 class Encoder(Protocol):
     """A first stage as far as conditions need it."""

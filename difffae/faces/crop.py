@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..common.errors import ConfigError
+from ..vocabulary import FEATHER
 
 # Of the face mesh: top and bottom, left and right of the face oval
 OVAL_TOP, OVAL_BOTTOM, OVAL_LEFT, OVAL_RIGHT = 10, 152, 234, 454
@@ -208,7 +209,7 @@ def paste(
     original_crop: Tensor,
     crops: FaceCrop | Sequence[FaceCrop],
     mask: Tensor | None = None,
-    feather: float = 0.05,
+    feather: float = FEATHER,
     detail: Sequence[Tensor | None] | None = None,
 ) -> Tensor:
     """Put an edited crop back into its picture.
