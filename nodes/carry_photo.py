@@ -24,7 +24,9 @@ class DiffFAECarryPhoto(io.ComfyNode):
                 AttributesSocket.Input("source", tooltip="Attributes of these crops."),
                 AttributesSocket.Input("target", tooltip="Attributes they shall have. The same as source: nothing moves, bit for bit."),
                 CropSocket.Input(
-                    "crop", optional=True, tooltip="From Crop Face: parts of a square beyond the picture's edge are then repainted."
+                    "crop",
+                    optional=True,
+                    tooltip="From Crop Face: the photograph is then moved in its own pixels, and parts of a square beyond its edge are repainted.",
                 ),
                 TokensSocket.Input(
                     "slots",
@@ -45,10 +47,14 @@ class DiffFAECarryPhoto(io.ComfyNode):
     def execute(cls, difffae, image, source, target, crop=None, slots=None) -> io.NodeOutput:
         from ..difffae.edit.description import Edit, Faces
         from ..difffae.edit.moving import move
+        from ..difffae.edit.native import with_photograph
         from .frames import on_device, to_image, to_mask, to_pictures
 
         picture = to_pictures(image)
         inside = torch.ones_like(picture[:, :1]) if crop is None else crop.inside_picture
         told = {} if slots is None else {"slots": slots.slots, "swaps": slots.swaps}
-        result = move(difffae, Edit(Faces(picture, inside, attributes=on_device(source), **told), on_device(target)))
+        faces = Faces(picture, inside, attributes=on_device(source), **told)
+        if crop is not None:
+            faces = with_photograph(faces, crop)
+        result = move(difffae, Edit(faces, on_device(target)))
         return io.NodeOutput(to_image(result.image), to_mask(result.validity), result)

@@ -119,7 +119,7 @@ def remember(head: HeadModel, attributes: FaceAttributes, image: Tensor | None, 
         photo = (to_pictures(image).cpu().clamp(0, 1) * 255).round().byte()
         photo = expanded(photo, max(len(image), len(attributes)))
         if tokens is not None:
-            layers = layers_of(tokens, photo.float() / 255)
+            layers = layers_of(tokens, photo.float() / 255, len(photo))
     scenes = PromptServer.instance.app.get(STORE)
     told = () if tokens is None else (tokens.masks, tokens.matte)
     key = _key(attributes, photo, *(None if part is None else part.cpu() for part in told))

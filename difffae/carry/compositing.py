@@ -72,7 +72,9 @@ def keep_grey(edited: Tensor, grey: Tensor) -> Tensor:
     return torch.where(grey[:, None, None, None] & ~without, (edited * weights).sum(1, keepdim=True), edited)
 
 
-def moved_detail(square: Tensor, offset_to_source: Tensor, light_ratio: Tensor, person_alpha: Tensor, weight: Tensor) -> Tensor:
+def moved_detail(
+    square: Tensor, offset_to_source: Tensor, light_ratio: Tensor, person_alpha: Tensor, weight: Tensor, held: int | None = None
+) -> Tensor:
     """The photograph's detail that a crop cannot hold, moved and relit like the crop.
 
     Args:
@@ -97,7 +99,7 @@ def moved_detail(square: Tensor, offset_to_source: Tensor, light_ratio: Tensor, 
     grid = pixel_grid(side, side, square) + enlarge(offset_to_source).permute(0, 2, 3, 1) * (2 / size)
     moved = F.grid_sample(square, grid, mode="bicubic", padding_mode="border", align_corners=False)
     moved = torch.lerp(square, relit(moved, enlarge(light_ratio)), enlarge(person_alpha))
-    small = F.interpolate(moved, (size, size), mode="bicubic", antialias=True, align_corners=False)
+    small = F.interpolate(moved, (held or size,) * 2, mode="bicubic", antialias=True, align_corners=False)
     return (moved - F.interpolate(small, (side, side), mode="bicubic", align_corners=False)) * enlarge(weight * whole)
 
 
@@ -126,4 +128,4 @@ def native_detail(
     if crop.side <= crop.size:
         return None
     square, _ = extract(image, replace(crop, size=crop.side))
-    return moved_detail(square, offset_to_source, light_ratio, person_alpha, weight)[0]
+    return moved_detail(square, offset_to_source, light_ratio, person_alpha, weight, crop.size)[0]

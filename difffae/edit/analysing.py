@@ -193,12 +193,18 @@ def identity_tokens(parts: Parts, faces: Faces) -> Tensor:
     return torch.cat([parts.identity.embed(faces.picture[part], points[part]) for part in parts.chunks(len(faces), CHUNK)])
 
 
-def layers_of(slots: SlotTokens, pictures: Tensor, rows: slice = slice(None)) -> Layers | None:
-    """What some rows of squares (B,3,S,S) show where; slots of B faces or of one. None for an encoder that knows no regions."""
+def layers_of(slots: SlotTokens, pictures: Tensor, batch: int, rows: slice = slice(None)) -> Layers | None:
+    """What squares (b,3,N,N) of any side show where: they are some rows of `batch`; slots of as many faces, or of one. None for an encoder
+    that knows no regions."""
     if slots.masks is None:
         return None
-    masks = expanded(slots.masks, len(pictures))[rows].to(pictures)
-    return layers(masks, slots.order, pictures[rows], _matte_rows(slots, pictures, rows))
+    matte = slots.matte
+    if matte is not None:
+        matte = expanded(matte, batch)[rows].to(pictures)
+        size = tuple(pictures.shape[-2:])
+        if tuple(matte.shape[-2:]) != size:
+            matte = F.interpolate(matte, size, mode="bilinear", align_corners=False)
+    return layers(expanded(slots.masks, batch)[rows].to(pictures), slots.order, pictures, matte)
 
 
 def region_masks(slots: SlotTokens, pictures: Tensor) -> list[Tensor]:
@@ -214,12 +220,3 @@ def region_masks(slots: SlotTokens, pictures: Tensor) -> list[Tensor]:
     if size != side:
         shares = F.interpolate(shares, size, mode="bilinear", align_corners=False)
     return list(shares.split(1, dim=1))
-
-
-def _matte_rows(slots: SlotTokens, pictures: Tensor, rows: slice) -> Tensor | None:
-    """Some rows of the matte, at the size of pictures (B,3,H,W)."""
-    if slots.matte is None:
-        return None
-    matte = expanded(slots.matte, len(pictures))[rows].to(pictures)
-    size = tuple(pictures.shape[-2:])
-    return matte if matte.shape[-2:] == size else F.interpolate(matte, size, mode="bilinear", align_corners=False)

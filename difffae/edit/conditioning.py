@@ -13,6 +13,7 @@ from ..common.batches import common_batch, expanded
 from ..diffusion.conditions import Conditions, Encoder, carry_latents
 from .description import Faces, MovedPhoto
 from .moving import swapped
+from .native import resize
 
 
 def conditions(
@@ -37,6 +38,8 @@ def conditions(
     told = Conditions(expanded(tokens, batch), expanded(identity.to(tokens), batch), expanded(latents, batch))
     if moved is None:
         return told, None
-    carried, validity = carry_latents(first_stage, moved.image, moved.validity)
-    start = expanded(first_stage.encode(moved.image), batch)
+    image, side = moved.image, render.shape[-1]
+    shown, validity = resize(image, side).clamp(0, 1), resize(moved.validity, side, "bilinear")
+    carried, validity = carry_latents(first_stage, shown, validity)
+    start = expanded(first_stage.encode(shown), batch)
     return replace(told, carried=expanded(carried, batch), validity=expanded(validity, batch)), start

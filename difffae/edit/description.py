@@ -3,8 +3,8 @@
 Python, the command line and the nodes describe an edit with these classes and run it with the same four steps:
 `analysing.analyse`, `moving.move`, `conditioning.conditions`, `pasting.paste`.
 
-Shape letters: B faces, H and W picture height and width, S side of the square crops, K slots, D token size, h and w sides of
-the slot masks.
+Shape letters: B faces, H and W picture height and width, S side of the square crops, N the same in the photograph's own pixels,
+K slots, D token size, h and w sides of the slot masks.
 """
 
 from __future__ import annotations
@@ -300,25 +300,27 @@ class ReferenceDetail:
     person_alpha: Tensor
     owner_share: Tensor
 
-    def detail(self, row: int, weight: Tensor) -> tuple[Tensor, FaceCrop, Tensor, Tensor, Tensor, Tensor]:
-        """The arguments of `compositing.native_detail` for one row, where the carried photograph counts by weight (B,1,S,S)."""
+    def detail(self, row: int, weight: Tensor, side: int) -> tuple[Tensor, FaceCrop, Tensor, Tensor, Tensor, Tensor]:
+        """The arguments of `compositing.native_detail` for one row, where the carried photograph counts by weight (B,1,S,S).
+
+        side: N of the moved photographs, which hold the rest.
+        """
         rows = slice(row, row + 1)
         maps, share = (
             [expanded(values.to(weight), len(weight))[rows] for values in group]
             for group in ((self.offset_to_source, self.light_ratio, self.person_alpha), (self.owner_share,))
         )
         original = self.faces.picture_around(row).to(weight)
-        return original, self.faces.square(row), *maps, share[0] * weight[rows]  # type: ignore[return-value]
+        return original, replace(self.faces.square(row), size=side), *maps, share[0] * weight[rows]  # type: ignore[return-value]
 
 
 @dataclass(frozen=True, eq=False)
 class MovedPhoto:
-    """The photographs of B faces, moved and relit to their target attributes.
+    """The photographs of B faces, moved and relit to their target attributes, in their own pixels.
 
-    image             (B,3,S,S) RGB 0..1
-    validity          (B,1,S,S) 1 where the pixels can be trusted, 0 where nothing is known
-    source            (B,3,S,S) the photographs as they were
-    offset_to_source  (B,2,S,S) position in the source minus position here, in pixels (x right, y down)
+    image             (B,3,N,N) RGB 0..1
+    validity          (B,1,N,N) 1 where the pixels can be trusted, 0 where nothing is known
+    offset_to_source  (B,2,S,S) position in the source minus position here, in pixels of these maps (x right, y down)
     light_ratio       (B,3,S,S) light here / light in the source
     person_alpha      (B,1,S,S) share of the moved person, the rest being background that stayed
     owner_share       (B,1,S,S) share of the pixels that are the source's own rather than a reference's or a guess
@@ -328,7 +330,6 @@ class MovedPhoto:
 
     image: Tensor
     validity: Tensor
-    source: Tensor
     offset_to_source: Tensor
     light_ratio: Tensor
     person_alpha: Tensor
@@ -338,3 +339,8 @@ class MovedPhoto:
 
     def __len__(self) -> int:
         return len(self.image)
+
+    @property
+    def side(self) -> int:
+        """N."""
+        return self.image.shape[-1]

@@ -39,6 +39,7 @@ from .description import Edit, Faces, Portrait, RegionSwap, Sampling, swaps_from
 from .loading import load_parts
 from .model import EditModel
 from .moving import PreparedFaces, move, prepare
+from .native import resize
 from .pasting import paste
 from .recipe import CheckpointInfo
 
@@ -303,7 +304,8 @@ class DiffFAE:
         edit = replace(edit, source=with_slots(self, edit.source))
         faces = edit.faces
         moved = move(self, edit, None if edit.swaps else prepared)
-        shown = self.render(edit.target, faces.picture.shape[-1])
+        size = faces.picture.shape[-1]
+        shown = self.render(edit.target, size)
         if bool(moved.unchanged.all()):
             image, crop = faces.picture_around(0), faces.picture
         else:
@@ -315,8 +317,9 @@ class DiffFAE:
             image, crop = paste(faces, drawn, moved)
         masks = None if faces.slots is None else faces.slots.masks
         if masks is not None:
-            masks = F.interpolate(masks, tuple(faces.picture.shape[-2:]), mode="bilinear", align_corners=False)
-        return EditResult(image[0], crop, shown.image, masks, edit.target, moved.image, moved.validity, edit)
+            masks = F.interpolate(masks, (size, size), mode="bilinear", align_corners=False)
+        carried, validity = resize(moved.image, size).clamp(0, 1), resize(moved.validity, size, "bilinear")
+        return EditResult(image[0], crop, shown.image, masks, edit.target, carried, validity, edit)
 
     def render(self, attributes: FaceAttributes, size: int | None = None, rasterizer: str = RASTERIZERS[0]) -> Render:
         """The 3D head alone, on a black background; with wrinkles where attributes and estimator have DECA's detail.

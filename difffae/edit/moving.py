@@ -1,6 +1,7 @@
 """Second step of an edit: the photographs moved and relit, with the regions that come from other faces.
 
-Shape letters: B faces, S side of the square crops, K slots, D token size, h and w sides of the slot masks, R references.
+Shape letters: B faces, S side of the square crops, N the same in the photograph's own pixels,
+K slots, D token size, h and w sides of the slot masks, R references.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from ..source.regions import kept_pixels, swapped_region
 from ..source.slots import swap
 from .analysing import layers_of, with_attributes
 from .description import Edit, Faces, MovedPhoto, Parts, ReferenceDetail, RegionSwap, SlotTokens
+from .native import native_rows, native_side, resize
 
 CHUNK = 4  # faces at a time, which bounds the memory
 MAPS = ("offset_to_source", "light_ratio", "person_alpha")
@@ -119,7 +121,7 @@ class PreparedFaces:
     swaps: tuple[RegionSwap, ...] = ()
 
     def move(self, target: FaceAttributes) -> tuple[Carried, Tensor, list[Carried]]:
-        """The photographs at the targets (b rows), whose pixels they show (b,1+R,S,S), and the references as they were carried."""
+        """The photographs at the targets (b rows), whose pixels they show (b,1+R,N,N), and the references as they were carried."""
         moved = self.photos.move(target)
         if self.regions is None:
             return moved, torch.ones_like(moved.validity), []
@@ -133,35 +135,36 @@ class PreparedFaces:
         return mixed.carried, mixed.owner_share, givers
 
 
-def prepare(parts: Parts, faces: Faces, camera: Tensor | None = None, rows: slice = slice(None)) -> PreparedFaces:
+def prepare(parts: Parts, faces: Faces, camera: Tensor | None = None, rows: slice = slice(None), batch: int | None = None) -> PreparedFaces:
     """Work out what moving needs of faces alone.
 
     Args:
         parts: the networks of a model that carries photographs.
         faces: with attributes; with slots, if light shall stay off the background, or for swaps.
         camera: (b or 1,3) of the targets; None is the faces' own.
-        rows: the rows to prepare, of as many as the swaps have.
+        rows: the rows to prepare.
+        batch: of how many; by default as many as faces or swaps.
 
     Raises:
         NoFaceError: a reference shows no face. ConfigError, ImageError: as `swapped`.
     """
     state = None if faces.slots is None else swapped(faces)
-    batch = len(faces) if state is None else max(len(faces), len(state.tokens))
-    pictures = expanded(faces.picture, batch)
-    inside = expanded(faces.inside_picture.to(pictures), batch)[rows]
+    batch = batch or (len(faces) if state is None else max(len(faces), len(state.tokens)))
+    side = native_side(faces)
+    pictures, inside = native_rows(faces, side, batch, rows)
     assert faces.attributes is not None
     own = faces.attributes.to(pictures.device).expand(batch)[rows]
     if state is not None and state.redraw is not None:
-        inside = inside * _kept(parts, own, expanded(state.redraw, batch)[rows].to(pictures))
-    layers = None if faces.slots is None else layers_of(faces.slots, pictures, rows)
-    photos = prepare_photos(pictures[rows], own, parts.head, inside, layers, parts.carry_options)
+        inside = inside * _kept(parts, own, expanded(state.redraw, batch)[rows].to(pictures), side)
+    layers = None if faces.slots is None else layers_of(faces.slots, pictures, batch, rows)
+    photos = prepare_photos(pictures, own, parts.head, inside, layers, parts.carry_options)
     if state is None or not state.taken:
         return PreparedFaces(faces, photos)
     camera = own.camera if camera is None else camera
     ready: dict[int, SwapReference] = {}  # one face may give several regions
     for reference in (one.reference for one in state.taken):
         if id(reference) not in ready:
-            ready[id(reference)] = _prepared_reference(parts, reference, camera, batch, rows)
+            ready[id(reference)] = _prepared_reference(parts, reference, camera, side, batch, rows)
     references = tuple(ready[id(one.reference)] for one in state.taken)
     return PreparedFaces(faces, photos, SwapSource.of(photos), references, state.taken)
 
@@ -188,18 +191,17 @@ def move(parts: Parts, edit: Edit, prepared: PreparedFaces | None = None) -> Mov
     target = edit.target.to(faces.picture.device).expand(batch)
     assert faces.attributes is not None
     unchanged = _equal_rows(faces.attributes.to(target.shape.device).expand(batch), target) & (not faces.swaps)
-    pictures = expanded(faces.picture, batch)
     if parts.carry_options is None:
-        return _not_carried(parts, faces, pictures, target, unchanged)
+        return _not_carried(parts, faces, expanded(faces.picture, batch), target, unchanged)
     if prepared is None and _serves_all(faces, target):
         prepared = prepare(parts, faces, target.camera[:1])
     moved = []
     for part in parts.chunks(batch, CHUNK):
-        ready = prepare(parts, _repeated(faces, batch), target.camera[part], part) if prepared is None else prepared
+        ready = prepare(parts, faces, target.camera[part], part, batch) if prepared is None else prepared
         moved.append(ready.move(target[part]))
     owner_share = torch.cat([share for _, share, _ in moved])
-    whole = _moved([carried for carried, _, _ in moved], owner_share[:, :1], pictures, unchanged)
-    return replace(whole, references=_details(faces, [givers for _, _, givers in moved], owner_share))
+    whole = _moved([carried for carried, _, _ in moved], owner_share[:, :1], side, unchanged)
+    return replace(whole, references=_details(faces, [givers for _, _, givers in moved], owner_share, side))
 
 
 def _serves_all(faces: Faces, target: FaceAttributes) -> bool:
@@ -209,17 +211,6 @@ def _serves_all(faces: Faces, target: FaceAttributes) -> bool:
     taken = () if state is None else state.taken
     rows = [len(faces), len(faces.attributes), *([] if state is None else [len(state.tokens)]), *(len(one.reference) for one in taken)]
     return max(rows) == 1 and (not taken or bool((target.camera == target.camera[:1]).all()))
-
-
-def _repeated(faces: Faces, batch: int) -> Faces:
-    """One face as `batch` rows; as many rows stay as they are."""
-    assert faces.attributes is not None
-    return replace(
-        faces,
-        picture=expanded(faces.picture, batch),
-        inside_picture=expanded(faces.inside_picture, batch),
-        attributes=faces.attributes.expand(batch),
-    )
 
 
 def _with_references(parts: Parts, faces: Faces) -> Faces:
@@ -249,47 +240,51 @@ def _not_carried(parts: Parts, faces: Faces, pictures: Tensor, target: FaceAttri
     carried = nothing_carried(pictures)
     state = None if faces.slots is None else swapped(faces)
     if state is not None and state.redraw is not None:
-        kept = _kept(parts, own, expanded(state.redraw, batch).to(pictures)) * expanded(faces.inside_picture.to(pictures), batch)
+        inside = expanded(faces.inside_picture.to(pictures), batch)
+        kept = _kept(parts, own, expanded(state.redraw, batch).to(pictures), parts.image_size) * inside
         carried = replace(carried, validity=kept * _equal_rows(own, target)[:, None, None, None])
-    return _moved([carried], torch.ones_like(carried.validity), pictures, unchanged)
+    return _moved([carried], torch.ones_like(carried.validity), parts.image_size, unchanged)
 
 
-def _kept(parts: Parts, own: FaceAttributes, redraw: Tensor) -> Tensor:
-    """The share of the pixels of faces (b) that a swap by tokens leaves: (b,1,S,S); redraw (b,1,h,w)."""
-    head, side = parts.head, parts.image_size
+def _kept(parts: Parts, own: FaceAttributes, redraw: Tensor, side: int) -> Tensor:
+    """The share of the pixels of faces (b) that a swap by tokens leaves: (b,1,side,side); redraw (b,1,h,w)."""
+    head = parts.head
     face = head.skin_mask(render(head, own, side).raster)[:, None]
     return kept_pixels(redraw, face, (side, side))
 
 
-def _prepared_reference(parts: Parts, reference: Faces, camera: Tensor, batch: int, rows: slice) -> SwapReference:
-    """Some rows of a reference, prepared for the targets' camera."""
+def _prepared_reference(parts: Parts, reference: Faces, camera: Tensor, side: int, batch: int, rows: slice) -> SwapReference:
+    """Some rows of a reference, prepared for the targets' camera, at the side of the source's squares."""
     assert reference.attributes is not None
     assert reference.slots is not None
-    pictures = expanded(reference.picture, batch)
-    layers = layers_of(reference.slots, pictures, rows)
+    pictures, inside = native_rows(reference, side, batch, rows)
+    layers = layers_of(reference.slots, pictures, batch, rows)
     assert layers is not None
-    inside = expanded(reference.inside_picture.to(pictures), batch)[rows]
     own = reference.attributes.expand(batch)[rows]
-    return SwapReference.of(pictures[rows], inside, own, camera, parts.head, layers, parts.carry_options)
+    return SwapReference.of(pictures, inside, own, camera, parts.head, layers, parts.carry_options)
 
 
-def _details(faces: Faces, givers: list[list[Carried]], shares: Tensor) -> tuple[ReferenceDetail, ...]:
-    """For pasting: the references as they were carried, by chunks; shares (B,1+R,S,S). Squares without a picture around them have no
+def _details(faces: Faces, givers: list[list[Carried]], shares: Tensor, side: int) -> tuple[ReferenceDetail, ...]:
+    """For pasting: the references as they were carried, by chunks; shares (B,1+R,N,N). Squares without a picture around them have no
     finer detail to lend."""
     found = []
     for number, one in enumerate(swapped(faces).taken if faces.slots is not None else ()):
         if one.reference.original is not None:
-            rows = [chunk[number] for chunk in givers]
-            offset, ratio, alpha = (torch.cat([getattr(row, name) for row in rows]) for name in MAPS)
-            found.append(ReferenceDetail(one.reference, offset, ratio, alpha, shares[:, number + 1 : number + 2]))
+            maps = _maps([chunk[number] for chunk in givers], side)
+            found.append(ReferenceDetail(one.reference, *maps, resize(shares[:, number + 1 : number + 2], side, "bilinear")))
     return tuple(found)
 
 
-def _moved(carried: list[Carried], owner_share: Tensor, pictures: Tensor, unchanged: Tensor) -> MovedPhoto:
-    """Carried chunks as one batch."""
-    names = ("image", "validity", *MAPS)
-    image, validity, offset, ratio, alpha = (torch.cat([getattr(one, name) for one in carried]) for name in names)
-    return MovedPhoto(image, validity, pictures, offset, ratio, alpha, owner_share, unchanged)
+def _moved(carried: list[Carried], owner_share: Tensor, side: int, unchanged: Tensor) -> MovedPhoto:
+    """Carried chunks as one batch, with their maps at the side of the squares."""
+    image, validity = (torch.cat([getattr(one, name) for one in carried]) for name in ("image", "validity"))
+    return MovedPhoto(image, validity, *_maps(carried, side), resize(owner_share, side, "bilinear"), unchanged)
+
+
+def _maps(carried: list[Carried], side: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Offset, light ratio and alpha of carried chunks (B,2 or 3 or 1,side,side)."""
+    offset, ratio, alpha = (resize(torch.cat([getattr(one, name) for one in carried]), side, "bilinear") for name in MAPS)
+    return offset * (side / carried[0].image.shape[-1]), ratio, alpha
 
 
 def _equal_rows(source: FaceAttributes, target: FaceAttributes) -> Tensor:

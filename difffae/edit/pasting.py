@@ -6,6 +6,7 @@ Shape letters: B faces, H and W picture height and width, S side of the square c
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,7 @@ from ..faces.crop import extract
 from ..faces.crop import paste as paste_squares
 from ..vocabulary import FEATHER
 from .description import Faces, MovedPhoto
+from .native import native_rows, resize
 
 CHUNK = 4  # faces at a time, which bounds the memory
 
@@ -35,7 +37,7 @@ def paste(
 
     Args:
         faces: the squares as they were, with `original`, of 1 or B rows.
-        drawn: (B or 1,3,s,s) what the model painted, or the moved photograph itself; resized to the squares' side S if need be.
+        drawn: (B or 1,3,s,s) what the model painted, or the moved photograph itself; of any side s.
         moved: the moved photographs. Their pixels win wherever they are valid and agree with `drawn` at low frequencies. None: every
             pixel is `drawn`'s.
         mask: (B or 1,1,S,S), 1 where the edit counts, or None for all of the square.
@@ -53,17 +55,34 @@ def paste(
     sizes = {"original": len(faces.original), "edited": len(drawn), "crop": len(faces)}
     sizes |= {} if moved is None else {"carry": len(moved)}
     batch = common_batch(sizes if mask is None else sizes | {"mask": len(mask)})
-    side = faces.picture.shape[-1]
-    if tuple(drawn.shape[-2:]) != (side, side):
-        drawn = F.interpolate(drawn, (side, side), mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
-    drawn, before = expanded(drawn, batch), expanded(faces.picture.to(drawn), batch)
-    weight = None
+    size = faces.picture.shape[-1]
+    drawn = expanded(drawn, batch)
+    side, weight = size, None
     if moved is not None:
-        drawn, weight = _composited(drawn, before, moved)
+        side = moved.side
+        weight = _kept_share(resize(drawn, size).clamp(0, 1), moved)
     grey = _grey_rows(faces, moved, batch).to(drawn.device)
-    drawn = keep_grey(drawn, grey)
-    pictures = [keep_grey(_pasted(faces, drawn, before, part, (mask, moved, weight, feather)), grey[part]) for part in chunks(batch, CHUNK)]
-    return torch.cat(pictures), drawn if mask is None else torch.lerp(before, drawn, expanded(mask, batch))
+    pictures, squares = [], []
+    for part in chunks(batch, CHUNK):
+        before = native_rows(faces, side, batch, part)[0].to(drawn)
+        edited = resize(drawn[part], side).clamp(0, 1)
+        if moved is not None and weight is not None:
+            edited = _composited(edited, before, moved, weight[part], part)
+        edited = keep_grey(edited, grey[part])
+        pictures.append(keep_grey(_pasted(faces, edited, before, part, (mask, moved, weight, feather)), grey[part]))
+        squares.append(_as_squares(faces, edited, before, part, mask))
+    return torch.cat(pictures), torch.cat(squares)
+
+
+def _as_squares(faces: Faces, edited: Tensor, before: Tensor, part: slice, mask: Tensor | None) -> Tensor:
+    """Edited squares (b,3,N,N) at the side of the faces' own; those in which nothing changed stay bit for bit."""
+    batch = part.stop - part.start
+    own = faces.picture.to(edited)
+    own = own[part] if len(own) > 1 else own.expand(batch, -1, -1, -1)
+    small = resize(edited, own.shape[-1]).clamp(0, 1)
+    same = (edited == before).flatten(1).all(1)[:, None, None, None]
+    small = torch.where(same, own, small)
+    return small if mask is None else torch.lerp(own, small, mask[part] if len(mask) > 1 else mask)
 
 
 def mask_of_squares(faces: Faces, mask: Tensor) -> Tensor:
@@ -79,13 +98,22 @@ def mask_of_squares(faces: Faces, mask: Tensor) -> Tensor:
     return extract(mask, faces.squares if len(faces.squares) == len(mask) else square)[0]
 
 
-def _composited(drawn: Tensor, before: Tensor, moved: MovedPhoto) -> tuple[Tensor, Tensor]:
-    """The moved photograph over what was painted (B,3,S,S), and how much it counts (B,1,S,S)."""
-    batch = len(drawn)
-    image, validity = expanded(moved.image.to(drawn), batch), expanded(moved.validity.to(drawn), batch)
-    weight = composite_weight(drawn, image, validity)
-    unchanged = expanded(moved.unchanged.to(drawn.device), batch)[:, None, None, None]
-    return torch.where(unchanged, before, torch.lerp(drawn, image, weight)), weight
+def _kept_share(drawn: Tensor, moved: MovedPhoto) -> Tensor:
+    """How much the moved photographs count beside what was painted (B,3,S,S): (B,1,S,S)."""
+    size = drawn.shape[-1]
+    image, validity = resize(moved.image.to(drawn), size).clamp(0, 1), resize(moved.validity.to(drawn), size, "bilinear")
+    return composite_weight(drawn, expanded(image, len(drawn)), expanded(validity, len(drawn)))
+
+
+def _composited(painted: Tensor, before: Tensor, moved: MovedPhoto, weight: Tensor, part: slice) -> Tensor:
+    """Some rows of the moved photographs over what was painted (b,3,N,N). weight (b,1,S,S): how much they count."""
+
+    def rows(values: Tensor) -> Tensor:
+        return values[part if len(values) > 1 else slice(None)].to(painted.device)
+
+    share = F.interpolate(weight, tuple(painted.shape[-2:]), mode="bilinear", align_corners=False)
+    unchanged = rows(moved.unchanged)[:, None, None, None]
+    return torch.where(unchanged, before, torch.lerp(painted, rows(moved.image).to(painted), share))
 
 
 def _grey_rows(faces: Faces, moved: MovedPhoto | None, batch: int) -> Tensor:
@@ -98,24 +126,26 @@ def _grey_rows(faces: Faces, moved: MovedPhoto | None, batch: int) -> Tensor:
 
 
 def _pasted(
-    faces: Faces, drawn: Tensor, before: Tensor, part: slice, how: tuple[Tensor | None, MovedPhoto | None, Tensor | None, float]
+    faces: Faces, edited: Tensor, before: Tensor, part: slice, how: tuple[Tensor | None, MovedPhoto | None, Tensor | None, float]
 ) -> Tensor:
-    """Some rows in their pictures (b,3,H,W)."""
+    """Some rows (b,3,N,N) in their pictures (b,3,H,W)."""
     mask, moved, weight, feather = how
-    batch = len(drawn)
     assert faces.original is not None
-    whole = (faces.original if len(faces.original) == 1 else faces.original[part]).to(drawn)
-    squares = [faces.square(row) for row in range(batch)[part]]
-    cut = None if mask is None else expanded(mask, batch)[part]
+    side, rows = edited.shape[-1], range(part.start, part.stop)
+    whole = (faces.original if len(faces.original) == 1 else faces.original[part]).to(edited)
+    squares = [replace(faces.square(row), size=side) for row in rows]
+    cut = None
+    if mask is not None:
+        cut = resize(mask[part] if len(mask) > 1 else mask.expand(len(rows), -1, -1, -1), side, "bilinear")
     detail = None
     if moved is not None and weight is not None:
-        detail = [_fine_detail(faces, moved, weight, row) for row in range(batch)[part]]
-    return paste_squares(whole, drawn[part], before[part], squares, cut, feather, detail)
+        detail = [_fine_detail(faces, moved, weight, row) for row in rows]
+    return paste_squares(whole, edited, before, squares, cut, feather, detail)
 
 
 def _fine_detail(faces: Faces, moved: MovedPhoto, weight: Tensor, row: int) -> Tensor | None:
-    """Detail (3,N,N) of one row that squares of S pixels cannot hold: of its own photograph where that shows, and of references where
-    they do. None where its square has none to show. weight (B,1,S,S): how much the moved photographs count."""
+    """Detail (3,side,side) of one row that squares of N pixels cannot hold: of its own photograph where that shows, and of references
+    where they do. None where its square has none to show. weight (B,1,S,S): how much the moved photographs count."""
     one = slice(row, row + 1)
 
     def rows(values: Tensor) -> Tensor:
@@ -123,8 +153,8 @@ def _fine_detail(faces: Faces, moved: MovedPhoto, weight: Tensor, row: int) -> T
 
     share = weight[one] * rows(moved.owner_share)
     offset, ratio, alpha = (rows(values) for values in (moved.offset_to_source, moved.light_ratio, moved.person_alpha))
-    detail = native_detail(faces.picture_around(row).to(weight), faces.square(row), offset, ratio, alpha, share)
+    detail = native_detail(faces.picture_around(row).to(weight), replace(faces.square(row), size=moved.side), offset, ratio, alpha, share)
     if detail is not None:
         for reference in moved.references:
-            detail = with_reference_detail(detail, native_detail(*reference.detail(row, weight)))
+            detail = with_reference_detail(detail, native_detail(*reference.detail(row, weight, moved.side)))
     return detail

@@ -93,7 +93,7 @@ def crop_square(landmarks: Tensor, shape: Sequence[int], size: int = 256) -> Fac
     wide = HEIGHT_PER_WIDTH * float((left - right).norm())
     largest = max(high, wide, 1e-6)
     scale = largest * (((high / largest) ** 8 + (wide / largest) ** 8) / 2) ** (1 / 8)
-    side = max(8, round(SIDE_PER_HEIGHT * scale))
+    side = max(8, 2 * round(SIDE_PER_HEIGHT * scale / 2))  # even, as pyramids need it
     x, y = points.mean(0).tolist()
     return FaceCrop(round(x - side / 2), round(y - CENTRE_AT * side), side, height, width, size)
 
