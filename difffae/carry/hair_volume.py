@@ -111,13 +111,22 @@ def motion_around(source: Outline, target: Outline, pixels: Tensor) -> tuple[Ten
     return motion.transpose(1, 2).unflatten(2, (h, w)), _ramp(below, 40, 75).unflatten(1, (h, w))[:, None]
 
 
-def below_chin(head: HeadModel, points: Tensor, pixels: Tensor) -> Tensor:
+def nape(head: HeadModel, rest: Tensor) -> Tensor:
+    """(B,V) bool: the scalp's vertices below the lobes of the ears, which are a neck's rather than a head's. rest: (B,V,3) unposed, y up."""
+    if not has_scalp(head):
+        return torch.zeros_like(rest[..., 0], dtype=torch.bool)
+    lobes = rest[:, head.vertex_mask("ears"), 1].amin(1, keepdim=True)
+    return head.vertex_mask("scalp") & (rest[..., 1] < lobes)
+
+
+def below_chin(head: HeadModel, points: Tensor, pixels: Tensor, reach: float = 1.0) -> Tensor:
     """Which pixels lie below the chin.
 
     Args:
         head: the head model.
         points: (B,V,2) projected vertices.
         pixels: (H,W,2) positions.
+        reach: where it is 1, as a multiple of the way from the lobes to the chin.
 
     Returns:
         (B,1,H,W): 1 below the chin, 0 above the ears' lobes, smooth in between; all zeros for a
@@ -127,7 +136,7 @@ def below_chin(head: HeadModel, points: Tensor, pixels: Tensor) -> Tensor:
         return points.new_zeros(len(points), 1, *pixels.shape[:2])
     chin, lobes = (points[:, head.vertex_mask(name), 1].amax(1)[:, None, None, None] for name in ("face", "ears"))
     low = torch.minimum(lobes, chin - 0.05)
-    return _ramp((pixels[..., 1] - low) / (chin - low), 0, 1)
+    return _ramp((pixels[..., 1] - low) / (chin - low), 0, reach)
 
 
 def shoulder_motion(head: HeadModel, raster: Raster, motion: Tensor) -> Tensor:

@@ -58,7 +58,7 @@ def log_light_ratio(source: Source, target: PosedHead, light: Tensor) -> Tensor:
     return limit * torch.tanh(stressed / limit)
 
 
-def spread_light(source: Source, target: PosedHead, surface: Surface, maps: Maps | None) -> Tensor:
+def spread_light(source: Source, target: PosedHead, surface: Surface, maps: Maps | None) -> tuple[Tensor, Tensor]:
     """The light ratio of the mesh, smoothed, and carried on beside the mesh as far as it counts.
 
     Args:
@@ -69,7 +69,7 @@ def spread_light(source: Source, target: PosedHead, surface: Surface, maps: Maps
             from the skin.
 
     Returns:
-        (B,3,H,W) logarithm of the ratio, RGB.
+        (B,3,H,W) logarithm of the ratio, RGB, on what moves with the head, and the same on what stays on the shoulders.
     """
     o, raster = source.options, target.raster
     # shoulders are covered: a light fitted to bare skin says little about cloth below it, so it
@@ -84,11 +84,12 @@ def spread_light(source: Source, target: PosedHead, surface: Surface, maps: Maps
     blur = source.pixels(o.light_blur)
     weight = gaussian_blur(gather(trust, nearest), blur)
     log_ratio = gaussian_blur(gather(surface.log_ratio * trust, nearest), blur) / weight * fade
-    if maps is None:
-        return log_ratio
+    if maps is None or source.person is None:
+        return log_ratio, log_ratio
     # light goes as far as neck and hair do, less onto clothes, and not onto the background
     above_collar = skin & ~source.head.part_mask(raster, "neck")
-    return torch.where(above_collar[:, None], log_ratio, log_ratio * maps.light)
+    moving = torch.where(above_collar[:, None], log_ratio, log_ratio * maps.light)
+    return moving, torch.where(above_collar[:, None], log_ratio, log_ratio * source.person.layers.light)
 
 
 def hidden_shading(head: HeadModel, raster: Raster, normals: Tensor, light: Tensor, o: CarryOptions) -> Tensor:

@@ -123,3 +123,30 @@ class TransferOptions:
     # difference of that skin from the source's around it (0..1) at which it is glasses, a beard, a
     # tie
     unlike: float = 0.25
+
+
+@dataclass(frozen=True)
+class CutoutOptions:
+    """How a person is cut out of a photograph. Lengths in units of 1/256 of the picture's longer side, but for those that say
+    "share of the side"."""
+
+    # window of the dilation of a person that certainly holds it
+    margin: float = 4.0
+    # the same, of hair
+    hair_margin: float = 14.0
+    # window around the matte's edge in which colours may correct it
+    band: float = 5.0
+    # how much nearer a pixel beside counts than one above or below, where the background goes on (odd)
+    sideways: int = 3
+    # standard deviation of the blur of the colours that go on, share of the side
+    fill_blur: float = 0.015
+    # validity of what is filled where the background around is plain
+    fill_validity: float = 0.6
+    # how far around is looked at to say so, share of the side
+    plain_reach: float = 0.03
+    # standard deviation of the colours there (0..1) at which a background is plain no more
+    plain_spread: float = 0.04
+    # how far from the person single hairs are looked for, share of the side
+    stray_reach: float = 0.09
+    # least difference of a hair's colour from the background's
+    stray_difference: float = 0.05

@@ -2,8 +2,9 @@
 
 Shape letters: B batch, H and W picture height and width.
 
-`person_before_background` sends a picture that was moved as a whole through named passes, each of
-which corrects colours, validity or outline for one reason.
+What lies in front of what: the empty background, the neck, what rests on the shoulders (clothes, hanging hair), the head. The
+source is taken apart into them once (`person_source`); `person_before_background` puts the moved person together again, in named
+passes, each of which corrects colours, validity or outline for one reason.
 """
 
 from __future__ import annotations
@@ -11,16 +12,19 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from ..common.pixels import dilate, erode, gaussian_blur, opened, pixel_grid, pull_push, relit
+from ..common.pixels import dilate, erode, flow_grid, gather, gaussian_blur, nearest_inside, opened, pixel_grid, relit
 from ..head.morphable import HeadModel
 from ..head.rasterizer import Raster, interpolate
 from ..source.regions import Layers
-from .filling import closed_lines, empty_place, without_background
-from .hair_volume import below_chin, hair_weight, has_scalp, head_outline
-from .light import hidden_shading
-from .mouth import INNER, inside_of_mouth, kept_teeth, lips_apart, teeth_in_sight
+from .cloth import crisp_cloth
+from .cutout import cut_out, resting_share, share_behind, two_coats
+from .filling import closed_lines
+from .guess import guess_person
+from .hair_volume import below_chin, has_scalp, head_outline, nape
+from .mouth import INNER, kept_teeth, lips_apart, teeth_in_sight
 from .state import Maps, Move, PersonSource, Source
 
 
@@ -29,9 +33,9 @@ class MovedPerson:
     """The person as the passes leave it.
 
     Attributes:
-        image: (B,3,H,W) RGB 0..1, the source moved and relit all over.
+        image: (B,3,H,W) RGB 0..1, the source's head moved and relit all over.
         validity: (B,1,H,W) of these pixels.
-        alpha: (B,1,H,W) share of the person; the rest is background.
+        alpha: (B,1,H,W) share of the moving person; the rest is what stays.
     """
 
     image: Tensor
@@ -49,29 +53,36 @@ def person_source(source: Source, layers: Layers) -> PersonSource:
     o, head, raster = source.options, source.head, source.posed.raster
     edge = source.window(o.mesh_edge)
     mesh = source.posed.mesh.to(source.image.dtype)
+    points = source.posed.points
+    grid = pixel_grid(*source.size, source.image)
+    low = below_chin(head, points[..., :2], grid)
+    cut = cut_out(source.image, layers)
+    face = head.part_mask(raster, "face")[:, None].to(mesh) * (1 - layers.hair)
+    cloth = crisp_cloth(source.image, (layers.loose - layers.hair).clamp_min(0), cut.alpha, layers.hair, face)
+    above = gaussian_blur(erode(head.part_mask(raster, "face", "ears", "scalp")[:, None].to(mesh), odd(7 * source.unit)), 1.0)
+    cloth = (cloth * (3 * low).clamp(max=1) * (1 - above)).minimum(cut.alpha)
+    resting = resting_share(cut.alpha, cloth, layers.hair, head, raster)
+    body = (cut.alpha - resting).clamp_min(0)
     # the mesh may stand out beyond the person (ears, skull): along its edge the matte decides
-    person = layers.person.maximum(erode(mesh, 2 * edge + 1))
-    cloth = (layers.loose - layers.hair).clamp_min(0)
-    colours, own = without_background(source.image, person, o.outline)
+    colours, resting_colours = two_coats(source.image, cut, body, resting, cloth, layers.hair)
     maps = Maps(
         light=layers.light,
-        matte=layers.person,
-        person=person,
-        standing_out=_standing_out(layers, mesh, raster, head, edge),
-        worn=dilate(cloth, edge),
+        matte=cut.alpha,
+        body=body,
+        standing_out=_standing_out(replace(layers, person=cut.alpha), mesh, raster, head, edge) * (1 - resting),
         cloth=cloth,
+        resting=((resting - 0.1) / 0.4).clamp(0, 1),
         hair=layers.hair * source.validity,
-        own=own,
         colours=colours,
     )
-    points = source.posed.points
-    low = below_chin(head, points[..., :2], pixel_grid(*source.size, source.image))
     upper = source.upper_teeth
     return PersonSource(
         layers=layers,
         maps=maps,
-        resting=(cloth + layers.hair * low).clamp(max=1),
-        backdrop=empty_place(source.image, person, o),
+        hanging=(cloth + layers.hair * below_chin(head, points[..., :2], grid, 2.0)).clamp(max=1),
+        resting=torch.cat([resting, share_behind(resting, body)], dim=1),
+        resting_colours=resting_colours,
+        backdrop=cut.backdrop,
         outline=head_outline(head, points[..., :2]) if has_scalp(head) else None,
         lips_apart=lips_apart(head, points),
         teeth=teeth_in_sight(head, raster, upper, source.validity) if upper else None,
@@ -94,94 +105,99 @@ def person_before_background(move: Move, image: Tensor, validity: Tensor) -> Mov
 
     Args:
         move: the move, of a source with layers.
-        image: (B,3,H,W) the source moved and relit all over.
+        image: (B,3,H,W) the source moved and relit all over, as one surface.
         validity: (B,1,H,W) of that.
 
     Returns:
-        the finished picture; its alpha is the moved person's. Rows in which nothing moves stay as
-        they were.
+        the finished picture; its alpha is the person's, moved and resting. Where nothing moves nearby it is `image`.
     """
-    source = move.source
-    person = MovedPerson(image, validity, cut_out(move))
-    for improve in (
-        distrust_edges_and_cloth,
-        close_gaps,
-        soften_outline,
-        leave_old_background,
-        distrust_behind_teeth,
-        keep_teeth,
-        fill_holes,
-    ):
+    source, maps = move.source, move.known_maps
+    person = MovedPerson(relit(_sharp(move, source_colours(source)), move.light_ratio), validity, cut_out_moved(move))
+    for improve in (close_gaps, smooth_outline, distrust_edges_and_cloth, distrust_behind_teeth, keep_teeth, fill_holes, redraw_rims):
         person = improve(move, person)
-    person = before_background(move, person)
-    image = torch.where(move.unlit & move.still, source.image, person.image)
-    valid = torch.where(move.still, source.validity, person.validity)
-    alpha = torch.where(move.still, _told(move).maps.person, person.alpha)
+    layered = in_order(move, person)
+    near = _activity(move)
+    image = torch.lerp(image, layered.image, near)
+    image = torch.where(move.unlit & move.still, source.image, image)
+    still_valid = torch.where(move.still, source.validity, validity.maximum(1 - maps.matte) * source.validity)
+    valid = torch.lerp(still_valid, layered.validity, near)
+    alpha = torch.lerp(_told(move).layers.person, layered.alpha, near)
     size = round(source.pixels(source.options.line)) | 1
     mesh = move.posed.mesh.to(image.dtype)
     return MovedPerson(*closed_lines(image, valid, erode(mesh, size) * (1 - move.still.to(mesh)), size), alpha)
 
 
-def cut_out(move: Move) -> Tensor:
-    """The moved person's outline, before it is softened.
+def source_colours(source: Source) -> Tensor:
+    """(B,3,H,W) the colours of what moves with the head."""
+    assert source.person is not None
+    return source.person.maps.colours
 
-    On the mesh the person is, but for the mesh's rim, where the matte decides if the source showed
-    that place. Beside the mesh only what stands out from it counts (hair, hats, clothes): bare skin
-    of the source is inside the target's mesh now, and beside it would be a smear, if it moved by
-    more than a fit is wrong.
+
+def _sharp(move: Move, picture: Tensor) -> Tensor:
+    """A picture (B,3,H,W) moved without loss of detail."""
+    return F.grid_sample(picture, move.grid, mode="bicubic", padding_mode="border", align_corners=False).clamp(0, 1)
+
+
+def cut_out_moved(move: Move) -> Tensor:
+    """The moved head's outline.
+
+    On the mesh the person is, but for the mesh's rim, where the matte decides if the source showed that place. Beside the mesh
+    only what stands out from it counts (hair, hats): bare skin of the source is inside the target's mesh now, and beside it
+    would be a smear, but for a pixel or two by which the fit is wrong.
 
     Returns:
-        (B,1,H,W) share of the person.
+        (B,1,H,W) share of what moves with the head.
     """
-    source, maps = move.source, _maps(move)
-    edge = source.window(source.options.mesh_edge)
-    inside = move.posed.mesh
-    # clothes do not turn with the head
-    apart = (move.offset - move.resting_offset).square().sum(1, keepdim=True).sqrt()
-    loose = maps.standing_out * (1 - maps.worn * (_in_edges(move, apart) - 0.5).clamp(0, 1))
-    beside = torch.lerp(maps.person, loose, (_in_edges(move, move.shift) - 0.5).clamp(0, 1))
-    # farther inside than its rim, background on the mesh is a hole to fill
-    rim = dilate(1 - inside.to(beside), 2 * edge + 1)
-    cut = (move.seen > 0) | source.head.part_mask(move.posed.raster, "ears")[:, None]
-    alpha = torch.where(inside, torch.where(cut, maps.person.maximum(1 - rim), 1), beside)
-    # splinters of the mesh beyond that were cut off from the head
-    rounded = ((gaussian_blur(alpha, 0.6 * edge) - 0.35) / 0.3).clamp(0, 1)
-    return torch.where(inside & ~cut, alpha.minimum(rounded), alpha)
-
-
-def distrust_edges_and_cloth(move: Move, person: MovedPerson) -> MovedPerson:
-    """What hardly moved is valid on the mesh: nothing new hides it. What moved is, as far as it was
-    person.
-
-    Cloth on a moved jaw is what lay behind it.
-    """
-    maps, head, raster = _maps(move), move.source.head, move.posed.raster
-    # the inside of a mouth changes without moving
-    shifted = torch.where(head.part_mask(raster, *INNER)[:, None], 1, _in_edges(move, move.shift).clamp(max=1))
-    on_mesh = torch.lerp(torch.ones_like(person.validity), person.validity * maps.person, shifted)
-    valid = torch.where(move.posed.mesh, on_mesh, person.validity)
-    jaw = head.part_mask(raster, "face", "ears")[:, None] * shifted
-    return replace(person, validity=valid * (1 - jaw * maps.cloth))
+    source, maps = move.source, move.known_maps
+    u, inside = source.unit, move.posed.mesh
+    mesh = inside.to(maps.body)
+    rim = dilate(1 - mesh, odd(5 * u))
+    cut = ((move.seen > 0) | source.head.part_mask(move.posed.raster, "ears")[:, None]).to(mesh)
+    cut = gaussian_blur(cut * mesh, 1.2 * u) / gaussian_blur(mesh, 1.2 * u).clamp_min(0.05)
+    cut = ((cut - 0.3) / 0.4).clamp(0, 1) * rim
+    on_mesh = torch.lerp(torch.ones_like(mesh), maps.matte, cut)
+    away = nearest_inside(inside[:, 0])[1][:, None] / u
+    skin = maps.body * (1 - (away - 0.7) / 1.2).clamp(0, 1) * (1 - maps.hair)
+    hair = maps.standing_out * (2 * maps.hair - 0.3).clamp(0, 1)
+    return torch.where(inside, on_mesh, torch.lerp(maps.body, hair.maximum(skin), _turned(move)))
 
 
 def close_gaps(move: Move, person: MovedPerson) -> MovedPerson:
-    """No background shows in a narrow gap between face and hair; what does was not seen."""
-    size = round(move.source.pixels(move.source.options.closing)) | 1
-    gap = (erode(dilate(person.alpha, size), size) - person.alpha).clamp(0, 1)
+    """No background shows in a narrow gap between face and hair; what does was not seen. Below the head gaps are none."""
+    size = odd(1.3 * move.source.pixels(move.source.options.closing))
+    neck = move.source.head.part_mask(move.posed.raster, "neck", "shoulders")[:, None].to(person.alpha)
+    above = 1 - gather(neck, nearest_inside(move.posed.mesh[:, 0])[0])
+    gap = (erode(dilate(person.alpha, size), size) - person.alpha).clamp(0, 1) * above * _turned(move)
     return replace(person, alpha=person.alpha + gap, validity=person.validity * (1 - gap))
 
 
-def soften_outline(move: Move, person: MovedPerson) -> MovedPerson:
-    """A mesh ends in whole pixels, a person does not."""
-    blurred = gaussian_blur(person.alpha, move.source.options.edge_blur)
-    return replace(person, alpha=torch.lerp(person.alpha, blurred, _moves(move)))
+def smooth_outline(move: Move, person: MovedPerson) -> MovedPerson:
+    """A mesh ends in whole pixels and stairs, a head does not. Strands beside it stay as they are."""
+    u, alpha, mesh = move.source.unit, person.alpha, move.posed.mesh.to(person.alpha)
+    smooth = ((gaussian_blur(alpha, 1.6 * u) - 0.5) * (3.2 / u**0.5) + 0.5).clamp(0, 1)
+    strands = gaussian_blur(dilate(move.known_maps.hair * (1 - mesh), 3), 1.0)
+    alpha = torch.lerp(smooth, gaussian_blur(alpha, 0.8 * u), (2 * strands).clamp(0, 1))
+    scalp = move.source.head.part_mask(move.posed.raster, "scalp")[:, None].to(alpha)
+    scalp = gaussian_blur(gather(scalp, nearest_inside(move.posed.mesh[:, 0])[0]), 2 * u) * (1 - erode(mesh, odd(8 * u)))
+    return replace(person, alpha=torch.lerp(alpha, gaussian_blur(alpha, 0.9 * u), scalp))
 
 
-def leave_old_background(move: Move, person: MovedPerson) -> MovedPerson:
-    """A person who moves takes no colours of the old background along."""
-    maps = _maps(move)
-    mixed = (1 - maps.own) * _moves(move)
-    return replace(person, image=torch.lerp(person.image, relit(maps.colours, move.light_ratio), mixed))
+def distrust_edges_and_cloth(move: Move, person: MovedPerson) -> MovedPerson:
+    """What hardly moved is valid on the mesh: nothing new hides it. What moved is, as far as it was the moving person.
+
+    Cloth on a moved jaw or neck is what lay behind it.
+    """
+    maps, head, raster, u = move.known_maps, move.source.head, move.posed.raster, move.source.unit
+    # the inside of a mouth changes without moving
+    shifted = torch.where(head.part_mask(raster, *INNER)[:, None], 1, _in_edges(move, move.shift).clamp(max=1))
+    rim = dilate(1 - move.posed.mesh.to(maps.body), odd(5 * u))
+    own = maps.body.maximum((1 - rim) * maps.matte) * (1 - maps.resting)
+    on_mesh = torch.lerp(torch.ones_like(person.validity), person.validity * own, shifted)
+    valid = torch.where(move.posed.mesh, on_mesh, person.validity)
+    neck = head.part_mask(raster, "neck")[:, None]
+    valid = torch.where(neck, valid.minimum(opened(valid, odd(4 * u))), valid)
+    jaw = head.part_mask(raster, "face", "ears")[:, None] * shifted
+    return replace(person, validity=valid * (1 - jaw * maps.cloth))
 
 
 def distrust_behind_teeth(move: Move, person: MovedPerson) -> MovedPerson:
@@ -212,106 +228,98 @@ def fill_holes(move: Move, person: MovedPerson) -> MovedPerson:
     return replace(person, image=torch.lerp(guess.image, person.image, valid), validity=valid.maximum(guess.validity))
 
 
-def before_background(move: Move, person: MovedPerson) -> MovedPerson:
-    """The person over the background, in which the place that the person left is filled."""
-    image, validity = background(move, person.alpha)
-    return replace(
-        person,
-        image=person.alpha * person.image + (1 - person.alpha) * image,
-        validity=person.alpha * person.validity + (1 - person.alpha) * validity * move.source.validity,
-    )
+def redraw_rims(move: Move, person: MovedPerson) -> MovedPerson:
+    """Along the outline of bare skin the fit is wrong by a pixel or two: the colours of a core go on there."""
+    head, raster, u = move.source.head, move.posed.raster, move.source.unit
+    mesh = move.posed.mesh.to(person.alpha)
+    deep = erode(mesh, odd(7 * u)) > 0.5
+    index, away = nearest_inside(deep[:, 0])
+    core = gaussian_blur(gather(person.image, index), 1.2)
+    nearest = nearest_inside(move.posed.mesh[:, 0])[0]
+
+    def beside(*names: str) -> Tensor:
+        return gather(head.part_mask(raster, *names)[:, None].to(mesh), nearest)
+
+    bare = (1 - ((move.known_maps.hair - 0.15) / 0.3).clamp(0, 1)) * (~deep) * (1 - gaussian_blur(beside("scalp"), 2 * u))
+    bare = bare * (1 - ((away[:, None] / u - 5) / 3).clamp(0, 1)) * _turned(move) * (1 - beside("ears"))
+    share = gaussian_blur(bare, 0.8) * (erode(mesh, odd(4 * u)) <= 0.5)
+    return replace(person, image=torch.lerp(person.image, core, share), validity=person.validity.maximum(0.6 * share))
 
 
-def background(move: Move, alpha: Tensor) -> tuple[Tensor, Tensor]:
-    """What is behind a person who moved.
-
-    Edges of a matte are soft everywhere; only where something moves do they hide what is behind.
-
-    Args:
-        move: the move.
-        alpha: (B,1,H,W) where the person is now.
+def in_order(move: Move, person: MovedPerson) -> MovedPerson:
+    """The empty background, the neck, what rests on the shoulders, the head.
 
     Returns:
-        the picture with the place the person left filled (B,3,H,W), and how far it was seen
-        (B,1,H,W).
+        picture and validity of all, and the alpha of the whole person.
     """
-    behind = _told(move).backdrop
-    left = ((behind.place - alpha).clamp_min(0) / (1 - alpha).clamp_min(1e-3)).clamp(0, 1) * _moves(move)
-    return torch.lerp(move.source.image, behind.filled, left), 1 - left * (1 - behind.validity)
+    source, u = move.source, move.source.unit
+    told, back = _told(move), _told(move).backdrop
+    base, left, resting = what_stays(move)
+    headness, shoulders = _head_not_neck(move)
+    over = person.alpha * (1 - resting * (1 - headness)) * (1 - gaussian_blur(shoulders * move.posed.mesh, u))
+    # a neck that comes out of its collar is a fair guess
+    neck = source.head.part_mask(move.posed.raster, "neck")[:, None].to(over) * (1 - headness) * _turned(move)
+    valid = person.validity.maximum(0.45 * neck)
+    behind = (1 - left * (1 - back.validity)) * source.validity
+    behind = torch.where(resting > 0.5, source.validity, behind)
+    alpha = over + (1 - over) * told.layers.person.minimum(1 - left).maximum(resting)
+    return MovedPerson(torch.lerp(base, person.image, over), torch.lerp(behind, valid, over), alpha)
 
 
-@dataclass(frozen=True, eq=False)
-class Guess:
-    """What the person may look like where the source did not show it.
+def what_stays(move: Move) -> tuple[Tensor, Tensor, Tensor]:
+    """Everything behind the head.
 
-    Attributes:
-        image: (B,3,H,W).
-        validity: (B,1,H,W) of the guess.
-        inner: (B,1,H,W) how far it shows the inside of a newly opened mouth.
+    Returns:
+        picture (B,3,H,W); where the head was and is empty now (B,1,H,W); and the share of what rests on the shoulders (B,1,H,W).
     """
-
-    image: Tensor
-    validity: Tensor
-    inner: Tensor
-
-
-def guess_person(move: Move, image: Tensor, known: Tensor) -> Guess:
-    """Hair continues hair and skin continues skin; the inside of the mouth is the head model's.
-
-    Where a hidden point of the scalp lies behind hair of the source, that hair stands in for it.
-
-    Args:
-        move: the move.
-        image: (B,3,H,W) the moved picture.
-        known: (B,1,H,W) how well it is known.
-    """
-    source, maps, o = move.source, _maps(move), move.source.options
-    scalp = _hairy(move)
-    mirrored = maps.hair * scalp
-    # a little of a wrong colour would fill a whole hole, and along its edge the mesh shows what lay
-    # beside the skin
-    sure = erode((2 * known - 1).clamp_min(0), 2 * round(source.pixels(o.mesh_edge) / 2) + 1)
-    # where the head model stands out beyond the hair that was seen, that hair goes on
-    beyond = scalp * move.posed.mesh * (1 - maps.matte)
-    weight = (sure * scalp).maximum(o.mirrored_share * mirrored).maximum(o.beyond_share * beyond)
-    hair = pull_push(image, weight)
-    # skin goes on in its own colour, under the light that falls on the hidden place
-    shading = hidden_shading(source.head, move.posed.raster, move.posed.normals, move.target.light, o)
-    skin = pull_push(image / shading, sure * (1 - scalp) * (1 - (1 - o.cloth_share) * maps.cloth))
-    guess = torch.lerp((skin * shading).clamp(0, 1), hair, scalp)
-    guess, inner = _with_inner_mouth(move, guess, image, known)
-    return Guess(guess, o.guess_validity + (o.mirrored_validity - o.guess_validity) * mirrored, inner)
+    source, told, u = move.source, _told(move), move.source.unit
+    grid = flow_grid(move.resting_offset)
+    both = torch.cat([told.resting, told.resting_colours], dim=1)
+    share, behind, colours = F.grid_sample(both, grid, padding_mode="border", align_corners=False).split([1, 1, 3], dim=1)
+    own = told.resting[:, :1]
+    # strands go with the head, and so does their place, where the background is plain enough to know it
+    apart = (told.backdrop.place - told.maps.matte).clamp_min(0) * (1 - dilate(own, odd(4 * u)))
+    apart = apart * (told.backdrop.validity / 0.3 - 1).clamp(0, 1)
+    left = gaussian_blur(dilate(told.maps.body, odd(5 * u)).maximum(apart), 0.7)
+    left = ((left - 0.05) / 0.3).clamp(0, 1)
+    # shoulders that moved left their place, too
+    went = move.resting_offset.square().sum(1, keepdim=True).sqrt()
+    left = left.maximum(dilate(own.maximum(share), odd(5 * u)) * (went - 0.3).clamp(0, 1))
+    made = torch.lerp(told.backdrop.filled, relit(colours, move.resting_light), behind)
+    return torch.lerp(relit(source.image, move.resting_light), made, left), left * (1 - share), share
 
 
-def _with_inner_mouth(move: Move, guess: Tensor, image: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-    """A guess (B,3,H,W) with the head model's mouth where that is newly open, and how far it is
+def _head_not_neck(move: Move) -> tuple[Tensor, Tensor]:
+    """By the nearest place on the mesh, how far a pixel is the head's rather than the neck's, and whether it is the shoulders'; each
     (B,1,H,W).
     """
-    where = move.source.head.part_mask(move.posed.raster, *INNER)[:, None]
-    guess = torch.where(where, image, guess)
-    # thin gaps between lips and teeth are errors of the fit
-    hole = where * (1 - known)
-    core = erode(hole, 5)
-    if not bool((core > 0).any()):
-        return guess, torch.zeros_like(hole)
-    wide = gaussian_blur(dilate(core, 5).minimum(hole), move.source.options.edge_blur)
-    return torch.lerp(guess, inside_of_mouth(move.source.head, move.target, move.posed, where), wide), wide
+    head, raster, u, mesh = move.source.head, move.posed.raster, move.source.unit, move.posed.mesh.to(move.offset)
+    nearest = nearest_inside(move.posed.mesh[:, 0])[0]
+    face = move.target
+    upper = ~(head.vertex_mask("neck", "shoulders") | nape(head, head.unposed(face.shape, face.expression)))
+    share = interpolate(raster, head.faces, upper.to(mesh).expand(len(mesh), -1)[..., None])
+    share = gaussian_blur(share * mesh, 0.8 * u) / gaussian_blur(mesh, 0.8 * u).clamp_min(0.05)
+    share = gaussian_blur(gather(((share - 0.3) / 0.2).clamp(0, 1), nearest), 1.6 * u)
+    shoulders = gather(head.part_mask(raster, "shoulders")[:, None].to(mesh), nearest)
+    # hair hangs over what rests on the shoulders
+    return ((share - 0.38) / 0.24).clamp(0, 1).maximum(move.known_maps.hair), shoulders * (1 - move.known_maps.hair)
 
 
-def _hairy(move: Move) -> Tensor:
-    """How far a pixel's colour is hair's rather than skin's, by its place on the head: (B,1,H,W), 1
-    beside the head.
-    """
-    head, target, raster = move.source.head, move.target, move.posed.raster
-    outside = (~move.posed.mesh).to(move.posed.normals)
-    if not has_scalp(head):
-        return outside
-    weight = hair_weight(head, head.unposed(target.shape, target.expression))
-    # a nape is skin unless hair hangs there
-    stands_out = move.source.hair_offsets.norm(dim=-1) * target.camera[:, :1]
-    hanging = (stands_out / move.source.options.nape_hair).clamp(max=1)
-    weight = torch.where(head.vertex_mask("neck"), weight * hanging, weight)
-    return interpolate(raster, head.faces, weight[..., None]) + outside
+def _activity(move: Move) -> Tensor:
+    """(B,1,H,W): 1 where the person moves nearby, 0 where nothing does and the picture can stay as it is."""
+    u = move.source.unit
+    moves = (move.shift.maximum(move.resting_offset.square().sum(1, keepdim=True).sqrt()) - 0.3).clamp(0, 1)
+    return gaussian_blur(dilate(moves, odd(9 * u)), 2 * u) * (1 - move.still.to(moves))
+
+
+def _turned(move: Move) -> Tensor:
+    """(B,1,1,1): 1 where the skull itself moves by more than a few pixels, 0 where it does not: a jaw that opens is no turn."""
+    head = move.source.head
+    scalp = head.vertex_mask("scalp")
+    if not bool(scalp.any()):
+        return 1 - move.still.to(move.offset)
+    moved = (move.source.posed.points - move.posed.points)[:, scalp, :2].mean(1).norm(dim=-1) * 128
+    return (moved / 4 - 1).clamp(0, 1)[:, None, None, None]
 
 
 def _told(move: Move) -> PersonSource:
@@ -319,16 +327,11 @@ def _told(move: Move) -> PersonSource:
     return move.source.person
 
 
-def _maps(move: Move) -> Maps:
-    assert move.maps is not None
-    return move.maps
-
-
 def _in_edges(move: Move, pixels: Tensor) -> Tensor:
     """A distance in pixels as a multiple of what a fit may be wrong by (`mesh_edge`)."""
     return pixels / move.source.pixels(move.source.options.mesh_edge)
 
 
-def _moves(move: Move) -> Tensor:
-    """(B,1,H,W): 0 where nothing moves, 1 where it does by a pixel or more."""
-    return move.shift.clamp(max=1)
+def odd(pixels: float) -> int:
+    """A window of about so many pixels, with a middle."""
+    return max(1, round(pixels)) | 1

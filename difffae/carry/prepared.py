@@ -174,7 +174,7 @@ def start_move(source: Source, target: FaceAttributes) -> Move:
     offset, resting = (torch.where(still, 0, moves) for moves in spread_offset(source, posed, surface))
     grid = flow_grid(offset)
     maps = None if source.person is None else source.person.maps.carried_along(grid)
-    log_ratio = torch.where(unlit, 0, spread_light(source, posed, surface, maps))
+    log_ratio, resting_light = (torch.where(unlit, 0, light) for light in spread_light(source, posed, surface, maps))
     return Move(
         source=source,
         target=target,
@@ -185,6 +185,7 @@ def start_move(source: Source, target: FaceAttributes) -> Move:
         seen=seen_by_source(source, posed, surface, grid),
         fade=fading(source, surface.distance, o.reach),
         light_ratio=log_ratio.exp(),
+        resting_light=resting_light.exp(),
         maps=maps,
         still=_all_zero(offset),
         unlit=_all_zero(log_ratio),

@@ -99,24 +99,22 @@ class Maps:
 
     Attributes:
         light: how far a change of light may change the pixel.
-        matte: share of the person, as the layers say.
-        person: the same, and 1 well inside the mesh whatever the layers say.
+        matte: share of the person.
+        body: share of what moves with the head; the rest of the person rests on the shoulders.
         standing_out: hair, hats and clothes beside the mesh.
-        worn: clothes with their soft edges, dilated.
         cloth: clothes.
+        resting: what rests on the shoulders.
         hair: hair and hats, where the photograph shows anything.
-        own: 1 where the picture's colours are the person's alone, unmixed with the background.
-        colours: (B,3,H,W) the picture with the person's colours going on beyond the person.
+        colours: (B,3,H,W) of what moves with the head, going on beyond it.
     """
 
     light: Tensor
     matte: Tensor
-    person: Tensor
+    body: Tensor
     standing_out: Tensor
-    worn: Tensor
     cloth: Tensor
+    resting: Tensor
     hair: Tensor
-    own: Tensor
     colours: Tensor
 
     def carried_along(self, grid: Tensor) -> Maps:
@@ -136,9 +134,11 @@ class PersonSource:
 
     Attributes:
         layers: what the image shows where, as it was given.
-        maps: what moves with the pixels.
-        resting: (B,1,H,W) 1 where clothes and hanging hair lie on the shoulders, and do not turn
-            with the head.
+        maps: what moves with the head.
+        hanging: (B,1,H,W) 1 where clothes and hanging hair move as the shoulders do, and not as the head.
+        resting: (B,2,H,W) share of what lies on the shoulders (clothes, chest) and does not turn with the head: where the picture
+            shows it, and where it goes on behind what moves.
+        resting_colours: (B,3,H,W) its colours, going on beyond it.
         backdrop: what is behind the person.
         outline: of the head, or None for a head model without labels.
         lips_apart: (B,1,1,1) distance of the lips, in units of half the side.
@@ -147,7 +147,9 @@ class PersonSource:
 
     layers: Layers
     maps: Maps
+    hanging: Tensor
     resting: Tensor
+    resting_colours: Tensor
     backdrop: Backdrop
     outline: Outline | None
     lips_apart: Tensor
@@ -223,6 +225,11 @@ class Source:
         """(B,1,H,W): `inside_picture`, or all ones."""
         return torch.ones_like(self.image[:, :1]) if self.inside_picture is None else self.inside_picture
 
+    @property
+    def unit(self) -> float:
+        """1/256 of the side, in pixels."""
+        return self.side / 256
+
     def pixels(self, share: float) -> float:
         """A length that is a share of the side, in pixels."""
         return share * self.side
@@ -249,6 +256,7 @@ class Move:
             beside the mesh.
         fade: (B,1,H,W) 1 on the mesh, falling with the distance from it.
         light_ratio: (B,3,H,W) target light over source light.
+        resting_light: (B,3,H,W) the same on what rests on the shoulders.
         maps: the source's maps, carried along; None without layers.
         still: (B,1,1,1) bool, nothing in this row moves.
         unlit: (B,1,1,1) bool, no light in this row changes.
@@ -263,6 +271,7 @@ class Move:
     seen: Tensor
     fade: Tensor
     light_ratio: Tensor
+    resting_light: Tensor
     maps: Maps | None
     still: Tensor
     unlit: Tensor
@@ -271,3 +280,9 @@ class Move:
     def shift(self) -> Tensor:
         """(B,1,H,W): by how many pixels each pixel moved."""
         return self.offset.square().sum(1, keepdim=True).sqrt()
+
+    @property
+    def known_maps(self) -> Maps:
+        """`maps`, of a source that has them."""
+        assert self.maps is not None
+        return self.maps
