@@ -210,18 +210,18 @@ def resting_share(alpha: Tensor, cloth: Tensor, hair: Tensor, head: HeadModel, r
     return still.maximum(bare).minimum(alpha)
 
 
-def share_behind(resting: Tensor, body: Tensor) -> Tensor:
-    """What rests on the shoulders, going on behind what moves in front of it: behind a chin or hanging hair there is cloth where
-    there is cloth beside it, and the background where that is.
+def going_on(resting: Tensor, hidden: Tensor) -> Tensor:
+    """What rests on the shoulders, going on behind what hides it: there is cloth where there is cloth beside it, and none where there is
+    none.
 
     Args:
         resting: (B,1,H,W) share of what rests.
-        body: (B,1,H,W) share of what moves.
+        hidden: (B,1,H,W) what may lie in front of it.
     """
     u = max(resting.shape[-2:]) / 256
-    known = 1 - ((dilate(body, _odd(5 * u)) - 0.1) / 0.3).clamp(0, 1)
+    known = 1 - ((dilate(hidden, _odd(5 * u)) - 0.1) / 0.3).clamp(0, 1)
     inner = ((pull_push(resting, known) - 0.5) * 4 + 0.5).clamp(0, 1)
-    return torch.lerp(inner, resting, known)
+    return torch.lerp(inner, resting, known).maximum(resting)
 
 
 def two_coats(image: Tensor, cut: Cutout, body: Tensor, resting: Tensor, cloth: Tensor, hair: Tensor) -> tuple[Tensor, Tensor]:

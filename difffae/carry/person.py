@@ -20,7 +20,7 @@ from ..head.morphable import HeadModel
 from ..head.rasterizer import Raster, interpolate
 from ..source.regions import Layers
 from .cloth import crisp_cloth
-from .cutout import cut_out, resting_share, share_behind, two_coats
+from .cutout import cut_out, going_on, resting_share, two_coats
 from .filling import closed_lines
 from .guess import guess_person
 from .hair_volume import below_chin, has_scalp, head_outline, nape
@@ -63,6 +63,8 @@ def person_source(source: Source, layers: Layers) -> PersonSource:
     cloth = (cloth * (3 * low).clamp(max=1) * (1 - above)).minimum(cut.alpha)
     resting = resting_share(cut.alpha, cloth, layers.hair, head, raster)
     body = (cut.alpha - resting).clamp_min(0)
+    # a collar goes on behind the jaw in front of it, and cloth behind all that moves
+    front = going_on(resting, body * head.part_mask(raster, "face", "ears", "scalp")[:, None])
     # the mesh may stand out beyond the person (ears, skull): along its edge the matte decides
     colours, resting_colours = two_coats(source.image, cut, body, resting, cloth, layers.hair)
     maps = Maps(
@@ -80,7 +82,7 @@ def person_source(source: Source, layers: Layers) -> PersonSource:
         layers=layers,
         maps=maps,
         hanging=(cloth + layers.hair * below_chin(head, points[..., :2], grid, 2.0)).clamp(max=1),
-        resting=torch.cat([resting, share_behind(resting, body)], dim=1),
+        resting=torch.cat([resting, front, going_on(front, body)], dim=1),
         resting_colours=resting_colours,
         backdrop=cut.backdrop,
         outline=head_outline(head, points[..., :2]) if has_scalp(head) else None,
@@ -261,7 +263,6 @@ def in_order(move: Move, person: MovedPerson) -> MovedPerson:
     neck = source.head.part_mask(move.posed.raster, "neck")[:, None].to(over) * (1 - headness) * _turned(move)
     valid = person.validity.maximum(0.45 * neck)
     behind = (1 - left * (1 - back.validity)) * source.validity
-    behind = torch.where(resting > 0.5, source.validity, behind)
     alpha = over + (1 - over) * told.layers.person.minimum(1 - left).maximum(resting)
     return MovedPerson(torch.lerp(base, person.image, over), torch.lerp(behind, valid, over), alpha)
 
@@ -270,12 +271,12 @@ def what_stays(move: Move) -> tuple[Tensor, Tensor, Tensor]:
     """Everything behind the head.
 
     Returns:
-        picture (B,3,H,W); where the head was and is empty now (B,1,H,W); and the share of what rests on the shoulders (B,1,H,W).
+        picture (B,3,H,W); where the head was and nothing is known now (B,1,H,W); and the share of what rests on the shoulders (B,1,H,W).
     """
     source, told, u = move.source, _told(move), move.source.unit
     grid = flow_grid(move.resting_offset)
     both = torch.cat([told.resting, told.resting_colours], dim=1)
-    share, behind, colours = F.grid_sample(both, grid, padding_mode="border", align_corners=False).split([1, 1, 3], dim=1)
+    seen, share, behind, colours = F.grid_sample(both, grid, padding_mode="border", align_corners=False).split([1, 1, 1, 3], dim=1)
     own = told.resting[:, :1]
     # strands go with the head, and so does their place, where the background is plain enough to know it
     apart = (told.backdrop.place - told.maps.matte).clamp_min(0) * (1 - dilate(own, odd(4 * u)))
@@ -286,7 +287,7 @@ def what_stays(move: Move) -> tuple[Tensor, Tensor, Tensor]:
     went = move.resting_offset.square().sum(1, keepdim=True).sqrt()
     left = left.maximum(dilate(own.maximum(share), odd(5 * u)) * (went - 0.3).clamp(0, 1))
     made = torch.lerp(told.backdrop.filled, relit(colours, move.resting_light), behind)
-    return torch.lerp(relit(source.image, move.resting_light), made, left), left * (1 - share), share
+    return torch.lerp(relit(source.image, move.resting_light), made, left), left * (1 - seen), share
 
 
 def _head_not_neck(move: Move) -> tuple[Tensor, Tensor]:

@@ -136,8 +136,8 @@ class PersonSource:
         layers: what the image shows where, as it was given.
         maps: what moves with the head.
         hanging: (B,1,H,W) 1 where clothes and hanging hair move as the shoulders do, and not as the head.
-        resting: (B,2,H,W) share of what lies on the shoulders (clothes, chest) and does not turn with the head: where the picture
-            shows it, and where it goes on behind what moves.
+        resting: (B,3,H,W) share of what lies on the shoulders (clothes, chest) and does not turn with the head: where the picture
+            shows it; before a neck, where it goes on behind the jaw; and behind all that moves.
         resting_colours: (B,3,H,W) its colours, going on beyond it.
         backdrop: what is behind the person.
         outline: of the head, or None for a head model without labels.
