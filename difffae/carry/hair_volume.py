@@ -112,7 +112,7 @@ def motion_around(source: Outline, target: Outline, pixels: Tensor) -> tuple[Ten
 
 
 def nape(head: HeadModel, rest: Tensor) -> Tensor:
-    """(B,V) bool: the scalp's vertices below the lobes of the ears, which are a neck's rather than a head's. rest: (B,V,3) unposed, y up."""
+    """(B,V) bool: the scalp's vertices below the lobes of the ears, a neck's rather than a head's. rest: (B,V,3) unposed, y up."""
     if not has_scalp(head):
         return torch.zeros_like(rest[..., 0], dtype=torch.bool)
     lobes = rest[:, head.vertex_mask("ears"), 1].amin(1, keepdim=True)

@@ -15,17 +15,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..carry.cloth import crisp_cloth
+from ..carry.cutout import cut_out, going_on, resting_share, two_coats
+from ..carry.filling import closed_lines
+from ..carry.hair_volume import below_chin, has_scalp, head_outline, nape
+from ..carry.state import Maps, Move, PersonSource, Source
 from ..common.pixels import dilate, erode, flow_grid, gather, gaussian_blur, nearest_inside, opened, pixel_grid, relit
 from ..head.morphable import HeadModel
 from ..head.rasterizer import Raster, interpolate
 from ..source.regions import Layers
-from .cloth import crisp_cloth
-from .cutout import cut_out, going_on, resting_share, two_coats
-from .filling import closed_lines
 from .guess import guess_person
-from .hair_volume import below_chin, has_scalp, head_outline, nape
 from .mouth import INNER, kept_teeth, lips_apart, teeth_in_sight
-from .state import Maps, Move, PersonSource, Source
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +81,7 @@ def person_source(source: Source, layers: Layers) -> PersonSource:
     return PersonSource(
         layers=layers,
         maps=maps,
-        hanging=(cloth + layers.hair * below_chin(head, points[..., :2], grid, 2.0)).clamp(max=1),
+        hanging=(cloth + layers.hair * below_chin(head, points[..., :2], grid, 1.25)).clamp(max=1),
         resting=torch.cat([resting, front, going_on(front, body)], dim=1),
         resting_colours=resting_colours,
         backdrop=cut.backdrop,
@@ -119,6 +119,8 @@ def person_before_background(move: Move, image: Tensor, validity: Tensor) -> Mov
         person = improve(move, person)
     layered = in_order(move, person)
     near = _activity(move)
+    # what hardly moves stays one surface, before a background that does not move at all
+    image = torch.lerp(relit(source.image, move.resting_light), image, maps.matte)
     image = torch.lerp(image, layered.image, near)
     image = torch.where(move.unlit & move.still, source.image, image)
     still_valid = torch.where(move.still, source.validity, validity.maximum(1 - maps.matte) * source.validity)

@@ -24,19 +24,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..carry.expression import stretch_expression
+from ..carry.hair_volume import hair_offsets
+from ..carry.light import log_light_ratio, log_shading, spread_light
+from ..carry.motion import fading, follow_surface, moved_validity, pose_head, seen_by_source, seen_depth, spread_offset
+from ..carry.options import CarryOptions
+from ..carry.state import Move, Source, map_tensors, repeat_rows
 from ..common.pixels import flow_grid, relit
 from ..head.attributes import FaceAttributes
 from ..head.morphable import HeadModel
 from ..source.regions import Layers
-from .expression import stretch_expression
-from .hair_volume import hair_offsets
 from .lids import close_lids, lid_source
-from .light import log_light_ratio, log_shading, spread_light
-from .motion import fading, follow_surface, moved_validity, pose_head, seen_by_source, seen_depth, spread_offset
 from .mouth import upper_teeth
-from .options import CarryOptions
-from .person import person_before_background, person_source
-from .state import Move, Source, map_tensors, repeat_rows
+from .passes import person_before_background, person_source
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +121,7 @@ def prepare(
         AttributeShapeError: for other numbers of faces.
 
     >>> from difffae import Adjustments, DiffFAE, read_image
-    >>> from difffae.carry.prepared import prepare
+    >>> from difffae.person.prepared import prepare
     >>> from difffae.common.checkpoint import asset_path
     >>> from difffae.head.adjust import adjust
     >>> model = DiffFAE.from_pretrained("open-256")

@@ -10,13 +10,13 @@ from painted import GREEN, HAIR, SIZE, SKIN, WALL, paint
 from people import directional, person
 
 from difffae.carry.options import CarryOptions
-from difffae.carry.person import guess_person
-from difffae.carry.prepared import carry, prepare, start_move
 from difffae.common.pixels import dilate, erode, pixel_grid
 from difffae.head.attributes import FaceAttributes
 from difffae.head.morphable import HeadModel
 from difffae.head.render import render
 from difffae.head.shading import project, sh_shading
+from difffae.person.passes import guess_person
+from difffae.person.prepared import carry, prepare, start_move
 from difffae.source.regions import Layers
 
 

@@ -10,10 +10,6 @@ import torch.nn.functional as F
 from people import directional, person
 from torch import Tensor
 
-from difffae.carry.prepared import prepare
-from difffae.carry.region_parts import BACKGROUND, CLOTHES, HAIR, TAKEN, FaceAreas, Parts, refined
-from difffae.carry.region_sources import SwapReference, SwapSource, _aligned, reference_parts, source_parts
-from difffae.carry.region_transfer import take_regions
 from difffae.common.checkpoint import asset_path
 from difffae.common.errors import ConfigError
 from difffae.common.images import read_image
@@ -24,7 +20,11 @@ from difffae.edit.measures import psnr
 from difffae.head.attributes import FaceAttributes
 from difffae.head.morphable import HeadModel
 from difffae.head.render import render
+from difffae.person.prepared import prepare
 from difffae.source.regions import Layers
+from difffae.swap.region_parts import BACKGROUND, CLOTHES, HAIR, TAKEN, FaceAreas, Parts, refined
+from difffae.swap.region_sources import SwapReference, SwapSource, _aligned, reference_parts, source_parts
+from difffae.swap.region_transfer import take_regions
 
 SIZE = 192
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..carry.hair_volume import hair_weight, has_scalp
+from ..carry.light import hidden_shading
+from ..carry.state import Move
 from ..common.pixels import dilate, erode, gaussian_blur, pull_push
 from ..head.rasterizer import interpolate
-from .hair_volume import hair_weight, has_scalp
-from .light import hidden_shading
 from .mouth import INNER, inside_of_mouth
-from .state import Move
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,5 +90,3 @@ def _hairy(move: Move) -> Tensor:
     hanging = (stands_out / move.source.options.nape_hair).clamp(max=1)
     weight = torch.where(head.vertex_mask("neck"), weight * hanging, weight)
     return interpolate(raster, head.faces, weight[..., None]) + outside
-
-
