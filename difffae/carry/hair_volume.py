@@ -159,13 +159,16 @@ def _neck_offsets(head: HeadModel, rest: Tensor, points: Tensor, layers: Layers,
     neck, face, ears = (head.vertex_mask(name) for name in ("neck", "face", "ears"))
     if not bool(neck.any()):
         return torch.zeros_like(rest)
-    chin, low = points[:, face, 1].amax(1), points[:, neck, 1].quantile(0.9, dim=1)
+    chin, high = points[:, face, 1].amax(1), points[:, ears, 1].amax(1)
+    low = points[:, neck, 1].quantile(0.9, dim=1)
     share = torch.linspace(0, 1, o.neck_rows, device=rest.device, dtype=rest.dtype)
-    rows = torch.lerp((chin - 0.12)[:, None], low[:, None], share)  # (B,K)
+    rows = torch.lerp(torch.lerp(chin, high, 0.5)[:, None], low[:, None], share)  # (B,K)
     axis = points[:, neck, 0].mean(1, keepdim=True)
-    ratios = torch.stack([_neck_ratio(head, (points[..., 0] - axis) * side, points[..., 1], rows, axis, side, layers, o) for side in (-1, 1)])
+    x, y = points[..., 0] - axis, points[..., 1]
+    place = ((y - rows[:, :1]) / (rows[:, -1:] - rows[:, :1]) * (o.neck_rows - 1)).clamp(0, o.neck_rows - 1.001)
+    left, right = (_at(_neck_ratios(head, x * side, y, rows, axis, side, layers, o), place) for side in (-1, 1))
     across = rest[..., 0] - rest[:, neck, 0].mean(1, keepdim=True)
-    ratio = torch.where(across < 0, ratios[0], ratios[1])
+    ratio = torch.where(across < 0, left, right)
     # it ends at the shoulders, and the nape below the ears' lobes
     bottom, jaw, lobes = (rest[:, part, 1].amin(1, keepdim=True) for part in (neck, face, ears))
     height = (rest[..., 1] - bottom) / (jaw - bottom)
@@ -174,31 +177,38 @@ def _neck_offsets(head: HeadModel, rest: Tensor, points: Tensor, layers: Layers,
     return torch.stack([wider, torch.zeros_like(wider), torch.zeros_like(wider)], -1)
 
 
-def _neck_ratio(
+def _neck_ratios(
     head: HeadModel, out: Tensor, y: Tensor, rows: Tensor, axis: Tensor, side: int, layers: Layers, o: HairOptions
 ) -> Tensor:
     """Width of the person's neck over the mesh's on one side: vertices' distances from the axis
-    (B,1) to that side and heights (B,V), rows (B,K) -> (B,1), 1 where too few rows tell.
+    (B,1) to that side and heights (B,V), rows (B,K) -> (B,K), 1 where too few rows tell.
     """
-    near = (y[:, None] - rows[..., None]).abs() < 0.03  # (B,K,V)
+    near = (y[:, None] - rows[..., None]).abs() < 0.04  # (B,K,V)
 
     def widest(*parts: str) -> Tensor:
         return torch.where(near & head.vertex_mask(*parts), out[:, None], -1.0).amax(-1)
 
-    mesh = widest("neck")
-    told = (mesh > 0.05) & (widest("face", "ears") < 0.97 * mesh) & (widest("shoulders") < 1.02 * mesh)
-    share = torch.linspace(0.5, 1.2, o.radii, device=out.device, dtype=out.dtype)
+    mesh, jaw = widest("neck"), widest("face", "ears")
+    share = torch.linspace(0.5, 1.5, 2 * o.radii, device=out.device, dtype=out.dtype)
     x = axis[..., None] + side * mesh[..., None] * share  # (B,K,R)
     grid = torch.stack([x, rows[..., None].expand_as(x)], -1)
-    person, bare = (
-        F.grid_sample(layer, grid, padding_mode="border", align_corners=False)[:, 0] > 0.5
-        for layer in (layers.person, layers.person * (1 - layers.loose))
+    person, loose = (
+        F.grid_sample(layer, grid, padding_mode="border", align_corners=False)[:, 0] > 0.5 for layer in (layers.person, layers.loose)
     )
-    count = (person & (bare | (share < 1))).to(out).cumprod(-1).sum(-1)
-    told = told & (count > 1) & (count < o.radii)
-    ratio = torch.where(told, 0.5 + 0.7 * (count - 0.5) / (o.radii - 1), torch.nan).nanmedian(1, keepdim=True).values
+    count = person.to(out).cumprod(-1).sum(-1)
+    inside = torch.arange(2 * o.radii, device=out.device) < count[..., None]
+    ratio = 0.5 + (count - 0.5) / (2 * o.radii - 1)
+    # a collar or hair beside the mesh hides where the neck ends, and so do shoulders and the jaw
+    told = (mesh > 0.05) & (count > 1) & (count < 2 * o.radii) & ~(inside & loose & (share > 0.98)).any(-1)
+    told = told & (widest("shoulders") < 1.02 * mesh) & (jaw < mesh * ratio.maximum(ratio.new_tensor(1.0)) - 0.01)
+    ratio = torch.where(told, ratio, torch.nan)
+    middle = ratio.nanmedian(1, keepdim=True).values
     enough = told.sum(1, keepdim=True) >= o.neck_rows // 8
-    return torch.where(enough, ratio, 1.0).clamp(*o.neck)
+    # nothing is widened under a collar; beside the jaw the neck goes on as below it
+    below = rows > torch.where(told, rows, -torch.inf).amax(1, keepdim=True)
+    ratio = torch.where(told, ratio, torch.where(below, middle.clamp(max=1), middle)).where(enough, 1.0).clamp(*o.neck)
+    radius = o.neck_rows // 6
+    return F.avg_pool1d(F.pad(ratio[:, None], (radius, radius), mode="replicate"), 2 * radius + 1, 1)[:, 0]
 
 
 def head_outline(head: HeadModel, points: Tensor, options: HairOptions | None = None) -> Outline:

@@ -123,7 +123,7 @@ class HairOptions:
     # rows in which the neck's width is measured
     neck_rows: int = 24
     # least and largest factor of its width
-    neck: tuple[float, float] = (0.75, 1.1)
+    neck: tuple[float, float] = (0.75, 1.3)
 
 
 @dataclass(frozen=True)
