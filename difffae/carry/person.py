@@ -157,7 +157,7 @@ def distrust_edges_and_cloth(move: Move, person: MovedPerson) -> MovedPerson:
     """
     maps, head, raster = _maps(move), move.source.head, move.posed.raster
     # the inside of a mouth changes without moving
-    shifted = torch.where(head.part_mask(raster, *INNER)[:, None], 1, _in_edges(move, move.shift).clamp(max=1))
+    shifted = torch.where(head.part_mask(raster, *INNER)[:, None], 1, _in_edges(move, _shift_around(move)).clamp(max=1))
     on_mesh = torch.lerp(torch.ones_like(person.validity), person.validity * maps.person, shifted)
     valid = torch.where(move.posed.mesh, on_mesh, person.validity)
     jaw = head.part_mask(raster, "face", "ears")[:, None] * shifted
@@ -180,7 +180,7 @@ def soften_outline(move: Move, person: MovedPerson) -> MovedPerson:
 def leave_old_background(move: Move, person: MovedPerson) -> MovedPerson:
     """A person who moves takes no colours of the old background along."""
     maps = _maps(move)
-    mixed = (1 - maps.own) * _moves(move)
+    mixed = (1 - maps.own) * _shift_around(move).clamp(max=1)
     return replace(person, image=torch.lerp(person.image, relit(maps.colours, move.light_ratio), mixed))
 
 
@@ -327,6 +327,14 @@ def _maps(move: Move) -> Maps:
 def _in_edges(move: Move, pixels: Tensor) -> Tensor:
     """A distance in pixels as a multiple of what a fit may be wrong by (`mesh_edge`)."""
     return pixels / move.source.pixels(move.source.options.mesh_edge)
+
+
+def _shift_around(move: Move) -> Tensor:
+    """(B,1,H,W): by how many pixels a pixel or, on the mesh, one near it moved. A point of a turned
+    head may lie where another one did before: it moved by nothing, and was not seen.
+    """
+    around = dilate(move.shift, move.source.window(2 * move.source.options.mesh_edge))
+    return torch.where(move.posed.mesh, around, move.shift)
 
 
 def _moves(move: Move) -> Tensor:
