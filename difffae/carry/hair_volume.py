@@ -68,9 +68,7 @@ def hair_offsets(head: HeadModel, source: FaceAttributes, vertices: Tensor, hair
     return outwards * (_at(lift, place) / source.camera[:, :1] * weight)[..., None]
 
 
-def outline_offsets(
-    head: HeadModel, source: FaceAttributes, hair: Tensor, layers: Layers, options: HairOptions | None = None
-) -> Tensor:
+def outline_offsets(head: HeadModel, source: FaceAttributes, hair: Tensor, layers: Layers, options: HairOptions | None = None) -> Tensor:
     """What brings the outline of the head with its hair to that of the person in the picture.
 
     Args:
@@ -122,8 +120,8 @@ def _silhouette(head: HeadModel, points: Tensor, middle: Tensor, size: tuple[int
     """How far the projected head above its shoulders (B,V,3) reaches in each direction around its
     middle (B,1,2): (B,A). size: of the picture.
     """
-    above = _above_shoulders(head)[head.faces].any(-1)
-    mesh = rasterize(points, head.faces[above], *size).mask[:, None].to(points)
+    outer = head.vertex_mask(*OUTER)[head.faces].any(-1)
+    mesh = rasterize(points, head.faces[outer], *size).mask[:, None].to(points)
     distance, _ = _polar(points[..., :2] - middle, o.angles)
     farthest = (distance * _above_shoulders(head)).amax(1, keepdim=True).expand(-1, o.angles)
     share = torch.linspace(0, 1, 3 * o.radii, device=points.device, dtype=points.dtype)
@@ -149,6 +147,9 @@ def _beyond_outline(layers: Layers, middle: Tensor, reach: Tensor, crown: Tensor
     least = -torch.lerp(torch.full_like(reach, 2 * o.narrowest), reach, crown)
     # where the person does not begin the matte is wrong, and what does not end is no head's outline
     found = (going_on > 1) & (going_on < 2 * o.radii) & (reach > 0)
+    # hair or clothes that begin at the mesh hide the end
+    hidden = ours.to(reach).cumprod(-1).sum(-1) < person.to(reach).cumprod(-1).sum(-1)
+    found = found & ~(hidden & (end < reach + spacing))
     return ((end - reach).maximum(least)) * found
 
 
@@ -177,9 +178,7 @@ def _neck_offsets(head: HeadModel, rest: Tensor, points: Tensor, layers: Layers,
     return torch.stack([wider, torch.zeros_like(wider), torch.zeros_like(wider)], -1)
 
 
-def _neck_ratios(
-    head: HeadModel, out: Tensor, y: Tensor, rows: Tensor, axis: Tensor, side: int, layers: Layers, o: HairOptions
-) -> Tensor:
+def _neck_ratios(head: HeadModel, out: Tensor, y: Tensor, rows: Tensor, axis: Tensor, side: int, layers: Layers, o: HairOptions) -> Tensor:
     """Width of the person's neck over the mesh's on one side: vertices' distances from the axis
     (B,1) to that side and heights (B,V), rows (B,K) -> (B,K), 1 where too few rows tell.
     """

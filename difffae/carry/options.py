@@ -109,7 +109,7 @@ class HairOptions:
 
     # --- The outline of the head with its hair, fitted to the person's ---
     # times that its distance to the person's is measured and taken away
-    fit_steps: int = 2
+    fit_steps: int = 3
     # standard deviation of the smoothing of that distance over directions, in degrees
     fit_smoothing: float = 6.0
     # share of the way from the middle to the outline that is person in any case
