@@ -107,6 +107,24 @@ class HairOptions:
     # standard deviation of the smoothing over directions, in degrees
     smoothing: float = 10.0
 
+    # --- The outline of the head with its hair, fitted to the person's ---
+    # times that its distance to the person's is measured and taken away
+    fit_steps: int = 3
+    # standard deviation of the smoothing of that distance over directions, in degrees
+    fit_smoothing: float = 6.0
+    # share of the way from the middle to the outline that is person in any case
+    core: float = 0.6
+    # farthest that the person may go on beyond the mesh
+    widest: float = 0.03
+    # farthest that the mesh of a face or an ear may stand out beyond the person
+    narrowest: float = 0.05
+    # degrees from up between which the head's outline becomes the neck's
+    jaw: tuple[float, float] = (140.0, 160.0)
+    # rows in which the neck's width is measured
+    neck_rows: int = 24
+    # least and largest factor of its width
+    neck: tuple[float, float] = (0.75, 1.3)
+
 
 @dataclass(frozen=True)
 class TransferOptions:

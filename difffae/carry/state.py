@@ -185,6 +185,7 @@ class Source:
         inside_picture: (B,1,H,W) validity of the image itself, 0 where it left its photograph; None
             for all valid.
         hair_offsets: (B,V,3) how far hair lifts the unposed head's vertices, in the head's unit.
+        offsets: (B,V,3) the same, with what fits the outline to the person's.
         posed: the source's head.
         log_shading: (B,V,3) logarithm of the light on each vertex.
         depth: (B,1,H,W) farthest depth that the camera saw around each pixel; far below all depths
@@ -200,6 +201,7 @@ class Source:
     options: CarryOptions
     inside_picture: Tensor | None
     hair_offsets: Tensor
+    offsets: Tensor
     posed: PosedHead
     log_shading: Tensor
     depth: Tensor

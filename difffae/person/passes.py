@@ -193,7 +193,7 @@ def distrust_edges_and_cloth(move: Move, person: MovedPerson) -> MovedPerson:
     """
     maps, head, raster, u = move.known_maps, move.source.head, move.posed.raster, move.source.unit
     # the inside of a mouth changes without moving
-    shifted = torch.where(head.part_mask(raster, *INNER)[:, None], 1, _in_edges(move, move.shift).clamp(max=1))
+    shifted = torch.where(head.part_mask(raster, *INNER)[:, None], 1, _in_edges(move, _shift_around(move)).clamp(max=1))
     rim = dilate(1 - move.posed.mesh.to(maps.body), odd(5 * u))
     own = maps.body.maximum((1 - rim) * maps.matte) * (1 - maps.resting)
     on_mesh = torch.lerp(torch.ones_like(person.validity), person.validity * own, shifted)
@@ -323,6 +323,14 @@ def _turned(move: Move) -> Tensor:
         return 1 - move.still.to(move.offset)
     moved = (move.source.posed.points - move.posed.points)[:, scalp, :2].mean(1).norm(dim=-1) * 128
     return (moved / 4 - 1).clamp(0, 1)[:, None, None, None]
+
+
+def _shift_around(move: Move) -> Tensor:
+    """(B,1,H,W): by how many pixels a pixel or, on the mesh, one near it moved. A point of a turned
+    head may lie where another one did before: it moved by nothing, and was not seen.
+    """
+    around = dilate(move.shift, move.source.window(2 * move.source.options.mesh_edge))
+    return torch.where(move.posed.mesh, around, move.shift)
 
 
 def _told(move: Move) -> PersonSource:

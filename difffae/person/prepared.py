@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..carry.expression import stretch_expression
-from ..carry.hair_volume import hair_offsets
+from ..carry.hair_volume import hair_offsets, outline_offsets
 from ..carry.light import log_light_ratio, log_shading, spread_light
 from ..carry.motion import fading, follow_surface, moved_validity, pose_head, seen_by_source, seen_depth, spread_offset
 from ..carry.options import CarryOptions
@@ -133,10 +133,11 @@ def prepare(
     (torch.Size([1, 3, 256, 256]), torch.Size([1, 1, 256, 256]))
     """
     o, face = options or CarryOptions(), source.expand(len(image))
-    lifted = image.new_zeros(len(image), head.vertex_count, 3)
+    lifted = offsets = image.new_zeros(len(image), head.vertex_count, 3)
     if layers is not None:
         lifted = hair_offsets(head, face, head(face.shape, face.expression, face.pose), layers.hair)
-    posed = pose_head(head, face, lifted, (image.shape[-2], image.shape[-1]))
+        offsets = lifted + outline_offsets(head, face, lifted, layers)
+    posed = pose_head(head, face, offsets, (image.shape[-2], image.shape[-1]))
     prepared = Prepared(
         image=image,
         face=face,
@@ -144,6 +145,7 @@ def prepare(
         options=o,
         inside_picture=inside_picture,
         hair_offsets=lifted,
+        offsets=offsets,
         posed=posed,
         log_shading=log_shading(posed.normals, face.light, o.shading_floor),
         depth=seen_depth(posed.raster),
@@ -165,7 +167,7 @@ def start_move(source: Source, target: FaceAttributes) -> Move:
     target = target.expand(len(source))
     if o.stretch_expression:
         target = stretch_expression(source.face, target, head.expression_names)
-    posed = pose_head(head, target, source.hair_offsets, source.size)
+    posed = pose_head(head, target, source.offsets, source.size)
     surface = follow_surface(source, posed, log_light_ratio(source, posed, target.light))
     # a head posed among others differs in its last bits from the same head posed alone, so what does
     # not change is set to zero where the numbers are equal
