@@ -321,7 +321,7 @@ def _turned(move: Move) -> Tensor:
     scalp = head.vertex_mask("scalp")
     if not bool(scalp.any()):
         return 1 - move.still.to(move.offset)
-    moved = (move.source.posed.points - move.posed.points)[:, scalp, :2].mean(1).norm(dim=-1) * 128
+    moved = (move.source.posed.points - move.posed.points)[:, scalp, :2].norm(dim=-1).mean(1) * 128
     return (moved / 4 - 1).clamp(0, 1)[:, None, None, None]
 
 
