@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 
 from ..common.pixels import gather, gaussian_blur, nearest_inside
+from ..head.adjust import LUMINANCE, visible_normals
 from ..head.morphable import HeadModel
 from ..head.rasterizer import Raster, interpolate
-from ..head.shading import sh_shading
+from ..head.shading import sh_basis, sh_shading
+from .exposure import exposed
 from .motion import Surface
 from .options import CarryOptions
 from .state import Maps, PosedHead, Source
@@ -50,12 +52,22 @@ def log_light_ratio(source: Source, target: PosedHead, light: Tensor) -> Tensor:
     """
     o = source.options
     ratio = log_shading(target.normals, light, o.shading_floor) - source.log_shading
+    turned = log_shading(target.normals, source.face.light, o.shading_floor) - source.log_shading
     # a stressed light is no brighter: the mean ratio on what faces the viewer stays
     facing = target.normals[..., 2:].clamp_min(0) + 1e-6
     stressed = o.light_gain * ratio
     stressed = stressed + ((facing * ratio.exp()).sum(1, keepdim=True) / (facing * stressed.exp()).sum(1, keepdim=True)).log()
     limit = math.log(o.ratio_limit)
-    return limit * torch.tanh(stressed / limit)
+    limited, level = (limit * torch.tanh(values / limit) for values in (stressed, light_level(light) - light_level(source.face.light)))
+    return exposed(source, limited, turned, level).clamp(-limit, limit)
+
+
+def light_level(light: Tensor) -> Tensor:
+    """Logarithm of the mean luminance of light on a frontal sphere: (B,9,3) -> (B,1,1). Light by
+    numbers keeps it (`head.adjust.direct_light`).
+    """
+    mean = sh_basis(visible_normals(light)).mean(0) @ (light @ light.new_tensor(LUMINANCE)).transpose(0, 1)
+    return mean.clamp_min(0.05).log()[:, None, None]
 
 
 def spread_light(source: Source, target: PosedHead, surface: Surface, maps: Maps | None) -> Tensor:

@@ -28,6 +28,7 @@ from ..common.pixels import flow_grid, relit
 from ..head.attributes import FaceAttributes
 from ..head.morphable import HeadModel
 from ..source.regions import Layers
+from .exposure import face_skin
 from .expression import stretch_expression
 from .hair_volume import hair_offsets
 from .light import log_light_ratio, log_shading, spread_light
@@ -132,6 +133,7 @@ def prepare(
         hair_offsets=lifted,
         posed=posed,
         log_shading=log_shading(posed.normals, face.light, o.shading_floor),
+        skin=face_skin(image, posed, head),
         depth=seen_depth(posed.raster),
         upper_teeth=tuple(upper_teeth(head).nonzero()[:, 0].tolist()),
         person=None,

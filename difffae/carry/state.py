@@ -1,7 +1,7 @@
 """What the passes of a move share: the source, worked out once, and one move under way.
 
-Shape letters: B batch, C channels, V vertices, A directions around the head, H and W picture height
-and width. Positions are x right, y down, in -1..1 over the picture; offsets are in pixels (x right,
+Shape letters: B batch, C channels, V vertices, N vertices of the face's skin, A directions around the
+head, H and W picture height and width. Positions are x right, y down, in -1..1 over the picture; offsets are in pixels (x right,
 y down).
 """
 
@@ -60,6 +60,20 @@ class PosedHead:
     def mesh(self) -> Tensor:
         """(B,1,H,W) bool: the pixels that the head covers."""
         return self.raster.mask[:, None]
+
+
+@dataclass(frozen=True, eq=False)
+class Skin:
+    """The photograph on the vertices of the face's skin.
+
+    Attributes:
+        colours: (B,N,3) RGB 0..1.
+        area: (B,N) how much of the picture each stands for, in any unit; next to 0 for vertices that
+            face away from the camera or lie beside the picture.
+    """
+
+    colours: Tensor
+    area: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,6 +182,7 @@ class Source:
         hair_offsets: (B,V,3) how far hair lifts the unposed head's vertices, in the head's unit.
         posed: the source's head.
         log_shading: (B,V,3) logarithm of the light on each vertex.
+        skin: the photograph on the face's skin.
         depth: (B,1,H,W) farthest depth that the camera saw around each pixel; far below all depths
             beside the mesh.
         upper_teeth: numbers of the vertices of the upper teeth.
@@ -182,6 +197,7 @@ class Source:
     hair_offsets: Tensor
     posed: PosedHead
     log_shading: Tensor
+    skin: Skin
     depth: Tensor
     upper_teeth: tuple[int, ...]
     person: PersonSource | None

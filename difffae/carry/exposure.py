@@ -1,0 +1,108 @@
+"""How bright a relit face becomes: about as bright as the light asks for, and without burnt skin.
+
+Shape letters: B batch, V vertices, N vertices of the face's skin, H and W picture height and width.
+
+A light ratio multiplies picture values, so a lamp from the side can push one cheek to white and the
+mean of the face away from where it was. Here the photograph's colours on the skin tell what a ratio
+would do to them; then the whole ratio is made a little darker or brighter, and where that is not
+enough, flatter.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..head.adjust import LUMINANCE
+from ..head.morphable import HeadModel, labelled
+from ..head.shading import face_normals
+from .state import PosedHead, Skin, Source
+
+GAMMA = 2.2  # picture values to the power of this are about linear light
+CLIPPED = 1.2  # products above this are white, whatever they are
+HALVINGS = 6  # of the search for how flat a light must be, to about one percent
+
+
+def face_skin(image: Tensor, posed: PosedHead, head: HeadModel) -> Skin:
+    """Colours of the photograph on the skin of the face.
+
+    Args:
+        image: (B,3,H,W) RGB 0..1.
+        posed: the head in it.
+        head: the head model.
+    """
+    # the camera looks along z, and a projected triangle that faces it has a negative normal there
+    areas = (-face_normals(posed.points, head.faces)[..., 2]).clamp_min(0)
+    area = torch.zeros_like(posed.points[..., 0])
+    for corner in range(3):
+        area = area.index_add(1, head.faces[:, corner], areas)
+    face = labelled(head.labels, "face")
+    points = posed.points[:, face, :2]
+    colours = F.grid_sample(image, points[:, None], padding_mode="border", align_corners=False)[:, :, 0].transpose(1, 2)
+    inside = (points.abs() <= 1).all(-1)
+    return Skin(colours, area[:, face] * inside + 1e-9)
+
+
+def exposed(source: Source, log_ratio: Tensor, turned: Tensor, level: Tensor) -> Tensor:
+    """A light ratio that keeps the face's brightness and its highlights.
+
+    The face's mean linear light may differ by `brightness_stops` from what `level` asks for. If its
+    brightest skin passes `highlight`, the ratio is made darker within these stops, and only then
+    flatter. Nothing is done to a ratio that does neither.
+
+    Args:
+        source: the source.
+        log_ratio: (B,V,3) logarithm of the light ratio, RGB.
+        turned: (B,V,3) what of it comes from the head's turn in the source's own light.
+        level: (B,1,1) logarithm of the change of brightness that the light asks for.
+
+    Returns:
+        (B,V,3) logarithm of the ratio.
+    """
+    o, skin = source.options, source.skin
+    face = labelled(source.head.labels, "face")
+    wanted = log_ratio[:, face]
+    before = _mean_log(skin, skin.colours * turned[:, face].exp()) + level
+    brightest = _highlight(skin, skin.colours, o.highlight_share) + level.clamp_min(0)
+    goal = brightest.clamp_min(math.log(o.highlight))
+
+    def brightened(share: Tensor) -> tuple[Tensor, Tensor]:
+        """Change (B,1,1) of the logarithm for a ratio flattened to a share, and whether skin burns
+        nevertheless.
+        """
+        lit = skin.colours * (share * wanted).exp()
+        beyond = _mean_log(skin, lit) - before
+        most = o.brightness_stops * math.log(2) / GAMMA
+        room = goal - _highlight(skin, lit, o.highlight_share)
+        change = room.clamp(max=0).maximum(-most - beyond).minimum(most - beyond)
+        return change, change > room + 1e-6
+
+    full = torch.ones_like(level)
+    flat = torch.full_like(level, o.flattest_light)
+    low, high = flat, full
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        burns = brightened(middle)[1]
+        low, high = torch.where(burns, low, middle), torch.where(burns, middle, high)
+    share = torch.where(brightened(full)[1], low, full)
+    return share * log_ratio + brightened(share)[0]
+
+
+def _mean_log(skin: Skin, colours: Tensor) -> Tensor:
+    """(B,1,1): logarithm of the picture value whose linear light is the mean of colours (B,N,3)."""
+    values = colours.clamp(max=CLIPPED) @ colours.new_tensor(LUMINANCE)
+    mean = (skin.area * values.clamp_min(1e-4) ** GAMMA).sum(1) / skin.area.sum(1)
+    return (mean.log() / GAMMA)[:, None, None]
+
+
+def _highlight(skin: Skin, colours: Tensor, share: float) -> Tensor:
+    """(B,1,1): logarithm of the value that only a share of the skin passes, in any channel of
+    colours (B,N,3).
+    """
+    values, order = colours.amax(-1).sort(dim=1, descending=True)
+    area = skin.area.gather(1, order).cumsum(1)
+    place = (area < share * area[:, -1:]).sum(1, keepdim=True).clamp(max=values.shape[1] - 1)
+    return values.gather(1, place).clamp_min(1e-4).log()[..., None]
