@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 from comfy_api.v0_0_2 import io
 
+from ..difffae.vocabulary import FEATHER
 from .sockets import CarrySocket, CropSocket
 
 
@@ -38,10 +39,10 @@ class DiffFAEPasteBack(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "feather",
-                    default=0.05,
+                    default=FEATHER,
                     min=0.01,
                     max=0.25,
-                    step=0.01,
+                    step=0.002,
                     advanced=True,
                     tooltip="Width of the soft border, as a share of the square. Colours blend over three times this width.",
                 ),

@@ -1,4 +1,4 @@
-"""How bright a relit face becomes: about as bright as the light asks for, and without burnt skin.
+"""How bright a face lit by numbers becomes: about as bright as it was, and without burnt skin.
 
 Shape letters: B batch, V vertices, N vertices of the face's skin, H and W picture height and width.
 
@@ -23,6 +23,7 @@ from .state import PosedHead, Skin, Source
 
 GAMMA = 2.2  # picture values to the power of this are about linear light
 CLIPPED = 1.2  # products above this are white, whatever they are
+WHITE = 0.95  # skin above this is burnt in the photograph already
 HALVINGS = 6  # of the search for how flat a light must be, to about one percent
 
 
@@ -46,18 +47,17 @@ def face_skin(image: Tensor, posed: PosedHead, head: HeadModel) -> Skin:
     return Skin(colours, area[:, face] * inside + 1e-9)
 
 
-def exposed(source: Source, log_ratio: Tensor, turned: Tensor, level: Tensor) -> Tensor:
+def exposed(source: Source, log_ratio: Tensor, turned: Tensor) -> Tensor:
     """A light ratio that keeps the face's brightness and its highlights.
 
-    The face's mean linear light may differ by `brightness_stops` from what `level` asks for. If its
-    brightest skin passes `highlight`, the ratio is made darker within these stops, and only then
+    The face's mean linear light may differ by `brightness_stops` from what it was. If its brightest
+    skin passes `highlight`, the ratio is made darker within these stops, and only then
     flatter. Nothing is done to a ratio that does neither.
 
     Args:
         source: the source.
         log_ratio: (B,V,3) logarithm of the light ratio, RGB.
         turned: (B,V,3) what of it comes from the head's turn in the source's own light.
-        level: (B,1,1) logarithm of the change of brightness that the light asks for.
 
     Returns:
         (B,V,3) logarithm of the ratio.
@@ -65,9 +65,8 @@ def exposed(source: Source, log_ratio: Tensor, turned: Tensor, level: Tensor) ->
     o, skin = source.options, source.skin
     face = labelled(source.head.labels, "face")
     wanted = log_ratio[:, face]
-    before = _mean_log(skin, skin.colours * turned[:, face].exp()) + level
-    brightest = _highlight(skin, skin.colours, o.highlight_share) + level.clamp_min(0)
-    goal = brightest.clamp_min(math.log(o.highlight))
+    before = _mean_log(skin, skin.colours * turned[:, face].exp())
+    goal = _highlight(skin, skin.colours, o.highlight_share).clamp_min(math.log(o.highlight))
 
     def brightened(share: Tensor) -> tuple[Tensor, Tensor]:
         """Change (B,1,1) of the logarithm for a ratio flattened to a share, and whether skin burns
@@ -80,8 +79,8 @@ def exposed(source: Source, log_ratio: Tensor, turned: Tensor, level: Tensor) ->
         change = room.clamp(max=0).maximum(-most - beyond).minimum(most - beyond)
         return change, change > room + 1e-6
 
-    full = torch.ones_like(level)
-    flat = torch.full_like(level, o.flattest_light)
+    full = torch.ones_like(before)
+    flat = torch.full_like(before, o.flattest_light)
     low, high = flat, full
     for _ in range(HALVINGS):
         middle = (low + high) / 2
@@ -100,9 +99,10 @@ def _mean_log(skin: Skin, colours: Tensor) -> Tensor:
 
 def _highlight(skin: Skin, colours: Tensor, share: float) -> Tensor:
     """(B,1,1): logarithm of the value that only a share of the skin passes, in any channel of
-    colours (B,N,3).
+    colours (B,N,3); without what is burnt in the photograph.
     """
     values, order = colours.amax(-1).sort(dim=1, descending=True)
-    area = skin.area.gather(1, order).cumsum(1)
+    sound = skin.area * ((skin.colours.amax(-1) <= WHITE) + 1e-6)
+    area = sound.gather(1, order).cumsum(1)
     place = (area < share * area[:, -1:]).sum(1, keepdim=True).clamp(max=values.shape[1] - 1)
     return values.gather(1, place).clamp_min(1e-4).log()[..., None]

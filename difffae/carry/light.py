@@ -22,6 +22,8 @@ from .motion import Surface
 from .options import CarryOptions
 from .state import Maps, PosedHead, Source
 
+SAME_LEVEL = 3e-4  # difference of the logarithms of two lights' levels that rounding explains
+
 
 def log_shading(normals: Tensor, light: Tensor, floor: float) -> Tensor:
     """Logarithm of the light on vertices.
@@ -58,8 +60,12 @@ def log_light_ratio(source: Source, target: PosedHead, light: Tensor) -> Tensor:
     stressed = o.light_gain * ratio
     stressed = stressed + ((facing * ratio.exp()).sum(1, keepdim=True) / (facing * stressed.exp()).sum(1, keepdim=True)).log()
     limit = math.log(o.ratio_limit)
-    limited, level = (limit * torch.tanh(values / limit) for values in (stressed, light_level(light) - light_level(source.face.light)))
-    return exposed(source, limited, turned, level).clamp(-limit, limit)
+    limited = limit * torch.tanh(stressed / limit)
+    # light by numbers keeps its level to the last digits, which no light of another picture does; only
+    # the former promises to leave the face's brightness alone
+    changes = (light != source.face.light).flatten(1).any(1)[:, None, None]
+    by_numbers = changes & ((light_level(light) - light_level(source.face.light)).abs() < SAME_LEVEL)
+    return torch.where(by_numbers, exposed(source, limited, turned).clamp(-limit, limit), limited)
 
 
 def light_level(light: Tensor) -> Tensor:

@@ -35,13 +35,13 @@ class CarryOptions:
     light_gain: float = 1.05
     # light ratios approach this and its inverse softly
     ratio_limit: float = 8.0
-    # by how many stops the face's mean linear light may differ from what the light's level asks for
-    brightness_stops: float = 0.2
+    # by how many stops a face lit by numbers may become brighter or darker in the mean, in linear light
+    brightness_stops: float = 0.15
     # value that the brightest share of the face's skin does not pass, unless it did before
     highlight: float = 0.92
-    highlight_share: float = 0.03
+    highlight_share: float = 0.01
     # how much of its contrast a light keeps at least, when it would burn skin
-    flattest_light: float = 0.5
+    flattest_light: float = 0.15
     # least shading, as a share of its mean: a light fitted to a visible face says little about
     # directions the face hides
     shading_floor: float = 0.3

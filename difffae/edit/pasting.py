@@ -15,10 +15,10 @@ from ..carry.compositing import composite_weight, keep_grey, native_detail, with
 from ..common.batches import common_batch, expanded, slices
 from ..faces.crop import extract
 from ..faces.crop import paste as paste_squares
+from ..vocabulary import FEATHER
 from .description import Faces, MovedPhoto
 
 CHUNK = 4  # faces at a time, which bounds the memory
-FEATHER = 0.05  # width of the soft border, as a share of the square's side
 
 
 def paste(

@@ -8,7 +8,7 @@ import torch
 
 from difffae.common.errors import ConfigError
 from difffae.common.rotations import axis_angle_to_matrix, from_yaw_pitch_roll, matrix_to_axis_angle, to_yaw_pitch_roll
-from difffae.head.adjust import LUMINANCE, NUMBERS, Adjustments, adjust, direct_light, directed_light, light_direction, visible_normals
+from difffae.head.adjust import LUMINANCE, NUMBERS, Adjustments, adjust, direct_light, lamp_light, light_direction, sphere_normals, visible_normals
 from difffae.head.attributes import FaceAttributes
 from difffae.head.shading import sh_basis
 
@@ -112,13 +112,35 @@ def test_gaze_signs():
     assert get(down, "eyeLookUpLeft") == 0
 
 
-def test_directed_light_is_a_clamped_cosine():
-    normals = torch.nn.functional.normalize(torch.randn(500, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64), dim=-1)
-    direction = torch.nn.functional.normalize(torch.tensor([0.3, 0.5, 0.8], dtype=torch.float64), dim=-1)
-    shading = sh_basis(normals) @ directed_light(direction)
-    exact = (normals @ direction).clamp_min(0)
-    assert (shading - exact).abs().max() < 0.1  # second order
-    assert (shading - exact).square().mean().sqrt() < 0.04
+def unit(azimuth: float, elevation: float) -> torch.Tensor:
+    a, e = math.radians(azimuth), math.radians(elevation)
+    return torch.tensor([[math.sin(a) * math.cos(e), math.sin(e), math.cos(a) * math.cos(e)]], dtype=torch.float64)
+
+
+@pytest.mark.parametrize(("azimuth", "elevation", "error"), [(0, 0, 0.03), (30, 20, 0.04), (80, 0, 0.08), (0, 60, 0.05), (-60, -30, 0.06)])
+def test_a_lamp_is_mixed_in_linear_light_and_coded_like_a_picture(azimuth: float, elevation: float, error: float):
+    direction, strength = unit(azimuth, elevation), 0.6
+    normals = visible_normals(direction)
+    cosine = (normals @ direction[0]).clamp_min(0)
+    coded = (1 - strength + strength * cosine / cosine.mean()) ** (1 / 1.8)
+    shading = sh_basis(normals) @ lamp_light(direction, strength)[0]
+    assert (shading - coded).square().mean().sqrt() < error * coded.mean()  # second order
+    assert shading.max().item() == pytest.approx(coded.max().item(), rel=0.08)
+
+
+def test_a_lamp_without_strength_is_flat():
+    normals = sphere_normals(torch.zeros(1, dtype=torch.float64))
+    assert torch.allclose(normals.norm(dim=-1), torch.ones(len(normals)).double())
+    assert normals.mean(0).norm() < 1e-3
+    assert torch.allclose(normals.T @ normals / len(normals), torch.eye(3).double() / 3, atol=1e-3)
+    assert torch.allclose(sh_basis(normals) @ lamp_light(unit(50, 10), 0.0)[0], torch.ones(len(normals)).double(), atol=1e-6)
+
+
+@pytest.mark.parametrize("strength", [0.3, 0.6, 1.0])
+def test_a_lamps_direction_is_read_back(strength: float):
+    for azimuth, elevation in ((0, 0), (45, 0), (-45, 30), (60, -10), (0, 60), (-60, -30), (30, 20)):
+        light = direct_light(face().light * 0 + torch.tensor([3.0] + [0.0] * 8)[:, None], azimuth, elevation, strength)
+        assert light_direction(light)[0].tolist() == pytest.approx([azimuth, elevation], abs=1.0)
 
 
 @pytest.mark.parametrize(("azimuth", "elevation"), [(0, 0), (45, 0), (-45, 30), (60, -10), (0, 60)])
@@ -134,7 +156,8 @@ def test_signs_and_strength_of_light():
     def shading(x: float, y: float, **numbers: float) -> float:
         normal = torch.tensor([x, y, math.sqrt(1 - x * x - y * y)])
         light = adjust(face(), Adjustments(**numbers), NAMES).light[0]
-        return (sh_basis(normal) @ light @ torch.tensor(LUMINANCE)).item()
+        value = (sh_basis(normal) @ light @ torch.tensor(LUMINANCE)).item()
+        return value**2.2  # shading multiplies picture values; a lamp's contrast is one of linear light
 
     assert shading(0.7, 0, light_azimuth=45) > 1.5 * shading(-0.7, 0, light_azimuth=45)  # from image right
     assert shading(0, 0.7, light_azimuth=0, light_elevation=45) > 1.5 * shading(0, -0.7, light_azimuth=0, light_elevation=45)
