@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..common.pixels import gather, gaussian_blur, nearest_inside
@@ -61,11 +62,24 @@ def log_light_ratio(source: Source, target: PosedHead, light: Tensor) -> Tensor:
     stressed = stressed + ((facing * ratio.exp()).sum(1, keepdim=True) / (facing * stressed.exp()).sum(1, keepdim=True)).log()
     limit = math.log(o.ratio_limit)
     limited = limit * torch.tanh(stressed / limit)
-    # light by numbers keeps its level to the last digits, which no light of another picture does; only
-    # the former promises to leave the face's brightness alone
+    # one lamp of the source's own level was asked for by numbers, which promise to leave the face's
+    # brightness alone; a light of another picture is applied as it is
     changes = (light != source.face.light).flatten(1).any(1)[:, None, None]
-    by_numbers = changes & ((light_level(light) - light_level(source.face.light)).abs() < SAME_LEVEL)
+    same_level = (light_level(light) - light_level(source.face.light)).abs() < SAME_LEVEL
+    by_numbers = changes & same_level & is_one_lamp(light)
     return torch.where(by_numbers, exposed(source, limited, turned).clamp(-limit, limit), limited)
+
+
+def is_one_lamp(light: Tensor) -> Tensor:
+    """Whether the luminance of light (B,9,3) is that of `head.adjust.lamp_light`, or flat: symmetric
+    around one direction, and stronger than a linear gradient. (B,1,1) bool.
+    """
+    flat, linear, curved = (light @ light.new_tensor(LUMINANCE)).split([1, 3, 5], dim=1)
+    around = F.normalize(sh_basis(F.normalize(linear, dim=1))[:, 4:], dim=1)
+    along = (curved * around).sum(1, keepdim=True)
+    least = 1e-3 * flat.abs()
+    symmetric = (curved - along * around).norm(dim=1, keepdim=True) < least
+    return (symmetric & ((along > least) | (linear.norm(dim=1, keepdim=True) < least)))[:, :, None]
 
 
 def light_level(light: Tensor) -> Tensor:

@@ -36,12 +36,12 @@ class CarryOptions:
     # light ratios approach this and its inverse softly
     ratio_limit: float = 8.0
     # by how many stops a face lit by numbers may become brighter or darker in the mean, in linear light
-    brightness_stops: float = 0.15
+    brightness_stops: float = 0.18
     # value that the brightest share of the face's skin does not pass, unless it did before
     highlight: float = 0.92
-    highlight_share: float = 0.01
+    highlight_share: float = 0.015
     # how much of its contrast a light keeps at least, when it would burn skin
-    flattest_light: float = 0.15
+    flattest_light: float = 0.2
     # least shading, as a share of its mean: a light fitted to a visible face says little about
     # directions the face hides
     shading_floor: float = 0.3

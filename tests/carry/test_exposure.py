@@ -8,6 +8,7 @@ import pytest
 import torch
 from people import directional, person
 
+from difffae.carry.light import is_one_lamp
 from difffae.carry.options import CarryOptions
 from difffae.carry.prepared import Prepared, prepare
 from difffae.edit.measures import luminance
@@ -88,6 +89,17 @@ def test_light_of_another_picture_is_applied_as_it_is(head: HeadModel) -> None:
         assert torch.equal(source.move(target).light_ratio, free.move(target).light_ratio)
     lamp = lit(source, 60, 10, 0.9)
     assert not torch.equal(source.move(lamp).light_ratio, free.move(lamp).light_ratio)
+
+
+def test_a_lamp_is_told_from_light_of_pictures() -> None:
+    grey = directional(0.1, 0.1, 0.3)
+    for azimuth, elevation in ((0, 0), (80, 0), (-90, 30), (0, 60)):
+        for strength in (0.0, 0.1, 1.0):
+            assert is_one_lamp(direct_light(grey * torch.tensor([1.0, 0.9, 0.8]), azimuth, elevation, strength)).all()
+    fitted = torch.randn(50, 9, 3, generator=torch.Generator().manual_seed(0)) * 0.3
+    fitted[:, 0] = 3
+    assert not is_one_lamp(fitted).any()
+    assert not is_one_lamp(grey).any()
 
 
 def test_a_head_that_turns_in_its_own_light_is_not_dimmed(head: HeadModel) -> None:
