@@ -16,13 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..common.pixels import relit
 from ..head.adjust import LUMINANCE
 from ..head.morphable import HeadModel, labelled
 from ..head.shading import face_normals
 from .state import PosedHead, Skin, Source
 
 GAMMA = 2.2  # picture values to the power of this are about linear light
-CLIPPED = 1.2  # products above this are white, whatever they are
 WHITE = 0.95  # skin above this is burnt in the photograph already
 HALVINGS = 6  # of the search for how flat a light must be, to about one percent
 
@@ -65,17 +65,17 @@ def exposed(source: Source, log_ratio: Tensor, turned: Tensor) -> Tensor:
     o, skin = source.options, source.skin
     face = labelled(source.head.labels, "face")
     wanted = log_ratio[:, face]
-    before = _mean_log(skin, skin.colours * turned[:, face].exp())
+    before = _mean_log(skin, relit(skin.colours, turned[:, face].exp()))
     goal = _highlight(skin, skin.colours, o.highlight_share).clamp_min(math.log(o.highlight))
 
     def brightened(share: Tensor) -> tuple[Tensor, Tensor]:
         """Change (B,1,1) of the logarithm for a ratio flattened to a share, and whether skin burns
         nevertheless.
         """
-        lit = skin.colours * (share * wanted).exp()
-        beyond = _mean_log(skin, lit) - before
+        ratio = (share * wanted).exp()
+        beyond = _mean_log(skin, relit(skin.colours, ratio)) - before
         most = o.brightness_stops * math.log(2) / GAMMA
-        room = goal - _highlight(skin, lit, o.highlight_share)
+        room = goal - _highlight(skin, skin.colours * ratio, o.highlight_share)
         change = room.clamp(max=0).maximum(-most - beyond).minimum(most - beyond)
         return change, change > room + 1e-6
 
@@ -92,7 +92,7 @@ def exposed(source: Source, log_ratio: Tensor, turned: Tensor) -> Tensor:
 
 def _mean_log(skin: Skin, colours: Tensor) -> Tensor:
     """(B,1,1): logarithm of the picture value whose linear light is the mean of colours (B,N,3)."""
-    values = colours.clamp(max=CLIPPED) @ colours.new_tensor(LUMINANCE)
+    values = colours @ colours.new_tensor(LUMINANCE)
     mean = (skin.area * values.clamp_min(1e-4) ** GAMMA).sum(1) / skin.area.sum(1)
     return (mean.log() / GAMMA)[:, None, None]
 

@@ -36,7 +36,7 @@ class CarryOptions:
     # light ratios approach this and its inverse softly
     ratio_limit: float = 8.0
     # by how many stops a face lit by numbers may become brighter or darker in the mean, in linear light
-    brightness_stops: float = 0.18
+    brightness_stops: float = 0.15
     # value that the brightest share of the face's skin does not pass, unless it did before
     highlight: float = 0.92
     highlight_share: float = 0.015
