@@ -12,7 +12,7 @@ venv:  ## a virtual environment in .venv with all that the targets below need
 	python3 -m venv .venv
 	.venv/bin/python -m pip install --quiet --upgrade pip
 	# first, so that nothing below brings another one
-	.venv/bin/python -m pip install --quiet "$(TORCH)"
+	.venv/bin/python -m pip install --quiet $(TORCH)
 	.venv/bin/python -m pip install --quiet -r requirements-dev.txt
 
 check:  ## before every commit: lint, types and the quick tests; under two minutes on two cores
@@ -29,6 +29,8 @@ format:  ## ruff: mend what it can
 types:  ## mypy
 	$(PYTHON) -m mypy
 
+# one thread: the networks of these tests are too small for more, and mypy has the other core
+quick: export OMP_NUM_THREADS = 1
 quick:  ## tests that take no more than about two seconds each and start no ComfyUI
 	$(PYTHON) -m pytest -m "not slow and not comfy" --durations=5 --durations-min=2
 

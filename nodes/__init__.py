@@ -1,4 +1,4 @@
-"""The pack's nodes: thin adapters over the library `difffae`, one file each (design section 9)."""
+"""The pack's nodes: thin adapters over the library `difffae`, one file each."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..difffae.head.adjust import Adjustments, adjust
 from ..difffae.head.attributes import FaceAttributes, compose_each
+from ..difffae.vocabulary import TAKEABLE
 
 HEAD = ("yaw", "pitch", "roll")
 EXPRESSION = ("smile", "jaw_open", "blink", "brow_up", "gaze_x", "gaze_y")
@@ -22,7 +23,7 @@ def adjusted(attributes: FaceAttributes, values: Mapping[str, Any], expression_n
     pasted = str(values.get("pasted") or "").strip()
     if pasted:
         other = FaceAttributes.from_json(pasted)
-        attributes = compose_each(attributes, dict.fromkeys(("pose", "expression", "light"), (other, 1.0)))
+        attributes = compose_each(attributes, dict.fromkeys(TAKEABLE, (other, 1.0)))
     absolute = bool(values.get("absolute", False))
     wanted = {name: float(values.get(name, 0.0)) for name in (*HEAD, *EXPRESSION)}
     numbers = {name: value for name, value in wanted.items() if absolute or value != 0}

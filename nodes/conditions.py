@@ -45,6 +45,8 @@ def make_conditions(vae: Any, slots: Faces, identity: Tensor, render: Tensor, ca
     """
     if not isinstance(vae, DiffFAEVAE):
         raise ConfigError("vae: is another model's; wire the VAE of Load DiffFAE")
+    assert slots.slots is not None
+    assert slots.slots.masks is not None
     size = (slots.slots.masks.shape[-2] * vae.factor, slots.slots.masks.shape[-1] * vae.factor)
     if carry is not None and tuple(carry.image.shape[-2:]) != size:
         raise ConfigError(f"carry: is {tuple(carry.image.shape[-2:])} pixels, but the slots are for {size}; use one Crop Face for both")

@@ -39,4 +39,5 @@ class DiffFAEEncodeSlots(io.ComfyNode):
         pictures = to_pictures(image)
         square = resized(difffae, pictures)
         faces = with_slots(difffae, square if crop is None else with_pictures(crop, square.picture))
+        assert faces.slots is not None
         return io.NodeOutput(faces, *(to_mask(mask) for mask in region_masks(faces.slots, pictures)))

@@ -114,13 +114,14 @@ def remember(head: HeadModel, attributes: FaceAttributes, image: Tensor | None, 
 
     attributes = attributes.to("cpu")
     photo = layers = None
+    tokens = None if slots is None else slots.slots
     if image is not None:
         photo = (to_pictures(image).cpu().clamp(0, 1) * 255).round().byte()
         photo = expanded(photo, max(len(image), len(attributes)))
-        if slots is not None:
-            layers = layers_of(slots.slots, photo.float() / 255)
+        if tokens is not None:
+            layers = layers_of(tokens, photo.float() / 255)
     scenes = PromptServer.instance.app.get(STORE)
-    told = () if slots is None else (slots.slots.masks, slots.slots.matte)
+    told = () if tokens is None else (tokens.masks, tokens.matte)
     key = _key(attributes, photo, *(None if part is None else part.cpu() for part in told))
     if scenes is not None and key not in scenes.kept:
         scenes.add(key, Scene(copy.deepcopy(head).cpu() if head.faces.device.type != "cpu" else head, attributes, photo, layers))
@@ -141,7 +142,7 @@ def _key(attributes: FaceAttributes, *pictures: Tensor | None) -> str:
     for part in (*attributes.tensors().values(), *pictures):
         digest.update(b"none" if part is None else f"{tuple(part.shape)}".encode())
         if part is not None:
-            digest.update(part.contiguous().numpy())
+            digest.update(part.contiguous().numpy().data)
     return digest.hexdigest()[:16]
 
 

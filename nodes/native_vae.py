@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..difffae.common.errors import ImageError
-from ..difffae.diffusion.autoencoder import Autoencoder
+from ..difffae.diffusion.autoencoder import FirstStage
 from .bundle import loaded, patcher
 
 BYTES_PER_PIXEL = 1600  # of the first stage's work at full size
@@ -22,13 +22,13 @@ BYTES_PER_PIXEL = 1600  # of the first stage's work at full size
 class DiffFAEVAE:
     """Encodes IMAGE (B,H,W,C) to latents (B,Z,h,w), scaled as the denoiser sees them, and decodes them to IMAGE."""
 
-    def __init__(self, autoencoder: Autoencoder) -> None:
+    def __init__(self, autoencoder: FirstStage) -> None:
         self.factor = autoencoder.factor
         self.latent_channels = autoencoder.config.latent_channels
         self.output_channels = 3
         self.patcher: Any = patcher(autoencoder)
 
-    def _network(self, batch: int, pixels: int) -> Autoencoder:
+    def _network(self, batch: int, pixels: int) -> FirstStage:
         return loaded(self.patcher, memory=batch * pixels * BYTES_PER_PIXEL)
 
     def encode(self, pixels: Tensor) -> Tensor:

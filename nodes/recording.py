@@ -61,10 +61,10 @@ def recipe_of(
             "license": bundle.licenses["checkpoint"],
             "identity": bundle.identity_name,
         }
-    distances = None
+    distances: list[float | None] | None = None
     if report is not None:
-        distances = [row.value for frame in report.rows for row in frame if row.key == "identity"]
-        distances = [round(value, 4) for value in distances] if len(distances) in (1, batch) else None
+        found = [row.value for frame in report.rows for row in frame if row.key == "identity"]
+        distances = [round(value, 4) for value in found] if len(found) in (1, batch) else None
     if attributes is not None and len(attributes) not in (1, batch):
         raise ImageError(f"attributes: has {len(attributes)} frames, but images has {batch}; give 1, or as many")
     return Recipe(

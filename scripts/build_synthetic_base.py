@@ -21,7 +21,7 @@ from build_head import DECIMETRE, LOWEST, ORIGIN, WIDEST
 from head_geometry import Assembler, Geometry, align, build_geometry, load_identity_targets, sample_identities
 
 from difffae.common.checkpoint import save_checkpoint
-from difffae.head.morphable import LABELS, HeadModel
+from difffae.head.morphable import HeadModel, label_index
 
 GROUPS, SEXES, AGES = ("african", "asian", "caucasian"), ("female", "male"), ("young", "old")
 SAMPLES = 400
@@ -46,10 +46,10 @@ def shape_statistics(g: Geometry, mpfb: Path, head: HeadModel) -> tuple[np.ndarr
     codes = np.concatenate([corners, local + corners.mean(0)])
     points = assembler((codes @ stack).reshape(len(codes), -1, 3) + base)
     labels = head.labels.numpy()
-    chosen = np.isin(labels, [LABELS.index("face"), LABELS.index("lips")])
+    chosen = np.isin(labels, [label_index("face"), label_index("lips")])
     points, _, _ = align(points, assembler(base) - ORIGIN.astype(np.float32), chosen)
     # teeth, tongue and eyes were put elsewhere afterwards, so the code is read from the skin alone
-    skin = np.isin(labels, [LABELS.index(n) for n in ("face", "lips", "scalp", "ears", "neck", "shoulders")])
+    skin = np.isin(labels, [label_index(n) for n in ("face", "lips", "scalp", "ears", "neck", "shoulders")])
     weight = np.where(chosen, 1.0, 0.4)[skin][:, None]
     offset = ((points * DECIMETRE - head.template.numpy())[:, skin] * weight).reshape(len(points), -1)
     basis = (head.shape_basis.numpy()[:, skin] * weight).reshape(head.shape_count, -1)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -60,7 +61,7 @@ def fold(weights: dict[str, Tensor], name: str) -> tuple[Tensor, Tensor]:
 def convert(weights: dict[str, Tensor]) -> IdentityNetwork:
     """The network with float weights, before it is rounded to 8 bits again."""
     network = IdentityNetwork()
-    layers = {network.stem: "conv32_down"}
+    layers: dict[Any, str] = {network.stem: "conv32_down"}
     for block, name in zip(network.blocks, BLOCKS, strict=True):
         layers |= {block.first: f"{name}/conv1", block.second: f"{name}/conv2"}
     with torch.no_grad():

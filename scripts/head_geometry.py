@@ -180,7 +180,8 @@ def load_identity_targets(mpfb: Path, needed: np.ndarray, count: int) -> tuple[d
         controls.append(sides)
         used.update(n for pair in sides for n in pair if n)
     asymmetric = {name: offsets for name, offsets in read("asym").items() if name.startswith("asym-")}
-    return table | asymmetric, [*controls, *([(name, None)] for name in asymmetric)]
+    single: list[list[tuple[str, str | None]]] = [[(name, None)] for name in asymmetric]
+    return table | asymmetric, [*controls, *single]
 
 
 def sample_identities(
@@ -239,9 +240,9 @@ def principal_components(
     root = np.sqrt(weight)[:, None].astype(points.dtype)
     found = []
     total = 0.0
-    for parity in (1, -1):
-        part = (points + parity * other) / 2
-        if parity == 1:
+    for sign in (1, -1):
+        part = (points + sign * other) / 2
+        if sign == 1:
             part = part - mean
         x = (part * root).reshape(len(points), -1)
         gram = x.astype(np.float64) @ x.T.astype(np.float64) / len(points)
@@ -249,7 +250,7 @@ def principal_components(
         total += np.trace(gram)
         for i in np.argsort(values)[::-1][:most]:
             u = vectors[:, i] * np.sqrt(len(points))  # unit-variance coefficients of the samples
-            found.append((values[i], parity, np.tensordot(u, part, axes=(0, 0)) / len(points)))
+            found.append((values[i], sign, np.tensordot(u, part, axes=(0, 0)) / len(points)))
     found.sort(key=lambda item: -item[0])
     share = np.cumsum([v for v, _, _ in found]) / total
     count = min(most, int(np.searchsorted(share, keep)) + 1)

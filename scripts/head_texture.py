@@ -101,7 +101,7 @@ def layout(geometry: Geometry, names: np.ndarray) -> tuple[np.ndarray, np.ndarra
 def stretch(t: np.ndarray, low: float, bumps: list[tuple[float, float, float]]) -> np.ndarray:
     """Monotone map of low..1 onto 0..1 whose slope is larger by `zoom` around each (centre, width, zoom)."""
     grid = np.linspace(low, 1, 2001)
-    density = 1 + sum(zoom * np.exp(-(((grid - centre) / width) ** 2)) for centre, width, zoom in bumps)
+    density = 1 + sum((zoom * np.exp(-(((grid - centre) / width) ** 2)) for centre, width, zoom in bumps), np.zeros_like(grid))
     total = np.concatenate([[0], np.cumsum((density[1:] + density[:-1]) / 2)])
     return np.interp(t, grid, total / total[-1])
 

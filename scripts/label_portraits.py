@@ -61,7 +61,7 @@ class Colours:
 def face_frame(landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """landmarks (478,2) in crop pixels -> along and across (S,S), see the head of this file."""
     chin, top, left, right = (landmarks[i] for i in (152, 10, 234, 454))
-    up = (top - chin) / max(np.linalg.norm(top - chin), 1e-3) ** 2
+    up = (top - chin) / np.maximum(np.linalg.norm(top - chin), 1e-3) ** 2
     # a turned face: the oval's own width shrinks, the neck's does not
     half = max(np.linalg.norm(right - left), 0.78 * np.linalg.norm(top - chin)) / 2
     side = np.array([-up[1], up[0]]) / np.linalg.norm(up) / half

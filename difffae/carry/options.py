@@ -91,6 +91,10 @@ class CarryOptions:
     beyond_share: float = 0.8
     # how much the colour of clothes counts beside that of skin, where skin goes on
     cloth_share: float = 0.0005
+    # give eyes that close the lids that no camera saw
+    lids: bool = True
+    # validity of those
+    lid_validity: float = 0.6
     # how far hair has to stand out from a neck (the crop is 2 wide) until its colour is hair's
     nape_hair: float = 0.04
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..common.pixels import dilate, erode, gaussian_blur, opened, pixel_grid, pull_push, relit
-from ..head.morphable import LABELS, HeadModel
+from ..head.morphable import HeadModel
 from ..head.rasterizer import Raster, interpolate
 from ..source.regions import Layers
 from .filling import closed_lines, empty_place, without_background
@@ -310,7 +310,7 @@ def _hairy(move: Move) -> Tensor:
     # a nape is skin unless hair hangs there
     stands_out = move.source.hair_offsets.norm(dim=-1) * target.camera[:, :1]
     hanging = (stands_out / move.source.options.nape_hair).clamp(max=1)
-    weight = torch.where(head.labels == LABELS.index("neck"), weight * hanging, weight)
+    weight = torch.where(head.vertex_mask("neck"), weight * hanging, weight)
     return interpolate(raster, head.faces, weight[..., None]) + outside
 
 

@@ -31,6 +31,7 @@ from ..source.regions import Layers
 from .exposure import face_skin
 from .expression import stretch_expression
 from .hair_volume import hair_offsets
+from .lids import close_lids, lid_source
 from .light import log_light_ratio, log_shading, spread_light
 from .motion import fading, follow_surface, moved_validity, pose_head, seen_by_source, seen_depth, spread_offset
 from .mouth import upper_teeth
@@ -91,6 +92,7 @@ class Prepared(Source):
         if source.person is not None:
             person = person_before_background(move, image, validity)
             image, validity, alpha = person.image, person.validity, person.alpha
+        image, validity = close_lids(move, image, validity)
         mesh = move.posed.mesh.to(image.dtype)
         return Carried(image, validity.clamp(0, 1), move.offset, move.light_ratio, mesh, alpha)
 
@@ -103,8 +105,8 @@ def prepare(
     layers: Layers | None = None,
     options: CarryOptions | None = None,
 ) -> Prepared:
-    """Work out what depends on photographs alone, to move them afterwards. Differentiable with
-    respect to the image.
+    """Work out what depends on photographs alone, to move them afterwards. Differentiable with respect to
+    the image.
 
     Args:
         image: (B,3,H,W) RGB 0..1, even sides; crops that the source's attributes describe.
@@ -118,6 +120,18 @@ def prepare(
 
     Raises:
         AttributeShapeError: for other numbers of faces.
+
+    >>> from difffae import Adjustments, DiffFAE, read_image
+    >>> from difffae.carry.prepared import prepare
+    >>> from difffae.common.checkpoint import asset_path
+    >>> from difffae.head.adjust import adjust
+    >>> model = DiffFAE.from_pretrained("open-256")
+    >>> face = model.analyse(read_image(asset_path("source.png"))[0])
+    >>> prepared = prepare(face.picture, face.attributes, model.head)
+    >>> target = adjust(face.attributes, Adjustments(yaw=10), model.head.expression_names)
+    >>> moved = prepared.move(target)
+    >>> moved.image.shape, moved.validity.shape
+    (torch.Size([1, 3, 256, 256]), torch.Size([1, 1, 256, 256]))
     """
     o, face = options or CarryOptions(), source.expand(len(image))
     lifted = image.new_zeros(len(image), head.vertex_count, 3)
@@ -137,6 +151,7 @@ def prepare(
         depth=seen_depth(posed.raster),
         upper_teeth=tuple(upper_teeth(head).nonzero()[:, 0].tolist()),
         person=None,
+        lids=lid_source(head, face) if o.lids else None,
     )
     return prepared if layers is None else replace(prepared, person=person_source(prepared, layers))
 

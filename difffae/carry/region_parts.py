@@ -5,7 +5,7 @@ The slots' masks are 32x32: a fringe or a collar that is off by a cell is nothin
 light, but to a swap it is a strip of the old hair on the forehead. Between hair and skin, and
 between cloth and skin, colours decide.
 
-Shape letters: B batch, R regions (4, in the order of `regions.REGIONS`), K photographs, V vertices,
+Shape letters: B batch, R regions (4, in the order of `vocabulary.REGIONS`), K photographs, V vertices,
 H and W picture sides.
 """
 
@@ -23,7 +23,8 @@ from ..head.attributes import FaceAttributes
 from ..head.morphable import HeadModel
 from ..head.rasterizer import rasterize
 from ..head.shading import project, vertex_normals
-from ..source.regions import GUIDE_EPS, REGIONS, Layers
+from ..source.regions import GUIDE_EPS, Layers
+from ..vocabulary import REGIONS
 from .light import hidden_shading
 from .options import CarryOptions
 from .prepared import Carried
@@ -112,7 +113,7 @@ def _inside(head: HeadModel, points: Tensor, outline: Sequence[int], picture: Te
 
     height, width = picture.shape[-2:]
     empty = picture.new_zeros(len(points), 1, height, width)
-    if len(head.landmark_faces) < 468:
+    if not head.has_face_mesh:
         return empty
     corners = (head.landmarks(points)[:, list(outline), :2] + 1) / 2 * points.new_tensor([width, height]) - 0.5
     return draw_convex_polygon(empty, corners.to(picture), picture.new_ones(len(points), 1))

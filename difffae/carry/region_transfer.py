@@ -5,7 +5,7 @@ reference, carried to the target's head, is laid over the source's, whose own is
 What neither photograph showed is a guess, and marked so, for the model to paint from the swapped
 tokens.
 
-Shape letters: B batch, R regions (4, in the order of `regions.REGIONS`), K photographs, H and W
+Shape letters: B batch, R regions (4, in the order of `vocabulary.REGIONS`), K photographs, H and W
 picture sides.
 
     prepared = prepare(picture, face, head, inside_picture, layers)
@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..common.pixels import dilate, erode, gaussian_blur, pull_push, trusted
-from ..source.regions import REGIONS
+from ..vocabulary import REGIONS
 from .filling import without_background
 from .options import CarryOptions, TransferOptions
 from .region_parts import BACKGROUND, CLOTHES, FACE, HAIR, FaceAreas, Parts
@@ -70,7 +70,7 @@ def take_regions(
     Args:
         base: the source, or what an earlier swap made of it.
         reference: the reference, carried to the same head.
-        regions: names of `regions.REGIONS` but face.
+        regions: some of `vocabulary.SWAPPABLE`.
         areas: of the head that both were carried to.
         strength: 0..1, below 1 the base shines through.
         options: settings of moving.

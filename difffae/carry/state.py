@@ -169,6 +169,23 @@ class PersonSource:
 
 
 @dataclass(frozen=True, eq=False)
+class LidSource:
+    """What closing eyes needs; pairs are the subject's right and left eye.
+
+    Attributes:
+        look: (B,1,h,w) logarithm of a closed eye's brightness over that of the skin below it.
+        around: (B,V,2) how far vertices belong to each eye.
+        blink: (B,2) coefficients of the photographs.
+        open: (B,2) how far the photographs show the eyes open, 0..1.
+    """
+
+    look: Tensor
+    around: Tensor
+    blink: Tensor
+    open: Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class Source:
     """All that a move needs to know of its source, one row per photograph.
 
@@ -187,6 +204,7 @@ class Source:
             beside the mesh.
         upper_teeth: numbers of the vertices of the upper teeth.
         person: what the layers tell, or None without layers.
+        lids: what closing eyes needs, or None if they get no lids.
     """
 
     image: Tensor
@@ -201,6 +219,7 @@ class Source:
     depth: Tensor
     upper_teeth: tuple[int, ...]
     person: PersonSource | None
+    lids: LidSource | None
 
     def __len__(self) -> int:
         return len(self.image)

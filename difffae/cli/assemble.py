@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from ..common.errors import ConfigError
@@ -22,7 +23,9 @@ def add(subparsers) -> None:
     parts = parser.add_argument_group("parts")
     parts.add_argument("--first-stage", type=Path, required=True, metavar="FILE", help="of `train autoencoder` or `convert kl-f8`, `vq-f8`")
     parts.add_argument("--decoder", type=Path, metavar="FILE", help="a later first stage, whose decoder replaces the first one's")
-    parts.add_argument("--latent-scale", type=float, metavar="X", help="one over the latents' standard deviation (default: the file's)")
+    scale = parts.add_mutually_exclusive_group()
+    scale.add_argument("--latent-scale", type=float, metavar="X", help="one over the latents' standard deviation (default: the file's)")
+    scale.add_argument("--scale-on", type=Path, metavar="FOLDER", help="measure it on the pictures of these shards")
     parts.add_argument(
         "--sharpen", type=float, metavar="X", help="fine detail that the decoder's pictures get on top (default: the file's)"
     )
@@ -52,6 +55,10 @@ def run(arguments: argparse.Namespace) -> None:
     given = {"first-stage": a.first_stage, "decoder": a.decoder, "slots": a.slots, "denoiser": a.denoiser}
     output = check_paths([str(path) for path in given.values() if path is not None], a.output)
     first = FirstStageParts(a.first_stage, a.decoder, a.latent_scale, "first-stage" in a.raw, a.sharpen)
+    if a.scale_on is not None:
+        from ..lab.training.latent_scale import measure_latent_scale
+
+        first = replace(first, latent_scale=round(measure_latent_scale(first.read(), a.scale_on), 4))
     if a.denoiser is None:
         if a.slots is not None or a.order or a.labels is not None or set(a.raw) - {"first-stage"}:
             raise ConfigError("assemble: there is no denoiser; add --denoiser, or leave the slots' options out for the first stage alone")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..edit.editor import DiffFAE
     from ..edit.profiles import Profile
 
-PROFILES = ("open-256", "paper-256", "paper-512")
+PROFILES = ("open-256", "paper-256", "paper-512", "paper-mini")
 MODES = ("eager", "compiled", "graphed", "compiled-graphed")
 PARTS = ("stages", "generation", "edits")
 DTYPES = ("float32", "bfloat16", "float16")
@@ -41,7 +41,7 @@ def add(subparsers) -> None:
     parser.add_argument("--modes", nargs="+", choices=MODES, help="default: all on cuda, eager on cpu")
     parser.add_argument("--batch", nargs="+", type=positive, metavar="N", help="of generated batches (default: 1 8 64 on cuda, 1 on cpu)")
     parser.add_argument("--steps", nargs="+", type=positive, default=[4, 20, 50], metavar="N", help="default: 4 20 50")
-    parser.add_argument("--sampler", choices=SAMPLERS, default="dpmpp_2m", help="default: %(default)s")
+    parser.add_argument("--sampler", choices=SAMPLERS, default=SAMPLERS[0], help="default: %(default)s")
     parser.add_argument("--runs", type=positive, metavar="N", help="measured calls (default: 20 on cuda, 3 on cpu)")
     parser.add_argument("--warm-up", type=int, default=2, metavar="N", help="calls before them (default: %(default)s)")
     parser.add_argument("--threads", type=positive, metavar="N", help="of the CPU (default: PyTorch's choice)")

@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 from ..common.errors import ConfigError
-from .configs import checked, parse_pairs
+from ..common.named_values import checked, parse_pairs
 from .options import OneLineParser
 
 # KIND -> (function in difffae.convert, help). It is called as `convert(inputs: list[Path], output: Path, **options) -> None`; its

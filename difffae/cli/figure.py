@@ -124,10 +124,12 @@ def _rendered(folder: Path, model: DiffFAE, count: int) -> list[Portrait]:
 
 def _models(arguments: argparse.Namespace) -> dict[str, str]:
     """Label -> checkpoint."""
+    from .tables import named
+
     found: dict[str, str] = {}
     for text in arguments.models or [arguments.model]:
-        name, sign, path = text.partition("=")
-        label, path = (name, path) if sign else (Path(text).stem, text)
+        name, path = named(text)
+        label = Path(path).stem if name is None else name
         if label in found:
             raise ConfigError(f"--models: two are called '{label}'; name them, as in --models a={found[label]} b={path}")
         found[label] = path

@@ -13,6 +13,7 @@ from .options import fraction, positive
 if TYPE_CHECKING:
     from ..diffusion.autoencoder import FirstStage
     from ..edit.model import EditModel
+    from ..lab.videos.prepare_videos import Split
     from ..source.slots import SlotEncoder
 
 
@@ -20,7 +21,8 @@ def add(subparsers) -> None:
     text = (
         "Cache training data, step by step: fit (portraits -> crops and attributes), codes (those, or rendered pairs -> what the estimator "
         "network learns from), roundtrips (-> pairs), synthetic (rendered pairs -> carried pairs), encode (pairs -> latents); videos "
-        "(talking heads -> WebDataset shards of frames), pairs (those -> latents), frames (those -> pictures for the slots). "
+        "(talking heads -> WebDataset shards of frames), clips (MakeHuman's assets -> such shards of rendered people), pairs (those -> "
+        "latents), frames (those, or a fitted file -> pictures for the first stage and the slots). "
         "Finished work is kept, so any step can be run again."
     )
     parser = subparsers.add_parser("prepare", help="cache training data", description=text)
@@ -39,10 +41,15 @@ def add(subparsers) -> None:
         help="in place of --model, with --slots, or for pairs with --joint: a file or checkpoint",
     )
     parser.add_argument("--slots", type=Path, metavar="FILE", help="in place of --model, with --first-stage: a file or checkpoint")
-    parser.add_argument("--identity", metavar="FILE", help="encode, videos: identity network, if it is not the bundled one")
+    parser.add_argument("--identity", metavar="FILE", help="encode, videos, clips: identity network, if it is not the bundled one")
     parser.add_argument("--head", metavar="FILE", help="videos, pairs: head model, if it is not the bundled one")
     parser.add_argument("--deca", metavar="FILE", help="videos: DECA's networks, which estimate the numbers of a FLAME head")
     _add_videos(parser.add_argument_group("videos: folders person/video/clip.mp4"))
+    clips = parser.add_argument_group("clips: rendered people; workers, size, picture, test and shard options are those of videos")
+    clips.add_argument("--people", type=positive, default=500, metavar="N", help="how many (default: %(default)s)")
+    clips.add_argument("--frames", type=positive, default=2, metavar="N", help="of every person (default: %(default)s)")
+    clips.add_argument("--expressions", metavar="FILE", help=".npz with blendshapes of real faces, such as a portraits' landmarks.npz")
+    clips.add_argument("--photographs", metavar="FOLDER", help="pictures for backgrounds")
     pairs = parser.add_argument_group("pairs: two frames of one chunk")
     pairs.add_argument(
         "--joint", action="store_true", help="encode, pairs: keep source and query pictures, for joint training with the slots"
@@ -55,7 +62,7 @@ def _add_videos(group) -> None:
     place = group.add_mutually_exclusive_group()
     place.add_argument("--workers", type=positive, default=os.cpu_count(), metavar="N", help="local processes (default: one per core)")
     place.add_argument("--ray-address", metavar="ADDRESS", help="run on this Ray cluster (host:port, or auto)")
-    group.add_argument("--size", type=positive, default=256, help="side of the pictures (default: %(default)s)")
+    group.add_argument("--size", type=positive, default=256, help="side of the pictures, also of frames from a file (default: %(default)s)")
     group.add_argument("--every", type=positive, default=1, metavar="N", help="keep every Nth frame of a chunk (default: all)")
     group.add_argument("--picture", choices=("jpg", "png"), default="jpg", help="JPEG of quality 95, or PNG (default: %(default)s)")
     group.add_argument("--iou", type=fraction, default=0.25, help="least overlap with a chunk's first box (default: %(default)s)")
@@ -140,21 +147,41 @@ def _trained(arguments: argparse.Namespace) -> tuple[FirstStage, SlotEncoder, st
 def _videos(arguments: argparse.Namespace) -> None:
     from ..lab.videos.clips import ClipRules
     from ..lab.videos.prepare_video import VideoOptions
-    from ..lab.videos.prepare_videos import Split, prepare_videos
+    from ..lab.videos.prepare_videos import prepare_videos
 
     a = arguments
     rules = ClipRules(a.iou, a.min_frames, a.max_frames, a.min_size, a.increase)
-    # whole paths, since workers may run elsewhere; an identity may also be named insightface:NAME
-    files = (str(Path(name).resolve()) if name and Path(name).exists() else name for name in (a.head, a.deca, a.identity))
-    listed = None
-    if a.test_list is not None:
-        try:
-            listed = frozenset(a.test_list.read_text(encoding="utf-8").split())
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"--test-list {a.test_list}: cannot be read ({error}); give a text file of names") from error
-    options, split = VideoOptions(a.size, a.every, a.picture, rules, *files), Split(a.test_share, listed)
+    options = VideoOptions(a.size, a.every, a.picture, rules, *map(_whole, (a.head, a.deca, a.identity)))
     where = {"workers": a.workers, "ray_address": a.ray_address}
-    prepare_videos(a.input, a.output, options, split, **where, shard_samples=a.shard_samples)
+    prepare_videos(a.input, a.output, options, _split(a), **where, shard_samples=a.shard_samples)
+
+
+def _clips(arguments: argparse.Namespace) -> None:
+    from ..lab.videos.prepare_clips import ClipOptions, prepare_clips
+
+    a = arguments
+    expressions, photographs, identity = map(_whole, (a.expressions, a.photographs, a.identity))
+    options = ClipOptions(str(a.input.resolve()), expressions, photographs, a.size, a.frames, a.picture, identity)
+    where = {"workers": a.workers, "ray_address": a.ray_address}
+    prepare_clips(a.output, options, _split(a), people=a.people, seed=a.seed, **where, shard_samples=a.shard_samples)
+
+
+def _whole(name: str | None) -> str | None:
+    """The whole path of a file, since workers may run elsewhere; an identity may also be named insightface:NAME."""
+    return str(Path(name).resolve()) if name and Path(name).exists() else name
+
+
+def _split(arguments: argparse.Namespace) -> Split:
+    """Which persons are tested on. Raises ConfigError for a list that cannot be read."""
+    from ..lab.videos.prepare_videos import Split
+
+    listed = None
+    if arguments.test_list is not None:
+        try:
+            listed = frozenset(arguments.test_list.read_text(encoding="utf-8").split())
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"--test-list {arguments.test_list}: cannot be read ({error}); give a text file of names") from error
+    return Split(arguments.test_share, listed)
 
 
 def _pairs(arguments: argparse.Namespace) -> None:
@@ -177,6 +204,11 @@ def _pairs(arguments: argparse.Namespace) -> None:
 
 
 def _frames(arguments: argparse.Namespace) -> None:
+    if arguments.input.is_file():
+        from ..lab.prepare.stills import write_stills
+
+        write_stills(arguments.input, arguments.output, arguments.size)
+        return
     from ..lab.videos.video_pairs import write_frames
 
     write_frames(arguments.input, arguments.output, per_chunk=arguments.per_chunk)
@@ -189,6 +221,7 @@ STEPS = {
     "synthetic": _carried,
     "encode": _encode,
     "videos": _videos,
+    "clips": _clips,
     "pairs": _pairs,
     "frames": _frames,
 }

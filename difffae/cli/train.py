@@ -42,7 +42,8 @@ def add(subparsers) -> None:
 def run(arguments: argparse.Namespace) -> None:
     from importlib import import_module
 
-    from .configs import build, read_configs
+    from ..common.named_values import build
+    from ..lab.training.presets import read_configs
 
     stage_module, function, options_class, model_module, config_class = STAGES[arguments.stage]
     stage = import_module(f"difffae.lab.training.{stage_module}")

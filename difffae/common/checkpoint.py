@@ -16,12 +16,13 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from .errors import CheckpointError
 from .files import atomic_write
@@ -33,7 +34,14 @@ Module = TypeVar("Module", bound=nn.Module)
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Tensors and metadata of one file."""
+    """Tensors and metadata of one file.
+
+    tensors  by name; floating ones as float32
+    kind     what the file holds: "head", "landmarks", "identity", "edit" ...
+    config   all that building the modules needs
+    license  SPDX name or a sentence
+    source   where the weights came from
+    """
 
     tensors: dict[str, Tensor]
     kind: str
@@ -77,7 +85,15 @@ def save_checkpoint(
 ) -> None:
     """Write a checkpoint; it appears whole or not at all.
 
-    eight_bit stores float tensors of two or more dimensions as int8; half stores the remaining float tensors as float16.
+    Args:
+        path: the file to make or to replace.
+        tensors: by name, on any device.
+        kind, config, license, source: the metadata, see the module.
+        eight_bit: store float tensors of two or more dimensions as int8 with a scale per row.
+        half: store the float tensors that remain as float16.
+
+    Raises:
+        OSError: the file cannot be written.
     """
     stored: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
@@ -143,7 +159,16 @@ def load_checkpoint(path: str | Path, kind: str | None = None, parts: Iterable[s
 
 
 def load_weights(module: nn.Module, tensors: dict[str, Tensor], path: str | Path) -> None:
-    """Strict load_state_dict with one clear error."""
+    """Put tensors into a module, names and shapes exactly as it has them.
+
+    Args:
+        module: changed in place.
+        tensors: its whole state_dict.
+        path: their file, for the error.
+
+    Raises:
+        CheckpointError: a tensor is missing, is one too many or has another shape.
+    """
     try:
         module.load_state_dict(tensors, strict=True)
     except RuntimeError as error:
@@ -151,12 +176,22 @@ def load_weights(module: nn.Module, tensors: dict[str, Tensor], path: str | Path
         raise CheckpointError(f"{path}: the weights do not fit their configuration ({first}); convert or download it again") from error
 
 
+class _NoStart(TorchFunctionMode):
+    """Within it weights are not started at random. (PyTorch's own way, the meta device, imports its compiler for a normal distribution.)"""
+
+    def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
+
+
 def filled(build: Callable[[], Module], tensors: dict[str, Tensor], path: str | Path) -> Module:
-    """A module with these weights, without the random start that they would overwrite, which takes as long as reading them.
+    """A module with these weights, without the random start that they would overwrite, which takes longer than reading them.
 
     Args:
-        build: makes the module; all that it holds must be in `tensors`, values that it works out for itself would be lost.
-        tensors: its whole state_dict.
+        build: makes the module.
+        tensors: its whole state_dict; they are copied.
         path: their file, for the error.
 
     Returns:
@@ -165,9 +200,8 @@ def filled(build: Callable[[], Module], tensors: dict[str, Tensor], path: str | 
     Raises:
         CheckpointError: the weights do not fit.
     """
-    with torch.device("meta"):
+    with _NoStart():
         module = build()
-    module = module.to_empty(device="cpu")
     load_weights(module, tensors, path)
     return module.eval().requires_grad_(False)
 

@@ -29,11 +29,26 @@ MAX_PIXELS = 89_000_000  # float RGB of this size is 1 GiB; far above the 24 meg
 
 
 def read_image(path: str | Path) -> tuple[Tensor, Tensor | None]:
-    """Read a picture file: RGB (3,H,W) and alpha (1,H,W), or None where the file has no transparency.
+    """Read a picture file.
 
-    Turned upright by its EXIF orientation, converted to sRGB if it embeds another colour profile; grey, palette, CMYK, 16-bit
-    and floating-point pictures become RGB; of an animation the first frame is read. Colours under transparency stay as stored.
-    Raises ImageError if the file is missing, is no picture, is damaged or has more than MAX_PIXELS pixels.
+    It is turned upright by its EXIF orientation and converted to sRGB if it embeds another colour
+    profile; grey, palette, CMYK, 16-bit and floating-point pictures become RGB; of an animation the
+    first frame is read. Colours under transparency stay as stored.
+
+    Args:
+        path: PNG, JPEG, WebP or whatever else Pillow reads.
+
+    Returns:
+        RGB (3,H,W) in 0..1, and alpha (1,H,W) in 0..1 or None where the file has no transparency.
+
+    Raises:
+        ImageError: the file is missing, is no picture, is damaged or has more than MAX_PIXELS pixels.
+
+    >>> from difffae import read_image
+    >>> from difffae.common.checkpoint import asset_path
+    >>> image, alpha = read_image(asset_path("source.png"))
+    >>> image.shape, alpha
+    (torch.Size([3, 384, 384]), None)
     """
     with opened(path) as picture:
         picture.seek(0)
@@ -43,7 +58,17 @@ def read_image(path: str | Path) -> tuple[Tensor, Tensor | None]:
 
 @contextmanager
 def opened(path: str | Path) -> Iterator[Image.Image]:
-    """A picture file while it is read; whatever goes wrong with it meanwhile is an ImageError."""
+    """A picture file while it is read.
+
+    Args:
+        path: of the file.
+
+    Yields:
+        Pillow's picture, whose pixels are not read yet.
+
+    Raises:
+        ImageError: it cannot be opened, is too large, or turns out to be damaged within the block.
+    """
     path = Path(path)
     if path.is_dir():
         raise ImageError(f"{path}: is a folder; give the path of a picture file")
@@ -125,7 +150,17 @@ class Embedded(Protocol):
 
 
 def check_writable(path: str | Path) -> Path:
-    """Make sure that a picture can be written to `path`, before any long work; raises ImageError if not."""
+    """Make sure that a picture can be written, before any long work.
+
+    Args:
+        path: the file to be.
+
+    Returns:
+        the same, as a Path.
+
+    Raises:
+        ImageError: an ending that is not known, no such folder, or no permission to write there.
+    """
     path = Path(path)
     if path.suffix.lower() not in FORMATS:
         raise ImageError(f"{path}: the ending '{path.suffix}' is not known; end the output's name in .png, .jpg or .webp")
@@ -148,11 +183,23 @@ def check_writable(path: str | Path) -> Path:
 def write_image(
     path: str | Path, image: Tensor, alpha: Tensor | None = None, text: Mapping[str, str] | None = None, recipe: Embedded | None = None
 ) -> None:
-    """Write a picture (3,H,W) or (1,3,H,W), 0..1, as PNG, JPEG or WebP by the ending of its name; 8 bits per channel.
+    """Write a picture as PNG, JPEG or WebP, with 8 bits per channel; the file appears whole or not at all.
 
-    alpha (1,H,W) is kept in PNG and WebP; a JPEG, which has none, is laid over white. text is stored in PNG only (tEXt),
-    a recipe in all of them (see recipe.read_recipe).
-    The file appears whole or not at all. Raises ImageError.
+    Args:
+        path: its ending chooses the format.
+        image: (3,H,W) or (1,3,H,W) RGB 0..1; what lies outside is clipped.
+        alpha: (1,H,W) in 0..1, kept in PNG and WebP; a JPEG, which has none, is laid over white.
+        text: stored in PNG only (tEXt).
+        recipe: stored in every format; `edit.recipe.read_recipe` reads it back.
+
+    Raises:
+        ImageError: more than one picture, or a file that cannot be written.
+
+    >>> import torch
+    >>> from difffae import read_image, write_image
+    >>> write_image("grey.png", torch.full((3, 4, 6), 0.5))
+    >>> read_image("grey.png")[0][0, 0, :2]
+    tensor([0.5020, 0.5020])
     """
     path = check_writable(path)
     picture = Image.fromarray(_to_bytes(image, alpha))

@@ -24,12 +24,17 @@ def flow_grid(flow: Tensor) -> Tensor:
 
 
 def nearest_inside(mask: Tensor) -> tuple[Tensor, Tensor]:
-    """For every pixel a nearest pixel where mask is set, by jump flooding over 2x2 blocks.
+    """For every pixel a nearest pixel where a mask is set, by jump flooding over 2x2 blocks.
 
-    That costs up to two pixels against the true nearest for outlines of heads (0.6 on average), three for scattered dots.
+    That costs up to two pixels against the true nearest for outlines of heads (0.6 on average), three
+    for scattered dots.
 
-    mask (B,H,W) bool with even sides -> index (B,H,W) into H*W, distance (B,H,W) in pixels. A pixel inside is its own nearest; where
-    the whole mask is empty every pixel is its own too, and infinitely far.
+    Args:
+        mask: (B,H,W) bool, even sides.
+
+    Returns:
+        index (B,H,W) into H*W and distance (B,H,W) in pixels. A pixel inside is its own nearest; where
+        the whole mask is empty every pixel is its own too, and infinitely far.
     """
     h, w = mask.shape[-2:]
     far = 4.0 * max(h, w)
@@ -86,8 +91,17 @@ def box_blur(x: Tensor, radius: int, times: int) -> Tensor:
 
 
 def relit(image: Tensor, ratio: Tensor, knee: float = 0.8) -> Tensor:
-    """image (B,3,H,W) in 0..1 times ratio (B,3,H,W), in 0..1. What comes above the knee, or above the image's own brightness, comes near to
-    white slowly, so that bright skin keeps its detail; a ratio of 1 or less changes nothing else."""
+    """A picture in other light, without clipped highlights.
+
+    Args:
+        image: (B,3,H,W) in 0..1.
+        ratio: (B,3,H,W), the new light over the old.
+        knee: brightness from which the product comes near to white slowly, so that bright skin keeps
+            its detail; a pixel that was brighter already has its own brightness in its place.
+
+    Returns:
+        (B,3,H,W) in 0..1; a ratio of 1 changes nothing.
+    """
     bright = image.clamp(knee, 1)
     room = (1 - bright).clamp_min(1e-4)
     product = (image * ratio).clamp_min(0)
@@ -128,10 +142,14 @@ def trusted(validity: Tensor) -> Tensor:
 
 
 def pull_push(image: Tensor, weight: Tensor) -> Tensor:
-    """Smooth continuation of the known pixels into the unknown ones (Gortler et al. 1996, "The Lumigraph").
+    """Smooth continuation of known pixels into unknown ones (Gortler et al. 1996, "The Lumigraph").
 
-    image (B,C,H,W); weight (B,1,H,W) in 0..1, how well each pixel is known. Pixels of weight 1 stay as they are; where nothing at all is
-    known the result is mid-grey.
+    Args:
+        image: (B,C,H,W).
+        weight: (B,1,H,W) in 0..1, how well each pixel is known.
+
+    Returns:
+        (B,C,H,W). Pixels of weight 1 stay as they are; where nothing at all is known it is mid-grey.
     """
     height, width = image.shape[-2:]
     if min(height, width) == 1:

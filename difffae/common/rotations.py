@@ -60,9 +60,15 @@ def slerp(a: Tensor, b: Tensor, strength: float | Tensor) -> Tensor:
 
 
 def from_yaw_pitch_roll(yaw: float, pitch: float, roll: float) -> Tensor:
-    """Degrees -> axis-angle (3,). Positive yaw turns the face to image right, pitch lifts the chin, roll turns clockwise in the image.
+    """A rotation by three angles: R = Ry(yaw) Rx(-pitch) Rz(-roll); the roll happens first, in the face's own frame.
 
-    R = Ry(yaw) Rx(-pitch) Rz(-roll): the roll happens first, in the face's own frame.
+    Args:
+        yaw: degrees, positive turns the face to image right.
+        pitch: degrees, positive lifts the chin.
+        roll: degrees, positive turns clockwise in the image.
+
+    Returns:
+        axis-angle (3,) in radians.
     """
     angles = torch.deg2rad(torch.tensor([yaw, -pitch, -roll], dtype=torch.float64))
     ry = axis_angle_to_matrix(torch.stack([angles[0] * 0, angles[0], angles[0] * 0]))

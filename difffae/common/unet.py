@@ -115,6 +115,8 @@ class GatedGELU(nn.Module):
 
 
 class FeedForward(nn.Module):
+    """A gated hidden layer four times as wide, per point: (B,N,C) -> (B,N,C)."""
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         # the middle one holds the place of diffusers' dropout, so that the last one's name is the same
@@ -139,7 +141,7 @@ class TransformerBlock(nn.Module):
     def forward(self, x: Tensor, tokens: Tensor | None) -> Tensor:
         """x (B,N,C), tokens (B,S,D) -> (B,N,C)."""
         x = self.attn1(self.norm1(x)) + x
-        x = self.attn2(self.norm2(x), tokens) + x
+        x = self.attn2(self.norm2(x), tokens) + x  # Eq. 6 of the paper, where the tokens are the source's
         return self.ff(self.norm3(x)) + x
 
 
@@ -230,8 +232,14 @@ def sinusoidal(steps: Tensor, size: int) -> Tensor:
 
 @dataclass(frozen=True)
 class UNetSizes:
-    """in_channels and out_channels of the maps; block_channels per level, finest first; layers: residual blocks per level on the way down,
-    one more on the way up; groups of the normalisations."""
+    """Sizes of a U-Net.
+
+    in_channels     of the maps that come in
+    out_channels    of those that go out
+    block_channels  per level, finest first
+    layers          residual blocks per level on the way down; one more on the way up
+    groups          of the normalisations
+    """
 
     in_channels: int
     out_channels: int
@@ -244,7 +252,13 @@ class UNet(nn.Module):
     """Maps (B,in,h,w), a step per map and tokens -> maps (B,out,h,w)."""
 
     def __init__(self, sizes: UNetSizes, attention: Callable[[int | None, int], nn.Module | None]) -> None:
-        """attention: called with a level (0 the finest, None the middle) and its channels; makes one layer, or says that there is none."""
+        """Build it with fresh weights.
+
+        Args:
+            sizes: channels and depths.
+            attention: called with a level (0 the finest, None the middle) and its channels; makes one
+                attention layer, or says by None that there is none.
+        """
         super().__init__()
         channels = sizes.block_channels
         self.time_size = 4 * channels[0]
@@ -285,8 +299,17 @@ class UNet(nn.Module):
         self.checkpointing = True
 
     def forward(self, x: Tensor, steps: Tensor | int, tokens: Tensor | None = None, beside: Tensor | None = None) -> Tensor:
-        """x (B,in,h,w); steps (B,) or one integer; tokens (B,S,D); beside (B,E): set beside the time embedding, for residual blocks that
-        read more than it -> (B,out,h,w)."""
+        """One pass.
+
+        Args:
+            x: (B,in,h,w).
+            steps: (B,), or one integer for all.
+            tokens: (B,S,D), what the attention layers read.
+            beside: (B,E), set beside the time embedding, for residual blocks that read more than it.
+
+        Returns:
+            (B,out,h,w).
+        """
         steps = torch.as_tensor(steps, device=x.device).expand(x.shape[0])
         time = self.time_embedding(sinusoidal(steps, self.frequencies).to(x.dtype))
         time = time if beside is None else torch.cat([time, beside], dim=-1)

@@ -23,7 +23,7 @@ import torch
 
 from ..common.checkpoint import save_checkpoint
 from ..common.errors import CheckpointError
-from ..head.morphable import LABELS, HeadModel
+from ..head.morphable import HeadModel, label_index
 from .state_dicts import only_input
 from .unpickle import read_npz
 
@@ -146,5 +146,5 @@ def _labels(raw: dict[str, np.ndarray], v: int) -> np.ndarray:
         return labels
     for name, weight in zip(names, groups, strict=True):
         if str(name) in GROUPS:
-            labels[weight > 0.5] = LABELS.index(GROUPS[str(name)])
+            labels[weight > 0.5] = label_index(GROUPS[str(name)])
     return labels

@@ -63,7 +63,17 @@ class Recorded:
 
 
 def accelerate(function: Function, mode: str, device: torch.device | str, backend: str = "inductor") -> Function:
-    """The same function of tensors in another mode. Raises ConfigError for an unknown mode, or a graph without CUDA."""
+    """The same function of tensors in another mode.
+
+    Args:
+        function: of tensors, to a tensor.
+        mode: one of MODES.
+        device: where it runs.
+        backend: of torch.compile.
+
+    Raises:
+        ConfigError: an unknown mode, or a graph without CUDA.
+    """
     if mode not in MODES:
         raise ConfigError(f"mode '{mode}' is unknown; choose from {', '.join(MODES)}")
     if mode.endswith("graphed") and torch.device(device).type != "cuda":

@@ -22,11 +22,14 @@ NOTHING_KNOWN = 0.05  # validity below which a carried pixel fades to grey
 class Conditions:
     """All conditions of one batch.
 
-    tokens    (B,S,D) semantic tokens of the source; a row of zeros stands for a dropped token
-    identity  (B,I) identity embedding of the source
-    render    (B,Z,h,w) latents of the 3DMM render (paper section 4.1, f_r)
+    tokens    (B,S,D) semantic tokens of the source (paper section 4.2, F); a row of zeros stands for a dropped token
+    identity  (B,I) identity embedding of the source (f_id)
+    render    (B,Z,h,w) latents of the 3DMM render (section 4.1, f_r)
     carried   (B,Z,h,w) latents of the carried photograph, or None
     validity  (B,1,h,w) in 0..1, how far the carried latents are to be trusted, or None
+
+    Raises:
+        ConfigError: shapes that do not go together.
     """
 
     tokens: Tensor
@@ -82,10 +85,6 @@ class Conditions:
             return self
         return replace(self, carried=torch.zeros_like(self.carried), validity=torch.zeros_like(self.validity))
 
-    def without_tokens(self) -> Conditions:
-        """The same conditions with every token dropped."""
-        return replace(self, tokens=torch.zeros_like(self.tokens))
-
 
 class Encoder(Protocol):
     """A first stage as far as conditions need it."""
@@ -99,8 +98,15 @@ class Encoder(Protocol):
 
 
 def known_pixels(carried: Tensor, validity: Tensor) -> Tensor:
-    """The carried photograph (B,3,H,W) with mid-grey where nothing is known of it: validity (B,1,H,W) near 0. A guess, which has a
-    low validity, stays."""
+    """The carried photograph with mid-grey where nothing is known of it. A guess, which has a low validity, stays.
+
+    Args:
+        carried: (B,3,H,W) RGB 0..1.
+        validity: (B,1,H,W) in 0..1.
+
+    Returns:
+        (B,3,H,W).
+    """
     return 0.5 + (carried - 0.5) * (validity / NOTHING_KNOWN).clamp(0, 1)
 
 

@@ -31,6 +31,9 @@ class DenoiserConfig:
 
     adain: "none"; "replace" is Eq. 4, the block's output h becomes scale * IN(h) + shift; "blend" is h + gate * (that - h) with a
     learned gate per channel that starts at 0, so that a new model and one without AdaIN agree.
+
+    Raises:
+        ConfigError: an unknown adain, or lists of different lengths.
     """
 
     sample_size: int = 32
@@ -104,8 +107,9 @@ class AdaIN(nn.Module):
 
     def forward(self, h: Tensor, identity: Tensor) -> Tensor:
         """h (B,C,h,w), identity (B,I) -> (B,C,h,w)."""
+        # Eq. 5: h_s, h_b = MLP(f_id)
         scale, shift = self.project(F.silu(identity)).to(h.dtype)[:, :, None, None].chunk(2, dim=1)
-        out = F.instance_norm(h) * scale + shift
+        out = F.instance_norm(h) * scale + shift  # Eq. 4: h_s IN(f_l) + h_b
         return out if self.gate is None else torch.lerp(h, out, self.gate.to(h.dtype)[None, :, None, None])
 
 
@@ -156,9 +160,16 @@ class Denoiser(nn.Module):
 
     @contextmanager
     def record_attention(self) -> Iterator[dict[str, Tensor]]:
-        """Within this context every forward fills the yielded dictionary: layer name -> map (B,S,h',w') at the layer's own resolution,
-        averaged over the heads, summing to 1 over the tokens. In order of execution; the maps carry gradients. With gradient checkpointing
-        call backward within it too, or the recomputed layers would leave out their maps and PyTorch would complain."""
+        """Within this context every forward leaves its cross-attention (A_cross of Eq. 7).
+
+        With gradient checkpointing call backward within it too, or the recomputed layers would leave out
+        their maps and PyTorch would complain.
+
+        Yields:
+            a dictionary that each forward fills, in order of execution: layer name -> map (B,S,h',w') at
+            the layer's own resolution, averaged over the heads, summing to 1 over the tokens. The maps
+            carry gradients.
+        """
         maps: dict[str, Tensor] = {}
         self.tap.maps = maps
         try:
@@ -167,8 +178,19 @@ class Denoiser(nn.Module):
             self.tap.maps = None
 
     def forward(self, noisy: Tensor, steps: Tensor | int, conditions: Conditions) -> Tensor:
-        """noisy (B,Z,h,w), steps (B,) or one integer -> prediction (B,Z,h,w) float32. With carry, conditions without a carried picture
-        count as carried nothing. Raises ConfigError where conditions do not fit the config."""
+        """Predict the noise (or v) in latents.
+
+        Args:
+            noisy: (B,Z,h,w).
+            steps: (B,), or one integer for all.
+            conditions: of B rows. With carry, conditions without a carried picture count as carried nothing.
+
+        Returns:
+            (B,Z,h,w) float32.
+
+        Raises:
+            ConfigError: conditions that do not fit the config.
+        """
         c = self.config
         if conditions.render.shape != noisy.shape or noisy.shape[1] != c.latent_channels:
             raise ConfigError(
@@ -194,7 +216,16 @@ class Denoiser(nn.Module):
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint, path: str | Path, prefix: str | None = None) -> Denoiser:
-        """Build from a checkpoint's config and tensors; `prefix` picks a part of a file that holds several models."""
+        """Build from a checkpoint's config and tensors.
+
+        Args:
+            checkpoint: of kind `denoiser`, or a file that holds several models.
+            path: its file, for errors.
+            prefix: the part of such a file that is meant.
+
+        Raises:
+            CheckpointError: a configuration of another version, or weights that do not fit it.
+        """
         try:
             config = DenoiserConfig(**(checkpoint.config[prefix] if prefix else checkpoint.config))
         except (KeyError, TypeError) as error:

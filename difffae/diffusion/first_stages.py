@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..common.checkpoint import load_checkpoint, load_weights
+from ..common.checkpoint import filled, load_checkpoint
 from ..common.errors import CheckpointError
 from .autoencoder import Autoencoder, AutoencoderConfig, FirstStage, FirstStageConfig
 
@@ -127,9 +127,15 @@ class VQFirstStage(FirstStage):
         return self.network.encode(_cast(images * 2 - 1, self)).latents.float()
 
     def quantize(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """Latents (B,Z,h,w) -> the nearest codes (B,Z,h,w) and their numbers (B,h,w), 0..K-1. Ties go to the first.
+        """The nearest codes, by |e|^2 - 2 z.e in float32.
 
-        By |e|^2 - 2 z.e in float32: in half precision the distances of neighbouring codes would round to the same number.
+        In half precision the distances of neighbouring codes would round to the same number.
+
+        Args:
+            latents: (B,Z,h,w).
+
+        Returns:
+            the codes (B,Z,h,w) and their numbers (B,h,w), 0..K-1. Ties go to the first.
         """
         codes = self.network.quantize.embedding.weight.float()
         norms = codes.square().sum(dim=1)
@@ -163,9 +169,15 @@ def describe(stage: FirstStage) -> dict[str, Any]:
 
 
 def build_first_stage(config: dict[str, Any], path: str | Path) -> FirstStage:
-    """A first stage with fresh weights; `kind` picks the class, and configurations without one are "open". path names the file in errors.
+    """A first stage with fresh weights.
 
-    Raises CheckpointError for an unknown kind and TypeError for unknown sizes.
+    Args:
+        config: what `describe` gave; one without a `kind` is "open".
+        path: its file, for errors.
+
+    Raises:
+        CheckpointError: an unknown kind.
+        TypeError: unknown sizes.
     """
     sizes = dict(config)
     kind = sizes.pop("kind", "open")
@@ -179,11 +191,9 @@ def load_first_stage(path: str | Path) -> FirstStage:
     """Read what `python -m difffae convert kl-f8` or `vq-f8` wrote; frozen, in evaluation mode. Raises CheckpointError."""
     checkpoint = load_checkpoint(path, CHECKPOINT_KIND)
     try:
-        stage = build_first_stage(checkpoint.config, path)
+        return filled(lambda: build_first_stage(checkpoint.config, path), checkpoint.tensors, path)
     except TypeError as error:
         raise CheckpointError(f"{path}: its configuration does not fit this version ({error}); convert it again") from error
-    load_weights(stage, checkpoint.tensors, path)
-    return stage.eval().requires_grad_(False)
 
 
 def _cast(values: Tensor, stage: FirstStage) -> Tensor:

@@ -20,8 +20,12 @@ ADAIN = ".adain."
 
 @dataclass(frozen=True)
 class Initialisation:
-    """Names of the denoiser's tensors: copied whole; widened, that is copied into the first input channels, the others zero; fresh, kept
-    as they were."""
+    """What became of the denoiser's tensors, by their names.
+
+    copied   whole
+    widened  copied into the first input channels, the others zero
+    fresh    kept as they were
+    """
 
     copied: tuple[str, ...]
     widened: tuple[str, ...]
@@ -33,11 +37,20 @@ class Initialisation:
 
 @torch.no_grad()
 def initialise(denoiser: Denoiser, tensors: Mapping[str, Tensor], path: str | Path) -> Initialisation:
-    """Copy what fits into the denoiser; tensors are named as in its state_dict (`unet. ...`), path names their file in errors.
+    """Copy what fits into a denoiser.
 
-    The input convolution may have fewer input channels there (noise alone, or no carried picture): the first ones are copied, the rest
-    becomes zero, so that the new inputs change nothing at first. Keys and values of the tokens stay as they are where their size
-    differs, and so does AdaIN where the file has none. Raises CheckpointError for any other difference.
+    The input convolution may have fewer input channels in the file (noise alone, or no carried picture):
+    the first ones are copied, the rest becomes zero, so that the new inputs change nothing at first.
+    Keys and values of the tokens stay as they are where their size differs, and so does AdaIN where the
+    file has none.
+
+    Args:
+        denoiser: changed in place.
+        tensors: named as in its state_dict (`unet. ...`).
+        path: their file, for errors.
+
+    Raises:
+        CheckpointError: any other difference.
     """
     own = denoiser.state_dict()
     unknown = [name for name in tensors if name not in own and ADAIN not in name]

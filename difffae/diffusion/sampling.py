@@ -21,9 +21,13 @@ LEAST_ALPHA = 4.8973451890853435e-08  # stands for the zero at the end of a zero
 
 
 def starting_noise(shape: tuple[int, ...] | torch.Size, seed: int, device: torch.device | str = "cpu", shared: bool = False) -> Tensor:
-    """Standard normal noise (B,Z,h,w), drawn on the CPU so that a seed means the same on every device.
+    """Standard normal noise, drawn on the CPU so that a seed means the same on every device.
 
-    shared gives every row the noise of the first: frames of a video then differ only by their conditions.
+    Args:
+        shape: (B,Z,h,w).
+        seed: of the generator.
+        device: where the noise shall be.
+        shared: give every row the noise of the first: frames of a video then differ only by their conditions.
     """
     generator = torch.Generator().manual_seed(seed)
     if shared:

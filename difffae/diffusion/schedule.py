@@ -22,6 +22,9 @@ class ScheduleConfig:
 
     LDM's VQ models use 0.0015..0.0195, Stable Diffusion 0.00085..0.012. With zero_terminal_snr the last step is pure noise, so that
     sampling starts where training ended; it needs v_prediction and goes with "trailing" spacing.
+
+    Raises:
+        ConfigError: options that cannot work together.
     """
 
     beta_start: float = 0.0015
@@ -49,7 +52,14 @@ class ScheduleConfig:
 
     @classmethod
     def latent_diffusion(cls, name: str = "latent-diffusion") -> ScheduleConfig:
-        """The noise of the models that the paper builds on: "latent-diffusion" (with VQ-f8) or "stable-diffusion" (with KL-f8)."""
+        """The noise of the models that the paper builds on.
+
+        Args:
+            name: "latent-diffusion" (with VQ-f8) or "stable-diffusion" (with KL-f8).
+
+        Raises:
+            ConfigError: another name.
+        """
         if name not in LDM_BETAS:
             raise ConfigError(f"schedule: unknown '{name}'; choose from {', '.join(LDM_BETAS)}")
         return cls(*LDM_BETAS[name])
@@ -59,7 +69,7 @@ class ScheduleConfig:
 
 
 def alphas_cumprod(config: ScheduleConfig) -> Tensor:
-    """Share of signal variance that is left at every step: (train_steps,) float64, falling."""
+    """Share of signal variance that is left at every step: (train_steps,) float64, falling. Raises ConfigError for an unknown schedule."""
     if config.beta_schedule == "scaled_linear":
         betas = torch.linspace(config.beta_start**0.5, config.beta_end**0.5, config.train_steps, dtype=torch.float64) ** 2
     elif config.beta_schedule == "linear":
@@ -87,21 +97,40 @@ def _alpha_sigma(alphas: Tensor, steps: Tensor, like: Tensor) -> tuple[Tensor, T
 
 
 def add_noise(clean: Tensor, noise: Tensor, steps: Tensor, alphas: Tensor) -> Tensor:
-    """z_t = sqrt(a_t) z_0 + sqrt(1 - a_t) noise; clean and noise (B,Z,h,w), steps (B,) integers, alphas of alphas_cumprod."""
+    """z_t = sqrt(a_t) z_0 + sqrt(1 - a_t) noise (z_t of Eq. 1).
+
+    Args:
+        clean, noise: (B,Z,h,w).
+        steps: (B,) integers t.
+        alphas: of `alphas_cumprod`.
+
+    Returns:
+        (B,Z,h,w).
+    """
     alpha, sigma = _alpha_sigma(alphas, steps, clean)
     return alpha * clean + sigma * noise
 
 
 def prediction_target(clean: Tensor, noise: Tensor, steps: Tensor, alphas: Tensor, prediction_type: str) -> Tensor:
-    """What the network must answer: the noise, or v = sqrt(a_t) noise - sqrt(1 - a_t) z_0."""
+    """What the network must answer: the noise, as in Eq. 1, or v = sqrt(a_t) noise - sqrt(1 - a_t) z_0.
+
+    Args:
+        clean, noise: (B,Z,h,w).
+        steps: (B,) integers t.
+        alphas: of `alphas_cumprod`.
+        prediction_type: one of PREDICTIONS.
+
+    Returns:
+        (B,Z,h,w).
+    """
     if prediction_type == "epsilon":
-        return noise
+        return noise  # the epsilon of Eq. 1
     alpha, sigma = _alpha_sigma(alphas, steps, clean)
     return alpha * noise - sigma * clean
 
 
 def predicted_clean(noisy: Tensor, prediction: Tensor, steps: Tensor, alphas: Tensor, prediction_type: str) -> Tensor:
-    """The clean latents that a prediction implies; (B,Z,h,w)."""
+    """The clean latents that a prediction implies; arguments as `prediction_target`, noisy (B,Z,h,w) in place of clean and noise."""
     alpha, sigma = _alpha_sigma(alphas, steps, noisy)
     if prediction_type == "epsilon":
         return (noisy - sigma * prediction) / alpha
@@ -109,11 +138,21 @@ def predicted_clean(noisy: Tensor, prediction: Tensor, steps: Tensor, alphas: Te
 
 
 def snr_weights(steps: Tensor, alphas: Tensor, prediction_type: str, gamma: float) -> Tensor:
-    """Min-SNR loss weights (Hang et al. 2023) for steps (B,) -> (B,); gamma 0 means all ones.
+    """Min-SNR loss weights (Hang et al. 2023).
 
-    epsilon: min(SNR, gamma)/SNR. v_prediction: min(SNR + 1, gamma)/(SNR + 1), that is, the error of the clean latents weighs
-    min(SNR + 1, gamma). The paper of min-SNR has SNR instead of SNR + 1 there, which would leave the steps close to pure noise untrained;
-    a strongly conditioned model decides most at just these.
+    For "epsilon": min(SNR, gamma) / SNR. For "v_prediction": min(SNR + 1, gamma) / (SNR + 1), that is, the
+    error of the clean latents weighs min(SNR + 1, gamma). The paper of min-SNR has SNR instead of SNR + 1
+    there, which would leave the steps close to pure noise untrained; a strongly conditioned model decides
+    most at just these.
+
+    Args:
+        steps: (B,) integers.
+        alphas: of `alphas_cumprod`.
+        prediction_type: one of PREDICTIONS.
+        gamma: 0 makes all weights one.
+
+    Returns:
+        (B,).
     """
     if gamma <= 0:
         return torch.ones(steps.shape, device=steps.device)

@@ -42,21 +42,22 @@ class Choice:
     smoothing: float = 0.0
 
 
-def analyse(parts: Parts, pictures: Tensor, choice: Choice | None = None, name: str = "image", estimator: Estimator | None = None) -> Faces:
-    """Find one face per picture, cut out its square, estimate its numbers and encode its tokens.
+def analyse(
+    parts: Parts, pictures: Tensor, choice: Choice | None = None, name: str = "image", found: Sequence[Sequence[Face]] | None = None
+) -> Faces:
+    """Find one face per picture, cut out its square and estimate its numbers. Tokens are encoded when an edit needs them (`with_slots`).
 
     Args:
         parts: the networks.
         pictures: (B,3,H,W) RGB 0..1, the frames of one video or a single picture.
         choice: which face.
         name: what messages call the pictures.
-        estimator: in place of the parts' own.
+        found: the faces of every picture, if somebody else looked for them.
 
     Raises:
         NoFaceError: a picture shows no face. FaceChoiceError: it has fewer faces than were asked for.
     """
-    faces = with_attributes(parts, find_faces(parts, pictures, choice, name), estimator)
-    return with_slots(parts, faces)
+    return with_attributes(parts, find_faces(parts, pictures, choice, name, found))
 
 
 def detect(parts: Parts, pictures: Tensor) -> list[list[Face]]:

@@ -215,6 +215,13 @@ class Sampling:
     steps    evaluations of the denoiser
     sampler  one of vocabulary.SAMPLERS
     seed     of the noise
+
+    Raises:
+        ConfigError: a number outside its range, or an unknown sampler.
+
+    >>> from difffae import Sampling
+    >>> Sampling(denoise=0.3, seed=7)
+    Sampling(denoise=0.3, steps=10, sampler='dpmpp_2m', seed=7)
     """
 
     denoise: float | None = None
@@ -239,6 +246,14 @@ class Edit:
     target    the attributes they shall have, of 1 or B faces
     swaps     regions that come from other faces, after those that `source` has already
     sampling  how the model paints
+
+    >>> from difffae import DiffFAE, Edit, RegionSwap, Sampling, read_image
+    >>> from difffae.common.checkpoint import asset_path
+    >>> model = DiffFAE.from_pretrained("open-256")
+    >>> me, other = (model.analyse(read_image(asset_path(name))[0]) for name in ("source.png", "query.png"))
+    >>> edit = Edit(me, other.attributes, (RegionSwap(other, ("hair",)),), Sampling(denoise=0))
+    >>> edit.record()
+    {'swaps': [{'regions': ['hair'], 'strength': 1.0, 'photo': True}], 'denoise': 0}
     """
 
     source: Faces

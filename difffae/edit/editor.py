@@ -33,7 +33,7 @@ from ..source.matte import PersonMatte
 from ..source.other_encoders import SourceEncoder
 from ..source.slots import SlotEncoder
 from ..vocabulary import ESTIMATORS, FRAMINGS, RASTERIZERS, SWAPPABLE, TAKEABLE
-from .analysing import Choice, detect, find_faces, identity_tokens, with_attributes, with_slots
+from .analysing import Choice, analyse, detect, identity_tokens, with_slots
 from .conditioning import conditions
 from .description import Edit, Faces, Portrait, RegionSwap, Sampling, swaps_from
 from .loading import load_parts
@@ -77,10 +77,11 @@ class DiffFAE:
     """All the networks of one profile, ready to edit pictures. Build it with `from_pretrained`.
 
     >>> from difffae import Adjustments, DiffFAE, read_image, write_image
+    >>> from difffae.common.checkpoint import asset_path
     >>> model = DiffFAE.from_pretrained("open-256")
-    >>> image, alpha = read_image("me.jpg")
+    >>> image, alpha = read_image(asset_path("source.png"))  # or the path of a picture of yours
     >>> result = model.edit(image, adjust=Adjustments(yaw=15, smile=0.6))
-    >>> write_image("out.png", result.image)
+    >>> write_image("out.png", result.image, alpha)
     """
 
     def __init__(
@@ -174,7 +175,7 @@ class DiffFAE:
         found = detect(self, pictures)
         if face is None and len(found[0]) > 1:
             log.warning("%d faces in %s; using the largest (choose with --face)", len(found[0]), name)
-        return with_attributes(self, find_faces(self, pictures, Choice(face or 0), name, found)).portrait(0)
+        return analyse(self, pictures, Choice(face or 0), name, found).portrait(0)
 
     @torch.no_grad()
     def prepare(self, source: Portrait | Tensor) -> PreparedFaces:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from ..common.checkpoint import asset_path, load_checkpoint
 from ..common.errors import CheckpointError
-from ..estimation.choose import KINDS as ESTIMATORS
 from ..estimation.choose import Estimator, build_estimator, load_head
 from ..estimation.hair_finder import BUNDLED as HAIR_SLOTS
 from ..estimation.hair_finder import HairFinder
@@ -19,6 +18,7 @@ from ..head.morphable import HeadModel
 from ..source.identity import IdentityEncoder
 from ..source.identity_networks import load_identity
 from ..source.matte import PersonMatte
+from ..vocabulary import ESTIMATORS
 from .model import DEFAULT_HEAD, DEFAULT_IDENTITY, KIND, EditModel
 from .recipe import CheckpointInfo
 
@@ -34,7 +34,7 @@ class Parts:
     landmarker  finds faces
     identity    tells persons apart
     matte       finds the person
-    estimators  by kind ("fit", "network")
+    estimators  by kind (vocabulary.ESTIMATORS)
     checkpoint  the model's file
     files       the files of all parts, by "checkpoint", "landmarks", "matte", "identity", "head", "network" and "estimator" (DECA)
     """

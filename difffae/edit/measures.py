@@ -1,4 +1,4 @@
-"""Numbers that say how good an edit is, measured again on pictures (design section 8).
+"""Numbers that say how good an edit is, measured again on pictures.
 
 Shape letters: B batch, N landmarks (478), H and W image height and width.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from ..common.checkpoint import Checkpoint, load_checkpoint, load_weights, save_checkpoint
+from ..common.checkpoint import Checkpoint, filled, load_checkpoint, save_checkpoint
 from ..common.errors import CheckpointError, ConfigError
 from ..diffusion.autoencoder import FirstStage
 from ..diffusion.conditions import Conditions, carry_latents
@@ -125,12 +125,10 @@ class EditModel(nn.Module):
         """As `load`, from a checkpoint of kind "edit" that was read; path names its file in errors. Raises CheckpointError."""
         try:
             c = checkpoint.config
-            # first stages of diffusers and encoders of transformers hold values that are no weights, so they are built in full
-            autoencoder = build_first_stage(c["autoencoder"], path)
-            load_weights(autoencoder, checkpoint.part("autoencoder"), path)
+            autoencoder = filled(lambda: build_first_stage(c["autoencoder"], path), checkpoint.part("autoencoder"), path)
+            encoder: SlotEncoder | SourceEncoder
             if "source_encoder" in c:
-                encoder: SlotEncoder | SourceEncoder = build_source_encoder(c["source_encoder"], path)
-                load_weights(encoder, checkpoint.part("source_encoder"), path)
+                encoder = filled(lambda: build_source_encoder(c["source_encoder"], path), checkpoint.part("source_encoder"), path)
             else:
                 encoder = SlotEncoder.from_checkpoint(checkpoint, path, "slots")
             denoiser = Denoiser.from_checkpoint(checkpoint, path, "denoiser")

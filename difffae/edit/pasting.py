@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..carry.compositing import composite_weight, keep_grey, native_detail, with_reference_detail
+from ..carry.compositing import composite_weight, is_grey, keep_grey, native_detail, with_reference_detail
 from ..common.batches import common_batch, expanded, slices
 from ..faces.crop import extract
 from ..faces.crop import paste as paste_squares
@@ -60,8 +60,9 @@ def paste(
     weight = None
     if moved is not None:
         drawn, weight = _composited(drawn, before, moved)
-    drawn = torch.cat([_kept_grey(faces, moved, drawn[row : row + 1], row) for row in range(batch)])
-    pictures = [_pasted(faces, drawn, before, part, (mask, moved, weight, feather)) for part in chunks(batch, CHUNK)]
+    grey = _grey_rows(faces, moved, batch).to(drawn.device)
+    drawn = keep_grey(drawn, grey)
+    pictures = [keep_grey(_pasted(faces, drawn, before, part, (mask, moved, weight, feather)), grey[part]) for part in chunks(batch, CHUNK)]
     return torch.cat(pictures), drawn if mask is None else torch.lerp(before, drawn, expanded(mask, batch))
 
 
@@ -87,12 +88,13 @@ def _composited(drawn: Tensor, before: Tensor, moved: MovedPhoto) -> tuple[Tenso
     return torch.where(unchanged, before, torch.lerp(drawn, image, weight)), weight
 
 
-def _kept_grey(faces: Faces, moved: MovedPhoto | None, edited: Tensor, row: int) -> Tensor:
-    """A square or picture (1,3,...) of one row without colours where its photograph has none. Unchanged rows stay as they are: a file may
-    have left a little colour in a grey photograph."""
-    if moved is not None and bool(moved.unchanged[row if len(moved) > 1 else 0]):
-        return edited
-    return keep_grey(edited, faces.picture_around(row).to(edited))
+def _grey_rows(faces: Faces, moved: MovedPhoto | None, batch: int) -> Tensor:
+    """(B,) bool: rows that must have no colours, because their photograph has none. Unchanged rows stay as they are: a file may have left
+    a little colour in a grey photograph."""
+    assert faces.original is not None
+    # one photograph at a time: those of a video may not fit into memory twice
+    grey = expanded(torch.cat([is_grey(picture) for picture in faces.original.split(1)]), batch)
+    return grey if moved is None else grey & ~expanded(moved.unchanged.to(grey.device), batch)
 
 
 def _pasted(
@@ -108,9 +110,7 @@ def _pasted(
     detail = None
     if moved is not None and weight is not None:
         detail = [_fine_detail(faces, moved, weight, row) for row in range(batch)[part]]
-    pictures = paste_squares(whole, drawn[part], before[part], squares, cut, feather, detail)
-    rows = zip(range(batch)[part], pictures.split(1), strict=True)
-    return torch.cat([_kept_grey(faces, moved, picture, row) for row, picture in rows])
+    return paste_squares(whole, drawn[part], before[part], squares, cut, feather, detail)
 
 
 def _fine_detail(faces: Faces, moved: MovedPhoto, weight: Tensor, row: int) -> Tensor | None:

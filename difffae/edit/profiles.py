@@ -1,4 +1,4 @@
-"""The configurations by name: what ships, and the paper's two (Tables 4 and 5)."""
+"""The configurations by name: what ships, the paper's two (Tables 4 and 5), and the paper's at a size that two CPU cores can train."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from ..diffusion.denoiser import Denoiser, DenoiserConfig
 from ..diffusion.first_stages import build_first_stage
 from ..diffusion.schedule import ScheduleConfig
 from ..source.arcface import DIMENSIONS
+from ..source.identity import IdentityNetwork
 from ..source.identity_networks import build_identity
 from ..source.slots import SlotEncoder, SlotsConfig
 from .model import DEFAULT_IDENTITY, EditModel
 
-NAMES = ("open-256", "paper-256", "paper-512")
+NAMES = ("open-256", "paper-256", "paper-512", "paper-mini")
 FIRST_STAGES = {"vq-f8": "latent-diffusion", "kl-f8": "stable-diffusion"}  # and whose noise schedule goes with it
 
 
@@ -52,7 +53,8 @@ class Profile:
 
 
 def profile(name: str, first_stage: str = "vq-f8") -> Profile:
-    """A profile by name. For the paper's, first_stage "vq-f8" is its text, "kl-f8" goes with a start from Stable Diffusion's U-Net.
+    """A profile by name. For the paper's, first_stage "vq-f8" is its text, "kl-f8" goes with a start from Stable Diffusion's U-Net;
+    "paper-mini" has a small first stage of its own.
 
     Raises ConfigError for an unknown name.
     """
@@ -60,6 +62,8 @@ def profile(name: str, first_stage: str = "vq-f8") -> Profile:
         return Profile(name, {"kind": "open"}, SlotsConfig.open_256(), DenoiserConfig.open_256(), DEFAULT_IDENTITY)
     if name not in NAMES:
         raise ConfigError(f"'{name}': no such profile; choose from {', '.join(NAMES)}")
+    if name == "paper-mini":
+        return _mini()
     if first_stage not in FIRST_STAGES:
         raise ConfigError(f"{name}: its first stage cannot be '{first_stage}'; choose from {', '.join(FIRST_STAGES)}")
     size = int(name.removeprefix("paper-"))
@@ -70,3 +74,20 @@ def profile(name: str, first_stage: str = "vq-f8") -> Profile:
         identity_scale=math.sqrt(DIMENSIONS),  # ArcFace tokens have length one
     )
     return Profile(name, {"kind": first_stage}, SlotsConfig(image_size=size), denoiser, "arcface-r50")
+
+
+def _mini() -> Profile:
+    """The paper's structure for 128x128 pictures: as many levels, blocks, heads and tokens, and attention at the same three levels, but
+    narrow, so that all trained parts in 8 bits fit 12 MB; the open head and identity network, whose tokens have 128 numbers."""
+    side = 128
+    first = {"kind": "open", "latent_channels": 4, "width": 48, "deep_width": 96, "encoder_blocks": (1, 2), "decoder_blocks": (2, 3)}
+    slots = SlotsConfig(image_size=side, stem_channels=24, block_channels=(24, 24, 48, 96), head_width=12, norm_groups=8, starts="random")
+    denoiser = DenoiserConfig(
+        sample_size=side // 8,
+        block_channels=(32, 64, 112, 112),
+        norm_groups=8,
+        identity_size=IdentityNetwork.dimensions,
+        identity_scale=8.0,  # its tokens are about 1.5 long
+        schedule=ScheduleConfig.latent_diffusion(),
+    )
+    return Profile("paper-mini", first, slots, denoiser, IdentityNetwork.name)

@@ -1,4 +1,4 @@
-"""The numbers of one edit, as a person asks for them: source, query and result as pictures (design section 8)."""
+"""The numbers of one edit, as a person asks for them: source, query and result as pictures."""
 
 from __future__ import annotations
 

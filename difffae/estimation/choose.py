@@ -11,6 +11,7 @@ from torch import Tensor
 from ..common.errors import CheckpointError, ConfigError
 from ..head.attributes import FaceAttributes
 from ..head.morphable import HeadModel
+from ..vocabulary import ESTIMATORS
 from .deca import Deca, DecaFit
 from .fit import LandmarkFit
 from .hair_finder import HairFinder
@@ -18,7 +19,6 @@ from .network import EncoderFit
 from .offsets import LandmarkOffsets
 
 Estimator = LandmarkFit | EncoderFit | DecaFit
-KINDS = ("fit", "network")  # of the open head; the first is the default
 SIDE = 256  # of the pictures that the estimators were tuned at, in pixels
 
 
@@ -47,24 +47,24 @@ def load_head(file: str | Path | None = None, name: str | None = None) -> HeadMo
 
 
 def build_estimator(
-    head: HeadModel, deca: str | Path | None = None, kind: str = KINDS[0], hair: Callable[[], HairFinder] = HairFinder.load
+    head: HeadModel, deca: str | Path | None = None, kind: str = ESTIMATORS[0], hair: Callable[[], HairFinder] = HairFinder.load
 ) -> Estimator:
     """An estimator of a head model's numbers.
 
     Args:
         head: the head, which the estimator keeps.
         deca: a file of `convert deca`, which FLAME needs.
-        kind: one of KINDS, the landmark fit or the bundled network, where there is no DECA.
+        kind: one of vocabulary.ESTIMATORS, the landmark fit or the bundled network, where there is no DECA.
         hair: makes what finds hair, called if the estimator needs it.
 
     Raises:
         CheckpointError, HeadModelMismatchError: files that cannot be read or do not belong together.
         ConfigError: an unknown kind, or the network and DECA together.
     """
-    if kind not in KINDS:
-        raise ConfigError(f"estimator: '{kind}' is none; choose {' or '.join(KINDS)}")
+    if kind not in ESTIMATORS:
+        raise ConfigError(f"estimator: '{kind}' is none; choose {' or '.join(ESTIMATORS)}")
     if deca is not None:
-        if kind != KINDS[0]:
+        if kind != ESTIMATORS[0]:
             raise ConfigError(f"estimator: '{kind}' is the open head's, and DECA was given too; choose one of them")
         return DecaFit(Deca.load(deca), head)
     if kind == "network":
@@ -75,7 +75,7 @@ def build_estimator(
 
 
 def load_estimator(
-    head: str | Path | None = None, deca: str | Path | None = None, name: str | None = None, kind: str = KINDS[0]
+    head: str | Path | None = None, deca: str | Path | None = None, name: str | None = None, kind: str = ESTIMATORS[0]
 ) -> Estimator:
     """An estimator with its head model: `build_estimator` of `load_head`, whose arguments these are."""
     return build_estimator(load_head(head, name), deca, kind)
@@ -84,8 +84,15 @@ def load_estimator(
 def estimate(estimator: Estimator, pictures: Tensor, landmarks: Tensor, blendshapes: Tensor, known: Tensor | None = None) -> FaceAttributes:
     """The numbers of faces in square crops of any size, which they do not depend on: the estimator always sees 256x256.
 
-    pictures (B,3,S,S) RGB 0..1; landmarks (B,478,3) in their pixels; blendshapes (B,52) scores; known (B,1,S,S), 0 where a crop left its
-    picture, or None.
+    Args:
+        estimator: which reads them.
+        pictures: (B,3,S,S) RGB 0..1.
+        landmarks: (B,478,3) in their pixels.
+        blendshapes: (B,52) scores of the landmark network.
+        known: (B,1,S,S), 0 where a crop left its picture; None for all known.
+
+    Returns:
+        B faces; their camera is the crop's.
     """
     side = pictures.shape[-1]
     if side != SIDE:

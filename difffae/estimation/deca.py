@@ -54,7 +54,18 @@ class Deca(nn.Module):
         return filled(Deca, checkpoint.tensors, path)
 
     def forward(self, crops: Tensor, head: str) -> FaceAttributes:
-        """Crops (B,3,224,224), RGB 0..1 -> attributes for the FLAME head of that name; the camera is the crop's. Raises ConfigError."""
+        """Attributes for a FLAME head.
+
+        Args:
+            crops: (B,3,224,224), RGB 0..1.
+            head: the head model's name.
+
+        Returns:
+            B faces, whose camera is the crop's.
+
+        Raises:
+            ConfigError: crops of another size.
+        """
         if crops.dim() != 4 or tuple(crops.shape[1:]) != (3, SIZE, SIZE):
             raise ConfigError(f"DECA: crops are {tuple(crops.shape)}, not Bx3x{SIZE}x{SIZE}; cut them with deca_crop.crop")
         return attributes_of(self.coarse(crops), head, self.detail(crops))
@@ -85,9 +96,17 @@ class DecaFit(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: Tensor, landmarks: Tensor, blendshapes: Tensor | None = None, known: Tensor | None = None) -> FaceAttributes:
-        """images (B,3,H,H) RGB 0..1, square; landmarks (B,478,2 or 3) in their pixels, centres at +0.5. The rest is not looked at.
+        """The numbers of faces. Only pictures and landmarks are looked at.
 
-        Raises ConfigError for pictures that are not square, whose projection no camera of three numbers can state.
+        Args:
+            images: (B,3,H,H) RGB 0..1, square.
+            landmarks: (B,478,2 or 3) in their pixels, centres at +0.5.
+
+        Returns:
+            B faces; the camera is that of the pictures.
+
+        Raises:
+            ConfigError: pictures that are not square, whose projection no camera of three numbers can state.
         """
         height, width = images.shape[-2:]
         if height != width:

@@ -49,9 +49,18 @@ def _side(size: Tensor) -> Tensor:
 
 
 def crop_matrix(centre: Tensor, side: Tensor, size: int = SIZE) -> Tensor:
-    """Picture pixels -> crop pixels, (B,3,3) on column vectors: the square's corners go to 0 and size-1 (DECA's tform).
+    """The way from the picture into the crop: the square's corners go to 0 and size-1 (DECA's tform).
 
-    Raises ConfigError for a square that is no square.
+    Args:
+        centre: (B,2) pixels.
+        side: (B,) pixels.
+        size: side of the crop.
+
+    Returns:
+        (B,3,3), picture pixels to crop pixels on column vectors.
+
+    Raises:
+        ConfigError: a square that is no square.
     """
     if not bool(torch.isfinite(centre).all()) or not bool((side > 0).all()):
         raise ConfigError("DECA's crop: the face has no size; give the landmarks of a face, in pixels of the picture")
@@ -77,7 +86,16 @@ def crop(images: Tensor, matrix: Tensor, size: int = SIZE) -> Tensor:
 
 
 def to_picture(points: Tensor, matrix: Tensor, height: int, width: int) -> Tensor:
-    """Projected points (B,N,3) of the crop, x right and y down in -1..1 -> the same over the picture; z stays (DECA's transform_points)."""
+    """Projected points of the crop over the picture (DECA's transform_points).
+
+    Args:
+        points: (B,N,3), x right and y down in -1..1 over the crop.
+        matrix: (B,3,3) of `crop_matrix`.
+        height, width: of the picture.
+
+    Returns:
+        (B,N,3), in -1..1 over the picture; z stays.
+    """
     pixels = (points[..., :2] * 0.5 + 0.5) * SIZE
     pixels = (pixels - matrix[:, None, :2, 2]) / matrix[:, None, :1, 0]
     extent = points.new_tensor([width, height])
@@ -85,10 +103,18 @@ def to_picture(points: Tensor, matrix: Tensor, height: int, width: int) -> Tenso
 
 
 def camera_in_frame(camera: Tensor, matrix: Tensor, side: int) -> Tensor:
-    """The camera (B,3) of the crop as a camera of the square picture of `side` pixels that the crop was cut from.
+    """The camera of the crop as a camera of the square picture that the crop was cut from.
 
     Projecting with it gives the x, y of `to_picture`, so that a head that was estimated in DECA's crop renders in its place in the
     frame, for example FOMM's 256x256 ones. Depths are scaled too, which changes no order.
+
+    Args:
+        camera: (B,3).
+        matrix: (B,3,3) of `crop_matrix`.
+        side: of the picture, in pixels.
+
+    Returns:
+        (B,3).
     """
     s, tx, ty = camera.unbind(-1)
     k = matrix[:, 0, 0]

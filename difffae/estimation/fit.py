@@ -45,6 +45,8 @@ EYE_CORNERS = ((33, 133), (263, 362))  # outer and inner corner of the eye at im
 
 @dataclass(frozen=True)
 class FitOptions:
+    """Strengths of the fit: standard deviations (sigma) of measurements and priors, and how it goes on. Smaller sigmas hold firmer."""
+
     iterations: int = 7
     landmark_sigma: float = 0.025  # of the inter-ocular distance
     depth_sigma: float = 0.15  # landmark z is only a hint
@@ -108,8 +110,19 @@ class LandmarkFit(nn.Module):
         offsets: LandmarkOffsets | None = None,
         hair: nn.Module | None = None,
     ) -> None:
-        """offsets correct the landmark network's points by yaw; None takes landmarks for exact points of the mesh. hair: pictures
-        (B,3,H,W) -> share of hair (B,1,H,W), which light is not read off (HairFinder); None: all that the head's skin covers is skin."""
+        """Prepare for one head.
+
+        Args:
+            head: the head model.
+            options: strengths of the priors and the like.
+            offsets: correct the landmark network's points by yaw; None takes landmarks for exact points of
+                the mesh.
+            hair: pictures (B,3,H,W) -> share of hair (B,1,H,W), which light is not read off (HairFinder);
+                None: all that the head's skin covers is skin.
+
+        Raises:
+            HeadModelMismatchError: offsets of another head.
+        """
         super().__init__()
         if offsets is not None and offsets.head != head.name:
             raise HeadModelMismatchError(f"landmark offsets: made for head '{offsets.head}', not '{head.name}'; load the ones of that head")
@@ -134,7 +147,17 @@ class LandmarkFit(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: Tensor, landmarks: Tensor, blendshapes: Tensor, known: Tensor | None = None) -> FaceAttributes:
-        """images (B,3,H,W) RGB 0..1; landmarks (B,478,3) pixels of these images; blendshapes (B,52) scores; known (B,1,H,W)."""
+        """The numbers of faces.
+
+        Args:
+            images: (B,3,H,W) RGB 0..1.
+            landmarks: (B,478,3) in their pixels.
+            blendshapes: (B,52) scores of the landmark network.
+            known: (B,1,H,W), 0 where a crop left its picture; None for all known.
+
+        Returns:
+            B faces; their camera is that of the images.
+        """
         height, width = images.shape[-2:]
         face = self.fit_geometry(landmarks, blendshapes, height, width)
         if self.hair is not None:
@@ -318,7 +341,15 @@ def _ridge(sh: Tensor, albedo: Tensor, colour: Tensor, weight: Tensor, centre: T
 
 
 def procrustes(points: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Scaled rigid motion of points (N,3) onto target (B,N,3): rotation (B,3,3) and camera (B,3) of p = s (R x + t)."""
+    """Scaled rigid motion of points onto others by least squares.
+
+    Args:
+        points: (N,3).
+        target: (B,N,3).
+
+    Returns:
+        rotation (B,3,3) and camera (B,3) of p = s (R x + t).
+    """
     centre, goal = points.mean(0), target.mean(1)
     x, y = points - centre, target - goal[:, None]
     u, singular, vt = torch.linalg.svd(torch.einsum("bni,nj->bij", y, x))
@@ -333,7 +364,12 @@ def procrustes(points: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 def landmark_bases(head: HeadModel) -> tuple[Tensor, ...]:
     """Landmarks and neck joint as linear functions of shape and expression, from the unposed head.
 
-    Returns base (N,3), shape (S,N,3), expression (E,N,3), neck0 (3,), neck (S,3), neck_weight (N,).
+    Args:
+        head: a head with landmarks.
+
+    Returns:
+        base (N,3), shape (S,N,3), expression (E,N,3), neck0 (3,), neck (S,3), neck_weight (N,): how far
+        each landmark follows the neck, 0..1.
     """
     with torch.no_grad():
         s_count, e_count = head.shape_count, head.expression_count

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from ..common.checkpoint import asset_path, load_checkpoint
 from ..source.matte import PersonMatte
 from ..source.regions import region_shares, with_matte
-from ..source.slots import REGIONS, SlotEncoder
+from ..source.slots import SlotEncoder
+from ..vocabulary import REGIONS
 
 BUNDLED = "open-256.safetensors"  # whose slots
 SIDE = 96  # of the maps, in pixels: light is fitted at this size
@@ -27,8 +28,14 @@ class HairFinder(nn.Module):
 
     @classmethod
     def load(cls, matte: PersonMatte | None = None) -> HairFinder:
-        """The bundled networks, without the denoiser that lies in the same file. matte: the bundled one, if it is there already.
-        Raises CheckpointError."""
+        """The bundled networks, without the denoiser that lies in the same file.
+
+        Args:
+            matte: the bundled one, if it is there already.
+
+        Raises:
+            CheckpointError: a bundled file is missing or damaged.
+        """
         path = asset_path(BUNDLED)
         slots = SlotEncoder.from_checkpoint(load_checkpoint(path, parts=("slots",)), path, "slots")
         return cls(slots, matte or PersonMatte.load()).eval().requires_grad_(False)

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..common.checkpoint import asset_path, channels_last, load_checkpoint, load_weights
+from ..common.checkpoint import asset_path, channels_last, filled, load_checkpoint
 from ..common.errors import CheckpointError, HeadModelMismatchError
 from ..common.rotations import axis_angle_to_matrix, matrix_to_axis_angle, to_yaw_pitch_roll
 from ..faces.blendshapes import BLENDSHAPE_NAMES
@@ -59,7 +59,7 @@ class EncoderConfig:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     @classmethod
-    def of_head(cls, head: HeadModel, **changes) -> EncoderConfig:
+    def of_head(cls, head: HeadModel, **changes: Any) -> EncoderConfig:
         """The sizes that a head model needs."""
         config = cls(
             head=head.name,
@@ -132,8 +132,15 @@ class CodeNetwork(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class Codes:
-    """What the network says: rotation (B,3,3) of the neck, camera (B,3), shape (B,S), expression (B,E) not yet limited to 0..1, albedo
-    (B,A), light (B,9,3)."""
+    """What the network says.
+
+    rotation    (B,3,3) of the neck
+    camera      (B,3)
+    shape       (B,S)
+    expression  (B,E), not yet limited to 0..1
+    albedo      (B,A)
+    light       (B,9,3)
+    """
 
     rotation: Tensor
     camera: Tensor
@@ -143,6 +150,7 @@ class Codes:
     light: Tensor
 
     def attributes(self, head: str) -> FaceAttributes:
+        """As attributes for the head model of that name; the expression is limited to 0..1."""
         pose = self.camera.new_zeros(len(self.camera), 5, 3)
         pose[:, 1] = matrix_to_axis_angle(self.rotation)
         return FaceAttributes(head, self.shape, self.albedo, pose, self.camera, self.expression.clamp(0, 1), self.light)
@@ -210,8 +218,16 @@ class Encoder(nn.Module):
         return codes.camera[:, None, :1] * (posed + shift)
 
     def start(self, landmarks: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Landmarks (B,N,3) in pixels of a square -> rotation (B,3,3), scale (B,1) and middle (B,2) of their rigid motion onto the mean
-        face, and what is left, turned back to the front (B,N,3) in centimetres."""
+        """The rigid motion of landmarks onto the mean face, and what is left.
+
+        Args:
+            landmarks: (B,N,3) in pixels of a square.
+            side: of that square.
+
+        Returns:
+            rotation (B,3,3), scale (B,1), middle (B,2), and what is left, turned back to the front (B,N,3), in
+            centimetres.
+        """
         flipped = landmarks.float() * landmarks.new_tensor([2.0, -2.0, -2.0]) / side
         target = flipped + flipped.new_tensor([-1.0, 1.0, 0.0])
         rotation, camera = procrustes(self.base, target)
@@ -221,7 +237,15 @@ class Encoder(nn.Module):
         return rotation, camera[:, :1], middle[:, 0, :2], left * CENTIMETRES
 
     def forward(self, pictures: Tensor, known: Tensor, landmarks: Tensor, scores: Tensor, side: int) -> Codes:
-        """pictures (B,3,Q,Q) 0..1; known (B,1,Q,Q); landmarks (B,N,3) in pixels of a square of that side; scores (B,52)."""
+        """Codes of faces.
+
+        Args:
+            pictures: (B,3,Q,Q) RGB 0..1.
+            known: (B,1,Q,Q), 0 where a crop left its picture.
+            landmarks: (B,N,3) in pixels of a square of that side.
+            scores: (B,52) of the landmark network.
+            side: of the square, in pixels.
+        """
         return self.codes(self.see(pictures, known), landmarks, scores, side)
 
     def see(self, pictures: Tensor, known: Tensor) -> Tensor:
@@ -268,20 +292,38 @@ class EncoderFit(nn.Module):
 
     @staticmethod
     def load(head: HeadModel, path: str | Path | None = None) -> EncoderFit:
-        """The bundled network, or another file of kind `estimator`. Raises CheckpointError, HeadModelMismatchError."""
+        """A trained network with its head.
+
+        Args:
+            head: the head model.
+            path: a file of kind `estimator`; None is the bundled one.
+
+        Raises:
+            CheckpointError: the file cannot be read, or is of another version.
+            HeadModelMismatchError: the network was trained for another head.
+        """
         path = asset_path(BUNDLED) if path is None else path
         checkpoint = load_checkpoint(path, KIND)
         try:
             config = EncoderConfig(**checkpoint.config)
         except TypeError as error:
             raise CheckpointError(f"{path}: its configuration is of another version ({error}); train it again") from error
-        encoder = Encoder(config, head)
-        load_weights(encoder, checkpoint.tensors, path)
-        return EncoderFit(encoder.requires_grad_(False).eval(), head, LandmarkOffsets.load())
+        encoder = filled(lambda: Encoder(config, head), checkpoint.tensors, path)
+        return EncoderFit(encoder, head, LandmarkOffsets.load())
 
     @torch.no_grad()
     def forward(self, images: Tensor, landmarks: Tensor, blendshapes: Tensor, known: Tensor | None = None) -> FaceAttributes:
-        """images (B,3,H,H) RGB 0..1, square; landmarks (B,478,3) pixels of these images; blendshapes (B,52) scores; known (B,1,H,H)."""
+        """The numbers of faces.
+
+        Args:
+            images: (B,3,H,H) RGB 0..1, square.
+            landmarks: (B,478,3) in their pixels.
+            blendshapes: (B,52) scores of the landmark network.
+            known: (B,1,H,H), 0 where a crop left its picture; None for all known.
+
+        Returns:
+            B faces; their camera is that of the images.
+        """
         side, goal = images.shape[-1], (self.encoder.config.size,) * 2
         small = F.interpolate(images, goal, mode="bilinear", antialias=True, align_corners=False)
         known = images.new_ones(len(images), 1, *goal) if known is None else F.interpolate(known.to(images), goal, mode="area")

@@ -45,9 +45,14 @@ class LandmarkOffsets(nn.Module):
         return cls(checkpoint.config["head"], checkpoint.tensors["coefficients"])
 
     def forward(self, yaw: Tensor, roll: Tensor) -> Tensor:
-        """Offsets (B,N,2) in units of the inter-ocular distance, x right and y down in the image.
+        """Offsets at the turn of faces.
 
-        yaw, roll (B,) degrees; positive yaw turns the face to image right, positive roll is clockwise in the image.
+        Args:
+            yaw, roll: (B,) degrees; positive yaw turns the face to image right, positive roll is clockwise in
+                the image.
+
+        Returns:
+            (B,N,2) in units of the inter-ocular distance, x right and y down in the image.
         """
         x, y = torch.einsum("bk,knd->bnd", yaw_basis(yaw), self.coefficients).unbind(-1)
         c, s = (f(torch.deg2rad(roll))[:, None] for f in (torch.cos, torch.sin))

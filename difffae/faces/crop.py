@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..common.errors import ConfigError
+from ..vocabulary import FEATHER
 
 # Of the face mesh: top and bottom, left and right of the face oval
 OVAL_TOP, OVAL_BOTTOM, OVAL_LEFT, OVAL_RIGHT = 10, 152, 234, 454
@@ -26,8 +27,19 @@ DETAIL_TOLERANCE = 0.02  # an edit that changes the structure by this much (RMS,
 
 @dataclass(frozen=True)
 class FaceCrop:
-    """A square of a picture. left, top, side are whole picture pixels (left and top may be negative: the square may leave the
-    picture); size is the crop's side in crop pixels; height and width are the picture's."""
+    """A square of a picture.
+
+    left, top      of the square in whole picture pixels; negative where it leaves the picture
+    side           of the square in whole picture pixels
+    height, width  of the picture
+    size           side of the crop in its own pixels
+
+    >>> import torch
+    >>> from difffae.faces.crop import FaceCrop
+    >>> crop = FaceCrop(left=100, top=50, side=128, height=480, width=640, size=256)
+    >>> crop.to_crop(torch.tensor([[164.0, 114.0]]))
+    tensor([[128., 128.]])
+    """
 
     left: int
     top: int
@@ -58,11 +70,19 @@ class FaceCrop:
 
 
 def crop_square(landmarks: Tensor, shape: Sequence[int], size: int = 256) -> FaceCrop:
-    """The square around a face. landmarks (478,2 or more) in pixels of the picture; shape its (height, width).
+    """The square around a face.
 
-    side = 1.9 s with s = ((h^8 + (1.25 w)^8) / 2)^(1/8), where h and w are the height and width of the face oval in the image
-    plane: a smooth maximum, since yaw shortens w and pitch shortens h (the other one then rules, at 92 %). The middle of the
-    oval lies at 52 % of the crop's height; the crop is never turned. Raises ConfigError for points that are not finite.
+    Its side is 1.9 s with s = ((h^8 + (1.25 w)^8) / 2)^(1/8), where h and w are the height and width of the
+    face oval in the image plane: a smooth maximum, since yaw shortens w and pitch shortens h (the other one
+    then rules, at 92 %). The middle of the oval lies at 52 % of the crop's height; the crop is never turned.
+
+    Args:
+        landmarks: (478,2 or more) in pixels of the picture.
+        shape: its (height, width).
+        size: side of the crop in its own pixels.
+
+    Raises:
+        ConfigError: points that are not finite.
     """
     height, width = shape
     points = landmarks[[OVAL_TOP, OVAL_BOTTOM, OVAL_LEFT, OVAL_RIGHT], :2].detach().double().cpu()
@@ -99,10 +119,25 @@ def _resize(image: Tensor, size: int, mode: str = "bicubic") -> Tensor:
 
 
 def extract(image: Tensor, crops: FaceCrop | Sequence[FaceCrop]) -> tuple[Tensor, Tensor]:
-    """Cut out the face: image (B,3,H,W) or (3,H,W) -> crop (B,3,S,S) and known (B,1,S,S).
+    """Cut out the face.
 
-    crops is one for all, or one per picture (all of one size). Outside the picture its border pixels are repeated and known
-    is 0; inside known is 1, with anti-aliased values where the border falls within a crop pixel.
+    Args:
+        image: (B,3,H,W) or (3,H,W).
+        crops: one for all pictures, or one per picture, all of one size.
+
+    Returns:
+        crop (B,3,S,S) and known (B,1,S,S). Outside the picture its border pixels are repeated and known
+        is 0; inside known is 1, with anti-aliased values where the border falls within a crop pixel.
+
+    Raises:
+        ConfigError: pictures of another size or number than the crops.
+
+    >>> import torch
+    >>> from difffae.faces.crop import FaceCrop, extract
+    >>> crop = FaceCrop(left=-16, top=0, side=64, height=64, width=64, size=64)
+    >>> square, known = extract(torch.rand(3, 64, 64), crop)
+    >>> square.shape, known[0, 0, 0, 14:18]
+    (torch.Size([1, 3, 64, 64]), tensor([0., 0., 1., 1.]))
     """
     image = image[None] if image.dim() == 3 else image
     pictures, known = [], []
@@ -141,9 +176,18 @@ def _blur_valid(x: Tensor, radius: int) -> Tensor:
 
 
 def inner_feather(support: Tensor, radius: int, crop: FaceCrop) -> Tensor:
-    """Weight (B,1,S,S) that is 0 outside `support` and rises to 1 within `radius` crop pixels inside it.
+    """A weight that rises from the edge of a support inwards.
 
-    The crop's own border counts as an edge, except on sides where the crop reaches the picture's frame: there is no seam there.
+    The crop's own border counts as an edge, except on sides where the crop reaches the picture's frame:
+    there is no seam there.
+
+    Args:
+        support: (B,1,S,S), 0 or 1.
+        radius: crop pixels within which the weight rises to 1.
+        crop: the place of the square.
+
+    Returns:
+        (B,1,S,S), 0 outside the support.
     """
     radius = max(1, radius)
     padded = F.pad(support, (radius,) * 4, mode="replicate")
@@ -165,20 +209,40 @@ def paste(
     original_crop: Tensor,
     crops: FaceCrop | Sequence[FaceCrop],
     mask: Tensor | None = None,
-    feather: float = 0.05,
+    feather: float = FEATHER,
     detail: Sequence[Tensor | None] | None = None,
 ) -> Tensor:
-    """Put an edited crop back into its picture; returns a new (B,3,H,W).
-
-    original (B,3,H,W) picture; edited (B,3,S,S); original_crop (B,3,S,S), what `extract` returned; mask (B,1,S,S), 1 where the edit
-    counts; feather, the width of the blended border as a fraction of the crop's side; detail, per edit (3,side,side) or None, fine detail
-    for a picture larger than the crop (compositing.moved_detail). A batch of one picture serves many edits.
+    """Put an edited crop back into its picture.
 
     What is pasted is the difference edited - original_crop, so an unchanged crop gives back the picture bit for bit, and pixels
     outside the crop are never touched. At the border the difference is blended in two bands (Burt and Adelson, "A multiresolution
     spline", 1983): its fine part over `feather`, its coarse part (colour and brightness) over three times that, so that a
     different tint of the edit ends softly. Where the photograph is larger than the crop, its fine detail, which the crop
     cannot hold, stays wherever the edit left the structure alone; where the edit moved something, that detail goes, and `detail` comes.
+
+    Args:
+        original: (B,3,H,W) or (3,H,W), the picture; one picture serves many edits.
+        edited: (B,3,S,S).
+        original_crop: (B,3,S,S), what `extract` returned.
+        crops: one for all, or one each.
+        mask: (B,1,S,S), 1 where the edit counts; None is everywhere.
+        feather: width of the blended border as a fraction of the crop's side.
+        detail: per edit (3,side,side) or None, fine detail for a picture larger than the crop
+            (compositing.moved_detail).
+
+    Returns:
+        (B,3,H,W), a new tensor.
+
+    Raises:
+        ConfigError: pictures of another size or number than the crops.
+
+    >>> import torch
+    >>> from difffae.faces.crop import FaceCrop, extract, paste
+    >>> picture = torch.rand(3, 96, 128)
+    >>> crop = FaceCrop(left=20, top=10, side=64, height=96, width=128, size=64)
+    >>> square, _ = extract(picture, crop)
+    >>> torch.equal(paste(picture, square, square, crop)[0], picture)
+    True
     """
     original = original[None] if original.dim() == 3 else original
     batch = max(len(original), len(edited))

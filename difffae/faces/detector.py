@@ -114,7 +114,13 @@ def box_iou(box: Tensor, boxes: Tensor) -> Tensor:
 def weighted_nms(detections: Tensor, scores: Tensor, overlap: float = 0.3) -> tuple[Tensor, Tensor]:
     """BlazeFace's suppression: overlapping detections are averaged by score instead of dropped (arXiv:1907.05047, section 4.3).
 
-    detections (K,16), scores (K,) of one picture, any order -> the same, merged, best first.
+    Args:
+        detections: (K,16) of one picture, in any order.
+        scores: (K,).
+        overlap: intersection over union from which two are one face.
+
+    Returns:
+        the same, merged, best first.
     """
     order = scores.argsort(descending=True)
     detections, scores = detections[order], scores[order]

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..common.checkpoint import asset_path, channels_last, load_checkpoint, load_weights
+from ..common.checkpoint import asset_path, channels_last, filled, load_checkpoint
 from ..common.errors import ImageError
 from . import detector as detection
 from . import mesh as meshing
@@ -47,8 +47,10 @@ CHUNK = 64  # tiles or crops per pass, which bounds the memory
 class Face:
     """One face of one picture.
 
-    box (4,) x0, y0, x1, y1 of the landmarks without irises, pixels; landmarks (478,3) x, y in pixels and z in the same unit, smaller =
-    nearer, zero near the head's middle; blendshapes (52,) 0..1 in the order of BLENDSHAPE_NAMES; score 0..1, how sure the networks are.
+    box          (4,) x0, y0, x1, y1 of the landmarks without irises, pixels
+    landmarks    (478,3) x, y in pixels and z in the same unit, smaller is nearer, zero near the head's middle
+    blendshapes  (52,) 0..1 in the order of BLENDSHAPE_NAMES
+    score        0..1, how sure the networks are
     """
 
     box: Tensor
@@ -75,27 +77,42 @@ class FaceLandmarker(nn.Module):
 
     @classmethod
     def load(cls, path: str | Path | None = None) -> FaceLandmarker:
-        """Weights from `path`, or the bundled ones; raises CheckpointError."""
+        """The networks with their weights, frozen, in evaluation mode.
+
+        Args:
+            path: a file of kind `landmarks`; None is the bundled one.
+
+        Raises:
+            CheckpointError: the file cannot be read, or holds something else.
+        """
         path = asset_path("landmarks.safetensors") if path is None else path
         checkpoint = load_checkpoint(path, "landmarks")
-        landmarker = cls(**checkpoint.config)
-        load_weights(landmarker, checkpoint.tensors, path)
-        landmarker.requires_grad_(False)
+        landmarker = filled(lambda: cls(**checkpoint.config), checkpoint.tensors, path)
         # depthwise convolutions are a third faster on a CPU in this layout
         channels_last(landmarker)
-        return landmarker.eval()
+        return landmarker
 
     @property
     def device(self) -> torch.device:
+        """Where the networks are."""
         return self.detector.anchors.device
 
     @torch.no_grad()
     def detect(self, image: Tensor, *, smallest: float | None = None) -> list[list[Face]]:
         """All faces of each picture, the largest first.
 
-        image (3,H,W) or (B,3,H,W), RGB 0..1. The whole picture is searched first; smaller tiles follow only while nothing is found, or
-        while what is found is so small in its tile that its neighbours may have been missed. smallest: a width in pixels; faces down to
-        it are searched for even where larger ones were found. Raises ImageError for another shape.
+        The whole picture is searched first; smaller tiles follow only while nothing is found, or while what is
+        found is so small in its tile that its neighbours may have been missed.
+
+        Args:
+            image: (3,H,W) or (B,3,H,W), RGB 0..1.
+            smallest: a width in pixels; faces down to it are searched for even where larger ones were found.
+
+        Returns:
+            a list of faces per picture.
+
+        Raises:
+            ImageError: a tensor of another shape.
         """
         images = self._images(image)
         pyramids = [Pyramid(picture) for picture in images]
@@ -120,8 +137,16 @@ class FaceLandmarker(nn.Module):
     def landmarks_in(self, image: Tensor, rois: Tensor | Sequence[Tensor]) -> list[list[Face]]:
         """Landmarks where faces are known to be, without the detector: for the frames of a video, from the previous frame's `face_roi`.
 
-        image (3,H,W) with rois (N,4), or (B,3,H,W) with B such tensors -> one Face per ROI in the given order. Its score is the
-        probability that there is a face at all; below `threshold` the landmarks mean nothing.
+        Args:
+            image: (3,H,W) or (B,3,H,W), RGB 0..1.
+            rois: (N,4) for one picture, or B such tensors; see `tiles` for their numbers.
+
+        Returns:
+            per picture one Face per ROI in the given order. Its score is the probability that there is a
+            face at all; below `threshold` the landmarks mean nothing.
+
+        Raises:
+            ImageError: another shape, or another number of lists than of pictures.
         """
         images = self._images(image)
         per_image = [rois] if isinstance(rois, Tensor) else list(rois)
@@ -192,10 +217,14 @@ def _with_prior(rois: Tensor) -> Tensor:
 
 
 def search_sides(extent: int, smallest: float | None = None) -> list[float]:
-    """Sides of the square tiles to look into, in the order of the search, for a picture whose longer side is `extent` pixels.
+    """Sides of the square tiles to look into, in the order of the search.
 
-    First the whole picture, last the tiles in which the smallest face is visible: `smallest` pixels wide, or 1 % of the picture and at
-    least 32.
+    Args:
+        extent: the picture's longer side in pixels.
+        smallest: width of the smallest face to find; None is 1 % of the picture and at least 32 pixels.
+
+    Returns:
+        first the whole picture, last the tiles in which the smallest face is visible.
     """
     last = (max(32.0, extent / 100) if smallest is None else max(float(smallest), 8.0)) / VISIBLE
     steps = max(0, math.ceil(math.log2(extent / last)))

@@ -27,9 +27,16 @@ class Pyramid:
         return self.levels[index]
 
     def crop(self, rois: Tensor, size: int, outside: str, step: float = 2.0) -> Tensor:
-        """ROIs (N,4) -> crops (N,C,size,size), bilinear, taken from the first level on which two samples lie less than `step` pixels apart.
+        """Bilinear crops, taken from the first level on which two samples lie less than `step` pixels apart.
 
-        outside: "zeros" or "border" (repeat the last pixel).
+        Args:
+            rois: (N,4).
+            size: side of the crops in pixels.
+            outside: "zeros", or "border" to repeat the last pixel.
+            step: in pixels.
+
+        Returns:
+            (N,C,size,size).
         """
         channels = self.levels[0].shape[0]
         crops = self.levels[0].new_empty(len(rois), channels, size, size)

@@ -27,7 +27,11 @@ BOX_ENLARGE = 1.5  # side of the landmark network's first crop over the longer s
 
 @dataclass(frozen=True, eq=False)
 class Track:
-    """One face in every frame. landmarks (B,478,3) in picture pixels; blendshapes (B,52)."""
+    """One face in every frame.
+
+    landmarks    (B,478,3) in picture pixels
+    blendshapes  (B,52)
+    """
 
     landmarks: Tensor
     blendshapes: Tensor
@@ -37,9 +41,18 @@ class Track:
 
 
 def follow_face(frames: Sequence[Sequence[Face]], index: int = 0, name: str = "image") -> list[Face | None]:
-    """One face per frame: number `index` (largest first) of the first frame that has one, then the face nearest to it.
+    """One face per frame.
 
-    Frames without a face give None. Raises FaceChoiceError if that first frame has fewer faces.
+    Args:
+        frames: the faces of every frame, largest first.
+        index: which face of the first frame that has one; after it the face nearest to the last one is taken.
+        name: what messages call the pictures.
+
+    Returns:
+        B faces, None for frames without one.
+
+    Raises:
+        FaceChoiceError: that first frame has fewer faces.
     """
     chosen: list[Face | None] = []
     last: Face | None = None
@@ -62,8 +75,16 @@ def follow_face(frames: Sequence[Sequence[Face]], index: int = 0, name: str = "i
 
 
 def join_track(faces: Sequence[Face | None], interpolate: bool = False, name: str = "image") -> Track:
-    """Faces of all frames as one Track. Gaps are filled linearly between their neighbours (and repeated at the ends) if `interpolate`
-    is set, else they raise NoFaceError, as does a video without any face."""
+    """Faces of all frames as one Track.
+
+    Args:
+        faces: of B frames, None where there is none.
+        interpolate: fill gaps linearly between their neighbours, and repeat the ends.
+        name: what messages call the pictures.
+
+    Raises:
+        NoFaceError: no frame has a face, or one has none and gaps are not to be filled.
+    """
     present = [number for number, face in enumerate(faces) if face is not None]
     missing = [number for number, face in enumerate(faces) if face is None]
     if not present or (missing and not interpolate):
@@ -83,10 +104,19 @@ def join_track(faces: Sequence[Face | None], interpolate: bool = False, name: st
 
 
 def faces_from_mediapipe(frames: Sequence[Sequence[Mapping[str, Any]]], device: torch.device | str = "cpu") -> list[list[Face]]:
-    """The faces of ComfyUI's FACE_LANDMARKS, largest first.
+    """The faces of ComfyUI's FACE_LANDMARKS.
 
-    A face there has `landmarks_xy` (478,2) in picture pixels, `landmarks_3d` (478,3) in units of a 192-pixel crop, and `blendshapes` by
-    name. The depth is brought to picture pixels by the ratio of the two spreads. Raises ConfigError for faces of other points.
+    Args:
+        frames: per frame its faces, each with `landmarks_xy` (478,2) in picture pixels, `landmarks_3d` (478,3)
+            in units of a 192-pixel crop, and `blendshapes` by name.
+        device: of the result.
+
+    Returns:
+        per frame its faces, largest first. Their depth is brought to picture pixels by the ratio of the
+        two spreads.
+
+    Raises:
+        ConfigError: faces of other points.
     """
     result = []
     for faces in frames:
@@ -106,10 +136,18 @@ def faces_from_mediapipe(frames: Sequence[Sequence[Mapping[str, Any]]], device: 
 
 
 def faces_in_boxes(landmarker: FaceLandmarker, image: Tensor, boxes: Sequence[Mapping[str, float]]) -> list[Face]:
-    """The faces in known boxes of one picture (3,H,W), in the boxes' order; boxes without a face are left out.
+    """The faces in known boxes of one picture. The landmarks are looked up twice: in the box, then in the face's own region.
 
-    A box has x, y, width and height in pixels. The landmarks are looked up twice: in the box, then in the face's own region.
-    Raises ConfigError for anything else.
+    Args:
+        landmarker: the networks.
+        image: (3,H,W) RGB 0..1.
+        boxes: each with x, y, width and height in pixels.
+
+    Returns:
+        the faces in the boxes' order; boxes without a face are left out.
+
+    Raises:
+        ConfigError: boxes that are none.
     """
     if not boxes:
         return []
@@ -156,10 +194,13 @@ def smooth_crops(crops: Sequence[FaceCrop], sigma: float) -> list[FaceCrop]:
 
 
 def smooth_attributes(attributes: FaceAttributes, sigma: float, steady_identity: bool = True) -> FaceAttributes:
-    """Attributes of B frames averaged over time by a Gaussian of `sigma` frames; 0 returns the same object.
+    """Attributes of B frames, averaged over time by a Gaussian. Rotations are averaged as matrices and projected back.
 
-    Rotations are averaged as matrices and projected back. steady_identity gives every frame the mean shape, skin colour and detail:
-    they belong to the person, not to the frame.
+    Args:
+        attributes: one row per frame.
+        sigma: standard deviation in frames; 0 returns the same object.
+        steady_identity: give every frame the mean shape, skin colour and detail: they belong to the
+            person, not to the frame.
     """
     if sigma <= 0 or len(attributes) < 2:
         return attributes

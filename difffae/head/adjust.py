@@ -43,6 +43,17 @@ class Adjustments:
     light_strength      0..1, share of the lamp in the skin's mean light, which stays; 0 is flat
     absolute            yaw, pitch, roll and the expression numbers replace the source's values instead of being added;
                         then None leaves a value alone and 0 sets it to zero
+
+    Raises:
+        ConfigError: a number outside its range (LIMITS).
+
+    >>> from difffae import Adjustments
+    >>> Adjustments(yaw=15, smile=0.6).empty
+    False
+    >>> Adjustments(smile=2)
+    Traceback (most recent call last):
+        ...
+    difffae.common.errors.ConfigError: smile: 2 is outside -1..1; choose a number in between
     """
 
     yaw: float | None = None
@@ -102,9 +113,30 @@ EXPRESSION_AXES: dict[str, tuple[dict[str, float], dict[str, float]]] = {
 
 
 def adjust(attributes: FaceAttributes, change: Adjustments, expression_names: Sequence[str]) -> FaceAttributes:
-    """Apply numbers to attributes (B faces alike); asking for nothing returns the same object.
+    """Apply numbers to attributes.
 
-    expression_names names the E coefficients of the head model; raises ConfigError if it lacks one that is asked for.
+    Args:
+        attributes: B faces, which are changed alike.
+        change: what to change.
+        expression_names: of the E coefficients of the head model.
+
+    Returns:
+        the changed attributes; asking for nothing returns the same object.
+
+    Raises:
+        ConfigError: the head model lacks an expression that is asked for.
+
+    >>> import torch
+    >>> from difffae import Adjustments, FaceAttributes
+    >>> from difffae.common.rotations import to_yaw_pitch_roll
+    >>> from difffae.head.adjust import adjust
+    >>> from difffae.head.morphable import HeadModel
+    >>> head = HeadModel.load()
+    >>> codes = {name: torch.zeros(1, n) for name, n in (("shape", 75), ("albedo", 6), ("camera", 3), ("expression", 52))}
+    >>> face = FaceAttributes(head.name, pose=torch.zeros(1, 5, 3), light=torch.zeros(1, 9, 3), **codes)
+    >>> turned = adjust(face, Adjustments(yaw=20), head.expression_names)
+    >>> [round(angle) for angle in to_yaw_pitch_roll(turned.pose[0, 1]).tolist()]
+    [20, 0, 0]
     """
     changed: dict[str, Any] = {}
     if any(value is not None for value in (change.yaw, change.pitch, change.roll)):
@@ -221,10 +253,17 @@ def visible_normals(like: Tensor, rings: int = 16, spokes: int = 32) -> Tensor:
 
 
 def light_direction(light: Tensor) -> Tensor:
-    """Where SH light comes from: (B,9,3) -> (B,2) azimuth and elevation in degrees, to about one degree.
+    """Where SH light comes from, to about one degree.
 
-    That is the normal with the most luminance within WIDEST degrees of the viewer, from the viewer for a flat light. The linear
-    band alone will not do: what a photograph does not show (the back of the head) is free in a fit and can turn it around.
+    That is the normal with the most luminance within WIDEST degrees of the viewer, from the viewer for a
+    flat light. The linear band alone will not do: what a photograph does not show (the back of the head)
+    is free in a fit and can turn it around.
+
+    Args:
+        light: (B,9,3).
+
+    Returns:
+        (B,2) azimuth (positive to image right) and elevation (positive upwards) in degrees.
     """
     reach = math.sin(math.radians(WIDEST))
     line = torch.linspace(-reach, reach, 161, dtype=torch.float64, device=light.device)

@@ -7,7 +7,7 @@ Axes: x right in the image, y up, z to the viewer. Rotations are axis-angle in r
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -18,23 +18,24 @@ from ..common.batches import common_batch
 from ..common.errors import AttributeShapeError, ConfigError, HeadModelMismatchError
 from ..common.rotations import slerp
 
-GROUPS = ("identity", "pose", "expression", "light")
-POSE_ROWS = ("global", "neck", "jaw", "left_eye", "right_eye")
 JSON_FORMAT = "difffae-attributes/1"
 
 
 @dataclass(frozen=True, eq=False)
 class FaceAttributes:
-    """One face per batch row, in the code of one head model.
+    """One face per batch row, in the code of one head model: what Eq. 3 of the paper renders.
 
     head        name of the head model; attributes of two heads never mix
-    shape       (B,S) identity geometry
-    albedo      (B,A) skin colour
-    pose        (B,5,3) axis-angle of global, neck, jaw, left eye, right eye; rows 0-1 are pose, rows 2-4 expression
-    camera      (B,3) scale, tx, ty of the weak perspective p = s (x + tx, y + ty), -1..1 over the crop, y up
-    expression  (B,E)
-    light       (B,9,3) second-order spherical harmonics, band-major, RGB, DECA's constants
+    shape       (B,S) identity geometry (beta)
+    albedo      (B,A) skin colour (alpha)
+    pose        (B,5,3) axis-angle of global, neck, jaw, left eye, right eye (rho); rows 0-1 are pose, rows 2-4 expression
+    camera      (B,3) scale, tx, ty of the weak perspective p = s (x + tx, y + ty), -1..1 over the crop, y up (c)
+    expression  (B,E) (psi)
+    light       (B,9,3) second-order spherical harmonics, band-major, RGB, DECA's constants (l)
     detail      (B,128) DECA's detail code, or None
+
+    Raises:
+        AttributeShapeError: a field has another shape, or another number of faces.
     """
 
     head: str
@@ -65,14 +66,17 @@ class FaceAttributes:
         """The fields that are tensors, by name."""
         return {f.name: value for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}
 
-    def map(self, function) -> FaceAttributes:
+    def map(self, function: Callable[[Tensor], Tensor]) -> FaceAttributes:
         """Apply a function to every tensor."""
-        return replace(self, **{name: function(value) for name, value in self.tensors().items()})
+        changed: dict[str, Any] = {name: function(value) for name, value in self.tensors().items()}
+        return replace(self, **changed)
 
-    def to(self, *args, **kwargs) -> FaceAttributes:
+    def to(self, *args: Any, **kwargs: Any) -> FaceAttributes:
+        """Every tensor on a device or of a type, as `Tensor.to`."""
         return self.map(lambda tensor: tensor.to(*args, **kwargs))
 
     def detach(self) -> FaceAttributes:
+        """Every tensor without its history of gradients."""
         return self.map(Tensor.detach)
 
     def __getitem__(self, index: int | slice | list[int] | Tensor) -> FaceAttributes:
@@ -82,7 +86,17 @@ class FaceAttributes:
         return self.map(lambda tensor: tensor[index])
 
     def expand(self, batch: int) -> FaceAttributes:
-        """Repeat a single face `batch` times; raises AttributeShapeError for any other mismatch."""
+        """Repeat a single face.
+
+        Args:
+            batch: the number of rows to have.
+
+        Returns:
+            attributes of `batch` rows, without a copy.
+
+        Raises:
+            AttributeShapeError: there are several faces, but not `batch` of them.
+        """
         if len(self) == batch:
             return self
         if len(self) != 1:
@@ -91,7 +105,7 @@ class FaceAttributes:
 
     @staticmethod
     def cat(items: Iterable[FaceAttributes]) -> FaceAttributes:
-        """Join faces of one head model along the batch."""
+        """Join faces of one head model along the batch. Raises HeadModelMismatchError for faces of two."""
         items = list(items)
         for item in items[1:]:
             _same_head(items[0], item)
@@ -133,9 +147,29 @@ def compose(
 ) -> FaceAttributes:
     """Take whole groups of attributes from other faces; with strength 1 this is the paper's swap (section 4.1).
 
-    pose gives pose rows 0-1 and the camera; expression gives the expression and pose rows 2-4; light the SH light;
-    identity shape, albedo and detail. strength in 0..1 blends source and taken values, rotations along the shortest arc.
-    Nothing taken, or strength 0, returns the source object itself.
+    Args:
+        source: whose face it is; one face serves as many rows as the others have.
+        pose: gives pose rows 0-1 and the camera.
+        expression: gives the expression and pose rows 2-4.
+        light: gives the SH light.
+        identity: gives shape, albedo and detail.
+        strength: 0..1 from the source's values to the taken ones; rotations go along the shortest arc.
+
+    Returns:
+        the composed attributes; nothing taken, or strength 0, returns the source object itself.
+
+    Raises:
+        ConfigError: a strength outside 0..1.
+        HeadModelMismatchError: attributes of two head models.
+        AttributeShapeError: numbers of faces that do not go together.
+
+    >>> import torch
+    >>> from difffae import FaceAttributes, compose
+    >>> codes = {name: torch.zeros(1, n) for name, n in (("shape", 75), ("albedo", 6), ("camera", 3), ("expression", 52))}
+    >>> source = FaceAttributes("open", pose=torch.zeros(1, 5, 3), light=torch.zeros(1, 9, 3), **codes)
+    >>> query = FaceAttributes("open", pose=torch.full((1, 5, 3), 0.2), light=torch.ones(1, 9, 3), **codes)
+    >>> compose(source, pose=query, strength=0.5).pose[0, :, 1]  # global and neck; jaw and eyes are expression
+    tensor([0.1000, 0.1000, 0.0000, 0.0000, 0.0000])
     """
     if not 0.0 <= strength <= 1.0:
         raise ConfigError(f"strength: {strength} is outside 0..1; choose a value in between")
@@ -177,14 +211,19 @@ def compose(
 def compose_each(
     source: FaceAttributes, givers: Mapping[str, tuple[FaceAttributes | None, float]], keep_camera: bool = True
 ) -> FaceAttributes:
-    """Groups from other faces, each with its own strength; nothing taken returns `source` itself.
+    """Groups from other faces, each with its own strength.
 
     Args:
+        source: whose face it is.
         givers: group (pose, expression, light, identity) -> whose it shall be, or None, and the strength 0..1.
         keep_camera: keep the source's place and size in the frame although the pose is another's.
 
+    Returns:
+        the composed attributes; nothing taken returns `source` itself.
+
     Raises:
-        ImageError: batches that do not go together. ConfigError: a strength outside 0..1.
+        ImageError: batches that do not go together.
+        ConfigError: a strength outside 0..1.
     """
     taken = {name: (giver, strength) for name, (giver, strength) in givers.items() if giver is not None and strength != 0}
     common_batch({"source": len(source), **{name: len(giver) for name, (giver, _) in taken.items()}})

@@ -53,8 +53,13 @@ class DetailDecoder(nn.Module):
 
 @dataclass(frozen=True)
 class DetailMaps:
-    """UV maps of one batch: displacement (B,1,R,R) metres, with the fixed one and unmasked; normals (B,3,R,R) in world axes; shading and
-    texture = albedo x shading (B,3,R,R)."""
+    """UV maps of one batch.
+
+    displacement  (B,1,R,R) metres, with the fixed one, unmasked
+    normals       (B,3,R,R) in world axes
+    shading       (B,3,R,R)
+    texture       (B,3,R,R) albedo times shading
+    """
 
     displacement: Tensor
     normals: Tensor
@@ -95,9 +100,15 @@ class DetailSurface(nn.Module):
         return interpolate(raster, self.head.faces, values)
 
     def normals(self, vertices: Tensor, normals: Tensor, displacement: Tensor) -> Tensor:
-        """vertices and their normals (B,V,3), displacement (B,1,R,R) without the fixed one -> detail normals (B,3,R,R).
+        """Normals of the displaced surface.
 
-        Unit length where the mask is 1; outside it the coarse normals, interpolated and not renormalised.
+        Args:
+            vertices, normals: (B,V,3) of the posed head.
+            displacement: (B,1,R,R) metres, without the fixed one.
+
+        Returns:
+            (B,3,R,R). Unit length where the mask is 1; outside it the coarse normals, interpolated and not
+            renormalised.
         """
         points, coarse = self.to_uv(vertices), self.to_uv(normals)
         mask = self.head.uv_detail_mask.to(points.dtype)
@@ -106,7 +117,15 @@ class DetailSurface(nn.Module):
         return fine.transpose(1, 2).view_as(points) * mask + coarse * (1 - mask)
 
     def forward(self, attributes: FaceAttributes, vertices: Tensor, normals: Tensor) -> DetailMaps:
-        """The maps of faces with a detail code; vertices and their normals (B,V,3) are the posed head's. Raises ConfigError."""
+        """The maps of faces with a detail code.
+
+        Args:
+            attributes: B faces.
+            vertices, normals: (B,V,3) of the head posed by them.
+
+        Raises:
+            ConfigError: attributes without a detail code, or of another head than FLAME.
+        """
         if attributes.detail is None:
             raise ConfigError("attributes: no detail code; estimate them with DECA's detail encoder")
         if attributes.expression.shape[1] < EXPRESSION:
@@ -127,9 +146,17 @@ def uv_points(head: HeadModel) -> Tensor:
 
 
 def grid_triangles(side: int, margin_x: int, margin_y: int) -> Tensor:
-    """Two triangles for every four neighbouring texels, without the margins: (N,3) indices into a flattened side x side map.
+    """Two triangles for every four neighbouring texels.
 
-    Their winding makes normals point outwards where u grows to the right and v upwards on the seen surface.
+    Their winding makes normals point outwards where u grows to the right and v upwards on the seen
+    surface.
+
+    Args:
+        side: of the map, in texels.
+        margin_x, margin_y: texels at the borders that get no triangles.
+
+    Returns:
+        (N,3) indices into a flattened side x side map.
     """
     y, x = torch.meshgrid(torch.arange(margin_y, side - 1 - margin_y), torch.arange(margin_x, side - 1 - margin_x), indexing="ij")
     a = (y * side + x).flatten()

@@ -29,8 +29,14 @@ def mirror_rotation(r: Tensor) -> Tensor:
 def mirror(attributes: FaceAttributes, head: HeadModel) -> FaceAttributes:
     """Attributes of the mirrored picture: render(head, mirror(a)) is render(head, a) flipped left to right.
 
-    Raises HeadModelMismatchError for another head's attributes, ConfigError for a head that does not know its symmetry (its file
-    has no vertex permutation `mirror`) and for attributes with a detail code, whose symmetry nobody knows.
+    Args:
+        attributes: B faces.
+        head: their head model, whose file knows its symmetry.
+
+    Raises:
+        HeadModelMismatchError: another head's attributes.
+        ConfigError: a head whose file has no vertex permutation `mirror`, or attributes with a detail
+            code, whose symmetry nobody knows.
     """
     if attributes.head != head.name:
         raise HeadModelMismatchError(f"attributes: made for head model '{attributes.head}', not '{head.name}'; load that head")

@@ -22,6 +22,7 @@ from .rasterizer import Raster, interpolate_corners
 
 PARENTS = (-1, 0, 1, 1, 1)
 LABELS = ("face", "scalp", "neck", "shoulders", "ears", "lips", "mouth", "teeth", "tongue", "eyes", "sockets")
+FACE_MESH = 468  # landmarks of MediaPipe's face mesh without the ten of the irises
 BUNDLED = "open_head.safetensors"
 REQUIRED = ("template", "shape_basis", "expression_basis", "joint_regressor", "skin_weights", "faces")
 
@@ -44,6 +45,9 @@ class HeadModel(nn.Module):
     All are buffers that are not saved with a module's state: a head is data, not a trained part of another model.
     Config: name, expression_names, albedo_space ("srgb"), albedo_range (lowest and highest albedo) or None, landmarks ("mediapipe-478",
     the default, or "ibug-68").
+
+    Raises:
+        CheckpointError: a tensor is missing, or does not fit the others.
     """
 
     template: Tensor
@@ -131,7 +135,14 @@ class HeadModel(nn.Module):
 
     @staticmethod
     def load(path: str | Path | None = None) -> HeadModel:
-        """A head from a file of kind "head"; None is the bundled open head. Raises CheckpointError."""
+        """A head from a file.
+
+        Args:
+            path: a file of kind "head"; None is the bundled open head.
+
+        Raises:
+            CheckpointError: the file cannot be read, or holds something else.
+        """
         path = asset_path(BUNDLED) if path is None else Path(path)
         checkpoint = load_checkpoint(path, kind="head")
         tensors = dict(checkpoint.tensors)
@@ -141,22 +152,37 @@ class HeadModel(nn.Module):
 
     @property
     def shape_count(self) -> int:
+        """Number of shape coefficients (S)."""
         return self.shape_basis.shape[0]
 
     @property
     def expression_count(self) -> int:
+        """Number of expressions (E)."""
         return self.expression_basis.shape[0]
 
     @property
     def albedo_count(self) -> int:
+        """Number of albedo coefficients (A)."""
         return self.albedo_basis.shape[0]
 
     @property
     def vertex_count(self) -> int:
+        """Number of vertices (V)."""
         return self.template.shape[0]
 
     def unposed(self, shape: Tensor, expression: Tensor) -> Tensor:
-        """shape (B,S), expression (B,E) -> vertices (B,V,3) before skinning. Fewer coefficients than S or E mean zeros."""
+        """The head before skinning. Fewer coefficients than S or E mean zeros.
+
+        Args:
+            shape: (B,S).
+            expression: (B,E).
+
+        Returns:
+            vertices (B,V,3) in metres.
+
+        Raises:
+            AttributeShapeError: more coefficients than the head has.
+        """
         s, e = shape.shape[1], expression.shape[1]
         if s > self.shape_count or e > self.expression_count:
             raise AttributeShapeError(
@@ -177,8 +203,27 @@ class HeadModel(nn.Module):
         return torch.stack(_chain(axis_angle_to_matrix(pose), self.joints(shape, expression))[1], 1)
 
     def forward(self, shape: Tensor, expression: Tensor, pose: Tensor, offsets: Tensor | None = None) -> Tensor:
-        """shape (B,S), expression (B,E), pose (B,5,3) axis-angle -> vertices (B,V,3). offsets (B,V,3) are added to the unposed vertices;
-        the joints stay."""
+        """The posed head, M of Eq. 2.
+
+        Args:
+            shape: (B,S).
+            expression: (B,E).
+            pose: (B,5,3) axis-angle in radians of global, neck, jaw, left eye, right eye.
+            offsets: (B,V,3) metres, added to the unposed vertices; the joints stay.
+
+        Returns:
+            vertices (B,V,3) in metres; x right in the image, y up, z to the viewer.
+
+        Raises:
+            AttributeShapeError: more coefficients than the head has.
+
+        >>> import torch
+        >>> from difffae.head.morphable import HeadModel
+        >>> head = HeadModel.load()
+        >>> head(torch.zeros(1, head.shape_count), torch.zeros(1, head.expression_count), torch.zeros(1, 5, 3)).shape
+        torch.Size([1, 5829, 3])
+        """
+        # Eq. 2, M = W(T_P, J, pose, weights): T_P is `rest`, to which the pose adds its correctives, J the joints
         rest = self.unposed(shape, expression)
         joints = torch.einsum("jv,bvk->bjk", self.joint_regressor, rest)
         if offsets is not None:
@@ -189,16 +234,35 @@ class HeadModel(nn.Module):
             rest = rest + (feature @ self.pose_basis.flatten(1)).view_as(rest)
         return skinned(rest, self.skin_weights, joint_motion(rotations, joints))
 
+    @property
+    def has_face_mesh(self) -> bool:
+        """Whether the landmarks are MediaPipe's face mesh, with or without irises, and not iBUG's 68 or none."""
+        return len(self.landmark_faces) >= FACE_MESH
+
+    def vertex_mask(self, *names: str) -> Tensor:
+        """(V,) bool: vertices of the parts of these names (see LABELS)."""
+        return labelled(self.labels, *names)
+
     def landmarks(self, vertices: Tensor) -> Tensor:
         """vertices (B,V,3) -> the file's landmarks (B,N,3) in the same space: MediaPipe's 478, or iBUG's 68 on FLAME."""
         corners = vertices[:, self.faces[self.landmark_faces]]  # (B,N,3,3)
         return (corners * self.landmark_bary[..., None]).sum(2)
 
     def contour_landmarks(self, vertices: Tensor, pose: Tensor) -> Tensor:
-        """iBUG's 68 landmarks as they are seen in a picture: vertices (B,V,3) in any space, pose (B,5,3) -> (B,68,3).
+        """iBUG's 68 landmarks as they are seen in a picture.
 
-        The 17 of the jaw line slide along the cheek with the yaw of global and neck rotation in whole degrees, -39 to 39, the other 51
-        stay on their triangles (DECA's landmarks2d). Raises CheckpointError for a head without these tables.
+        The 17 of the jaw line slide along the cheek with the yaw of global and neck rotation in whole
+        degrees, -39 to 39, the other 51 stay on their triangles (DECA's landmarks2d).
+
+        Args:
+            vertices: (B,V,3) in any space.
+            pose: (B,5,3).
+
+        Returns:
+            (B,68,3) in the vertices' space.
+
+        Raises:
+            CheckpointError: a head without these tables.
         """
         if not self.has_contour:
             raise CheckpointError(f"head model '{self.name}': has no contour table; convert it again with DECA's landmark_embedding.npy")
@@ -285,23 +349,42 @@ def joint_motion(rotations: Tensor, joints: Tensor) -> Tensor:
 
 
 def skinned(rest: Tensor, weights: Tensor, motion: Tensor) -> Tensor:
-    """Points that follow the joints: rest (B,P,3), weights (P,J), motion (B,J,3,4) of `joint_motion` -> (B,P,3).
+    """Points that follow the joints: W of Eq. 2.
 
-    The offset of a point is the sum over the joints of weight * (moved - rest): exactly zero at the neutral pose."""
+    The offset of a point is the sum over the joints of weight * (moved - rest): exactly zero at the
+    neutral pose.
+
+    Args:
+        rest: (B,P,3), the points before posing (T_P of Eq. 2).
+        weights: (P,J).
+        motion: (B,J,3,4) of `joint_motion`.
+
+    Returns:
+        (B,P,3).
+    """
     blended = (weights @ motion.flatten(2)).view(rest.shape[0], -1, 3, 4)
     return rest + (blended[..., :3] @ rest[..., None])[..., 0] + blended[..., 3]
 
 
+def label_index(name: str) -> int:
+    """Index of a part in LABELS. Raises ValueError for a name that is none."""
+    return LABELS.index(name)
+
+
 def labelled(labels: Tensor, *names: str) -> Tensor:
     """Of indices into LABELS (...): whether they are of one of `names`, bool (...)."""
-    return torch.isin(labels, torch.tensor([LABELS.index(name) for name in names], device=labels.device))
+    return torch.isin(labels, torch.tensor([label_index(name) for name in names], device=labels.device))
 
 
 def expand_pairs(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Undo the file's compact storage: mirrored expressions are stored once.
 
-    expression_basis (E',V,3) holds the stored ones; expression_pairs (E,2) gives for each expression its row and whether it is
-    that row's left-right reflection.
+    Args:
+        tensors: with expression_basis (E',V,3), the stored ones, and expression_pairs (E,2): for each
+            expression its row and whether it is that row's left-right reflection.
+
+    Returns:
+        the tensors with expression_basis (E,V,3) and without the pairs.
     """
     out = dict(tensors)
     pairs = out.pop("expression_pairs").long()

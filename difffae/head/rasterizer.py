@@ -24,7 +24,12 @@ CHUNK = 4_000_000  # candidate pixels handled at a time: bounds memory at large 
 
 @dataclass(frozen=True)
 class Raster:
-    """face (B,H,W) int64 index of the nearest face, -1 where none; bary (B,H,W,3), zero where none; depth (B,H,W) z, zero where none."""
+    """What each pixel shows.
+
+    face   (B,H,W) int64 index of the nearest face, -1 where none
+    bary   (B,H,W,3) barycentrics in it, zero where none
+    depth  (B,H,W) z, zero where none
+    """
 
     face: Tensor
     bary: Tensor
@@ -37,10 +42,19 @@ class Raster:
 
 
 def rasterize(points: Tensor, faces: Tensor, height: int, width: int, backend: str = "torch") -> Raster:
-    """points (B,V,3): x right, y down in -1..1, z smaller = nearer; faces (F,3).
+    """The nearest face at every pixel.
 
-    Barycentrics and depth are differentiable with respect to the points; which face is seen is not. backend is "torch", "pytorch3d",
-    or "auto": pytorch3d for points on a GPU if it is installed, else torch. Raises ConfigError for another one, or one not installed.
+    Barycentrics and depth are differentiable with respect to the points; which face is seen is not.
+
+    Args:
+        points: (B,V,3), x right and y down in -1..1, smaller z is nearer.
+        faces: (F,3) indices into the vertices.
+        height, width: of the picture, in pixels.
+        backend: one of vocabulary.RASTERIZERS; "auto" is pytorch3d for points on a GPU if it is
+            installed, else torch.
+
+    Raises:
+        ConfigError: another backend, or one that is not installed.
     """
     if backend not in RASTERIZERS:
         raise ConfigError(f"rasterizer backend '{backend}': unknown; choose from {', '.join(RASTERIZERS)}")

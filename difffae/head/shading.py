@@ -22,10 +22,14 @@ SH_CONSTANTS = (
 
 
 def project(vertices: Tensor, camera: Tensor) -> Tensor:
-    """Weak perspective (DECA's batch_orth_proj, then the y and z flips).
+    """Weak perspective, c of Eq. 3 (DECA's batch_orth_proj, then the y and z flips).
 
-    vertices (B,V,3) x right, y up, z to the viewer; camera (B,3) [s, tx, ty].
-    Returns (B,V,3): x right and y down in -1..1 over the crop, z in the same unit, smaller is nearer.
+    Args:
+        vertices: (B,V,3), x right, y up, z to the viewer.
+        camera: (B,3) scale, tx, ty.
+
+    Returns:
+        (B,V,3), x right and y down in -1..1 over the crop, z in the same unit, smaller is nearer.
     """
     s, tx, ty = camera[:, None, :].unbind(-1)
     x, y, z = vertices.unbind(-1)
@@ -55,6 +59,14 @@ def sh_basis(normals: Tensor) -> Tensor:
 
 
 def sh_shading(normals: Tensor, light: Tensor) -> Tensor:
-    """Normals (B,...,3) in world axes, light (B,9,3) -> shading (B,...,3), not clamped (DECA's add_SHlight)."""
+    """Light on a surface, l of Eq. 3 (DECA's add_SHlight).
+
+    Args:
+        normals: (B,...,3) in world axes.
+        light: (B,9,3).
+
+    Returns:
+        shading (B,...,3), not clamped.
+    """
     basis = sh_basis(normals)
     return (basis.flatten(1, -2) @ light).view_as(normals)

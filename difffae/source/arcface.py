@@ -40,7 +40,15 @@ class AlignedIdentity(IdentityEncoder):
         self.register_buffer("template", torch.tensor(TEMPLATE) + 0.5, persistent=False)
 
     def align(self, image: Tensor, landmarks: Tensor) -> Tensor:
-        """Pictures (B,3,H,W) and landmarks (B,478,2 or 3) in their pixels -> upright chips (B,3,112,112)."""
+        """Upright chips of faces.
+
+        Args:
+            image: (B,3,H,W) RGB 0..1.
+            landmarks: (B,478,2 or 3) in its pixels.
+
+        Returns:
+            (B,3,112,112).
+        """
         points = landmarks[:, FIVE, :2].mean(dim=2).to(image)
         # fitted to the template and then inverted, as insightface does: fitting the template to the face gives another scale
         turn, offset = similarity(points, self.template.to(image).expand(len(points), -1, -1))

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..common.checkpoint import asset_path, load_checkpoint, load_weights
+from ..common.checkpoint import asset_path, filled, load_checkpoint
 from ..common.errors import CheckpointError
 
 CHIP = 150
@@ -67,7 +67,15 @@ class IdentityEncoder(nn.Module):
     dimensions: int
 
     def embed(self, image: Tensor, landmarks: Tensor) -> Tensor:
-        """Identity tokens (B,I) of pictures (B,3,H,W), RGB 0..1, with landmarks (B,478,2 or 3) in their pixels."""
+        """Identity tokens, f_id of the paper.
+
+        Args:
+            image: (B,3,H,W) RGB 0..1.
+            landmarks: (B,478,2 or 3) in its pixels.
+
+        Returns:
+            (B,I).
+        """
         raise NotImplementedError
 
     @staticmethod
@@ -109,9 +117,7 @@ class IdentityNetwork(IdentityEncoder):
         found = checkpoint.config.get("network")
         if found != cls.name:
             raise CheckpointError(f"{path}: identity network '{found}', but only '{cls.name}' is known; choose another file")
-        network = cls()
-        load_weights(network, checkpoint.tensors, path)
-        return network.requires_grad_(False).eval()
+        return filled(cls, checkpoint.tensors, path)
 
     def forward(self, chip: Tensor) -> Tensor:
         """Aligned chips (B,3,150,150), RGB 0..1 -> (B,128), not normalised (their length is about 1.5)."""
@@ -126,10 +132,7 @@ class IdentityNetwork(IdentityEncoder):
         return sample_chips(image, turn, offset, CHIP)
 
     def embed(self, image: Tensor, landmarks: Tensor) -> Tensor:
-        """Identity tokens (B,128), differentiable in the picture.
-
-        image (B,3,H,W), RGB 0..1; landmarks (B,478,2 or 3) in its pixels.
-        """
+        """As IdentityEncoder: (B,128), differentiable in the picture."""
         return self(self.align(image, landmarks))
 
     @staticmethod
@@ -139,10 +142,16 @@ class IdentityNetwork(IdentityEncoder):
 
 
 def similarity(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Least-squares rotation with scale and shift that takes points source (B,P,2) to target (B,P,2): matrix (B,2,2) and offset (B,2).
+    """Least-squares rotation with scale and shift.
 
     Umeyama 1991, in two dimensions: with points as complex numbers the matrix is the multiplication by sum(target * conj(source)) / sum
     |source|^2 of the centred points.
+
+    Args:
+        source, target: points (B,P,2).
+
+    Returns:
+        matrix (B,2,2) and offset (B,2) of target = matrix @ source + offset.
     """
     source_mean, target_mean = source.mean(dim=1), target.mean(dim=1)
     s, t = source - source_mean[:, None], target - target_mean[:, None]
@@ -154,10 +163,18 @@ def similarity(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def sample_chips(image: Tensor, matrix: Tensor, offset: Tensor, size: int) -> Tensor:
-    """Bilinear chips (B,C,size,size) of pictures (B,C,H,W); a chip's point p shows the picture's point matrix @ p + offset.
+    """Bilinear chips of pictures.
 
-    Faces larger than the chip are sampled more densely and averaged (up to 8x8 samples per pixel), so that reducing them does not alias;
-    beyond the frame the chip is black, as in dlib.
+    Faces larger than the chip are sampled more densely and averaged (up to 8x8 samples per pixel), so that
+    reducing them does not alias; beyond the frame the chip is black, as in dlib.
+
+    Args:
+        image: (B,C,H,W).
+        matrix, offset: (B,2,2) and (B,2); a chip's point p shows the picture's point matrix @ p + offset.
+        size: side of the chips in pixels.
+
+    Returns:
+        (B,C,size,size).
     """
     step = float(matrix.detach().square().sum(dim=(1, 2)).div(2).sqrt().amax()) if len(matrix) else 1.0
     dense = min(max(round(step), 1), 8)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..common.checkpoint import asset_path, load_checkpoint, load_weights
+from ..common.checkpoint import asset_path, filled, load_checkpoint
 from ..common.errors import CheckpointError
 from .arcface import DEPTHS, ArcFace
 from .identity import IdentityEncoder, IdentityNetwork
@@ -27,8 +27,14 @@ def build_identity(network: str, path: str | Path = "identity") -> IdentityEncod
 def load_identity(file: str | Path | None = None, network: str | None = None) -> IdentityEncoder:
     """An identity network, frozen, in evaluation mode.
 
-    file: a converted checkpoint, an .onnx file, "insightface:NAME" for a model of an installed insightface, or None for the bundled
-    one. network: the name that a model was trained with, checked if given. Raises CheckpointError, ConfigError.
+    Args:
+        file: a converted checkpoint, an .onnx file, "insightface:NAME" for a model of an installed
+            insightface, or None for the bundled one.
+        network: the name that a model was trained with, checked if given.
+
+    Raises:
+        CheckpointError: the file cannot be read, or is another network.
+        ConfigError: a package that the file needs is not installed.
     """
     encoder = _open(file)
     if network is not None and encoder.name != network:
@@ -53,6 +59,4 @@ def _open(file: str | Path | None) -> IdentityEncoder:
             raise CheckpointError(f"{path}: no such weights file; check the path")
         return OnnxArcFace(path)
     checkpoint = load_checkpoint(path, KIND)
-    encoder = build_identity(str(checkpoint.config.get("network")), path)
-    load_weights(encoder, checkpoint.tensors, path)
-    return encoder
+    return filled(lambda: build_identity(str(checkpoint.config.get("network")), path), checkpoint.tensors, path)

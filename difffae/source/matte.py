@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..common.checkpoint import asset_path, load_checkpoint, load_weights
+from ..common.checkpoint import asset_path, filled, load_checkpoint
 
 INPUT_SIZE = 256
 CHUNK = 16  # pictures per pass, which bounds the memory
@@ -83,7 +83,7 @@ class Join(nn.Module):
 
 
 class PersonMatte(nn.Module):
-    """(B,3,H,W) RGB in 0..1 -> share of person (B,1,H,W) in 0..1. Built by `PersonMatte.load()`; 106,401 parameters."""
+    """The share of person in every pixel: (B,3,H,W) RGB in 0..1 -> (B,1,H,W) in 0..1. Built by `PersonMatte.load()`; 106,401 parameters."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -112,9 +112,7 @@ class PersonMatte(nn.Module):
         """Weights from `path`, or the bundled ones; frozen, in evaluation mode. Raises CheckpointError."""
         path = asset_path("matte.safetensors") if path is None else path
         checkpoint = load_checkpoint(path, "matte")
-        net = cls(**checkpoint.config)
-        load_weights(net, checkpoint.tensors, path)
-        return net.eval().requires_grad_(False)
+        return filled(lambda: cls(**checkpoint.config), checkpoint.tensors, path)
 
     def forward(self, pictures: Tensor) -> Tensor:
         size = (pictures.shape[-2], pictures.shape[-1])

@@ -22,6 +22,15 @@ class OnnxArcFace(AlignedIdentity):
     """A recognition network of insightface's packs (w600k_r50.onnx, glintr100.onnx), or any that takes 112 x 112 chips to 512 numbers."""
 
     def __init__(self, path: str | Path) -> None:
+        """Open a network.
+
+        Args:
+            path: the .onnx file.
+
+        Raises:
+            CheckpointError: the file cannot be read, or is no recognition network.
+            ConfigError: onnx or onnxruntime is not installed.
+        """
         super().__init__(f"onnx-{Path(path).stem}")
         runtime, onnx = _import("onnxruntime", path), _import("onnx", path)
         try:
@@ -58,6 +67,15 @@ class InsightFace(AlignedIdentity):
     """A recognition model of an installed insightface, by the name of its pack or the path of its file (model_zoo.get_model)."""
 
     def __init__(self, name: str) -> None:
+        """Open a model.
+
+        Args:
+            name: of its pack, or the path of its file.
+
+        Raises:
+            CheckpointError: it is no recognition model.
+            ConfigError: insightface is not installed.
+        """
         super().__init__(f"insightface-{Path(name).stem}")
         zoo = _import("insightface.model_zoo", name)
         self.model = zoo.get_model(name)

@@ -83,6 +83,7 @@ class TransformerBackbone(Backbone):
         return self.features((images - self.mean) / self.deviation)
 
     def features(self, values: Tensor) -> Tensor:
+        """Normalised pictures (B,3,H,W) -> all output tokens (B,N,F)."""
         return self.network(pixel_values=values).last_hidden_state
 
 
@@ -120,6 +121,7 @@ class SourceEncoder(nn.Module):
 
     @property
     def token_size(self) -> int:
+        """Size of a token (D)."""
         return self.position.shape[2]
 
     def to_dict(self) -> dict[str, Any]:
@@ -129,9 +131,15 @@ class SourceEncoder(nn.Module):
 
 
 def build_source_encoder(config: dict[str, Any], path: str | Path) -> SourceEncoder:
-    """What `SourceEncoder.to_dict` described, with fresh weights; path names the file in errors.
+    """An encoder with fresh weights.
 
-    Raises CheckpointError for a description of another version, ConfigError without transformers.
+    Args:
+        config: what `SourceEncoder.to_dict` described.
+        path: its file, for errors.
+
+    Raises:
+        CheckpointError: a description of another version.
+        ConfigError: transformers is not installed.
     """
     try:
         kind, tokens, size, network = config["kind"], config["tokens"], config["token_size"], config["network"]
@@ -159,10 +167,18 @@ def _describe(network: nn.Module) -> dict[str, Any]:
 
 
 def load_source_encoder(kind: str, path: str | Path, token_size: int, image_size: int = 256) -> SourceEncoder:
-    """kind "vae": a folder of a diffusers AutoencoderKL or a file of `convert kl-f8` / `vq-f8`; "mae": a folder of a transformers ViTMAE;
-    "clip": one of a CLIP vision model or a whole CLIP. image_size: side of the pictures, which the number of tokens of a VAE goes with.
+    """An encoder with its pretrained weights, and a fresh linear layer to the tokens' size.
 
-    Raises ConfigError for an unknown kind or without transformers, CheckpointError for a path that does not hold such a model.
+    Args:
+        kind: "vae", "mae" or "clip".
+        path: for "vae" a folder of a diffusers AutoencoderKL or a file of `convert kl-f8` / `vq-f8`; for
+            "mae" a folder of a transformers ViTMAE; for "clip" one of a CLIP vision model or a whole CLIP.
+        token_size: D.
+        image_size: side of the pictures, which the number of tokens of a VAE goes with.
+
+    Raises:
+        ConfigError: an unknown kind, or transformers is not installed.
+        CheckpointError: a path that does not hold such a model.
     """
     if kind not in KINDS:
         raise ConfigError(f"source encoder '{kind}': no such kind; choose from {', '.join(KINDS)}")

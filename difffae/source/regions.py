@@ -3,7 +3,7 @@
 The slots' masks are coarse (32x32) and take flags, foliage and walls of hair's colour for hair. Where a matte of the person is given
 (`matte`), it says who is person; the slots then only tell face, hair and clothes apart.
 
-Shape letters: B batch, S slots, R regions (4, in the order of slots.REGIONS), h and w mask sides, H and W picture sides.
+Shape letters: B batch, S slots, R regions (4, in the order of vocabulary.REGIONS), h and w mask sides, H and W picture sides.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..common.pixels import opened, pull_push
+from ..vocabulary import REGIONS
 
 # share of a change of light that each region takes
 LIT = {"face": 1.0, "hair": 1.0, "clothes": 0.2, "background": 0.0}
-REGIONS = tuple(LIT)  # those of `slots`, which this module does without: it takes a second to import
 # of the guided filter: its window as a share of the side, and the variance of colours that is no edge
 GUIDE_WINDOW, GUIDE_EPS = 0.05, 1e-3
 MATTE_WINDOW = 0.03  # same, for a matte, whose own edges are a few pixels wide instead of a cell of the slots
@@ -50,23 +50,35 @@ class Layers:
         return self.map(lambda layer: layer[index])
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Layers:
+        """Apply a function to every layer."""
         return Layers(*(function(getattr(self, field.name)) for field in fields(self)))
 
 
 def light_matte(masks: Tensor, order: Sequence[str], size: tuple[int, int]) -> Tensor:
     """How far light may change each pixel: skin and hair fully, clothes a little, the background not at all.
 
-    masks (B,S,h,w) of the slots, order the region of each slot, size (H,W) -> (B,1,H,W) in 0..1.
+    Args:
+        masks: (B,S,h,w) of the slots.
+        order: the region of each slot.
+        size: (H,W).
+
+    Returns:
+        (B,1,H,W) in 0..1.
     """
-    share = masks.new_tensor(list(LIT.values()))[None, :, None, None]
+    share = masks.new_tensor([LIT[name] for name in REGIONS])[None, :, None, None]
     return (region_shares(masks, order, size) * share).sum(1, keepdim=True)
 
 
 def layers(masks: Tensor, order: Sequence[str], image: Tensor, matte: Tensor | None = None) -> Layers:
-    """What a picture shows where, for `carry`: masks (B,S,h,w) of the slots, order the region of each slot, image (B,3,H,W),
-    matte (B,1,H,W) the share of person, or None: then the slots say that too.
+    """What a picture shows where, for `carry`.
 
     Masks and mattes are coarse, so a guided filter (He et al. 2013) fits them to the colours of the picture.
+
+    Args:
+        masks: (B,S,h,w) of the slots.
+        order: the region of each slot.
+        image: (B,3,H,W) RGB 0..1.
+        matte: (B,1,H,W), the share of person; None: the slots say that too.
     """
     size = (image.shape[-2], image.shape[-1])
     sharp = region_shares(masks, order, size)
@@ -84,9 +96,15 @@ def layers(masks: Tensor, order: Sequence[str], image: Tensor, matte: Tensor | N
 
 
 def region_shares(masks: Tensor, order: Sequence[str], size: tuple[int, int]) -> Tensor:
-    """Slot masks (B,S,h,w) as shares of the regions at the picture's size (H,W), with one clear winner in most pixels: (B,R,H,W).
+    """Slot masks as shares of the regions at the picture's size, with one clear winner in most pixels.
 
-    Several slots of one region count as one; a region without a slot has no share.
+    Args:
+        masks: (B,S,h,w).
+        order: the region of each slot; several slots of one region count as one.
+        size: (H,W).
+
+    Returns:
+        (B,R,H,W), summing to 1; a region without a slot has no share.
     """
     wide = F.interpolate(masks, size, mode="bicubic", align_corners=False)
     summed = torch.cat([wide[:, [own == name for own in order]].sum(1, keepdim=True) for name in REGIONS], dim=1)
@@ -95,8 +113,17 @@ def region_shares(masks: Tensor, order: Sequence[str], size: tuple[int, int]) ->
 
 
 def with_matte(shares: Tensor, matte: Tensor) -> Tensor:
-    """Shares of the regions (B,R,H,W) by a matte (B,1,H,W) of the person: background is what the matte calls so, and wide parts of the
-    person that the slots call background become hair or clothes, whichever is nearer, or hair above the face's middle and clothes below it.
+    """Shares of the regions, corrected by a matte of the person.
+
+    Background is what the matte calls so, and wide parts of the person that the slots call background
+    become hair or clothes, whichever is nearer, or hair above the face's middle and clothes below it.
+
+    Args:
+        shares: (B,R,H,W).
+        matte: (B,1,H,W) in 0..1.
+
+    Returns:
+        (B,R,H,W), summing to 1.
     """
     face, background = shares[:, :1], shares[:, 3:]
     person = torch.sigmoid(torch.logit(matte, 1e-3) + SLOTS_SAY * torch.logit(1 - background, 0.02))
@@ -149,17 +176,31 @@ def _fitted(image: Tensor, rough: Tensor, window: float) -> Tensor:
 def swapped_region(masks: Tensor, other_masks: Tensor, regions: Sequence[str], order: Sequence[str]) -> Tensor:
     """Where a swap changes the picture: the source's own region, and what the reference's region would newly cover.
 
-    masks, other_masks (B,S,h,w) of source and reference -> (B,1,h,w) in 0..1.
+    Args:
+        masks, other_masks: (B,S,h,w) of source and reference.
+        regions: those that are swapped.
+        order: the region of each slot.
+
+    Returns:
+        (B,1,h,w) in 0..1.
     """
     chosen = masks.new_tensor([float(name in regions) for name in order])[None, :, None, None]
     return ((masks * chosen).sum(1, keepdim=True) + 0.5 * (other_masks * chosen).sum(1, keepdim=True)).clamp(0, 1)
 
 
 def kept_pixels(region: Tensor, face: Tensor, size: tuple[int, int]) -> Tensor:
-    """The validity of a photograph of which `region` (B,1,h,w) will be redrawn: (B,1,H,W), 0 where it will.
+    """The validity of a photograph of which a region will be redrawn.
 
-    face (B,1,H,W) bool, where the head model covers the picture with skin: what is in front of the reference's hair is not redrawn with it,
-    but the source's own fringe over the forehead is (regions of swapped_region above 0.6 are mostly the source's own).
+    What is in front of the reference's hair is not redrawn with it, but the source's own fringe over the
+    forehead is (regions of `swapped_region` above 0.6 are mostly the source's own).
+
+    Args:
+        region: (B,1,h,w) in 0..1, what will be redrawn.
+        face: (B,1,H,W) bool, where the head model covers the picture with skin.
+        size: (H,W).
+
+    Returns:
+        (B,1,H,W) in 0..1, 0 where it will be redrawn.
     """
     redraw = F.interpolate(region, size, mode="bilinear", align_corners=False)
     keep, over_face = (1 - ((redraw - low) / width).clamp(0, 1) for low, width in ((0.2, 0.4), (0.6, 0.3)))

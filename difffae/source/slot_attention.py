@@ -44,9 +44,15 @@ class SlotAttention(nn.Module):
         self.mlp = nn.Sequential(nn.LayerNorm(slot_size), nn.Linear(slot_size, hidden_size), nn.ReLU(), nn.Linear(hidden_size, slot_size))
 
     def forward(self, inputs: Tensor, slots: Tensor) -> tuple[Tensor, Tensor]:
-        """inputs (B,N,C), slots (B,S,D) to start from -> slots (B,S,D) and masks (B,S,N), which sum to 1 over the slots.
+        """Let slots compete for input vectors.
 
-        The masks are the softmax of the last iteration, before the epsilon.
+        Args:
+            inputs: (B,N,C).
+            slots: (B,S,D) to start from.
+
+        Returns:
+            slots (B,S,D) and masks (B,S,N), which sum to 1 over the slots: the softmax of the last iteration,
+            before the epsilon.
         """
         batch, count, size = slots.shape
         inputs = self.norm_inputs(inputs)
@@ -55,6 +61,7 @@ class SlotAttention(nn.Module):
         for _ in range(self.iterations):
             previous = slots
             queries = self.project_q(slots)
+            # paper 4.2: each token attends to the features; the softmax is over the slots, so that they compete
             masks = F.softmax(torch.einsum("bsd,bnd->bsn", queries, keys).float() * size**-0.5, dim=1)
             weights = masks + self.eps
             weights = weights / weights.sum(dim=-1, keepdim=True)

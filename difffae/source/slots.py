@@ -16,15 +16,20 @@ from torch import Tensor, nn
 from ..common.checkpoint import Checkpoint, filled, load_checkpoint
 from ..common.errors import CheckpointError, ConfigError
 from ..common.unet import MapAttention, UNet, UNetSizes
+from ..vocabulary import REGIONS
 from .slot_attention import SlotAttention, SoftPosition
 
-REGIONS = ("face", "hair", "clothes", "background")
+STARTS = ("learned", "random")
 KIND = "slots"
 
 
 @dataclass(frozen=True)
 class SlotsConfig:
-    """Sizes of the slot encoder. The defaults are the paper's (Table 4); `open_256` is the small one that ships."""
+    """Sizes of the slot encoder. The defaults are the paper's (Table 4); `open_256` is the small one that ships.
+
+    Raises:
+        ConfigError: an order that names an unknown region.
+    """
 
     image_size: int = 256
     patch: int = 8  # kernel and stride of the first convolution
@@ -40,10 +45,13 @@ class SlotsConfig:
     slot_hidden: int = 384
     iterations: int = 3
     order: tuple[str, ...] = REGIONS  # region of every slot; several slots may share one
+    starts: str = "learned"  # one vector per slot; "random": drawn from one learned normal distribution, as in the paper
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "block_channels", tuple(self.block_channels))
         object.__setattr__(self, "order", tuple(self.order))
+        if self.starts not in STARTS:
+            raise ConfigError(f"slots: unknown starts '{self.starts}'; choose from {', '.join(STARTS)}")
         unknown = set(self.order) - set(REGIONS)
         if unknown:
             raise ConfigError(f"slots: unknown region '{sorted(unknown)[0]}' in the order; choose from {', '.join(REGIONS)}")
@@ -80,6 +88,8 @@ class RegionEncoder(nn.Module):
 class SlotEncoder(nn.Module):
     """Images -> semantic tokens and the masks of their regions."""
 
+    drawn: Tensor
+
     def __init__(self, config: SlotsConfig | None = None) -> None:
         super().__init__()
         c = self.config = config or SlotsConfig()
@@ -92,17 +102,59 @@ class SlotEncoder(nn.Module):
             nn.Linear(c.feature_channels, c.feature_channels),
         )
         # Learned starts, one per slot: the consistency loss and the swaps need slot i to mean the same in every picture
-        self.initial = nn.Parameter(torch.randn(1, c.slot_count, c.slot_size))
+        if c.starts == "learned":
+            self.initial = nn.Parameter(torch.randn(1, c.slot_count, c.slot_size))
+        else:
+            self.mean = nn.Parameter(torch.randn(1, 1, c.slot_size))
+            self.log_spread = nn.Parameter(torch.zeros(1, 1, c.slot_size))
+            # Outside of training every picture starts from the same draw, for the same reason; it follows from a seed, so no file holds it
+            drawn = torch.randn(1, c.slot_count, c.slot_size, generator=torch.Generator().manual_seed(0), device="cpu")
+            self.register_buffer("drawn", drawn, persistent=False)
         self.attention = SlotAttention(c.feature_channels, c.slot_size, c.slot_hidden, c.iterations)
 
     @property
     def token_size(self) -> int:
+        """Size of a token (D)."""
         return self.config.slot_size
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """images (B,3,H,W) RGB in 0..1, sides divisible by patch * 2^(levels-1) -> tokens (B,S,D) and masks (B,S,h,w).
+    def starts(self, noise: Tensor | None = None) -> Tensor:
+        """The slots that attention starts from.
 
-        The masks are float32 and sum to 1 over the slots.
+        Args:
+            noise: (B,S,D), standard normal, of random starts; None: the same draw every time.
+
+        Returns:
+            (1 or B,S,D).
+        """
+        if self.config.starts == "learned":
+            return self.initial
+        return self.mean + self.log_spread.exp() * (self.drawn if noise is None else noise)
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor | None:
+        """The noise of random starts.
+
+        Args:
+            count: For how many pictures (B).
+            generator: On the CPU; learned starts draw nothing from it.
+
+        Returns:
+            (B,S,D) on the CPU, None for learned starts.
+        """
+        c = self.config
+        return torch.randn(count, c.slot_count, c.slot_size, generator=generator) if c.starts == "random" else None
+
+    def forward(self, images: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Tokens and masks of pictures.
+
+        Args:
+            images: (B,3,H,W) RGB in 0..1, sides divisible by patch * 2^(levels-1).
+            noise: As in `starts`.
+
+        Returns:
+            tokens (B,S,D) and masks (B,S,h,w), float32, which sum to 1 over the slots.
+
+        Raises:
+            ConfigError: images of another shape.
         """
         c = self.config
         step = c.patch * 2 ** (len(c.block_channels) - 1)
@@ -111,12 +163,21 @@ class SlotEncoder(nn.Module):
         features = self.position(self.encoder(images))
         batch, _, height, width = features.shape
         inputs = self.head(features.flatten(2).transpose(1, 2))
-        tokens, masks = self.attention(inputs, self.initial.expand(batch, -1, -1))
+        tokens, masks = self.attention(inputs, self.starts(noise).expand(batch, -1, -1))
         return tokens, masks.reshape(batch, -1, height, width)
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint, path: str | Path, prefix: str | None = None) -> SlotEncoder:
-        """Build from a checkpoint's config and tensors; `prefix` picks a part of a file that holds several models."""
+        """Build from a checkpoint's config and tensors.
+
+        Args:
+            checkpoint: of kind `slots`, or a file that holds several models.
+            path: its file, for errors.
+            prefix: the part of such a file that is meant.
+
+        Raises:
+            CheckpointError: a configuration of another version, or weights that do not fit it.
+        """
         try:
             config = SlotsConfig(**(checkpoint.config[prefix] if prefix else checkpoint.config))
         except (KeyError, TypeError) as error:
@@ -130,10 +191,28 @@ class SlotEncoder(nn.Module):
 
 
 def swap(tokens: Tensor, reference: Tensor, regions: Iterable[str], strength: float = 1.0, order: tuple[str, ...] = REGIONS) -> Tensor:
-    """Tokens (B,S,D) with the slots of some regions taken from reference (B or 1,S,D) (paper appendix G).
+    """Tokens with the slots of some regions taken from a reference (paper appendix G).
 
-    regions: names of REGIONS; strength 0..1 blends linearly, and 1 takes the reference's tokens bit for bit; order: region of every
-    slot, from the encoder's config. Raises ConfigError for a region that no slot holds.
+    Args:
+        tokens: (B,S,D).
+        reference: (B or 1,S,D).
+        regions: some of vocabulary.REGIONS.
+        strength: 0..1 blends linearly; 1 takes the reference's tokens bit for bit.
+        order: the region of every slot, from the encoder's config.
+
+    Returns:
+        (B,S,D).
+
+    Raises:
+        ConfigError: a region that no slot holds, a strength outside 0..1, or tokens that do not match.
+
+    >>> import torch
+    >>> from difffae.source.slots import swap
+    >>> swap(torch.zeros(1, 4, 2), torch.ones(1, 4, 2), ["hair"], strength=0.5)[0]
+    tensor([[0.0000, 0.0000],
+            [0.5000, 0.5000],
+            [0.0000, 0.0000],
+            [0.0000, 0.0000]])
     """
     chosen = set(regions)
     missing = chosen - set(order)
@@ -151,14 +230,33 @@ def swap(tokens: Tensor, reference: Tensor, regions: Iterable[str], strength: fl
 
 
 def region_overlap(masks: Tensor, labels: Tensor) -> Tensor:
-    """How much of every region lies in every slot: masks (B,S,h,w), labels (B,R,h,w) soft or one-hot -> (S,R), the sums of the products
-    divided by each region's size."""
+    """How much of every region lies in every slot.
+
+    Args:
+        masks: (B,S,h,w).
+        labels: (B,R,h,w), soft or one-hot.
+
+    Returns:
+        (S,R), the sums of the products divided by each region's size.
+    """
     overlap = torch.einsum("bshw,brhw->sr", masks.float(), labels.float())
     return overlap / labels.float().sum(dim=(0, 2, 3)).clamp_min(1e-6)
 
 
 def find_order(overlap: Tensor) -> tuple[str, ...]:
-    """Region of every slot from region_overlap (S,4): the best one-to-one assignment for four slots, else every slot's largest region."""
+    """The region of every slot: the best one-to-one assignment for four slots, else every slot's largest region.
+
+    Args:
+        overlap: (S,4) of `region_overlap`.
+
+    Raises:
+        ConfigError: another number of regions.
+
+    >>> import torch
+    >>> from difffae.source.slots import find_order
+    >>> find_order(torch.eye(4).flip(0))
+    ('background', 'clothes', 'hair', 'face')
+    """
     slots, count = overlap.shape
     if count != len(REGIONS):
         raise ConfigError(f"slots: overlap with {count} regions; {len(REGIONS)} are needed")

@@ -10,7 +10,7 @@ from people import person
 from difffae.carry.expression import GAIN, LEAST, MOST, MOST_GAZE, WIDER, gains, lid_offsets, stretch_expression
 from difffae.carry.options import CarryOptions
 from difffae.carry.prepared import carry
-from difffae.head.morphable import LABELS, HeadModel
+from difffae.head.morphable import HeadModel
 from difffae.head.render import render
 
 
@@ -80,7 +80,7 @@ def test_lids_part_by_the_measured_share_and_closed_eyes_stay_closed():
     offsets = lid_offsets(head, expression)
     assert torch.equal(offsets[..., 0], torch.zeros_like(offsets[..., 0]))
     assert torch.equal(offsets[..., 2], torch.zeros_like(offsets[..., 2]))
-    eyeballs = head.labels == LABELS.index("eyes")
+    eyeballs = head.vertex_mask("eyes")
     assert torch.equal(offsets[:, eyeballs], torch.zeros_like(offsets[:, eyeballs]))
     points = head.landmarks(head.template[None])[0]
     moved = head.landmarks(offsets)

@@ -12,7 +12,7 @@ from difffae.carry.mouth import upper_teeth
 from difffae.carry.options import CarryOptions
 from difffae.carry.prepared import carry
 from difffae.common.pixels import dilate, erode
-from difffae.head.morphable import LABELS, HeadModel
+from difffae.head.morphable import HeadModel
 from difffae.head.render import render
 from difffae.source.regions import Layers
 
@@ -41,7 +41,7 @@ def test_upper_teeth_stay_at_the_skull_while_the_mouth_opens(head: HeadModel):
     upper = upper_teeth(head)
     assert int(upper.sum()) == 68
     rest = head.template[upper, 1]
-    lower = head.template[(head.labels == LABELS.index("teeth")) & ~upper, 1]
+    lower = head.template[head.vertex_mask("teeth") & ~upper, 1]
     assert rest.mean() > lower.mean()
     smile = replace(person(head, 3, expression=0.0), camera=torch.tensor([[14.0, 0.0, 0.06]]))  # near, so that teeth are many pixels
     names = head.expression_names

@@ -14,7 +14,7 @@ from difffae.carry.person import guess_person
 from difffae.carry.prepared import carry, prepare, start_move
 from difffae.common.pixels import dilate, erode, pixel_grid
 from difffae.head.attributes import FaceAttributes
-from difffae.head.morphable import LABELS, HeadModel
+from difffae.head.morphable import HeadModel
 from difffae.head.render import render
 from difffae.head.shading import project, sh_shading
 from difffae.source.regions import Layers
@@ -40,7 +40,7 @@ def dressed(head: HeadModel, hair_hangs: bool) -> tuple[torch.Tensor, Layers, Fa
     face = person(head, 3)
     covered = render(head, face, SIZE).mask
     points = project(head(face.shape, face.expression, face.pose), face.camera)[..., :2]
-    chin = points[0, head.labels == LABELS.index("face"), 1].max()
+    chin = points[0, head.vertex_mask("face"), 1].max()
     worn = dilate(covered, 41) * (pixel_grid(SIZE, SIZE, covered)[..., 1] > chin)[None, None] * (1 - covered)
     stripes = (torch.arange(SIZE) // 2 % 2).bool()[None, None, None, :]
     picture = torch.where((worn > 0) & stripes, GREEN[None, :, None, None], paint((covered, SKIN), (worn, HAIR)))

@@ -84,6 +84,7 @@ def test_shares_sum_to_one_and_the_source_is_itself(two):
     assert torch.equal(base.owner_share, torch.ones_like(base.owner_share))
 
 
+@pytest.mark.slow
 def test_what_is_kept_for_a_swap_gives_the_same_parts_for_every_target(head: HeadModel):
     face, other = person(head, 1), person(head, 2, yaw=10)
     image, layers = dressed(head, face, BROWN, RED, GREY)
@@ -256,6 +257,7 @@ def people(model: DiffFAE) -> tuple[Portrait, Portrait]:
     return tuple(model.analyse(read_image(asset_path(name))[0], name=name) for name in ("source.png", "query.png"))
 
 
+@pytest.mark.slow
 def test_a_swap_shows_the_references_regions_and_keeps_the_person(model: DiffFAE, people):
     source, reference = people
     result = model.swap(source, reference, sampling=Sampling(steps=4))
@@ -272,6 +274,7 @@ def test_a_swap_shows_the_references_regions_and_keeps_the_person(model: DiffFAE
     assert torch.equal(result.masks, alone.masks)
 
 
+@pytest.mark.slow
 def test_swapping_with_oneself_changes_little(model: DiffFAE, people):
     source, _ = people
     result = model.swap(source, source, sampling=Sampling(steps=4))
@@ -280,6 +283,7 @@ def test_swapping_with_oneself_changes_little(model: DiffFAE, people):
     assert torch.equal(model.swap(source, source, ("hair",), strength=0.0, sampling=Sampling(steps=4)).image, source.image)
 
 
+@pytest.mark.slow
 def test_large_pictures_lend_their_detail(model: DiffFAE, people):
     """Both pictures four times as large, the reference with a fine pattern that its crop cannot hold."""
     large = [F.interpolate(p.image[None], scale_factor=3, mode="bicubic").clamp(0, 1)[0] for p in people]

@@ -1,4 +1,4 @@
-"""The command line: its options, its errors of one line, and the issue's list of bad inputs."""
+"""The command line: its options, its errors of one line, and what it says to bad inputs."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from PIL import Image
 from places import ROOT
 
 from difffae.cli import build_parser, main
-from difffae.cli.configs import build, parse_pairs, read_configs
 from difffae.common.errors import ConfigError
+from difffae.common.named_values import build, parse_pairs
+from difffae.lab.training.presets import read_configs
 
 ASSETS = ROOT / "difffae" / "assets"
 SOURCE, QUERY = ASSETS / "source.png", ASSETS / "query.png"
@@ -144,6 +145,7 @@ def test_usage_problems_are_one_line(cli: Callable[..., Run], tmp_path: Path, li
     assert files(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_as_a_process_status_is_two_and_stderr_one_line(tmp_path: Path):
     for arguments in (["edit", "--steps", "x"], ["edit", "--source", "no\nwhere.png", "--yaw", "5"]):
         run = subprocess.run(
@@ -232,6 +234,7 @@ def edit(cli: Callable[..., Run], model, monkeypatch: pytest.MonkeyPatch) -> Cal
     return cli
 
 
+@pytest.mark.slow
 def test_edit_without_arguments(tmp_path: Path):
     run = subprocess.run(
         [sys.executable, "-m", "difffae", "edit"], capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}
@@ -265,6 +268,7 @@ def test_missing_device(cli: Callable[..., Run]):
     assert "cuda" in cli("edit", "--device", "cuda").complaint()
 
 
+@pytest.mark.slow
 def test_numbers_change_the_face_only(edit: Callable[..., Run], tmp_path: Path):
     run = edit("edit", "--source", SOURCE, "--yaw", "15", "--smile", "-0.6", "--light-azimuth", "-45", "--preview")
     assert run == Run(0, ["out.png"], [])
@@ -280,6 +284,7 @@ def test_strength_zero_returns_the_source_bit_for_bit(edit: Callable[..., Run], 
     assert np.array_equal(pixels(tmp_path / "out.png"), pixels(SOURCE))
 
 
+@pytest.mark.slow
 def test_groups_come_from_different_pictures(edit: Callable[..., Run], tmp_path: Path):
     line = ["edit", "--source", SOURCE, "--preview", "--output"]
     assert edit(*line, "all.png", "--query", QUERY).status == 0
@@ -289,6 +294,7 @@ def test_groups_come_from_different_pictures(edit: Callable[..., Run], tmp_path:
     assert not np.array_equal(pixels(tmp_path / "light.png"), pixels(tmp_path / "all.png"))
 
 
+@pytest.mark.slow
 def test_sampling_repeats_with_its_seed(edit: Callable[..., Run], tmp_path: Path):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         run = edit("edit", "--source", SOURCE, "--query", QUERY, "--steps", "2", "--seed", str(seed), "--output", f"{name}.png")
@@ -298,6 +304,7 @@ def test_sampling_repeats_with_its_seed(edit: Callable[..., Run], tmp_path: Path
     assert not np.array_equal(pixels(tmp_path / "a.png"), pixels(tmp_path / "c.png"))
 
 
+@pytest.mark.slow
 def test_swap_render_and_report(edit: Callable[..., Run], tmp_path: Path):
     line = ["--source", SOURCE, "--reference", QUERY]
     assert edit("swap", *line, "--regions", "background", "--steps", "2", "--sheet", "s.png").status == 0
@@ -340,6 +347,7 @@ def variants(folder: Path) -> dict[str, Path]:
     return {name: folder / name for name in saved}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["greyscale.png", "rgba.png", "sixteen.png", "cmyk.jpg", "palette.gif", "exif.png"])
 def test_odd_files_give_a_correct_result(edit: Callable[..., Run], tmp_path: Path, name: str):
     inputs = tmp_path / "inputs"
@@ -369,6 +377,7 @@ def test_no_face(edit: Callable[..., Run], tmp_path: Path):
     assert files(tmp_path) == ["plain.png"]
 
 
+@pytest.mark.slow
 def test_several_faces(edit: Callable[..., Run], tmp_path: Path):
     both = Image.new("RGB", (896, 512), (90, 90, 90))
     both.paste(Image.open(SOURCE), (0, 64))
@@ -388,6 +397,7 @@ def test_several_faces(edit: Callable[..., Run], tmp_path: Path):
         assert f"face {face}" in edit(*line, "--face", face).complaint()
 
 
+@pytest.mark.slow
 def test_tiny_and_cut_pictures(edit: Callable[..., Run], tmp_path: Path):
     source = Image.open(SOURCE).convert("RGB")
     source.crop((110, 30, 280, 200)).resize((40, 40), Image.Resampling.LANCZOS).save(tmp_path / "tiny.png")
@@ -421,6 +431,7 @@ def test_huge_picture_within_memory(tmp_path: Path):
     assert pixels(tmp_path / "out.jpg").shape == (4000, 6000, 3)
 
 
+@pytest.mark.slow
 def test_nothing_is_left_when_the_edit_fails(edit: Callable[..., Run], model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     for error, status in (
         (ConfigError("a: b; c"), 2),

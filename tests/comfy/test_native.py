@@ -51,8 +51,8 @@ def edit(pack: Pack) -> dict:
 
 
 def drawn(pack: Pack, edit: dict, **settings) -> Tensor:
-    wires = {"positive": edit["positive"], "latent": edit["latent"]}
-    return pack.run("DiffFAESampler", **wires, **({"steps": 10, "denoise": 1.0} | settings))[0]
+    whole = {"positive": edit["positive"], "latent": edit["latent"], "steps": 10, "denoise": 1.0}
+    return pack.run("DiffFAESampler", **(whole | settings))[0]
 
 
 @pytest.fixture(scope="module")

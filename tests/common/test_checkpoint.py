@@ -80,7 +80,9 @@ def test_a_part_of_a_file(tmp_path):
 
 def test_filled_modules_hold_their_own_weights():
     tensors = {"weight": torch.randn(3, 2), "bias": torch.randn(3)}
+    before = torch.get_rng_state()
     layer = filled(lambda: torch.nn.Linear(2, 3), tensors, "x")
+    assert torch.equal(torch.get_rng_state(), before)  # no random start was drawn
     assert torch.equal(layer.weight, tensors["weight"])
     assert layer.weight.data_ptr() != tensors["weight"].data_ptr()
     assert not layer.weight.requires_grad

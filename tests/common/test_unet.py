@@ -87,6 +87,7 @@ def assert_same(ours: UNet, theirs: nn.Module, run: Callable[[nn.Module, Tensor]
         torch.testing.assert_close(parameter.grad / scale, wanted[name].grad / scale, atol=1e-4, rtol=0, msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DENOISERS)
 @pytest.mark.parametrize("size", [(32, 32), (20, 12)])  # the second does not halve evenly
 def test_denoiser(name: str, size: tuple[int, int]) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from difffae.common.errors import CheckpointError
 from difffae.convert.gnm import convert
-from difffae.head.morphable import LABELS, HeadModel
+from difffae.head.morphable import HeadModel, label_index
 
 NAMES = ["right_eye", "neck", "head", "left_eye"]  # in another order than this head's
 
@@ -93,8 +93,8 @@ def test_converted_head_is_gnms_function(tmp_path):
     assert np.abs(joints - expected).max() < 1e-6
     corners = head.uvs[head.uv_faces].numpy()
     assert np.abs(corners - raw["triangle_uvs"]).max() < 1e-6
-    assert (head.labels[:10] == LABELS.index("ears")).all()
-    assert (head.labels[20:25] == LABELS.index("eyes")).all()
+    assert (head.labels[:10] == label_index("ears")).all()
+    assert (head.labels[20:25] == label_index("eyes")).all()
 
 
 def test_correctives_that_do_not_map_are_reported(tmp_path, caplog):

@@ -47,6 +47,7 @@ def metadata(path: Path) -> dict[str, str]:
         return handle.metadata()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["vq-f8", "kl-f8"])
 @pytest.mark.parametrize("layout", ["file.safetensors", "alone.ckpt"])
 def test_first_stage_answers_as_compvis_own_code(kind: str, layout: str, compvis: dict, tmp_path: Path) -> None:
@@ -81,6 +82,7 @@ def framework_class() -> type:
     return kind
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("old_names", [False, True])
 def test_kl_f8_from_a_diffusers_folder(old_names: bool, compvis: dict, tmp_path: Path) -> None:
     """The same weights in diffusers' layout, whose attention had other names in 2022, give the same file."""
@@ -142,6 +144,7 @@ def test_unet_answers_as_compvis_own_code(compvis: dict, tiny_unet: None, tmp_pa
     assert "685 tensors copied, 1 widened, 0 fresh" in metadata(tmp_path / "init.safetensors")["source"]
 
 
+@pytest.mark.slow
 def test_unet_ema_and_other_layouts(compvis: dict, tiny_unet: None, tmp_path: Path) -> None:
     state = weights(compvis["unet"]["shapes"])
     ema = {"model_ema." + "".join(name.split(".")[1:]): tensor + 1 for name, tensor in state.items()}
@@ -209,6 +212,7 @@ def test_training_starts_from_the_file_whatever_the_ablation(compvis: dict, tiny
         init_from(Denoiser(replace(TINY, block_channels=(32, 64, 128, 64))), tmp_path / "init.safetensors")
 
 
+@pytest.mark.slow
 def test_arcface_answers_as_arcface_torch(tmp_path: Path) -> None:
     known = golden("iresnet18")
     state = collections.OrderedDict(weights(known["shapes"]))
@@ -264,6 +268,7 @@ BROKEN = ["truncated.ckpt", "truncated.safetensors", "hostile.ckpt", "hostile.pt
 BROKEN += ["other.safetensors", "shape.safetensors", "missing.safetensors"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", BROKEN)
 @pytest.mark.parametrize("what", ["unet", "vq-f8", "arcface"])
 def test_unusable_files_are_refused(

@@ -50,6 +50,7 @@ def test_numbers_that_change_nothing_return_the_photograph(model: DiffFAE, peopl
     assert torch.equal(result.crop, source.picture)
 
 
+@pytest.mark.slow
 def test_pictures_of_their_own_are_swaps_in_the_same_run(model: DiffFAE, people: tuple[Portrait, Portrait]) -> None:
     source, query = people
     one = model.edit(source, adjust=TURN, hair_from=query, clothes_from=query, sampling=PREVIEW)
@@ -85,6 +86,7 @@ def test_one_scale(model: DiffFAE, people: tuple[Portrait, Portrait]) -> None:
             Sampling(denoise=wrong)
 
 
+@pytest.mark.slow
 def test_more_is_painted_with_more_denoise(model: DiffFAE, people: tuple[Portrait, Portrait]) -> None:
     source, _ = people
     shares = (0.0, 0.2, 0.6, 1.0)
@@ -94,6 +96,7 @@ def test_more_is_painted_with_more_denoise(model: DiffFAE, people: tuple[Portrai
     assert far[1] > 1e-4
 
 
+@pytest.mark.slow
 def test_a_prepared_photograph_gives_the_same_pictures(model: DiffFAE, people: tuple[Portrait, Portrait]) -> None:
     source, query = people
     prepared = model.prepare(source)
@@ -135,6 +138,7 @@ def test_grey_photographs_give_grey_squares(model: DiffFAE, people: tuple[Portra
         assert (picture.amax(0) - picture.amin(0)).max() == 0
 
 
+@pytest.mark.slow
 def test_a_reference_of_several_swaps_is_estimated_and_prepared_once(
     model: DiffFAE, people: tuple[Portrait, Portrait], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,6 +156,7 @@ def test_a_reference_of_several_swaps_is_estimated_and_prepared_once(
     assert len(made) == 3
 
 
+@pytest.mark.slow
 def test_many_targets_of_one_photograph(model: DiffFAE, people: tuple[Portrait, Portrait]) -> None:
     """One preparation serves them all; each is what it would be alone."""
     source, _ = people

@@ -48,6 +48,7 @@ def training_step(model: EditModel, size: int) -> Tensor:
     return loss
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["paper-256", "paper-512"])
 @pytest.mark.parametrize(("first_stage", "expected"), [("vq-f8", 67_717_295), ("kl-f8", 83_653_863)])
 def test_the_command_prints_the_papers_sizes(name: str, first_stage: str, expected: int, capsys: pytest.CaptureFixture[str]) -> None:
@@ -68,6 +69,7 @@ def test_the_papers_noise_goes_with_the_first_stage() -> None:
         assert profile("paper-512").build("meta").image_size == 512
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["paper-256", "paper-512"])
 def test_a_narrow_step_reaches_every_weight(name: str) -> None:
     paper = profile(name)

@@ -233,6 +233,7 @@ def model():
     return DiffFAE.from_pretrained("open-256")
 
 
+@pytest.mark.slow
 def test_identity_distances(model):
     source, query = (model.analyse(read_image(path)[0]).picture for path in (SOURCE, QUERY))
     after = torch.cat([source, query, torch.full_like(source, 0.5)])
@@ -265,6 +266,7 @@ def test_thresholds_are_named_for_their_own_network_only(model, tmp_path: Path, 
         assert ("0.43" in shown) == (network != "arcface-r50")
 
 
+@pytest.mark.slow
 def test_command_line(model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     from difffae.cli import work
 

@@ -48,6 +48,7 @@ def files(tmp_path_factory, deca: Deca) -> dict[str, Path]:
     return {"head": head, "deca": weights, "model": model}
 
 
+@pytest.mark.slow
 def test_edit_by_flame_and_deca(files: dict[str, Path]) -> None:
     pipeline = DiffFAE.from_pretrained(files["model"], head=files["head"], deca=files["deca"])
     assert isinstance(pipeline.estimator, DecaFit)
@@ -69,6 +70,7 @@ def test_edit_by_flame_and_deca(files: dict[str, Path]) -> None:
         pipeline.edit(portrait, image, swaps=[RegionSwap(portrait)])
 
 
+@pytest.mark.slow
 def test_renders_show_decas_wrinkles(deca: Deca, surface_head: HeadModel, monkeypatch: pytest.MonkeyPatch) -> None:
     fit = DecaFit(deca, surface_head)
     model = small(carry=False)
@@ -105,6 +107,7 @@ def turned(attributes):
     return replace(attributes, pose=pose)
 
 
+@pytest.mark.slow
 def test_files_beside_the_model_are_found(files: dict[str, Path]) -> None:
     assert files["head"].name == f"{HeadModel.load(files['head']).name}.safetensors"
     parts = load_parts(files["model"])

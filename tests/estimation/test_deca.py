@@ -177,6 +177,7 @@ def test_mediapipe_points_stand_for_the_68():
 # estimator
 
 
+@pytest.mark.slow
 def test_estimator_places_the_face_in_the_frame(deca, surface_head):
     fit = DecaFit(deca, surface_head)
     generator = torch.Generator().manual_seed(4)
@@ -238,6 +239,7 @@ def convert_with_texture(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     return mean[::2, ::2, ::-1], basis[::2, ::2, ::-1]
 
 
+@pytest.mark.slow
 def test_whole_render_of_a_flame_sized_head(tmp_path):
     g = golden("flame.npz")
     mean, basis = convert_with_texture(tmp_path)
@@ -342,6 +344,7 @@ def stored(**change) -> dict:
     return parts | {"opt": optimizer, "global_step": 5, "batch_size": 8} | change
 
 
+@pytest.mark.slow
 def test_conversion_keeps_every_tensor_and_drops_the_optimizer(tmp_path):
     content = stored()
     torch.save(content, tmp_path / "deca_model.tar")
@@ -370,6 +373,7 @@ def reshaped(part: str, name: str) -> dict:
     return content
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "match"),
     [

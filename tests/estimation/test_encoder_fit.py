@@ -12,10 +12,10 @@ from people import directional, person, true_landmarks, true_scores
 from safetensors.torch import load_file
 from training_files import COMMON
 
-from difffae.cli.configs import build, read_configs
 from difffae.common.checkpoint import asset_path, load_checkpoint
 from difffae.common.errors import ConfigError, HeadModelMismatchError
 from difffae.common.images import read_image
+from difffae.common.named_values import build
 from difffae.common.rotations import axis_angle_to_matrix, from_yaw_pitch_roll, to_yaw_pitch_roll
 from difffae.edit.editor import DiffFAE
 from difffae.estimation.choose import load_estimator
@@ -32,6 +32,7 @@ from difffae.lab.prepare.codes import write_codes
 from difffae.lab.prepare.shards import write_shard
 from difffae.lab.training.code_augmentation import Sample, flipped, moved, recoloured, turned_light
 from difffae.lab.training.estimator import CodeLoss, EstimatorTraining, codes_of, export_estimator, train_estimator
+from difffae.lab.training.presets import read_configs
 
 SIDE = 256
 SMALL = {"size": 32, "widths": (8, 16), "squeezed": 4, "hidden": 16}

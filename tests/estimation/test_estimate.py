@@ -348,6 +348,7 @@ def portrait_errors(head: HeadModel, fit: LandmarkFit, chosen: Callable[[int, fl
     return torch.cat(errors).numpy()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not PORTRAITS.is_dir(), reason="portraits are not here")
 def test_some_real_portraits(head):
     fit = LandmarkFit(head, offsets=LandmarkOffsets.load())

@@ -179,6 +179,7 @@ def compare(landmarker: FaceLandmarker, truth: dict[str, np.ndarray], step: int)
     return len(distances) / len(rows), np.array(distances), np.array(differences)
 
 
+@pytest.mark.slow
 @needs_portraits
 def test_portraits_sample(landmarker: FaceLandmarker, truth: dict[str, np.ndarray]) -> None:
     assert tuple(truth["blendshape_names"]) == BLENDSHAPE_NAMES

@@ -12,7 +12,7 @@ from safetensors import safe_open
 
 from difffae.common.checkpoint import asset_path
 from difffae.common.errors import AttributeShapeError, CheckpointError
-from difffae.head.morphable import LABELS, HeadModel
+from difffae.head.morphable import HeadModel, label_index, labelled
 from difffae.head.shading import face_normals
 
 GOLDEN = SHARED / "golden"
@@ -76,7 +76,7 @@ def expressed(head: HeadModel, **weights: float) -> torch.Tensor:
 
 
 def vertices_of(head: HeadModel, *names: str) -> torch.Tensor:
-    return torch.isin(head.labels, torch.tensor([LABELS.index(n) for n in names]))
+    return head.vertex_mask(*names)
 
 
 def test_flame_arithmetic_matches_the_reference(flame):
@@ -135,11 +135,11 @@ def test_triangles_mirror_too(head):
 def test_eyes_and_most_of_the_face_point_to_the_viewer(head):
     normals = face_normals(head.template[None], head.faces)[0]
     centre = head.template[head.faces].mean(1)
-    eyes = head.face_labels == LABELS.index("eyes")
+    eyes = labelled(head.face_labels, "eyes")
     assert (normals[eyes, 2] > -1e-9).float().mean() > 0.95
-    outside = (head.face_labels == LABELS.index("scalp")) | (head.face_labels == LABELS.index("shoulders"))
+    outside = labelled(head.face_labels, "scalp", "shoulders")
     middle = head.template[vertices_of(head, "scalp", "face")].mean(0)
-    scalp = head.face_labels == LABELS.index("scalp")
+    scalp = labelled(head.face_labels, "scalp")
     assert ((normals[scalp] * (centre[scalp] - middle)).sum(-1) > 0).float().mean() > 0.97
     assert outside.any()
 
@@ -220,7 +220,7 @@ def test_joints_follow_the_shape(head):
     torch.manual_seed(2)
     shape = torch.randn(8, head.shape_count)
     joints = head.joints(shape)
-    eyes = head.labels == LABELS.index("eyes")
+    eyes = head.vertex_mask("eyes")
     v = head.unposed(shape, torch.zeros(8, 0))
     left = eyes & (head.template[:, 0] > 0)
     assert ((joints[:, 3] - v[:, left].mean(1)).norm(dim=-1) < 0.02).all()
@@ -232,7 +232,7 @@ def test_landmarks_lie_where_their_names_say(head):
     points = head.landmarks(head.template[None])[0]
     assert points.shape == (478, 3)
     labels = head.face_labels[head.landmark_faces]
-    assert (labels[468:] == LABELS.index("eyes")).all()
+    assert (labels[468:] == label_index("eyes")).all()
     assert points[263, 0] > points[362, 0] > 0 > points[133, 0] > points[33, 0]  # eye corners, subject's left = image right
     assert points[10, 1] > points[1, 1] > points[13, 1] > points[152, 1]  # forehead, nose tip, upper lip, chin
     assert points[1, 2] > points[[33, 263, 152, 10], 2].max()
@@ -252,7 +252,7 @@ def test_albedo_spans_skin_tones_and_leaves_eyes_alone(head):
     assert maps.max() <= 1
 
     def mean_colour(*names: str) -> torch.Tensor:
-        faces = torch.isin(head.face_labels, torch.tensor([LABELS.index(n) for n in names]))
+        faces = labelled(head.face_labels, *names)
         uv = head.uvs[head.uv_faces[faces]].mean(1)
         grid = torch.stack([uv[:, 0] * 2 - 1, 1 - uv[:, 1] * 2], -1)[None, None].expand(3, -1, -1, -1)
         return torch.nn.functional.grid_sample(maps, grid, align_corners=False).mean((2, 3))

@@ -11,7 +11,7 @@ from places import SHARED
 
 from difffae.common.errors import HeadModelMismatchError
 from difffae.head.attributes import FaceAttributes
-from difffae.head.morphable import LABELS, HeadModel
+from difffae.head.morphable import HeadModel
 from difffae.head.rasterizer import interpolate, rasterize
 from difffae.head.render import render
 from difffae.head.shading import SH_CONSTANTS, project, sh_shading, vertex_normals
@@ -165,7 +165,7 @@ def test_vertex_normals_of_a_plane_and_a_sphere(head):
     plane = torch.tensor([[[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 1, 0]]])
     normals = vertex_normals(plane, torch.tensor([[0, 1, 2], [2, 1, 3]]))
     assert torch.allclose(normals, torch.tensor([0.0, 0, 1]).expand(1, 4, 3))
-    eyes = (head.labels == LABELS.index("eyes")) & (head.template[:, 0] > 0)
+    eyes = head.vertex_mask("eyes") & (head.template[:, 0] > 0)
     centre = head.joints(torch.zeros(1, head.shape_count))[0, 3]
     direction = torch.nn.functional.normalize((head.template - centre)[eyes], dim=-1)
     front = direction[:, 2] > 0.3

@@ -168,6 +168,7 @@ def check_edits(folder: Path, file: Path, name: str, built: EditModel) -> None:
     assert table["settings"][name]["license"] == "test"
 
 
+@pytest.mark.slow
 def test_from_training_to_a_table(work: Path, capfd: pytest.CaptureFixture[str]) -> None:
     file = work / "toy.safetensors"
     files = ["--first-stage", work / "first.safetensors", "--denoiser", work / "denoiser/last.pt", "--labels", work / "labelled"]
@@ -191,6 +192,7 @@ def test_from_training_to_a_table(work: Path, capfd: pytest.CaptureFixture[str])
     check_edits(work, file, "toy", EditModel(first, slots, denoiser))
 
 
+@pytest.mark.slow
 def test_a_source_encoder_from_training_to_a_table(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = work / "vae"
     options = [*STAGE, f"shards={work / 'shards'}", f"folder={folder}", f"source_encoder_path={work / 'first.safetensors'}"]
@@ -214,6 +216,7 @@ def test_a_source_encoder_from_training_to_a_table(work: Path, capsys: pytest.Ca
     assert not (work / "swapped.png").exists()
 
 
+@pytest.mark.slow
 def test_files_that_do_not_go_together(work: Path, tmp_path: Path) -> None:
     first, slots, denoiser = work / "first/last.pt", work / "slots/last.pt", work / "denoiser/last.pt"
     with pytest.raises(ConfigError, match="holds the encoder that it was trained with"):
@@ -236,6 +239,7 @@ def test_files_that_do_not_go_together(work: Path, tmp_path: Path) -> None:
         read_first_stage(work / "first.safetensors", raw=True)
 
 
+@pytest.mark.slow
 def test_denoisers_of_frozen_slots_need_them(work: Path, tmp_path: Path) -> None:
     torch.manual_seed(1)
     path = tmp_path / "denoiser.safetensors"

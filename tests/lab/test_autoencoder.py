@@ -14,10 +14,10 @@ import pytest
 import torch
 from PIL import Image
 
-from difffae.cli.configs import build, read_configs
 from difffae.cli.train import first_stage_class
 from difffae.common.checkpoint import save_checkpoint
 from difffae.common.errors import CheckpointError, ConfigError
+from difffae.common.named_values import build
 from difffae.common.pixels import gaussian_blur
 from difffae.diffusion.autoencoder import Autoencoder, AutoencoderConfig
 from difffae.diffusion.first_stages import KLConfig, VQConfig, VQFirstStage, build_first_stage, describe
@@ -31,6 +31,7 @@ from difffae.lab.training.assemble import save_first_stage
 from difffae.lab.training.autoencoder import AutoencoderTraining, autoencoder_loss, laplacian, repeated, structure, train_autoencoder
 from difffae.lab.training.common import load_state, random_crops
 from difffae.lab.training.parts import read_first_stage
+from difffae.lab.training.presets import read_configs
 
 SMALL = AutoencoderConfig(latent_channels=4, width=16, deep_width=16, encoder_blocks=(1, 1), decoder_blocks=(1, 1), norm_groups=4)
 
@@ -162,6 +163,7 @@ def clock(monkeypatch):
     monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: 60.0 * next(ticks), perf_counter=lambda: float(next(seconds))))
 
 
+@pytest.mark.slow
 def test_training_learns_averages_and_resumes(folder, clock):
     options = AutoencoderTraining(
         portraits=str(folder / "portraits"), folder=str(folder / "run"), crop=32, batch=4, learning_rate=4e-3, warmup=5, minutes=150
@@ -236,6 +238,7 @@ def test_perceptual_distance_reaches_the_output_alone() -> None:
     assert not any(p.requires_grad for p in distance.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("detail", [0.0, 1.0])
 def test_an_adversary_learns_to_tell_and_its_judgement_trains_the_decoder_alone(detail: float) -> None:
     photographs = smooth_pictures(8, 48) * 2 - 1
@@ -281,6 +284,7 @@ RIVAL = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 def test_all_losses_in_parts_and_interrupted(folder, tmp_path):
     """The discriminator, its optimizer and its place in the warm-up are part of an exact resume."""
@@ -378,6 +382,7 @@ def test_shards_are_trained_on_as_portraits_are(folder):
 DIFFUSERS = {"block_channels": (8, 8, 16, 16), "layers_per_block": 1, "norm_groups": 4}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [KLConfig(**DIFFUSERS), VQConfig(codes=16, latent_scale=0.5, **DIFFUSERS)], ids=["kl-f8", "vq-f8"])
 def test_the_papers_first_stages_are_retrained_from_a_file_to_a_file(config, folder, tmp_path):
     torch.manual_seed(0)

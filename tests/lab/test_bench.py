@@ -45,6 +45,7 @@ def tiny(name: str = "open-256", first_stage: str = "vq-f8") -> Profile:
     return Profile(name, {"kind": "open", **FIRST.to_dict()}, replace(SlotsConfig.open_256(), image_size=64), TINY, DEFAULT_IDENTITY)
 
 
+@pytest.mark.slow
 def test_operations_of_the_papers_model_are_the_published_ones() -> None:
     """88 GMAC per step; 622 and 273 GFLOP for Stable Diffusion's decoder and encoder at 256 pixels; ArcFace r50 6.3 GMAC."""
     found = costs(profile("paper-256", "kl-f8"))
@@ -147,6 +148,7 @@ def test_a_recorded_denoiser_answers_the_same(denoiser: Denoiser, carry: bool, m
     assert fast.config is denoiser.config
 
 
+@pytest.mark.slow
 def test_the_compiled_denoiser_is_one_graph_and_answers_the_same(denoiser: Denoiser) -> None:
     """Traced by dynamo and run without a code generator, which would take a minute."""
     torch._dynamo.reset()
@@ -166,6 +168,7 @@ def test_modes_that_cannot_be() -> None:
         accelerate(torch.sin, "graphed", CPU)
 
 
+@pytest.mark.slow
 def test_the_command_measures_a_small_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(profiles, "profile", tiny)
     monkeypatch.setattr("difffae.lab.bench.machine.CPU_SIDE", 128)

@@ -25,7 +25,7 @@ from difffae.lab.prepare.pairs import FIELDS
 from difffae.lab.prepare.portraits import dev_files
 from difffae.lab.prepare.shards import write_shard
 from difffae.lab.tables import grid
-from difffae.source.slots import REGIONS
+from difffae.vocabulary import REGIONS
 
 SOURCE, QUERY = asset_path("source.png"), asset_path("query.png")
 
@@ -195,6 +195,7 @@ def portraits(model: DiffFAE) -> tuple[Portrait, Portrait]:
     return first, second
 
 
+@pytest.mark.slow
 def test_an_edit_that_does_nothing(model: DiffFAE, portraits: tuple[Portrait, Portrait]):
     source, query = portraits
     numbers = edit_numbers(model, source, query, source.picture)
@@ -220,6 +221,7 @@ def test_noise_on_the_codes_is_light_and_repeatable(portraits: tuple[Portrait, P
     assert torch.equal(a.shape, own.shape)
 
 
+@pytest.mark.slow
 def test_without_carry_nothing_of_the_photograph_is_copied(model: DiffFAE, portraits: tuple[Portrait, Portrait], tmp_path: Path):
     source = portraits[0]
     subjects = Subjects(model, tmp_path, [], steps=2)
@@ -227,6 +229,7 @@ def test_without_carry_nothing_of_the_photograph_is_copied(model: DiffFAE, portr
     assert own > bare + 3
 
 
+@pytest.mark.slow
 def test_parts_of_carry_are_left_out_and_come_back(model: DiffFAE, portraits: tuple[Portrait, Portrait], tmp_path: Path):
     subjects = Subjects(model, tmp_path, [])
     source, query = portraits
@@ -243,6 +246,7 @@ def test_parts_of_carry_are_left_out_and_come_back(model: DiffFAE, portraits: tu
     assert torch.equal(subjects.edit(source, query, mode="preview"), whole)
 
 
+@pytest.mark.slow
 def test_synthetic_pair_with_a_known_answer(model: DiffFAE, portraits: tuple[Portrait, Portrait], tmp_path: Path):
     source = portraits[0]
     images = (source.picture * 255).round().to(torch.uint8)[:, None].expand(1, 2, 3, -1, -1)
@@ -265,6 +269,7 @@ def test_synthetic_pair_with_a_known_answer(model: DiffFAE, portraits: tuple[Por
     assert first["slots"]["face"][0] == second["slots"]["face"][1]  # what the slots call face
 
 
+@pytest.mark.slow
 def test_figure_of_the_card_shows_pictures_and_rendered_people(portraits: tuple[Portrait, Portrait], tmp_path: Path):
     people = torch.stack([torch.zeros(3, 256, 256), portraits[1].picture[0]]).mul(255).to(torch.uint8)  # no face in the first
     write_shard(tmp_path / "a.safetensors", {"images": people[:, None].expand(2, 2, 3, -1, -1)})
@@ -293,6 +298,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return place
 
 
+@pytest.mark.slow
 def test_card_command_keeps_finished_parts(folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     (tmp_path / "groups.csv").write_text("file,presented\na.png,man\nb.png,woman\n")
     line = f"evaluate --card --portraits {folder} --groups {tmp_path / 'groups.csv'} --pairs 2 --steps 1 --output {tmp_path / 'card'}"

@@ -1,4 +1,4 @@
-"""Scoring methods on one pairs file, FID and the figures, on inputs whose numbers are known."""
+"""Scoring methods on one pairs file, and FID, on inputs whose numbers are known."""
 
 from __future__ import annotations
 
@@ -269,6 +269,7 @@ def model() -> DiffFAE:
     return DiffFAE.from_pretrained("open-256")
 
 
+@pytest.mark.slow
 def test_judge_sees_what_the_editor_sees_and_a_mirror_turns_it(model: DiffFAE):
     judge = Judge(model.landmarker, model.estimator, model.identity)
     image = read_image(SOURCE)[0]
@@ -313,6 +314,7 @@ def test_judge_with_deca_takes_its_raw_codes(model: DiffFAE):
     assert "DECA, head 'flame'" in judge.names["estimator"]
 
 
+@pytest.mark.slow
 def test_evaluate_scores_checkpoints_and_folders(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     (tmp_path / "pairs.csv").write_text("source,query,result\nsource.png,query.png,1.png\nquery.png,source.png,2.png\n")
     (tmp_path / "other").mkdir()

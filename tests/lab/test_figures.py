@@ -22,7 +22,7 @@ from difffae.faces.crop import FaceCrop
 from difffae.lab.tables import grid
 from difffae.lab.tables.figures import at_model_size, layer_name, mean_attention
 from difffae.lab.tables.parsing import CELEBAMASK, intersection_over_union, read_labels, region_masks
-from difffae.source.slots import REGIONS
+from difffae.vocabulary import REGIONS
 
 SOURCE, QUERY = asset_path("source.png"), asset_path("query.png")
 
@@ -116,6 +116,7 @@ def test_portraits_at_the_size_of_a_512_model(model: DiffFAE):
     assert at_model_size(model, portrait) is portrait
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "columns", "rows", "extra"),
     [

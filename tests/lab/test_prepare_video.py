@@ -183,6 +183,7 @@ def lines(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_manifest_lists_finished_and_broken_videos(prepared: Path) -> None:
     manifest = {row["clip"]: row for row in lines(prepared / "manifest.jsonl")}
     assert {clip: (row["split"], row["frames"], row["samples"]) for clip, row in manifest.items()} == {
@@ -200,6 +201,7 @@ def test_manifest_lists_finished_and_broken_videos(prepared: Path) -> None:
     assert not list(prepared.rglob("*.tmp"))
 
 
+@pytest.mark.slow
 def test_frames_landmarks_and_renders_agree(prepared: Path) -> None:
     """The landmarks lie on the cut picture's own face, and the render shows the stored numbers."""
     from difffae.estimation.choose import load_estimator
@@ -223,6 +225,7 @@ def test_frames_landmarks_and_renders_agree(prepared: Path) -> None:
     assert frame["identity"].shape == (128,)
 
 
+@pytest.mark.slow
 def test_webdataset_reads_the_shards(prepared: Path) -> None:
     webdataset = pytest.importorskip("webdataset")
     shards = [str(path) for path in sorted((prepared / "train").glob("*.tar"))]
@@ -233,6 +236,7 @@ def test_webdataset_reads_the_shards(prepared: Path) -> None:
     assert samples[0]["jpg"].shape == samples[0]["render.png"].shape == (3, 256, 256)
 
 
+@pytest.mark.slow
 def test_second_run_changes_nothing_and_other_options_are_refused(videos: Path, prepared: Path) -> None:
     before = contents(prepared)
     shard = prepared / "train/000000.tar"
@@ -244,6 +248,7 @@ def test_second_run_changes_nothing_and_other_options_are_refused(videos: Path, 
         prepare_videos(videos, prepared, VideoOptions(every=2, rules=OPTIONS.rules), shard_samples=10)
 
 
+@pytest.mark.slow
 def test_later_videos_come_into_further_shards(videos: Path, prepared: Path, tmp_path: Path) -> None:
     root, output = tmp_path / "videos", tmp_path / "output"
     shutil.copytree(videos, root)
@@ -260,6 +265,7 @@ def command(videos: Path, output: Path, *where: str) -> list[str]:
     return [*step, *FLAGS, "--shard-samples", "10", *where]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_killed_and_run_again_gives_the_same_files(videos: Path, prepared: Path, tmp_path: Path, workers: int) -> None:
     run = command(videos, tmp_path, "--workers", str(workers))
@@ -322,6 +328,7 @@ def cluster_address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         cluster.shutdown()
 
 
+@pytest.mark.slow
 def test_pairs_are_what_the_denoiser_trains_on(prepared: Path, tmp_path: Path) -> None:
     from difffae.common.checkpoint import asset_path
     from difffae.edit.model import EditModel
@@ -365,6 +372,7 @@ def test_pairs_are_what_the_denoiser_trains_on(prepared: Path, tmp_path: Path) -
     assert ((carried - target).square() * valid).sum() < ((unmoved - target).square() * valid).sum()
 
 
+@pytest.mark.slow
 def test_frames_for_the_slots_are_spread_over_each_chunk(prepared: Path, tmp_path: Path) -> None:
     from difffae.lab.prepare.shards import Shards
     from difffae.lab.videos.video_pairs import write_frames
@@ -378,6 +386,7 @@ def test_frames_for_the_slots_are_spread_over_each_chunk(prepared: Path, tmp_pat
         assert torch.equal(shards.sample(row)["images"], decode_frame(frames[f"id1/v/b/000/{index:06d}"])["picture"])
 
 
+@pytest.mark.slow
 def test_damaged_shard_is_named(prepared: Path, tmp_path: Path) -> None:
     whole = (prepared / "test/000000.tar").read_bytes()
     (tmp_path / "000000.tar").write_bytes(whole[: len(whole) // 2])

@@ -59,6 +59,7 @@ def test_targets_keep_the_person_and_take_whole_groups_from_the_pool(pool):
     assert abs(moved - 0.85) < 0.1
 
 
+@pytest.mark.slow
 def test_targets_turn_as_far_as_asked(head):
     source = person(head, 1)[[0] * 300]
     for spread in (6.0, 18.0):

@@ -139,6 +139,7 @@ def test_missing_folder_is_one_clear_error(head: HeadModel, tmp_path: Path) -> N
         SyntheticPeople(tmp_path, head)
 
 
+@pytest.mark.slow
 @needs_assets
 def test_labels_and_mask_agree(pair: Synthetic) -> None:
     assert pair.image.shape == (2, 3, SIZE, SIZE)
@@ -154,6 +155,7 @@ def test_labels_and_mask_agree(pair: Synthetic) -> None:
         assert 0.1 < float((pair.labels == value).float().mean()) < 0.8
 
 
+@pytest.mark.slow
 @needs_assets
 def test_face_is_where_the_attributes_render_it(head: HeadModel, pair: Synthetic) -> None:
     drawn = render(head, pair.attributes, SIZE)
@@ -178,6 +180,7 @@ def test_pair_is_one_person_before_one_background(pair: Synthetic) -> None:
     assert torch.equal(pair.image[0][:, empty], pair.image[1][:, empty])
 
 
+@pytest.mark.slow
 @needs_assets
 def test_seed_decides_everything(people: SyntheticPeople, head: HeadModel, pair: Synthetic) -> None:
     other = SyntheticPeople(MAKEHUMAN, head)
@@ -204,6 +207,7 @@ def test_straight_face_sits_in_the_crop(people: SyntheticPeople, head: HeadModel
     assert 0.40 < sum(heights) / 8 < 0.60
 
 
+@pytest.mark.slow
 @needs_assets
 def test_landmarks_are_found_where_the_codes_put_them(people: SyntheticPeople, head: HeadModel) -> None:
     landmarker = FaceLandmarker.load().eval()
@@ -223,6 +227,7 @@ def test_landmarks_are_found_where_the_codes_put_them(people: SyntheticPeople, h
     assert max(errors) < 0.13
 
 
+@pytest.mark.slow
 @needs_assets
 @pytest.mark.parametrize("ita", [45.0, -40.0])
 def test_light_label_is_the_shading_of_skin(people: SyntheticPeople, head: HeadModel, ita: float) -> None:
@@ -245,6 +250,7 @@ def test_light_label_is_the_shading_of_skin(people: SyntheticPeople, head: HeadM
     assert torch.equal(attributes.light, rig.light)
 
 
+@pytest.mark.slow
 @needs_assets
 def test_tone_changes_the_skin_alone(people: SyntheticPeople) -> None:
     grid = people.tone_light_grid(12, (58.0, 20.0, -40.0), lights=2, size=SIZE)
@@ -334,6 +340,7 @@ def test_worn_things_take_their_places(people: SyntheticPeople, extra: str) -> N
         assert torch.equal(worn.labels == CLOTHES, without.labels == CLOTHES)
 
 
+@pytest.mark.slow
 @needs_assets
 def test_script_writes_what_prepare_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: HeadModel) -> None:
     script = ROOT / "scripts" / "render_synthetic.py"

@@ -10,9 +10,9 @@ import pytest
 import torch
 from training_files import COMMON, DECODER, DENOISER, SLOTS, write_denoiser_shards
 
-from difffae.cli.configs import build, read_configs
 from difffae.common.checkpoint import save_checkpoint
 from difffae.common.errors import CheckpointError, ConfigError
+from difffae.common.named_values import build
 from difffae.diffusion.conditions import Conditions
 from difffae.diffusion.denoiser import Denoiser, DenoiserConfig
 from difffae.diffusion.first_stages import VQConfig, VQFirstStage, describe
@@ -23,8 +23,10 @@ from difffae.lab.training.denoiser import Batch, DenoiserStage, DenoiserTraining
 from difffae.lab.training.denoiser import build as build_denoiser
 from difffae.lab.training.loop import LoopOptions, learning_rate
 from difffae.lab.training.parts import read_denoiser, read_slots
+from difffae.lab.training.presets import read_configs
 from difffae.lab.training.slots import SlotsTraining, augment, collate, measure_order, train_slots
-from difffae.source.slots import REGIONS, SlotEncoder, SlotsConfig
+from difffae.source.slots import SlotEncoder, SlotsConfig
+from difffae.vocabulary import REGIONS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -116,6 +118,7 @@ def test_unlabelled_samples_collate(slot_shards: Path) -> None:
     assert torch.equal(labels[0][::4, ::4], small["labels"])
 
 
+@pytest.mark.slow
 def test_slots_learn_the_labels(slot_shards: Path, tmp_path: Path) -> None:
     options = SlotsTraining(
         folder=str(tmp_path / "run"), shards=str(slot_shards), steps=120, augment=False, mask_weight=1.0, autocast=False, **COMMON
@@ -130,6 +133,7 @@ def test_slots_learn_the_labels(slot_shards: Path, tmp_path: Path) -> None:
     assert_equal_weights(read_slots(tmp_path / "run" / "last.pt"), model["slots"])
 
 
+@pytest.mark.slow
 def test_slots_resume_exactly(slot_shards: Path, tmp_path: Path) -> None:
     options = SlotsTraining(shards=str(slot_shards), steps=6, **COMMON)
     whole = train_slots(dataclasses.replace(options, folder=str(tmp_path / "whole")), SLOTS, DECODER)
@@ -139,6 +143,7 @@ def test_slots_resume_exactly(slot_shards: Path, tmp_path: Path) -> None:
     assert_equal_weights(train_slots(parts), whole)  # a finished run does nothing more
 
 
+@pytest.mark.slow
 def test_slots_start_from_others_and_hold_on_to_their_tokens(slot_shards: Path, tmp_path: Path) -> None:
     """From a trained start with new labels: the tokens stay nearer to the start's with keep_weight than without."""
     first = SlotsTraining(folder=str(tmp_path / "first"), shards=str(slot_shards), steps=30, augment=False, autocast=False, **COMMON)
@@ -162,6 +167,7 @@ def test_slots_start_from_others_and_hold_on_to_their_tokens(slot_shards: Path, 
         )
 
 
+@pytest.mark.slow
 def test_denoiser_learns_and_exports(denoiser_shards: Path, tmp_path: Path) -> None:
     options = DenoiserTraining(
         folder=str(tmp_path / "run"), shards=str(denoiser_shards), dev_shards=str(denoiser_shards), steps=150, autocast=False, **COMMON
@@ -189,6 +195,7 @@ def test_denoiser_starts_from_a_file(denoiser_shards: Path, tmp_path: Path) -> N
     assert_equal_weights(train_denoiser(options), torch.nn.ModuleDict({"denoiser": given}))
 
 
+@pytest.mark.slow
 def test_denoiser_resumes_exactly(denoiser_shards: Path, tmp_path: Path) -> None:
     options = DenoiserTraining(shards=str(denoiser_shards), steps=6, **COMMON)
     whole = train_denoiser(dataclasses.replace(options, folder=str(tmp_path / "whole")), DENOISER)
@@ -197,6 +204,7 @@ def test_denoiser_resumes_exactly(denoiser_shards: Path, tmp_path: Path) -> None
     assert_equal_weights(train_denoiser(parts), whole)
 
 
+@pytest.mark.slow
 def test_joint_training_moves_the_slots(slot_shards: Path, denoiser_shards: Path, tmp_path: Path) -> None:
     train_slots(SlotsTraining(folder=str(tmp_path / "s"), shards=str(slot_shards), steps=2, **COMMON), SLOTS, DECODER)
     path = tmp_path / "s" / "last.pt"
@@ -269,6 +277,7 @@ def test_focus_draws_the_levels_of_edits(denoiser_shards: Path) -> None:
     assert torch.equal(plain, torch.randint(count, (4000,), generator=torch.Generator().manual_seed(0)))
 
 
+@pytest.mark.slow
 def test_memory_saving_changes_nothing(denoiser_shards: Path, slots_file: Path, tmp_path: Path) -> None:
     """Gradient checkpointing (with the attention maps of Eq. 7) and accumulation: the same weights and losses, up to rounding."""
     common = COMMON | {"log_every": 1}
@@ -297,6 +306,7 @@ def test_slots_save_memory_too(slot_shards: Path, tmp_path: Path) -> None:
         torch.testing.assert_close(other[key], whole[key], atol=2e-4, rtol=0, msg=key)
 
 
+@pytest.mark.slow
 def test_bfloat16_trains_float32_weights(denoiser_shards: Path, tmp_path: Path) -> None:
     options = DenoiserTraining(shards=str(denoiser_shards), steps=4, **COMMON)
     runs = {}
@@ -309,6 +319,7 @@ def test_bfloat16_trains_float32_weights(denoiser_shards: Path, tmp_path: Path) 
     assert any(not torch.equal(runs[True][key], runs[False][key]) for key in runs[True])  # it did run in bfloat16
 
 
+@pytest.mark.slow
 def test_tensorboard_shows_scalars_and_samples(denoiser_shards: Path, slot_shards: Path, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -338,6 +349,7 @@ def test_tensorboard_shows_scalars_and_samples(denoiser_shards: Path, slot_shard
     }
 
 
+@pytest.mark.slow
 def test_slots_reconstruct_latents(slot_shards: Path, tmp_path: Path) -> None:
     """Paper 5.4: with a first stage the slots are trained on its latents."""
     first = tmp_path / "first.safetensors"

@@ -144,6 +144,7 @@ def test_levels_above_the_limit_are_not_judged(first_stage: Path, shards: Path) 
     assert torch.equal(loss, plain)
 
 
+@pytest.mark.slow
 def test_weight_zero_changes_nothing(first_stage: Path, shards: Path, tmp_path: Path) -> None:
     """Without it the weights are bit for bit those of shards that know nothing of it, and neither they nor a first stage are needed."""
     bare = write_denoiser_shards(tmp_path / "bare")
@@ -153,6 +154,7 @@ def test_weight_zero_changes_nothing(first_stage: Path, shards: Path, tmp_path: 
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+@pytest.mark.slow
 def test_descent_finds_the_identity(first_stage: Path, shards: Path) -> None:
     """Latents that follow the gradient come nearer to the identity that other latents have."""
     stage, _ = stage_of(options_of(shards, first_stage))
@@ -171,6 +173,7 @@ def test_descent_finds_the_identity(first_stage: Path, shards: Path) -> None:
     assert min(distances) < 0.7 * distances[0]
 
 
+@pytest.mark.slow
 def test_training_resumes(first_stage: Path, shards: Path, tmp_path: Path) -> None:
     """An interrupted run ends as a whole one does; the dev loss needs no identities."""
     bare = write_denoiser_shards(tmp_path / "bare")

@@ -14,7 +14,8 @@ from difffae.common.checkpoint import save_checkpoint
 from difffae.common.errors import ConfigError
 from difffae.lab.losses.mixture_decoder import MixtureDecoder, MixtureDecoderConfig
 from difffae.source.slot_attention import SlotAttention
-from difffae.source.slots import KIND, REGIONS, SlotEncoder, SlotsConfig, find_order, region_overlap, swap
+from difffae.source.slots import KIND, SlotEncoder, SlotsConfig, find_order, region_overlap, swap
+from difffae.vocabulary import REGIONS
 
 GOLDEN = SHARED / "golden"
 TINY = SlotsConfig(

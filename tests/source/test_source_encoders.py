@@ -72,6 +72,7 @@ def test_tokens_are_the_librarys(kind: str, tmp_path: Path) -> None:
     assert torch.equal(again[0], again[1])  # MAE would shuffle its patches at random
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["vae", "clip"])
 def test_denoiser_trains_with_one(kind: str, tmp_path: Path) -> None:
     write_encoder(kind, tmp_path / kind)
@@ -92,6 +93,7 @@ def test_denoiser_trains_with_one(kind: str, tmp_path: Path) -> None:
         train_denoiser(dataclasses.replace(options, delta=0.1, folder=str(tmp_path / "x")), DENOISER)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["vae", "mae", "clip"])
 def test_a_whole_model_with_one_is_saved_and_edits(kind: str, tmp_path: Path) -> None:
     write_encoder(kind, tmp_path / kind)

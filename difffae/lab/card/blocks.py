@@ -27,7 +27,7 @@ from ...edit.description import Portrait, Sampling
 from ...edit.editor import DiffFAE
 from ...edit.measures import laplacian_variance, psnr, ssim
 from ...head.attributes import FaceAttributes
-from ...vocabulary import TAKEABLE
+from ...vocabulary import SAMPLERS, STEPS, TAKEABLE
 from ..prepare.pairs import FIELDS, attributes_of
 from ..prepare.shards import Shards
 from .edit_numbers import edit_numbers, whole_crop
@@ -99,8 +99,8 @@ class Subjects:
     model: DiffFAE
     folder: Path  # of the portraits
     pairs: Sequence[tuple[str, str]]  # file names of sources and queries
-    steps: int = 20
-    sampler: str = "dpmpp_2m"
+    steps: int = STEPS
+    sampler: str = SAMPLERS[0]
     seed: int = 0
     synthetic: Path | None = None  # folder of shards of rendered pairs
     synthetic_count: int = 60

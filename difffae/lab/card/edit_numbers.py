@@ -29,10 +29,11 @@ def whole_crop(model: DiffFAE, picture: Tensor, name: str = "crop") -> Portrait 
     faces = model.landmarker.detect(picture)[0]
     if not faces:
         return None
-    size, inside = picture.shape[-1], torch.ones_like(picture[None, :1])
+    size = picture.shape[-1]
+    square, inside = FaceCrop(0, 0, size, size, size, size), torch.ones_like(picture[None, :1])
     points, scores = faces[0].landmarks[None].to(picture), faces[0].blendshapes[None].to(picture)
-    square = FaceCrop(0, 0, size, size, size, size)
-    return with_attributes(model, Faces(picture[None], inside, (square,), picture[None], points, scores, name=name)).portrait(0)
+    found = Faces(picture[None], inside, (square,), picture[None], points, scores, name=name)
+    return with_attributes(model, found).portrait(0)
 
 
 def turn(portrait: Portrait) -> Tensor:

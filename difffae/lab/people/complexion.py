@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ...head.morphable import HeadModel
 from ...head.rasterizer import interpolate_corners, rasterize
+from .randomness import drawn
 
 # name, lowest and highest ITA in degrees that is drawn
 TONES = (
@@ -150,7 +151,7 @@ def hair_colour(rng: np.random.Generator, ita: float, age: float) -> np.ndarray:
     grey = 1 / (1 + math.exp(-(age - 58) / 7))
     weights[:9] *= (1 - grey) / weights[:9].sum()
     weights[9:] *= grey / weights[9:].sum()
-    base = np.array(HAIR_COLOURS[rng.choice(len(HAIR_COLOURS), p=weights / weights.sum())][0])
+    base = np.array(drawn(rng, [colour for colour, _ in HAIR_COLOURS], weights))
     return np.clip(base * rng.uniform(0.8, 1.25) * (1 + rng.normal(0, 0.05, 3)), 0.03, 0.95)
 
 

@@ -16,7 +16,7 @@ from ...head.morphable import HeadModel
 from .accessories import FRAMES, HATS, Glasses, Hat
 from .complexion import group_of, hair_colour, hsv, random_tone, tone_colour
 from .fabric import Fabric, random_fabric
-from .randomness import generator
+from .randomness import drawn, generator
 from .wardrobe import BROWS, LASHES, PAINTED, TOPS, Wardrobe
 
 # hair styles and how often women and men wear them; "" is cropped, None is bald
@@ -71,19 +71,19 @@ def random_person(seed: int, head: HeadModel, wardrobe: Wardrobe, skin_tone: flo
         skin_tone: ITA in degrees instead of a random one; nothing else changes, apart from hair colours and features that go with it.
     """
     rng = generator(seed, 1)
-    drawn = random_tone(rng)
-    tone = drawn if skin_tone is None else float(skin_tone)
+    own = random_tone(rng)
+    tone = own if skin_tone is None else float(skin_tone)
     sex = ("female", "male")[rng.integers(2)]
     age = float(rng.uniform(*AGE))
     shape = _shape(rng, wardrobe, sex, age, FEATURES[group_of(tone)])
     skin = _skin(rng, wardrobe, sex, age, tone)
     colour = tone_colour(tone, float(rng.normal(0, 1.5)), float(rng.normal(0, 1.5)))
-    weights = np.array([w[1 if sex == "female" else 2] for w in STYLES])
+    weights = np.array([often[sex == "male"] for _, *often in STYLES])
     if tone > 28:
         weights[[w[0] == "afro01" for w in STYLES]] *= 0.1
     if sex == "male" and age > 50:
         weights[-1] *= 2
-    style = STYLES[rng.choice(len(STYLES), p=weights / weights.sum())][0]
+    style = drawn(rng, [name for name, _, _ in STYLES], weights)
     strands = hair_colour(rng, tone, age)
     dark = np.minimum(strands * rng.uniform(0.5, 0.85), 0.55 if age > 60 else 0.35)
     bearded = sex == "male" and rng.random() < 0.45
@@ -137,21 +137,19 @@ def _skin(rng: np.random.Generator, wardrobe, sex: str, age: float, tone: float)
     ages = np.array([next(years[word] for word in years if f"/{word}_" in p) for p in paths])
     dark = np.array(["african" in p for p in paths])
     weights = np.exp(-(((ages - age) / 25) ** 2)) * np.where(dark == (tone < 15), 1.0, 0.25)
-    return paths[rng.choice(len(paths), p=(weights + 1e-3) / (weights + 1e-3).sum())]
+    return drawn(rng, paths, weights + 1e-3)
 
 
 def _iris(rng: np.random.Generator, wardrobe, tone: float) -> str:
     """Mostly brown beside tan and darker skin."""
     rare = 0.3 if tone > 41 else 0.1 if tone > 28 else 0.005
-    weights = np.array([2.0 if "/brown_" in p else 0.6 if "brownlight" in p else rare for p in wardrobe.irises])
-    return wardrobe.irises[rng.choice(len(wardrobe.irises), p=weights / weights.sum())]
+    return drawn(rng, wardrobe.irises, [2.0 if "/brown_" in p else 0.6 if "brownlight" in p else rare for p in wardrobe.irises])
 
 
 def _top(rng: np.random.Generator, sex: str) -> str:
     """A garment; those made for the other sex are rarer."""
     names = (*TOPS, *PAINTED)
-    weights = np.array([1.5 if n in PAINTED else 1.5 if n.startswith(sex) else 0.2 for n in names])
-    return names[rng.choice(len(names), p=weights / weights.sum())]
+    return drawn(rng, names, [1.5 if n in PAINTED or n.startswith(sex) else 0.2 for n in names])
 
 
 def _glasses(rng: np.random.Generator, age: float) -> Glasses | None:

@@ -161,7 +161,7 @@ def write_synthetic(folder: Path, output: Path, head: HeadModel, slots: SlotEnco
         for part in tqdm(torch.arange(len(data["images"])).split(4), desc=path.name, leave=False):
             pair = data["images"][part].float() / 255
             faces = [attributes_of({name: data[name][part, side] for name in FIELDS}, head) for side in (0, 1)]
-            points = [_landmarks(head, face, pair.shape[-1]) for face in faces]
+            points = [exact_landmarks(head, face, pair.shape[-1]) for face in faces]
             for a, b in ((0, 1), (1, 0)):
                 moved = carry(pair[:, a], faces[a], faces[b], head, None, find_layers(pair[:, a]))
                 shown = render(head, faces[b], pair.shape[-1]).image
@@ -173,7 +173,7 @@ def write_synthetic(folder: Path, output: Path, head: HeadModel, slots: SlotEnco
             write_rows(output / path.name, rows(path))
 
 
-def _landmarks(head: HeadModel, face: FaceAttributes, size: int) -> Tensor:
+def exact_landmarks(head: HeadModel, face: FaceAttributes, size: int) -> Tensor:
     """Where a head of given numbers has its landmarks in a picture of that side: (B,N,2), pixels."""
     points = head.landmarks(project(head(face.shape, face.expression, face.pose), face.camera))
     return (points[..., :2] + 1) * size / 2

@@ -16,7 +16,7 @@ from torch import Tensor
 from ...common.images import from_picture
 from ...common.pixels import box_blur
 from ..people.complexion import hsv
-from ..people.randomness import generator
+from ..people.randomness import drawn, generator
 
 Array = np.ndarray
 
@@ -32,8 +32,7 @@ def background(seed: int, size: int, folder: Path | None = None) -> Tensor:
         x, y = (int(rng.integers(0, full - side + 1)) for full in picture.size)
         cut = picture.resize((size, size), Image.Resampling.LANCZOS, (x, y, x + side, y + side))
         return from_picture(cut)
-    scene, often = zip(*SCENES, strict=True)
-    chosen = scene[rng.choice(len(scene), p=np.array(often) / sum(often))]
+    chosen = drawn(rng, *zip(*SCENES, strict=True))
     fine = 256  # scenes are drawn at one resolution, so that a seed shows the same at every size
     picture = torch.from_numpy(chosen(rng, fine)).float()[None]
     blur = float(rng.choice([0.0, 1.0, 3.0, 7.0], p=[0.25, 0.25, 0.3, 0.2])) * float(rng.uniform(0.7, 1.4))

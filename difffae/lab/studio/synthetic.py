@@ -106,9 +106,13 @@ class SyntheticPeople:
         return FaceAttributes(self.head.name, shape, albedo, pose, camera, expression, light)
 
     def pair(self, seed: int, size: int = 256) -> Synthetic:
-        """B = 2: one person, outfit, hair and background, one camera's blur and noise; two poses, expressions and lights."""
+        """B = 2: a clip of two frames."""
+        return self.clip(seed, 2, size)
+
+    def clip(self, seed: int, frames: int, size: int = 256) -> Synthetic:
+        """B = frames: one person, outfit, hair and background, one camera's blur and noise; as many poses, expressions and lights."""
         person = self.person(seed)
-        attributes, rig = self.attributes(person, seed, 2)
+        attributes, rig = self.attributes(person, seed, frames)
         made = self.render(person, attributes, seed, size, rig)
         return replace(made, image=photograph(made.image, seed))
 

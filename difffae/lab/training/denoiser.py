@@ -6,6 +6,7 @@ Shape letters: B batch, Z latent channels, S slots, D token size, h and w latent
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields, replace
 
@@ -124,8 +125,9 @@ class Dropout:
         return Dropout(*(getattr(self, field.name)[part] for field in fields(self)))
 
 
-def read_batch(samples: list[dict[str, Tensor]], model: nn.ModuleDict, options: DenoiserTraining) -> Batch:
-    """Samples of shards -> Batch; runs the slot encoder if it is trained too."""
+def read_batch(samples: list[dict[str, Tensor]], model: nn.ModuleDict, options: DenoiserTraining, starts: Tensor | None = None) -> Batch:
+    """Samples of shards -> Batch; runs the slot encoder if it is trained too. starts (B,S,D): the noise of its random starts, the same
+    for source and query, so that slot i of both is the same region."""
     device = options.device
     denoiser = model["denoiser"]
     assert isinstance(denoiser, Denoiser)
@@ -133,9 +135,10 @@ def read_batch(samples: list[dict[str, Tensor]], model: nn.ModuleDict, options: 
     if options.source_encoder:
         tokens, masks = model["source_encoder"](stacked(samples, "source", device))
     elif options.joint:
-        tokens = model["slots"](stacked(samples, "source", device))[0]
+        noise = None if starts is None else starts.to(device)
+        tokens = model["slots"](stacked(samples, "source", device), noise)[0]
         with torch.no_grad():  # Eq. 7 holds the maps to the masks, not the masks to the maps
-            masks = model["slots"](stacked(samples, "query", device))[1]
+            masks = model["slots"](stacked(samples, "query", device), noise)[1]
     else:
         tokens, masks = stacked(samples, "tokens", device), stacked(samples, "masks", device)
     carried = validity = None
@@ -222,13 +225,15 @@ def denoiser_loss(
 
 @dataclass(frozen=True)
 class Item:
-    """Rows of a batch with their random numbers, on the CPU. steps (B,), noise (B,Z,h,w), judged (B,) bool: by the identity loss."""
+    """Rows of a batch with their random numbers, on the CPU. steps (B,), noise (B,Z,h,w), judged (B,) bool: by the identity loss;
+    starts (B,S,D): noise of random slots, or None."""
 
     samples: list[dict[str, Tensor]]
     dropout: Dropout
     steps: Tensor
     noise: Tensor
     judged: Tensor
+    starts: Tensor | None = None
 
 
 class DenoiserStage(Stage):
@@ -241,6 +246,7 @@ class DenoiserStage(Stage):
         self.shards: Shards = Shards(options.shards, needed)
         # the dev loss has no identity in it
         self.dev = Shards(options.dev_shards, tuple(name for name in needed if name not in NEEDED)) if options.dev_shards else None
+        self.draw_starts: Callable[[int, torch.Generator], Tensor | None] = lambda count, generator: None
         first = self.shards.sample(0)
         self.shape = first["target"].shape
         if options.source_encoder:
@@ -250,6 +256,7 @@ class DenoiserStage(Stage):
             slots = model["slots"]
             assert isinstance(slots, SlotEncoder)
             self.slots = slots.config.slot_count
+            self.draw_starts = slots.draw
         else:
             self.slots = first["tokens"].shape[0]
         self.first_stage = read_first_stage(options.first_stage).to(options.device) if options.first_stage else None
@@ -265,8 +272,10 @@ class DenoiserStage(Stage):
         steps = self.draw_steps(size, generator)
         noise = torch.randn((size, *self.shape), generator=generator)
         judged = judged_rows(steps, self.options.identity_until * self.schedule.train_steps, self.options.identity_samples)
+        starts = self.draw_starts(size, generator)
+        drawn = [steps, noise, judged] + ([] if starts is None else [starts])
         return [
-            Item([self.shards.sample(index) for index in chosen[part]], dropout.rows(part), steps[part], noise[part], judged[part])
+            Item([self.shards.sample(index) for index in chosen[part]], dropout.rows(part), *(values[part] for values in drawn))
             for part in rows
         ]
 
@@ -282,7 +291,7 @@ class DenoiserStage(Stage):
 
     def loss(self, model: nn.Module, item: Item) -> tuple[Tensor, dict[str, Tensor]]:
         assert isinstance(model, nn.ModuleDict)
-        batch = read_batch(item.samples, model, self.options)
+        batch = read_batch(item.samples, model, self.options, item.starts)
         steps, noise = item.steps.to(self.options.device), item.noise.to(self.options.device)
         batch = replace(batch, conditions=drop_conditions(batch, item.dropout))
         judged = item.judged.to(self.options.device)

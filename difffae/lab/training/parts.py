@@ -43,7 +43,7 @@ def read_first_stage(path: str | Path, raw: bool = False) -> FirstStage:
     """The first stage of a checkpoint of `train autoencoder`, of a file of `convert kl-f8`, `vq-f8` or `assemble`, or of a whole model;
     frozen. Raises CheckpointError, ConfigError."""
     if _is_file(path, raw):
-        return load_first_stage(path) if load_checkpoint(path).kind == CHECKPOINT_KIND else EditModel.load(path).autoencoder
+        return load_first_stage(path) if load_checkpoint(path, parts=()).kind == CHECKPOINT_KIND else EditModel.load(path).autoencoder
     state = read_training(path)
     try:
         stage = build_first_stage(state["config"], path)

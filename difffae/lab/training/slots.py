@@ -109,6 +109,7 @@ def slots_loss(
     options: SlotsTraining,
     target: Tensor | None = None,
     former: Tensor | None = None,
+    noise: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Reconstruction (section 4.3) plus the weighted mask losses.
 
@@ -120,11 +121,12 @@ def slots_loss(
         options: The weights.
         target: What is reconstructed instead of the images, latents (B,Z,h,w).
         former: The tokens that `keep_weight` holds on to, (B,S,D).
+        noise: Of random starts, (B,S,D).
 
     Returns:
         The loss, a scalar, and its detached parts before weighting.
     """
-    tokens, masks = encoder(images)
+    tokens, masks = encoder(images, noise)
     output, decoder_masks = recomputed(decoder, tokens, use_reentrant=False) if options.gradient_checkpointing else decoder(tokens)
     reconstruction = slot_reconstruction(output, images if target is None else target)
     loss, parts = reconstruction, {"reconstruction": reconstruction.detach()}
@@ -150,8 +152,11 @@ def build(config: SlotsConfig, decoder: MixtureDecoderConfig) -> nn.ModuleDict:
 class SlotsStage(Stage):
     """Data, loss and pictures of the slots' pre-training."""
 
-    def __init__(self, options: SlotsTraining, first_stage: FirstStage | None, former: SlotEncoder | None = None) -> None:
+    def __init__(
+        self, options: SlotsTraining, encoder: SlotEncoder, first_stage: FirstStage | None, former: SlotEncoder | None = None
+    ) -> None:
         self.options = options
+        self.draw = encoder.draw
         self.shards: Shards = Shards(options.shards, ("images",))
         self.first_stage = first_stage.to(options.device) if first_stage else None
         self.former = former.to(options.device) if former else None
@@ -160,17 +165,22 @@ class SlotsStage(Stage):
         size = self.options.batch
         chosen = self.shards.draw(size, generator)
         r = torch.rand(size, 7, generator=generator) if self.options.augment else None
-        return [([self.shards.sample(index) for index in chosen[part]], None if r is None else r[part]) for part in rows]
+        starts = self.draw(size, generator)
+        return [
+            ([self.shards.sample(index) for index in chosen[part]], *(None if drawn is None else drawn[part] for drawn in (r, starts)))
+            for part in rows
+        ]
 
     def loss(self, model: nn.Module, item: Any) -> tuple[Tensor, dict[str, Tensor]]:
-        samples, r = item
+        samples, r, starts = item
         images, labels = collate(samples, self.options.device)
         if r is not None:
             images, labels = augment(images, labels, r)
         encoder, decoder = _parts(model)
         with torch.no_grad():
             former = None if self.former is None else self.former(images)[0]
-        return slots_loss(encoder, decoder, images, labels, self.options, self.target(images), former)
+        noise = None if starts is None else starts.to(self.options.device)
+        return slots_loss(encoder, decoder, images, labels, self.options, self.target(images), former, noise)
 
     @torch.no_grad()
     def target(self, images: Tensor) -> Tensor | None:
@@ -236,7 +246,7 @@ def train_slots(
     if start is not None and not state:
         _parts(model)[0].load_state_dict(start.state_dict())
     settings = {"slots": config.to_dict(), "decoder": decoder.to_dict()}
-    stage = SlotsStage(options, first_stage, start if options.keep_weight else None)
+    stage = SlotsStage(options, _parts(model)[0], first_stage, start if options.keep_weight else None)
     return run_loop(options, model, settings, stage, stop_step)
 
 

@@ -1,4 +1,4 @@
-"""From talking-head videos to shards of frames, and to those that training reads.
+"""From talking-head videos and rendered people to shards of frames, and to those that training reads.
 
-Imports from common, head, diffusion, faces, source, estimation and carry, and of the lab from prepare.
+Imports from common, head, diffusion, faces, source, estimation and carry, and of the lab from people, studio and prepare.
 """

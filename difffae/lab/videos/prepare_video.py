@@ -185,17 +185,18 @@ def frame_files(
     numbers = faces.tensors() | {"landmarks": landmarks, "blendshapes": blendshapes, "identity": identities}
     for row in range(len(frames)):
         yield {
-            options.picture: _encode(to_bytes(pictures[row]), **PICTURES[options.picture]),
-            "render.png": _encode(to_bytes(renders[row]), format="PNG"),
+            options.picture: encode_picture(to_bytes(pictures[row]), **PICTURES[options.picture]),
+            "render.png": encode_picture(to_bytes(renders[row]), format="PNG"),
             "numbers.safetensors": save({name: values[row].contiguous().float() for name, values in numbers.items()}),
         }
 
 
 def decode_frame(files: dict[str, bytes]) -> dict[str, Tensor]:
-    """The files of one sample -> picture and render (3,S,S) uint8, and its numbers by name."""
+    """The files of one sample -> picture and render (3,S,S) uint8, its numbers by name, and labels (S,S) uint8 of a rendered one."""
     picture = next(files[suffix] for suffix in PICTURES if suffix in files)
     pictures = {"picture": picture, "render": files["render.png"]}
-    return {name: read_picture(io.BytesIO(data)) for name, data in pictures.items()} | load(files["numbers.safetensors"])
+    frame = {name: read_picture(io.BytesIO(data)) for name, data in pictures.items()} | load(files["numbers.safetensors"])
+    return frame | ({"labels": read_picture(io.BytesIO(files["labels.png"]))[0]} if "labels.png" in files else {})
 
 
 def _images(frames: list[np.ndarray]) -> Tensor:
@@ -203,8 +204,8 @@ def _images(frames: list[np.ndarray]) -> Tensor:
     return torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).float() / 255
 
 
-def _encode(pixels: Tensor, **options: Any) -> bytes:
-    """(3,H,W) uint8 -> a picture file."""
+def encode_picture(pixels: Tensor, **options: Any) -> bytes:
+    """(3,H,W) or, for grey, (1,H,W) uint8 -> a picture file."""
     file = io.BytesIO()
-    Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy()).save(file, **options)
+    Image.fromarray(pixels.permute(1, 2, 0).squeeze(2).contiguous().numpy()).save(file, **options)
     return file.getvalue()

@@ -17,10 +17,10 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tqdm import tqdm
@@ -99,14 +99,44 @@ def prepare_videos(
     options, split = options or VideoOptions(), split or Split()
     root, output = root.resolve(), output.resolve()
     clips = list_clips(root)
+    described = {"format": "difffae-videos/1"} | options.describe()
+    work = partial(prepare_video, root, options=options)
+    prepare_all(clips, work, output, described, split, workers=workers, ray_address=ray_address, shard_samples=shard_samples)
+
+
+def prepare_all(
+    clips: list[str],
+    work: Callable[[str, Path], dict[str, Any]],
+    output: Path,
+    described: dict[str, Any],
+    split: Split,
+    *,
+    workers: int = 1,
+    ray_address: str | None = None,
+    shard_samples: int = 1000,
+) -> None:
+    """Do `work` for every clip that is not finished yet, then write the shards of both splits.
+
+    Args:
+        clips: Names that begin with the person's folder.
+        work: The name of a clip and the tar to write -> its line of the manifest, with "samples" or with "error".
+        output: Folder of the data set.
+        described: What the data set is made with.
+        split: Which persons are tested on.
+        workers: As for `prepare_videos`, like the rest.
+        ray_address: A Ray cluster in their place.
+        shard_samples: About how many frames a shard holds.
+
+    Raises:
+        ConfigError: For an output that was begun with other options, or a missing Ray.
+    """
     output.mkdir(parents=True, exist_ok=True)
-    _claim(output, {"format": "difffae-videos/1"} | options.describe() | {"split": split.describe(), "shard_samples": shard_samples})
+    _claim(output, described | {"split": split.describe(), "shard_samples": shard_samples})
     manifest, errors = Journal(output / "manifest.jsonl", "clip"), Journal(output / "errors.jsonl", "clip")
     remove_leftovers(output)
     tasks = [clip for clip in clips if clip not in manifest.rows and clip not in errors.rows]
-    work = partial(_prepare, root=root, output=output, options=options)
-    with tqdm(total=len(clips), initial=len(clips) - len(tasks), desc="videos", unit="video") as bar:
-        for clip, result in run_tasks(work, tasks, workers, ray_address):
+    with tqdm(total=len(clips), initial=len(clips) - len(tasks), desc="clips", unit="clip") as bar:
+        for clip, result in run_tasks(partial(_prepare, work=work, output=output), tasks, workers, ray_address):
             record = {"clip": clip, "error": CRASHED} if result is None else result
             if "error" in record:
                 errors.append(record)
@@ -121,12 +151,13 @@ def prepare_videos(
     shutil.rmtree(output / "parts", ignore_errors=True)
 
 
-def _prepare(clip: str, root: Path, output: Path, options: VideoOptions) -> dict[str, Any]:
-    return prepare_video(root, clip, _part(output, clip), options)
+def _prepare(clip: str, work: Callable[[str, Path], dict[str, Any]], output: Path) -> dict[str, Any]:
+    return work(clip, _part(output, clip))
 
 
 def _part(output: Path, clip: str) -> Path:
-    return output / "parts" / f"{clip.rpartition('.')[0]}.tar"
+    # rendered clips are no files, so their names have no suffix
+    return output / "parts" / f"{PurePosixPath(clip).with_suffix('')}.tar"
 
 
 def _claim(output: Path, description: dict[str, Any]) -> None:

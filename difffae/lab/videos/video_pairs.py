@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
 
@@ -85,14 +85,15 @@ def write_pairs(
 
 
 def write_frames(folder: Path, output: Path, *, per_chunk: int = 8) -> None:
-    """Shards of `images` (N,3,S,S) uint8 for the slots' pre-training: `per_chunk` frames of every chunk, evenly spaced. Existing shards are
-    kept. Raises as `write_pairs`."""
+    """Shards of `images` (N,3,S,S) uint8 for the slots' pre-training: `per_chunk` frames of every chunk, evenly spaced; of rendered people
+    `labels` (N,S,S) uint8 too. Existing shards are kept. Raises as `write_pairs`."""
     for path, goal in _unfinished(folder, output):
-        images = []
-        for frames in tqdm(_chunks(path), desc=path.name, leave=False):
-            count = min(per_chunk, len(frames))
-            images += [decode_frame(frames[index * len(frames) // count][1])["picture"] for index in range(count)]
-        write_shard(goal, {"images": torch.stack(images)})
+        frames = []
+        for chunk in tqdm(_chunks(path), desc=path.name, leave=False):
+            count = min(per_chunk, len(chunk))
+            frames += [decode_frame(chunk[index * len(chunk) // count][1]) for index in range(count)]
+        names = {"images": "picture"} | ({"labels": "labels"} if all("labels" in frame for frame in frames) else {})
+        write_shard(goal, {name: torch.stack([frame[held] for frame in frames]) for name, held in names.items()})
 
 
 def _unfinished(folder: Path, output: Path) -> Iterator[tuple[Path, Path]]:
@@ -109,6 +110,17 @@ def _chunks(path: Path) -> Iterator[list[Sample]]:
     """The frames of every chunk of a shard."""
     for _, samples in groupby(read_tar(path), key=_chunk_name):
         yield list(samples)
+
+
+def first_pairs(samples: Iterable[Sample]) -> Iterator[tuple[str, dict[str, Tensor], dict[str, Tensor]]]:
+    """The first chunk of every clip -> its name and its first and last frame; chunks of one frame are passed over."""
+    done = set()
+    for chunk, group in groupby(samples, key=_chunk_name):
+        frames = list(group)
+        clip = chunk.rpartition("/")[0]
+        if clip not in done and len(frames) > 1:
+            done.add(clip)
+            yield clip, decode_frame(frames[0][1]), decode_frame(frames[-1][1])
 
 
 def _chunk_name(sample: Sample) -> str:

@@ -1,53 +1,15 @@
-"""Configuration files and NAME=VALUE options, checked against what there is to set."""
+"""NAME=VALUE options, checked against what there is to set."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from pathlib import Path
 from typing import Any, TypeVar
 
-from ..common.errors import ConfigError
+from .errors import ConfigError
 
 T = TypeVar("T")
-SECTIONS = ("training", "model")
-
-
-def _read_config(path: str) -> dict[str, dict[str, Any]]:
-    """The sections of a JSON file, {"training": {...}, "model": {...}}, both of them optional. Raises ConfigError."""
-    try:
-        loaded = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read as JSON ({error}); check the path and its commas and quotes") from error
-    if not isinstance(loaded, dict) or set(loaded) - set(SECTIONS) or not all(isinstance(part, dict) for part in loaded.values()):
-        raise ConfigError(f"{path}: must be an object with the sections {' and '.join(SECTIONS)}; see docs/training.md")
-    return loaded
-
-
-def read_configs(names: Sequence[str], stage: str, training: Sequence[str], model: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What the options of `train` say of a stage.
-
-    Args:
-        names: Presets of lab.training.presets and JSON files, each laid over those before it.
-        stage: The stage that presets are asked about.
-        training, model: NAME=VALUE options, laid over all of them.
-
-    Returns:
-        The training's options and the model's.
-
-    Raises:
-        ConfigError: For an unknown preset, an unreadable file, or an option of another form.
-    """
-    from ..lab.training.presets import NAMES, preset
-
-    merged: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
-    for name in names:
-        if name not in NAMES and not name.endswith(".json"):
-            raise ConfigError(f"--config {name}: neither a .json file nor one of {', '.join(NAMES)}")
-        part = preset(name, stage) if name in NAMES else _read_config(name)
-        merged = {section: merged[section] | part.get(section, {}) for section in SECTIONS}
-    return merged["training"] | parse_pairs(training), merged["model"] | parse_pairs(model)
 
 
 def parse_pairs(pairs: Sequence[str]) -> dict[str, Any]:
