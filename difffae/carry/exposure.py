@@ -4,8 +4,9 @@ Shape letters: B batch, V vertices, N vertices of the face's skin, H and W pictu
 
 A light ratio multiplies picture values, so a lamp from the side can push one cheek to white and the
 mean of the face away from where it was. Here the photograph's colours on the skin tell what a ratio
-would do to them; then the whole ratio is made a little darker or brighter, and where that is not
-enough, flatter.
+would do to them. Where skin would become too bright, the ratio bends to a ceiling, so that the lit
+side keeps its texture; the rest of the face keeps the contrast that was asked for, and its shadows
+fall. Then the whole ratio is made a little darker or brighter.
 """
 
 from __future__ import annotations
@@ -16,24 +17,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..common.pixels import relit
+from ..common.pixels import dilate, gaussian_blur, relit
 from ..head.adjust import LUMINANCE
 from ..head.morphable import HeadModel, labelled
 from ..head.shading import face_normals
+from .options import CarryOptions
 from .state import PosedHead, Skin, Source
 
 GAMMA = 2.2  # picture values to the power of this are about linear light
-WHITE = 0.95  # skin above this is burnt in the photograph already
-HALVINGS = 6  # of the search for how flat a light must be, to about one percent
+EXPOSURES = (-1.5, 1.2)  # logarithms of picture values, within which a whole ratio is made darker or brighter
+HALVINGS = 9  # of that range, to half a percent
 
 
-def face_skin(image: Tensor, posed: PosedHead, head: HeadModel) -> Skin:
-    """Colours of the photograph on the skin of the face.
+def face_skin(image: Tensor, posed: PosedHead, head: HeadModel, o: CarryOptions) -> Skin:
+    """Colours of the photograph on the head, for the exposure of new lights.
 
     Args:
         image: (B,3,H,W) RGB 0..1.
         posed: the head in it.
         head: the head model.
+        o: how far highlights reach.
     """
     # the camera looks along z, and a projected triangle that faces it has a negative normal there
     areas = (-face_normals(posed.points, head.faces)[..., 2]).clamp_min(0)
@@ -41,18 +44,20 @@ def face_skin(image: Tensor, posed: PosedHead, head: HeadModel) -> Skin:
     for corner in range(3):
         area = area.index_add(1, head.faces[:, corner], areas)
     face = labelled(head.labels, "face")
-    points = posed.points[:, face, :2]
-    colours = F.grid_sample(image, points[:, None], padding_mode="border", align_corners=False)[:, :, 0].transpose(1, 2)
-    inside = (points.abs() <= 1).all(-1)
-    return Skin(colours, area[:, face] * inside + 1e-9)
+    inside = (posed.points[:, face, :2].abs() <= 1).all(-1)
+    side = max(image.shape[-2:])
+    # single bright pixels (eyes, wet lips) are no highlight of the skin, but small bright spots are
+    brightest = gaussian_blur(image.amax(1, keepdim=True), o.highlight_blur / 5 * side)
+    brightest = gaussian_blur(dilate(brightest, 2 * round(o.highlight_reach * side) + 1), o.highlight_blur * side)
+    return Skin(_on_vertices(image, posed)[:, face], area[:, face] * inside + 1e-9, _on_vertices(brightest, posed).clamp_min(0.02))
 
 
 def exposed(source: Source, log_ratio: Tensor, turned: Tensor) -> Tensor:
-    """A light ratio that keeps the face's brightness and its highlights.
+    """A light ratio that about keeps the face's brightness and burns no skin.
 
-    The face's mean linear light may differ by `brightness_stops` from what it was. If its brightest
-    skin passes `highlight`, the ratio is made darker within these stops, and only then
-    flatter. Nothing is done to a ratio that does neither.
+    The face's mean linear light becomes at most `darker_stops` darker or `brighter_stops` brighter than
+    it was, and no skin passes `highlight` that did not before. Within that, the ratio keeps its
+    contrast.
 
     Args:
         source: the source.
@@ -64,30 +69,33 @@ def exposed(source: Source, log_ratio: Tensor, turned: Tensor) -> Tensor:
     """
     o, skin = source.options, source.skin
     face = labelled(source.head.labels, "face")
-    wanted = log_ratio[:, face]
+    ceiling = (math.log(o.highlight) - skin.brightest.log()).clamp_min(0)
+
+    def held(ratio: Tensor, room: Tensor) -> Tensor:
+        """A ratio (B,n,3) that softly stays below a ceiling (B,n,1), in the same colour."""
+        over = ratio.amax(-1, keepdim=True) - room
+        return ratio - o.highlight_softness * F.softplus(over / o.highlight_softness)
+
+    def beyond(change: Tensor) -> Tensor:
+        """By how much (B,1,1) the face becomes brighter with a ratio that is brighter by (B,1,1)."""
+        ratio = held(log_ratio[:, face] + change, ceiling[:, face])
+        return _mean_log(skin, relit(skin.colours, ratio.exp())) - before
+
     before = _mean_log(skin, relit(skin.colours, turned[:, face].exp()))
-    goal = _highlight(skin, skin.colours, o.highlight_share).clamp_min(math.log(o.highlight))
-
-    def brightened(share: Tensor) -> tuple[Tensor, Tensor]:
-        """Change (B,1,1) of the logarithm for a ratio flattened to a share, and whether skin burns
-        nevertheless.
-        """
-        ratio = (share * wanted).exp()
-        beyond = _mean_log(skin, relit(skin.colours, ratio)) - before
-        most = o.brightness_stops * math.log(2) / GAMMA
-        room = goal - _highlight(skin, skin.colours * ratio, o.highlight_share)
-        change = room.clamp(max=0).maximum(-most - beyond).minimum(most - beyond)
-        return change, change > room + 1e-6
-
-    full = torch.ones_like(before)
-    flat = torch.full_like(before, o.flattest_light)
-    low, high = flat, full
+    stop = math.log(2) / GAMMA
+    goal = beyond(torch.zeros_like(before)).clamp(-o.darker_stops * stop, o.brighter_stops * stop)
+    low, high = (torch.full_like(before, end) for end in EXPOSURES)
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        burns = brightened(middle)[1]
-        low, high = torch.where(burns, low, middle), torch.where(burns, middle, high)
-    share = torch.where(brightened(full)[1], low, full)
-    return share * log_ratio + brightened(share)[0]
+        too_dark = beyond(middle) < goal
+        low, high = torch.where(too_dark, middle, low), torch.where(too_dark, high, middle)
+    return held(log_ratio + (low + high) / 2, ceiling)
+
+
+def _on_vertices(image: Tensor, posed: PosedHead) -> Tensor:
+    """An image (B,C,H,W) where the vertices are: (B,V,C)."""
+    at = posed.points[:, None, :, :2]
+    return F.grid_sample(image, at, padding_mode="border", align_corners=False)[:, :, 0].transpose(1, 2)
 
 
 def _mean_log(skin: Skin, colours: Tensor) -> Tensor:
@@ -95,14 +103,3 @@ def _mean_log(skin: Skin, colours: Tensor) -> Tensor:
     values = colours @ colours.new_tensor(LUMINANCE)
     mean = (skin.area * values.clamp_min(1e-4) ** GAMMA).sum(1) / skin.area.sum(1)
     return (mean.log() / GAMMA)[:, None, None]
-
-
-def _highlight(skin: Skin, colours: Tensor, share: float) -> Tensor:
-    """(B,1,1): logarithm of the value that only a share of the skin passes, in any channel of
-    colours (B,N,3); without what is burnt in the photograph.
-    """
-    values, order = colours.amax(-1).sort(dim=1, descending=True)
-    sound = skin.area * ((skin.colours.amax(-1) <= WHITE) + 1e-6)
-    area = sound.gather(1, order).cumsum(1)
-    place = (area < share * area[:, -1:]).sum(1, keepdim=True).clamp(max=values.shape[1] - 1)
-    return values.gather(1, place).clamp_min(1e-4).log()[..., None]

@@ -10,20 +10,17 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..common.pixels import gather, gaussian_blur, nearest_inside
-from ..head.adjust import LUMINANCE, visible_normals
+from ..head.attributes import FaceAttributes
 from ..head.morphable import HeadModel
 from ..head.rasterizer import Raster, interpolate
-from ..head.shading import sh_basis, sh_shading
+from ..head.shading import sh_shading
 from .exposure import exposed
 from .motion import Surface
 from .options import CarryOptions
 from .state import Maps, PosedHead, Source
-
-SAME_LEVEL = 3e-4  # difference of the logarithms of two lights' levels that rounding explains
 
 
 def log_shading(normals: Tensor, light: Tensor, floor: float) -> Tensor:
@@ -41,53 +38,31 @@ def log_shading(normals: Tensor, light: Tensor, floor: float) -> Tensor:
     return shading.maximum(floor * shading.mean(1, keepdim=True).clamp_min(0.05)).log()
 
 
-def log_light_ratio(source: Source, target: PosedHead, light: Tensor) -> Tensor:
+def log_light_ratio(source: Source, posed: PosedHead, target: FaceAttributes) -> Tensor:
     """Logarithm of the target's light over the source's on every vertex, exactly zero for equal
     normals and lights.
 
     Args:
         source: the source.
-        target: the target's head.
-        light: (B,9,3) the target's light.
+        posed: the target's head.
+        target: its light, and how far that was set by numbers.
 
     Returns:
         (B,V,3), RGB.
     """
     o = source.options
-    ratio = log_shading(target.normals, light, o.shading_floor) - source.log_shading
-    turned = log_shading(target.normals, source.face.light, o.shading_floor) - source.log_shading
+    ratio = log_shading(posed.normals, target.light, o.shading_floor) - source.log_shading
+    turned = log_shading(posed.normals, source.face.light, o.shading_floor) - source.log_shading
     # a stressed light is no brighter: the mean ratio on what faces the viewer stays
-    facing = target.normals[..., 2:].clamp_min(0) + 1e-6
+    facing = posed.normals[..., 2:].clamp_min(0) + 1e-6
     stressed = o.light_gain * ratio
     stressed = stressed + ((facing * ratio.exp()).sum(1, keepdim=True) / (facing * stressed.exp()).sum(1, keepdim=True)).log()
     limit = math.log(o.ratio_limit)
     limited = limit * torch.tanh(stressed / limit)
-    # one lamp of the source's own level was asked for by numbers, which promise to leave the face's
-    # brightness alone; a light of another picture is applied as it is
-    changes = (light != source.face.light).flatten(1).any(1)[:, None, None]
-    same_level = (light_level(light) - light_level(source.face.light)).abs() < SAME_LEVEL
-    by_numbers = changes & same_level & is_one_lamp(light)
-    return torch.where(by_numbers, exposed(source, limited, turned).clamp(-limit, limit), limited)
-
-
-def is_one_lamp(light: Tensor) -> Tensor:
-    """Whether the luminance of light (B,9,3) is that of `head.adjust.lamp_light`, or flat: symmetric
-    around one direction, and stronger than a linear gradient. (B,1,1) bool.
-    """
-    flat, linear, curved = (light @ light.new_tensor(LUMINANCE)).split([1, 3, 5], dim=1)
-    around = F.normalize(sh_basis(F.normalize(linear, dim=1))[:, 4:], dim=1)
-    along = (curved * around).sum(1, keepdim=True)
-    least = 1e-3 * flat.abs()
-    symmetric = (curved - along * around).norm(dim=1, keepdim=True) < least
-    return (symmetric & ((along > least) | (linear.norm(dim=1, keepdim=True) < least)))[:, :, None]
-
-
-def light_level(light: Tensor) -> Tensor:
-    """Logarithm of the mean luminance of light on a frontal sphere: (B,9,3) -> (B,1,1). Light by
-    numbers keeps it (`head.adjust.direct_light`).
-    """
-    mean = sh_basis(visible_normals(light)).mean(0) @ (light @ light.new_tensor(LUMINANCE)).transpose(0, 1)
-    return mean.clamp_min(0.05).log()[:, None, None]
+    if target.lamp is None:
+        return limited
+    # numbers promise to leave the face's brightness alone; light of another picture is applied as it is
+    return torch.lerp(limited, exposed(source, limited, turned).clamp(-limit, limit), target.lamp[:, None])
 
 
 def spread_light(source: Source, target: PosedHead, surface: Surface, maps: Maps | None) -> Tensor:

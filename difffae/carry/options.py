@@ -35,13 +35,16 @@ class CarryOptions:
     light_gain: float = 1.05
     # light ratios approach this and its inverse softly
     ratio_limit: float = 8.0
-    # by how many stops a face lit by numbers may become brighter or darker in the mean, in linear light
-    brightness_stops: float = 0.15
-    # value that the brightest share of the face's skin does not pass, unless it did before
+    # by how many stops of linear light a face lit by numbers may become darker or brighter in the mean
+    darker_stops: float = 0.18
+    brighter_stops: float = 0.05
+    # value that skin lit by numbers approaches and does not pass, unless it did before
     highlight: float = 0.92
-    highlight_share: float = 0.015
-    # how much of its contrast a light keeps at least, when it would burn skin
-    flattest_light: float = 0.2
+    # how softly: the width of the bend, as a logarithm of picture values
+    highlight_softness: float = 0.125
+    # how far around its brightest skin counts, and the standard deviation of the blur of that
+    highlight_reach: float = 0.012
+    highlight_blur: float = 0.02
     # least shading, as a share of its mean: a light fitted to a visible face says little about
     # directions the face hides
     shading_floor: float = 0.3

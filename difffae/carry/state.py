@@ -64,16 +64,18 @@ class PosedHead:
 
 @dataclass(frozen=True, eq=False)
 class Skin:
-    """The photograph on the vertices of the face's skin.
+    """The photograph on the vertices of the head.
 
     Attributes:
-        colours: (B,N,3) RGB 0..1.
-        area: (B,N) how much of the picture each stands for, in any unit; next to 0 for vertices that
+        colours: (B,N,3) RGB 0..1 of the face's skin.
+        area: (B,N) how much of the picture each of these stands for, in any unit; next to 0 for vertices that
             face away from the camera or lie beside the picture.
+        brightest: (B,V,1) value of the brightest channel around every vertex of the head.
     """
 
     colours: Tensor
     area: Tensor
+    brightest: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,7 +201,7 @@ class Source:
         hair_offsets: (B,V,3) how far hair lifts the unposed head's vertices, in the head's unit.
         posed: the source's head.
         log_shading: (B,V,3) logarithm of the light on each vertex.
-        skin: the photograph on the face's skin.
+        skin: the photograph on the head's vertices.
         depth: (B,1,H,W) farthest depth that the camera saw around each pixel; far below all depths
             beside the mesh.
         upper_teeth: numbers of the vertices of the upper teeth.

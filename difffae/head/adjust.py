@@ -20,12 +20,16 @@ from .attributes import FaceAttributes
 from .shading import sh_basis
 
 TRANSFER = (1.0, 2 * math.pi / 3, math.pi / 4)  # what sh_basis multiplies its bands by: the clamped cosine's, but for the first
+# degrees of the source's own azimuth or elevation that stay when the other is set: of a light from far above, every azimuth looks alike
+MOST_KEPT = (45.0, 30.0)
 DEFAULT_STRENGTH = 0.5  # of a light whose direction is given and whose strength is not
 LUMINANCE = (0.2126, 0.7152, 0.0722)  # Rec. 709
 WIDEST = 70.0  # degrees from the viewer within which the source's own light is looked for
 LEAST_MEAN = 0.15  # a light from behind is not made brighter than this mean asks for
 DARKEST = 0.04  # linear light in a lamp's shadow, as a share of the mean: rooms reflect
-CODING = 1.8  # picture values are linear light to the power 1 / CODING; sRGB's 2.2 looks flat, since second order smooths a lamp's edge
+CODING = 1.3  # lamps become picture values as light to the power 1 / CODING; sRGB's 2.2 looks flat: second order smooths a lamp's edge
+# logarithms of the picture values that warmth 1 multiplies a light by, before its luminance is kept
+WARMEST = (0.16, 0.0, -0.24)
 UNSEEN, SEEN = 0.15, 1.15  # how much the back of the sphere and what is seen of it count when a lamp is fitted
 
 
@@ -41,6 +45,8 @@ class Adjustments:
     light_azimuth       degrees, where the light comes from: 0 from the viewer, positive from image right
     light_elevation     degrees, positive from above; of azimuth and elevation the one that is None stays the source's
     light_strength      0..1, share of the lamp in the skin's mean light, which stays; 0 is flat
+    light_fill          0..1, how far a second lamp at the viewer fills the shadows of the first; at 1 only that is left
+    light_warmth        -1..1, colour of the light: up is warmer, as candles, down is colder, as shade under a blue sky
     absolute            yaw, pitch, roll and the expression numbers replace the source's values instead of being added;
                         then None leaves a value alone and 0 sets it to zero
 
@@ -68,6 +74,8 @@ class Adjustments:
     light_azimuth: float | None = None
     light_elevation: float | None = None
     light_strength: float | None = None
+    light_fill: float | None = None
+    light_warmth: float | None = None
     absolute: bool = False
 
     def __post_init__(self) -> None:
@@ -91,7 +99,9 @@ _ANGLES = {
     "light_azimuth": (-180.0, 180.0),
     "light_elevation": (-90.0, 90.0),
 }
-LIMITS: dict[str, tuple[float, float]] = dict.fromkeys(NUMBERS, (-1.0, 1.0)) | _ANGLES | {"light_strength": (0.0, 1.0)}
+LIMITS: dict[str, tuple[float, float]] = (
+    dict.fromkeys(NUMBERS, (-1.0, 1.0)) | _ANGLES | {"light_strength": (0.0, 1.0), "light_fill": (0.0, 1.0)}
+)
 
 # Each number is an axis of two directions: ARKit coefficients with the weight they take of the positive and the negative end.
 _PAIR = ("Left", "Right")
@@ -143,8 +153,11 @@ def adjust(attributes: FaceAttributes, change: Adjustments, expression_names: Se
         changed["pose"] = _turn(attributes.pose, change)
     if any(getattr(change, name) is not None for name in EXPRESSION_AXES):
         changed["expression"] = _express(attributes.expression, change, list(expression_names), attributes.head)
-    if any(value is not None for value in (change.light_azimuth, change.light_elevation, change.light_strength)):
-        changed["light"] = direct_light(attributes.light, change.light_azimuth, change.light_elevation, change.light_strength)
+    lamp = (change.light_azimuth, change.light_elevation, change.light_strength, change.light_fill or None)
+    light = attributes.light if all(value is None for value in lamp) else direct_light(attributes.light, *lamp)
+    light = light if not change.light_warmth else warmed(light, change.light_warmth)
+    if light is not attributes.light:
+        changed |= {"light": light, "lamp": torch.ones_like(attributes.camera[:, :1])}
     return replace(attributes, **changed) if changed else attributes
 
 
@@ -244,6 +257,14 @@ def sphere_normals(like: Tensor, count: int = 2000) -> Tensor:
     return torch.stack([radius * angle.cos(), radius * angle.sin(), z], dim=-1)
 
 
+def warmed(light: Tensor, warmth: float) -> Tensor:
+    """Light (B,9,3) in a warmer (up to 1) or colder (to -1) colour, of the same luminance on average."""
+    gain = (warmth * light.new_tensor(WARMEST)).exp()
+    luminance = light.new_tensor(LUMINANCE)
+    flat = light[:, :1] * luminance
+    return light * gain * (flat.sum(-1, keepdim=True) / (flat * gain).sum(-1, keepdim=True).clamp_min(1e-6))
+
+
 def visible_normals(like: Tensor, rings: int = 16, spokes: int = 32) -> Tensor:
     """(N,3) normals of a sphere seen from the front, evenly spread over the image."""
     radius = ((torch.arange(rings, device=like.device, dtype=like.dtype) + 0.5) / rings).sqrt()[:, None]
@@ -278,7 +299,9 @@ def light_direction(light: Tensor) -> Tensor:
     return torch.rad2deg(torch.stack(angles, dim=-1)).to(light)
 
 
-def direct_light(light: Tensor, azimuth: float | None, elevation: float | None, strength: float | None) -> Tensor:
+def direct_light(
+    light: Tensor, azimuth: float | None, elevation: float | None, strength: float | None, fill: float | None = None
+) -> Tensor:
     """Light of a new direction and strength, of the same colour and mean shading on a frontal sphere.
 
     The luminance becomes a flat part and one lamp, mixed by `strength` (`lamp_light`), in the source's mean colour over the
@@ -287,13 +310,17 @@ def direct_light(light: Tensor, azimuth: float | None, elevation: float | None, 
 
     Args:
         light: (B,9,3) spherical harmonics.
-        azimuth, elevation: degrees; None is the source's own.
+        azimuth, elevation: degrees; None is the source's own, at most MOST_KEPT if the other one is set.
         strength: 0..1; None is DEFAULT_STRENGTH.
+        fill: 0..1, how far a lamp at the viewer takes the place of this one; None is 0.
 
     Returns:
         (B,9,3).
     """
     own = light_direction(light).double()
+    if (azimuth is None) != (elevation is None):
+        most = own.new_tensor(MOST_KEPT)
+        own = own.clamp(-most, most)
     if azimuth is not None:
         own[:, 0] = azimuth
     if elevation is not None:
@@ -306,6 +333,9 @@ def direct_light(light: Tensor, azimuth: float | None, elevation: float | None, 
     brightness = ((source * seen[:, None]).sum(1) * weights).sum(-1).clamp_min(1e-6)  # (B,)
     colour = (source * seen[:, None]).sum(1).clamp_min(0) / brightness[:, None]  # (B,3)
     deviation = source - (source * weights).sum(-1, keepdim=True) * colour[:, None]
-    lamp = lamp_light(direction, DEFAULT_STRENGTH if strength is None else float(strength))  # (B,9)
+    strength = DEFAULT_STRENGTH if strength is None else float(strength)
+    lamp = lamp_light(direction, strength)  # (B,9)
+    if fill:
+        lamp = torch.lerp(lamp, lamp_light(torch.eye(3).to(direction)[2:].expand_as(direction), strength), float(fill))
     lamp = lamp / (lamp * seen).sum(-1, keepdim=True).clamp_min(LEAST_MEAN ** (1 / CODING))
     return (lamp[..., None] * brightness[:, None, None] * colour[:, None] + deviation).to(light)

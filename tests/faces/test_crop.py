@@ -86,7 +86,7 @@ def test_edit_appears_in_full_in_the_middle_and_not_at_the_border():
     image = smooth(400, 500) * 0.5
     crop = CROPS["copy"]
     cut, _ = extract(image, crop)
-    pasted = paste(image, cut + 0.3, cut, crop)
+    pasted = paste(image, cut + 0.3, cut, crop, feather=0.05)
     change = (pasted - image)[0, 0, 30:286, 40:296]
     assert change[128, 128].item() == pytest.approx(0.3, abs=1e-5)
     assert change[0].abs().max() < 1e-3
@@ -127,7 +127,7 @@ def test_no_feather_where_the_crop_reaches_the_frame():
     image = smooth(256, 256) * 0.5
     crop = FaceCrop(0, -40, 256, 256, 256)
     cut, _ = extract(image, crop)
-    change = (paste(image, cut + 0.3, cut, crop) - image)[0, 0]
+    change = (paste(image, cut + 0.3, cut, crop, feather=0.05) - image)[0, 0]
     assert change[0, 128].item() == pytest.approx(0.3, abs=1e-5)
     assert change[100, 0].item() == pytest.approx(0.3, abs=1e-5)
     assert change[100, 255].item() == pytest.approx(0.3, abs=1e-5)
