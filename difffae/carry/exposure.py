@@ -69,7 +69,7 @@ def exposed(source: Source, log_ratio: Tensor, turned: Tensor) -> Tensor:
     """
     o, skin = source.options, source.skin
     face = labelled(source.head.labels, "face")
-    ceiling = (math.log(o.highlight) - skin.brightest.log()).clamp_min(0)
+    ceiling = (math.log(o.highlight) - skin.brightest.log()).clamp(0, math.log(o.most_lit))
 
     def held(ratio: Tensor, room: Tensor) -> Tensor:
         """A ratio (B,n,3) that softly stays below a ceiling (B,n,1), in the same colour."""

@@ -62,6 +62,9 @@ def log_light_ratio(source: Source, posed: PosedHead, target: FaceAttributes) ->
     if target.lamp is None:
         return limited
     # numbers promise to leave the face's brightness alone; light of another picture is applied as it is
+    # in one colour: where a lamp takes a coloured light away, little is known of the colour that is left
+    colour = (target.light[:, :1].clamp_min(1e-3) / source.face.light[:, :1].clamp_min(1e-3)).log()
+    limited = limited.mean(-1, keepdim=True) + colour - colour.mean(-1, keepdim=True)
     return torch.lerp(limited, exposed(source, limited, turned).clamp(-limit, limit), target.lamp[:, None])
 
 
@@ -84,7 +87,9 @@ def spread_light(source: Source, target: PosedHead, surface: Surface, maps: Maps
     skin = raster.mask & ~source.head.part_mask(raster, "shoulders")
     nearest, distance = nearest_inside(skin)
     reach = o.light_reach if maps is None else o.matte_light_reach
-    fade = torch.exp(-((distance / source.pixels(reach)) ** 2))[:, None]
+    fade = torch.exp(-((distance / source.pixels(reach)) ** 2))[:, None] * inwards(
+        source.size, source.pixels(o.light_border), raster.mask.device
+    )
     # light near the silhouette comes from the skin that faces the camera: normals there were hardly
     # seen by any fit
     trust = target.mesh * (surface.facing.clamp(0, 1) ** 2 + 1e-3)
@@ -95,7 +100,15 @@ def spread_light(source: Source, target: PosedHead, surface: Surface, maps: Maps
         return log_ratio
     # light goes as far as neck and hair do, less onto clothes, and not onto the background
     above_collar = skin & ~source.head.part_mask(raster, "neck")
-    return torch.where(above_collar[:, None], log_ratio, log_ratio * maps.light)
+    face = source.head.part_mask(raster, "face")[:, None].to(maps.matte)
+    return log_ratio * torch.where(above_collar[:, None], maps.matte.maximum(face), maps.light)
+
+
+def inwards(size: tuple[int, int], width: float, device: torch.device) -> Tensor:
+    """(H,W): 0 at the border of a picture, rising softly to 1 within `width` pixels."""
+    rows, columns = ((torch.arange(n, device=device) + 0.5).minimum(n - 0.5 - torch.arange(n, device=device)) for n in size)
+    x = (torch.minimum(rows[:, None], columns[None]) / width).clamp(max=1)
+    return x * x * (3 - 2 * x)
 
 
 def hidden_shading(head: HeadModel, raster: Raster, normals: Tensor, light: Tensor, o: CarryOptions) -> Tensor:

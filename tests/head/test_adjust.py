@@ -223,7 +223,7 @@ def test_fill_and_warmth():
     assert ratio[..., 2].max() < 0.9 * ratio[..., 1].min()
     flat = torch.stack([light(light_warmth=warmth)[0, 0] @ torch.tensor(LUMINANCE) for warmth in (0.0, 1.0, -1.0)])
     assert torch.allclose(flat, flat[:1].expand(3), rtol=1e-4)
-    with pytest.raises(ConfigError, match="light-fill: -0.1 is outside 0..1"):
+    with pytest.raises(ConfigError, match=r"light-fill: -0\.1 is outside"):
         Adjustments(light_fill=-0.1)
 
 
