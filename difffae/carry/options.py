@@ -28,6 +28,8 @@ class CarryOptions:
     light_reach: float = 0.07
     # the same, where layers keep the light off the background
     matte_light_reach: float = 0.14
+    # it fades within this of the picture's border too: what is beyond keeps its light
+    light_border: float = 0.1
     # standard deviation of the blur of the change of light
     light_blur: float = 0.01
     # by how much the change of light over the head is stressed: photographs have shadows, which
@@ -35,6 +37,18 @@ class CarryOptions:
     light_gain: float = 1.05
     # light ratios approach this and its inverse softly
     ratio_limit: float = 8.0
+    # by how many stops of linear light a face lit by numbers may become darker or brighter in the mean
+    darker_stops: float = 0.18
+    brighter_stops: float = 0.05
+    # value that skin lit by numbers approaches and does not pass, unless it did before
+    highlight: float = 0.92
+    # how softly: the width of the bend, as a logarithm of picture values
+    highlight_softness: float = 0.125
+    # factor by which numbers brighten picture values at most: what is nearly black, such as hair, shows its noise otherwise
+    most_lit: float = 2.0
+    # how far around its brightest skin counts, and the standard deviation of the blur of that
+    highlight_reach: float = 0.012
+    highlight_blur: float = 0.02
     # least shading, as a share of its mean: a light fitted to a visible face says little about
     # directions the face hides
     shading_floor: float = 0.3

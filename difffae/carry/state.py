@@ -1,7 +1,7 @@
 """What the passes of a move share: the source, worked out once, and one move under way.
 
-Shape letters: B batch, C channels, V vertices, A directions around the head, H and W picture height
-and width. Positions are x right, y down, in -1..1 over the picture; offsets are in pixels (x right,
+Shape letters: B batch, C channels, V vertices, N vertices of the face's skin, A directions around the
+head, H and W picture height and width. Positions are x right, y down, in -1..1 over the picture; offsets are in pixels (x right,
 y down).
 """
 
@@ -60,6 +60,22 @@ class PosedHead:
     def mesh(self) -> Tensor:
         """(B,1,H,W) bool: the pixels that the head covers."""
         return self.raster.mask[:, None]
+
+
+@dataclass(frozen=True, eq=False)
+class Skin:
+    """The photograph on the vertices of the head.
+
+    Attributes:
+        colours: (B,N,3) RGB 0..1 of the face's skin.
+        area: (B,N) how much of the picture each of these stands for, in any unit; next to 0 for vertices that
+            face away from the camera or lie beside the picture.
+        brightest: (B,V,1) value of the brightest channel around every vertex of the head.
+    """
+
+    colours: Tensor
+    area: Tensor
+    brightest: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,6 +204,7 @@ class Source:
         offsets: (B,V,3) the same, with what fits the outline to the person's.
         posed: the source's head.
         log_shading: (B,V,3) logarithm of the light on each vertex.
+        skin: the photograph on the head's vertices.
         depth: (B,1,H,W) farthest depth that the camera saw around each pixel; far below all depths
             beside the mesh.
         upper_teeth: numbers of the vertices of the upper teeth.
@@ -204,6 +221,7 @@ class Source:
     offsets: Tensor
     posed: PosedHead
     log_shading: Tensor
+    skin: Skin
     depth: Tensor
     upper_teeth: tuple[int, ...]
     person: PersonSource | None

@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..carry.exposure import face_skin
 from ..carry.expression import stretch_expression
 from ..carry.hair_volume import hair_offsets, outline_offsets
 from ..carry.light import log_light_ratio, log_shading, spread_light
@@ -148,6 +149,7 @@ def prepare(
         offsets=offsets,
         posed=posed,
         log_shading=log_shading(posed.normals, face.light, o.shading_floor),
+        skin=face_skin(image, posed, head, o),
         depth=seen_depth(posed.raster),
         upper_teeth=tuple(upper_teeth(head).nonzero()[:, 0].tolist()),
         person=None,
@@ -168,7 +170,7 @@ def start_move(source: Source, target: FaceAttributes) -> Move:
     if o.stretch_expression:
         target = stretch_expression(source.face, target, head.expression_names)
     posed = pose_head(head, target, source.offsets, source.size)
-    surface = follow_surface(source, posed, log_light_ratio(source, posed, target.light))
+    surface = follow_surface(source, posed, log_light_ratio(source, posed, target))
     # a head posed among others differs in its last bits from the same head posed alone, so what does
     # not change is set to zero where the numbers are equal
     still = _equal_rows(source.face, target, ("shape", "expression", "pose", "camera"))
