@@ -90,10 +90,10 @@ AXES: tuple[Axis, ...] = (
         "wink",
         "eyes",
         "Up winks with the subject's own {} eye, down opens it wide.",
-        {"eyeBlink{}": 1, "cheekSquint{}": 0.6, "eyeSquint{}": 0.5, "mouthSmile{}": 0.25},
+        {"eyeBlink{}": 1, "cheekSquint{}": 0.4, "eyeSquint{}": 0.5, "mouthSmile{}": 0.25},
         {"eyeWide{}": 1},
     ),
-    Axis("squint", "eyes", "Up narrows the eyes, down takes that back.", positive=_both(eyeSquint=1, cheekSquint=0.5, eyeBlink=0.12)),
+    Axis("squint", "eyes", "Up narrows the eyes, down takes that back.", positive=_both(eyeSquint=1, cheekSquint=0.35, eyeBlink=0.06)),
     Axis(
         "gaze_x",
         "eyes",
@@ -135,8 +135,8 @@ AXES: tuple[Axis, ...] = (
         "jaw_side",
         "mouth",
         "Positive moves the jaw to the right of the image, negative to the left.",
-        positive={"jawLeft": 1, "mouthLeft": 0.3},
-        negative={"jawRight": 1, "mouthRight": 0.3},
+        positive={"jawLeft": 0.8, "mouthLeft": 0.3},
+        negative={"jawRight": 0.8, "mouthRight": 0.3},
     ),
     Axis("pout", "mouth", "Up purses the lips as for a kiss, down takes that back.", positive={"mouthPucker": 1, "mouthShrugLower": 0.3}),
     Axis(
