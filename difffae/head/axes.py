@@ -168,7 +168,7 @@ PRESETS: Mapping[str, Mapping[str, float]] = {
     "grin": {"grin": 0.9, "jaw_open": 0.05, "squint": 0.2},
     "laugh": {"grin": 0.8, "jaw_open": 0.5, "blink": 0.25, "brow_up": 0.2},
     "surprised": {"smile": 0, "jaw_open": 0.5, "blink": -0.8, "brow_up": 1},
-    "sad": {"smile": -0.7, "jaw_open": 0, "brow_up": 0.4, "gaze_y": -0.35},
+    "sad": {"smile": -0.7, "jaw_open": 0, "brow_up": 0, "browInnerUp": 0.8, "gaze_y": -0.35},
     "angry": {"smile": -0.4, "jaw_open": 0, "blink": -0.2, "brow_up": -1, "noseSneerLeft": 0.4, "noseSneerRight": 0.4},
     "wink": {"smile": 0.4, "jaw_open": 0, "wink_left": 1},
     "kiss": {"smile": 0, "jaw_open": 0, "pout": 1, "blink": 0.3},

@@ -6,8 +6,10 @@ import copy
 import json
 from dataclasses import replace
 
+import build_numbers
 import pytest
 import torch
+from places import ROOT
 
 from difffae.common.errors import ConfigError
 from difffae.common.rotations import axis_angle_to_matrix, from_yaw_pitch_roll, matrix_to_axis_angle, to_yaw_pitch_roll
@@ -58,6 +60,13 @@ def test_the_table_is_of_one_piece(head: HeadModel):
         assert bool(axis.positive) == (axis.group not in ("pose", "light"))
         assert all(0 < weight <= 1 for end in (axis.positive, axis.negative) for weight in end.values())
         assert not axis.positive or max(axis.positive.values()) >= 0.8
+
+
+def test_the_page_is_of_the_table():
+    page = (ROOT / "docs" / "numbers.md").read_text(encoding="utf-8")
+    assert build_numbers.built(page) == page, "run scripts/build_numbers.py"
+    for name in (*(axis.name for axis in AXES), *PRESETS):
+        assert f"\n| `{name}` |" in page
 
 
 @pytest.mark.parametrize("axis", EXPRESSIONS, ids=lambda axis: axis.name)
