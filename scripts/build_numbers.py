@@ -51,8 +51,8 @@ def sections() -> dict[str, str]:
         presets.append(f"| `{name}` | {shown} |")
     coefficients = "\n".join(textwrap.wrap(", ".join(COEFFICIENTS) + ". All of them -1..1.", 160))
     limit = (
-        f"A turn by numbers ends {TURN_LIMIT:g} degrees from how the photograph shows the head, and as many from facing the viewer,\n"
-        "each of yaw, pitch and roll; a message says so. A head that stands farther away may stay there. `beyond_limit` turns it all the way."
+        f"A turn by numbers ends {TURN_LIMIT:g} degrees from how the photograph shows the head, and as many from facing the viewer, each\n"
+        "of yaw, pitch and roll; a message says so. A head that stands farther away may stay there. `beyond_limit` turns it all the way."
     )
     return {"Axes": "\n".join(axes), "Presets": "\n".join(presets), "Coefficients": coefficients, "Turn limit": limit}
 
