@@ -161,17 +161,18 @@ EXPRESSION_AXES: Mapping[str, Axis] = {axis.name: axis for axis in AXES if axis.
     name: Axis(name, "advanced", f"ARKit's {name}.", positive={name: 1.0}) for name in COEFFICIENTS
 }
 
-# Expressions by name. What a preset names is set, whatever the face's own expression; what it does not name is left alone.
+# Expressions by name. What a preset names is set, whatever the face's own expression; what it does not name is left alone. A smile
+# or grin of 0 takes the face's own smile and parted lips away.
 PRESETS: Mapping[str, Mapping[str, float]] = {
     "neutral": {axis.name: 0.0 for axis in AXES if axis.positive},
     "smile": {"smile": 0.6, "jaw_open": 0},
-    "grin": {"grin": 0.9, "jaw_open": 0.05, "squint": 0.2},
+    "grin": {"grin": 0.9, "jaw_open": 0.05, "eyeSquintLeft": 0.4, "eyeSquintRight": 0.4},
     "laugh": {"grin": 0.8, "jaw_open": 0.5, "blink": 0.25, "brow_up": 0.2},
-    "surprised": {"smile": 0, "jaw_open": 0.5, "blink": -0.8, "brow_up": 1},
-    "sad": {"smile": -0.7, "jaw_open": 0, "brow_up": 0, "browInnerUp": 0.8, "gaze_y": -0.35},
-    "angry": {"smile": -0.4, "jaw_open": 0, "blink": -0.2, "brow_up": -1, "noseSneerLeft": 0.4, "noseSneerRight": 0.4},
-    "wink": {"smile": 0.4, "jaw_open": 0, "wink_left": 1},
-    "kiss": {"smile": 0, "jaw_open": 0, "pout": 1, "blink": 0.3},
+    "surprised": {"smile": 0, "grin": 0, "jaw_open": 0.5, "blink": -0.8, "brow_up": 1},
+    "sad": {"smile": -0.7, "grin": 0, "jaw_open": 0, "brow_up": 0, "browInnerUp": 0.8, "gaze_y": -0.35},
+    "angry": {"smile": -0.4, "grin": 0, "jaw_open": 0, "blink": -0.2, "brow_up": -1, "noseSneerLeft": 0.4, "noseSneerRight": 0.4},
+    "wink": {"smile": 0.4, "grin": 0, "jaw_open": 0, "wink_left": 1},
+    "kiss": {"smile": 0, "grin": 0, "jaw_open": 0, "pout": 1, "blink": 0.3},
     "closed": {"blink": 1},
     "sleepy": {"blink": 0.4, "brow_up": 0.3, "gaze_y": -0.3, "jaw_open": 0.05},
 }
