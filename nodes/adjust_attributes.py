@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from comfy_api.v0_0_2 import io
 
+from ..difffae.head.axes import AXES, AXIS, NO_PRESET, PRESETS, TURN_LIMIT, Axis
 from .sockets import AttributesSocket, BundleSocket, TokensSocket
 
+# Saved workflows name widgets by their order alone: these came first, so what was added later follows all of them.
+FIRST = ("yaw", "pitch", "roll", "smile", "jaw_open", "blink", "brow_up", "gaze_x", "gaze_y")
+LIGHT = ("light_azimuth", "light_elevation", "light_strength")
+COARSE = {"pose": 0.5, "light": 1.0}  # degrees of a slider's step
 
-def _slider(name: str, reach: float, step: float, tooltip: str, **more) -> io.Float.Input:
-    options = {"default": 0.0, "min": -reach, "max": reach} | more
-    return io.Float.Input(name, step=step, display_mode=io.NumberDisplay.slider, tooltip=tooltip, **options)
+
+def _slider(axis: Axis, **more) -> io.Float.Input:
+    step = COARSE[axis.group] if axis.degrees else 0.01
+    options = {"default": axis.default, "min": axis.low, "max": axis.high, "step": step, "tooltip": axis.text} | more
+    return io.Float.Input(axis.name, display_mode=io.NumberDisplay.slider, **options)
 
 
 class DiffFAEAdjustAttributes(io.ComfyNode):
@@ -28,23 +35,11 @@ class DiffFAEAdjustAttributes(io.ComfyNode):
                 AttributesSocket.Input("attributes", tooltip="The face to change; every frame of a batch is changed alike."),
                 io.Image.Input("image", optional=True, tooltip="Crops of Crop Face, for the preview in the node. Changes nothing else."),
                 TokensSocket.Input("slots", optional=True, tooltip="Of these crops: keeps light off the background in the preview."),
-                _slider("yaw", 60.0, 0.5, "Degrees the head turns, positive to the right of the image. Beyond 30 much must be invented."),
-                _slider("pitch", 40.0, 0.5, "Degrees, positive lifts the chin."),
-                _slider("roll", 45.0, 0.5, "Degrees, positive tilts the head clockwise in the image."),
-                _slider("smile", 1.0, 0.01, "Up is a smile, down a frown."),
-                _slider("jaw_open", 1.0, 0.01, "Up opens the mouth. What is inside is invented."),
-                _slider("blink", 1.0, 0.01, "Up closes the eyes, down opens them wide."),
-                _slider("brow_up", 1.0, 0.01, "Up raises the brows, down knits them."),
-                _slider("gaze_x", 1.0, 0.01, "Positive turns the eyes to the right of the image, negative to the left."),
-                _slider("gaze_y", 1.0, 0.01, "Positive turns the eyes up, negative down."),
+                *(_slider(AXIS[name]) for name in FIRST),
                 io.Boolean.Input(
                     "relight", default=False, tooltip="Off keeps the picture's own light. On sets the light to the three numbers below."
                 ),
-                _slider("light_azimuth", 180.0, 1.0, "Degrees: 0 from the viewer, positive from the right of the image.", default=45.0),
-                _slider("light_elevation", 90.0, 1.0, "Degrees, positive from above.", default=20.0),
-                _slider(
-                    "light_strength", 1.0, 0.01, "0 is flat, 1 comes from one side only. Brightness and colour stay.", min=0.0, default=0.6
-                ),
+                *(_slider(AXIS[name]) for name in LIGHT),
                 io.Boolean.Input(
                     "absolute",
                     default=False,
@@ -57,6 +52,31 @@ class DiffFAEAdjustAttributes(io.ComfyNode):
                     multiline=True,
                     advanced=True,
                     tooltip="JSON of attributes from the Copy button of such a node: their pose, expression and light are taken before the sliders count.",
+                ),
+                io.Combo.Input(
+                    "preset",
+                    options=[NO_PRESET, *PRESETS],
+                    default=NO_PRESET,
+                    optional=True,
+                    advanced=True,
+                    tooltip="An expression that is set before the sliders count, whatever the face's own.",
+                ),
+                *(_slider(axis, optional=True, advanced=True) for axis in AXES if axis.name not in (*FIRST, *LIGHT)),
+                io.String.Input(
+                    "coefficients",
+                    default="",
+                    multiline=True,
+                    optional=True,
+                    advanced=True,
+                    tooltip="JSON of the finest numbers of an expression, -1..1, by ARKit's names, such as jawForward: 0.3.",
+                ),
+                io.Boolean.Input(
+                    "beyond_limit",
+                    default=False,
+                    optional=True,
+                    advanced=True,
+                    tooltip=f"On turns the head as far as asked for. Off stops where the photograph ends: {TURN_LIMIT:g} degrees from how it shows "
+                    "the head, and from facing the viewer.",
                 ),
             ],
             outputs=[AttributesSocket.Output("adjusted", display_name="attributes", tooltip="The target of the edit.")],

@@ -2,7 +2,8 @@
 
 Shape letters: C crop side in pixels.
 
-POST /difffae/preview    {"key", "style": "photo" or "clay", "frame": 0, "values": {widget: value}} -> image/jpeg
+POST /difffae/preview    {"key", "style": "photo" or "clay", "frame": 0, "values": {widget: value}} -> image/jpeg; its header
+                         X-DiffFAE-Message says which turns were limited
 POST /difffae/attributes {"key", "frame", "values"} -> the adjusted attributes as JSON, for the clipboard
 Both answer 410 if the key is no longer known (queue the node again), 400 with {"error"} for values that cannot work.
 """
@@ -14,7 +15,7 @@ import copy
 import hashlib
 import io
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,8 +29,9 @@ from ..difffae.common.batches import expanded
 from ..difffae.common.errors import DiffFAEError
 from ..difffae.common.rotations import axis_angle_to_matrix, matrix_to_axis_angle, to_yaw_pitch_roll
 from ..difffae.edit.description import Faces
-from ..difffae.head.adjust import EXPRESSION_AXES, light_direction
+from ..difffae.head.adjust import light_direction
 from ..difffae.head.attributes import FaceAttributes
+from ..difffae.head.axes import AXES, leading
 from ..difffae.head.morphable import HeadModel
 from ..difffae.head.render import render
 from ..difffae.person.prepared import Prepared, prepare
@@ -149,11 +151,11 @@ def _key(attributes: FaceAttributes, *pictures: Tensor | None) -> str:
 def own_expression(expression: Tensor, names: Sequence[str]) -> dict[str, float]:
     """Where a face (E,) stands on the axis of each slider, -1..1; the opposite number takes it back."""
 
-    def mean(end: dict[str, float]) -> float:
-        leading = [float(expression[list(names).index(name)]) for name, weight in end.items() if weight == 1 and name in names]
-        return sum(leading) / len(leading) if leading else 0.0
+    def mean(end: Mapping[str, float]) -> float:
+        found = [float(expression[list(names).index(name)]) / end[name] for name in leading(end) if name in names]
+        return sum(found) / len(found) if found else 0.0
 
-    return {axis: max(-1.0, min(1.0, mean(up) - mean(down))) for axis, (up, down) in EXPRESSION_AXES.items()}
+    return {axis.name: max(-1.0, min(1.0, mean(axis.positive) - mean(axis.negative))) for axis in AXES if axis.positive}
 
 
 def missed() -> int:
@@ -163,12 +165,13 @@ def missed() -> int:
 
 
 @torch.inference_mode()
-def draw(scene: Scene, values: dict[str, Any], frame: int, style: str) -> bytes:
-    """JPEG of one frame with the slider values: the carried photograph, or the head in clay."""
+def draw(scene: Scene, values: dict[str, Any], frame: int, style: str) -> tuple[bytes, str]:
+    """JPEG of one frame with the slider values, the carried photograph or the head in clay, and what was limited."""
     from .drawing import clay_picture
 
     own = scene.attributes[frame % len(scene.attributes)]
-    wanted = adjusted(own, values, scene.head.expression_names)
+    told: list[str] = []
+    wanted = adjusted(own, values, scene.head.expression_names, told.append)
     wanted = wanted[frame % len(wanted)]  # the pasted attributes may have several frames
     if scene.photo is None or style == "clay":
         picture = clay_picture(render(scene.head, wanted, SIDE), wanted.light)
@@ -177,11 +180,12 @@ def draw(scene: Scene, values: dict[str, Any], frame: int, style: str) -> bytes:
     pixels = (picture[0].clamp(0, 1) * 255).round().byte().movedim(0, -1).numpy()
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=90, subsampling=0)
-    return buffer.getvalue()
+    return buffer.getvalue(), " ".join(told)
 
 
 def as_json(scene: Scene, values: dict[str, Any], frame: int) -> str:
-    return adjusted(scene.attributes[frame % len(scene.attributes)], values, scene.head.expression_names).to_json()
+    own = scene.attributes[frame % len(scene.attributes)]
+    return adjusted(own, values, scene.head.expression_names, lambda told: None).to_json()  # the preview has told it
 
 
 def add_routes() -> None:
@@ -205,8 +209,9 @@ def add_routes() -> None:
 
     @server.routes.post("/difffae/preview")
     async def preview(request: web.Request) -> web.Response:
-        picture = await answer(request, lambda scene, values, frame, style: draw(scene, values, frame, style))
-        return web.Response(body=picture, content_type="image/jpeg", headers={"Cache-Control": "no-store"})
+        picture, told = await answer(request, draw)
+        headers = {"Cache-Control": "no-store"} | ({"X-DiffFAE-Message": told} if told else {})
+        return web.Response(body=picture, content_type="image/jpeg", headers=headers)
 
     @server.routes.post("/difffae/attributes")
     async def attributes(request: web.Request) -> web.Response:

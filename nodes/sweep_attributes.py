@@ -4,22 +4,10 @@ from __future__ import annotations
 
 from comfy_api.v0_0_2 import io
 
+from ..difffae.head.axes import AXES, TURN_LIMIT
 from .sockets import AttributesSocket, BundleSocket
 
-NUMBERS = [
-    "light_azimuth",
-    "light_elevation",
-    "light_strength",
-    "yaw",
-    "pitch",
-    "roll",
-    "smile",
-    "jaw_open",
-    "blink",
-    "brow_up",
-    "gaze_x",
-    "gaze_y",
-]
+NUMBERS = [axis.name for group in ("light", "pose", "eyes", "brows", "mouth") for axis in AXES if axis.group == group]
 
 
 class DiffFAESweepAttributes(io.ComfyNode):
@@ -47,12 +35,20 @@ class DiffFAESweepAttributes(io.ComfyNode):
                     advanced=True,
                     tooltip="On: head and expression are set to the values. Off: the values are added to the face's own. Light is always set.",
                 ),
+                io.Boolean.Input(
+                    "beyond_limit",
+                    default=False,
+                    optional=True,
+                    advanced=True,
+                    tooltip=f"On turns the head as far as asked for. Off stops where the photograph ends: {TURN_LIMIT:g} degrees from how it shows "
+                    "the head, and from facing the viewer.",
+                ),
             ],
             outputs=[AttributesSocket.Output("attributes", display_name="attributes", tooltip="One set of numbers per frame.")],
         )
 
     @classmethod
-    def execute(cls, difffae, attributes, number, start, end, frames, absolute) -> io.NodeOutput:
+    def execute(cls, difffae, attributes, number, start, end, frames, absolute, beyond_limit=False) -> io.NodeOutput:
         from ..difffae.common.errors import ConfigError
         from ..difffae.head.adjust import Adjustments, adjust
         from ..difffae.head.attributes import FaceAttributes
@@ -61,5 +57,5 @@ class DiffFAESweepAttributes(io.ComfyNode):
             raise ConfigError(f"attributes: has {len(attributes)} frames; a sweep starts from one face")
         names = difffae.head.expression_names
         values = [start + (end - start) * i / (frames - 1) for i in range(frames)]
-        changes = [Adjustments(absolute=absolute, **{number: value}) for value in values]
+        changes = [Adjustments(absolute=absolute, beyond_limit=beyond_limit, **{number: value}) for value in values]
         return io.NodeOutput(FaceAttributes.cat([adjust(attributes, change, names) for change in changes]))

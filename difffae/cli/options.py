@@ -3,28 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from difflib import get_close_matches
 from typing import NoReturn
 
 from ..common.errors import ConfigError
+from ..head.axes import AXES, COEFFICIENTS, PRESETS, TURN_LIMIT, check_names
 from ..vocabulary import DENOISE, ESTIMATORS, FRAMINGS, SAMPLERS, STEPS, SWAPPABLE, TAKEABLE
-
-# option name, placeholder, help; the names are fields of difffae.head.adjust.Adjustments
-NUMBERS = (
-    ("yaw", "DEG", "turn the head, positive to image right"),
-    ("pitch", "DEG", "tilt the head, positive chin up"),
-    ("roll", "DEG", "tilt the head sideways, positive clockwise"),
-    ("smile", "X", "-1 (frown) to 1 (smile)"),
-    ("jaw-open", "X", "-1 to 1"),
-    ("blink", "X", "-1 (wide open) to 1 (closed eyes)"),
-    ("brow-up", "X", "-1 (knitted) to 1 (raised)"),
-    ("gaze-x", "X", "-1 to 1, positive to image right"),
-    ("gaze-y", "X", "-1 to 1, positive up"),
-    ("light-azimuth", "DEG", "where the light comes from: 0 the viewer, positive image right"),
-    ("light-elevation", "DEG", "positive from above"),
-    ("light-strength", "X", "0 (flat) to 1 (one lamp)"),
-    ("light-fill", "X", "0 to 1, how far light from the viewer fills the lamp's shadows"),
-    ("light-warmth", "X", "-1 (cold) to 1 (warm)"),
-)
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -33,6 +17,14 @@ class OneLineParser(argparse.ArgumentParser):
     def __init__(self, *args, **kwargs) -> None:
         kwargs.setdefault("allow_abbrev", False)
         super().__init__(*args, **kwargs)
+
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[override]
+        found, unknown = super().parse_known_args(args, namespace)
+        options = [text.partition("=")[0] for text in unknown if text.startswith("--")]
+        near = [match for option in options for match in get_close_matches(option, self._option_string_actions, 3)]
+        if near:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}; did you mean {', '.join(near)}?")
+        return found, unknown
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{message}; see `{self.prog} --help`")
@@ -62,6 +54,19 @@ def share(text: str) -> tuple[str, float]:
     return name, fraction(number)
 
 
+def preset(text: str) -> str:
+    """An expression's name."""
+    check_names("preset", [text], PRESETS)
+    return text
+
+
+def coefficient(text: str) -> tuple[str, float]:
+    """An ARKit coefficient and its number, "jawForward=0.3"."""
+    name, _, number = text.rpartition("=")
+    check_names("coefficients", [name], COEFFICIENTS)
+    return name, float(number)
+
+
 def add_model(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model")
     group.add_argument("--model", default="open-256", metavar="NAME", help="bundled name or path of a checkpoint (default: %(default)s)")
@@ -87,10 +92,16 @@ def add_query(parser: argparse.ArgumentParser) -> None:
     text = "0 to 1, how far to go towards the other pictures (default: 1); NAME=X for one group or region, as in --strength 0.8 light=0.5"
     group.add_argument("--strength", nargs="+", type=share, default=[("", 1.0)], metavar="X", help=text)
     group.add_argument("--framing", choices=FRAMINGS, default="source", help="whose place and size in the frame (default: %(default)s)")
-    numbers = parser.add_argument_group("numbers, added to what the portrait has (light numbers replace)")
-    for name, placeholder, text in NUMBERS:
-        numbers.add_argument(f"--{name}", type=float, metavar=placeholder, help=text)
+    numbers = parser.add_argument_group("numbers", "added to what the portrait has; light replaces. Left and right are the subject's own")
+    numbers.add_argument("--preset", type=preset, metavar="NAME", help=f"an expression, set first: {', '.join(PRESETS)}")
+    for axis in AXES:
+        text = axis.text if axis.degrees else f"{axis.low:g} to {axis.high:g}. {axis.text}"
+        numbers.add_argument(f"--{axis.option}", type=float, metavar="DEG" if axis.degrees else "X", help=text)
+    text = "-1 to 1, the finest numbers of an expression by ARKit's names, as in jawForward=0.3 mouthDimpleLeft=0.5"
+    numbers.add_argument("--coefficients", nargs="+", type=coefficient, default=[], metavar="NAME=X", help=text)
     numbers.add_argument("--absolute", action="store_true", help="turns and expression numbers replace instead of being added")
+    text = f"turn farther than a photograph bears, {TURN_LIMIT:g} degrees from how it shows the head and from facing the viewer"
+    numbers.add_argument("--beyond-limit", action="store_true", help=text)
 
 
 def add_swaps(parser: argparse.ArgumentParser) -> None:

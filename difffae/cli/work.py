@@ -18,7 +18,8 @@ from ..common.checkpoint import asset_path
 from ..common.errors import ConfigError
 from ..common.images import check_writable, read_image, write_image
 from ..edit.recipe import Recipe, identity_distances
-from ..head.adjust import NUMBERS, Adjustments
+from ..head.adjust import Adjustments
+from ..head.axes import AXES
 from ..vocabulary import FRAMINGS, SWAPPABLE, TAKEABLE
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class Wishes:
     def read(arguments: argparse.Namespace, source_only: bool = False) -> Wishes:
         """Read all input pictures. The bundled portraits stand in for a missing source, and, if nothing else is asked for, a
         missing query; source_only allows a source of one's own with no change at all."""
-        numbers = Adjustments(absolute=arguments.absolute, **{name: getattr(arguments, name) for name in NUMBERS})
+        numbers = numbers_of(arguments)
         names = (*TAKEABLE, *SWAPPABLE)
         paths = {name: path for name in names if (path := getattr(arguments, f"{name}_from", None)) is not None}
         query = arguments.query
@@ -104,9 +105,7 @@ class Wishes:
     @property
     def record(self) -> dict[str, Any]:
         """What a recipe says of the wishes."""
-        given: dict[str, Any] = {name: value for name in NUMBERS if (value := getattr(self.numbers, name, None)) is not None}
-        if self.numbers is not None and self.numbers.absolute:
-            given["absolute"] = True
+        given = {} if self.numbers is None else self.numbers.record()
         shares = {name: self.strengths.get(name, 1.0) for name in self.taken}
         equal = len(set(shares.values())) <= 1
         taken = {"take": self.taken, "strength": next(iter(shares.values()), 1.0) if equal else shares} if self.taken else {}
@@ -123,6 +122,12 @@ class Wishes:
 
         source, query = portrait(self.source), portrait(self.query) if self.query else None
         return source, query, {name: portrait(picture) for name, picture in self.givers.items()}
+
+
+def numbers_of(arguments: argparse.Namespace) -> Adjustments:
+    """The changes by number. Raises ConfigError."""
+    asked = {axis.name: getattr(arguments, axis.name) for axis in AXES} | dict(arguments.coefficients)
+    return Adjustments(preset=arguments.preset, absolute=arguments.absolute, beyond_limit=arguments.beyond_limit, **asked)
 
 
 def edit_and_write(arguments: argparse.Namespace, wishes: Wishes, sheet: str | None) -> None:

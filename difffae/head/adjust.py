@@ -6,9 +6,10 @@ Axes: x right in the image, y up, z to the viewer. Angles of `Adjustments` are d
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,8 +18,12 @@ from torch import Tensor
 from ..common.errors import ConfigError
 from ..common.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from .attributes import FaceAttributes
+from .axes import AXIS, COEFFICIENTS, EXPRESSION_AXES, PRESETS, TURN_LIMIT, check_names, leading
 from .shading import sh_basis
 
+TURNS = ("yaw", "pitch", "roll")
+LAMP = ("light_azimuth", "light_elevation", "light_strength", "light_fill")
+log = logging.getLogger(__name__)
 TRANSFER = (1.0, 2 * math.pi / 3, math.pi / 4)  # what sh_basis multiplies its bands by: the clamped cosine's, but for the first
 # degrees of the source's own azimuth or elevation that stay when the other is set: of a light from far above, every azimuth looks alike
 MOST_KEPT = (45.0, 30.0)
@@ -33,102 +38,98 @@ WARMEST = (0.16, 0.0, -0.24)
 UNSEEN, SEEN = 0.15, 1.15  # how much the back of the sphere and what is seen of it count when a lamp is fitted
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Adjustments:
-    """Numbers for the person who edits; None or 0 leaves the source as it is.
+    """Numbers for the person who edits; what is not named leaves the source as it is.
 
-    yaw, pitch, roll    degrees added to the head's turn: yaw to image right, pitch chin up, roll clockwise in the image
-    smile               -1..1 added: up is a smile, down a frown
-    jaw_open, blink     -1..1 added: 1 is wide open, closed eyes
-    brow_up             -1..1 added: up raises the brows, down knits them
-    gaze_x, gaze_y      -1..1 added: image right, up
-    light_azimuth       degrees, where the light comes from: 0 from the viewer, positive from image right
-    light_elevation     degrees, positive from above; of azimuth and elevation the one that is None stays the source's
-    light_strength      0..1, share of the lamp in the skin's mean light, which stays; 0 is flat
-    light_fill          0..1, how far a second lamp at the viewer fills the shadows of the first; at 1 only that is left
-    light_warmth        -1..1, colour of the light: up is warmer, as candles, down is colder, as shade under a blue sky
-    absolute            yaw, pitch, roll and the expression numbers replace the source's values instead of being added;
-                        then None leaves a value alone and 0 sets it to zero
+    Names, ranges and meanings are those of `axes.AXES` (yaw, pitch, roll, smile, jaw_open, blink, wink_left, light_azimuth ...; listed
+    in docs/numbers.md), and the ARKit coefficients of `axes.COEFFICIENTS` (mouthSmileLeft ...), -1..1. Each can be read as an
+    attribute, None if it was not asked for. Left and right are the subject's own.
+
+    Pose and expression are added to the source's. Light replaces it: of azimuth and elevation the one that is None stays the source's.
+
+    Args:
+        preset: an expression of `axes.PRESETS` that is set first, whatever the source's own.
+        absolute: pose and expression replace the source's values instead of being added; then 0 sets a value to zero.
+        beyond_limit: turn the head as far as asked for, even beyond `axes.TURN_LIMIT`.
+        numbers: name -> value; None is as good as not named.
 
     Raises:
-        ConfigError: a number outside its range (LIMITS).
+        ConfigError: an unknown name, or a number outside its range.
 
     >>> from difffae import Adjustments
     >>> Adjustments(yaw=15, smile=0.6).empty
     False
+    >>> Adjustments(preset="wink", mouthDimpleLeft=0.3).record()
+    {'preset': 'wink', 'mouthDimpleLeft': 0.3}
     >>> Adjustments(smile=2)
     Traceback (most recent call last):
         ...
     difffae.common.errors.ConfigError: smile: 2 is outside -1..1; choose a number in between
+    >>> Adjustments(smile_lft=0.5)
+    Traceback (most recent call last):
+        ...
+    difffae.common.errors.ConfigError: adjustments: 'smile_lft' is unknown; did you mean smile_left, smile, smile_right?
     """
 
-    yaw: float | None = None
-    pitch: float | None = None
-    roll: float | None = None
-    smile: float | None = None
-    jaw_open: float | None = None
-    blink: float | None = None
-    brow_up: float | None = None
-    gaze_x: float | None = None
-    gaze_y: float | None = None
-    light_azimuth: float | None = None
-    light_elevation: float | None = None
-    light_strength: float | None = None
-    light_fill: float | None = None
-    light_warmth: float | None = None
-    absolute: bool = False
+    preset: str | None
+    absolute: bool
+    beyond_limit: bool
+    numbers: Mapping[str, float]
 
-    def __post_init__(self) -> None:
-        for name in NUMBERS:
-            value = getattr(self, name)
-            low, high = LIMITS[name]
-            if value is not None and not low <= value <= high:  # false for NaN, too
-                raise ConfigError(f"{name.replace('_', '-')}: {value} is outside {low:g}..{high:g}; choose a number in between")
+    def __init__(self, *, preset: str | None = None, absolute: bool = False, beyond_limit: bool = False, **numbers: float | None) -> None:
+        check_names("adjustments", numbers, NAMES)
+        if preset is not None:
+            check_names("preset", [preset], PRESETS)
+        asked = {name: float(value) for name, value in numbers.items() if value is not None}
+        for name, value in asked.items():
+            low, high = (AXIS[name].low, AXIS[name].high) if name in AXIS else (-1.0, 1.0)
+            if not low <= value <= high:  # false for NaN, too
+                option = AXIS[name].option if name in AXIS else name
+                raise ConfigError(f"{option}: {value:g} is outside {low:g}..{high:g}; choose a number in between")
+        for name, own in (("preset", preset), ("absolute", bool(absolute)), ("beyond_limit", bool(beyond_limit)), ("numbers", asked)):
+            object.__setattr__(self, name, own)
+
+    def __getattr__(self, name: str) -> float | None:
+        # only called for what is no field; copies ask for others before there are any
+        if name in NAMES and "numbers" in self.__dict__:
+            return self.numbers.get(name)
+        raise AttributeError(f"Adjustments has no '{name}'")
 
     @property
     def empty(self) -> bool:
         """Whether nothing was asked for."""
-        return all(getattr(self, name) is None for name in NUMBERS)
+        return self.preset is None and not self.numbers
+
+    def record(self) -> dict[str, Any]:
+        """What was asked for as plain JSON values, as recipes store it."""
+        named = {} if self.preset is None else {"preset": self.preset}
+        flags = {name: True for name in ("absolute", "beyond_limit") if getattr(self, name)}
+        return {**named, **self.numbers, **flags}
+
+    @staticmethod
+    def from_record(values: Mapping[str, Any]) -> Adjustments:
+        """What `record` gave, or a person wrote. Raises ConfigError, as the class does."""
+        numbers = {name: value for name, value in values.items() if name not in ("preset", "absolute", "beyond_limit")}
+        for name, value in numbers.items():
+            if isinstance(value, bool) or not isinstance(value, int | float | None):
+                raise ConfigError(f"{name}: {value!r} is no number; write one such as 0.5")
+        return Adjustments(**values)
 
 
-NUMBERS = tuple(field.name for field in fields(Adjustments) if field.name != "absolute")
-_ANGLES = {
-    "yaw": (-90.0, 90.0),
-    "pitch": (-60.0, 60.0),
-    "roll": (-90.0, 90.0),
-    "light_azimuth": (-180.0, 180.0),
-    "light_elevation": (-90.0, 90.0),
-}
-LIMITS: dict[str, tuple[float, float]] = (
-    dict.fromkeys(NUMBERS, (-1.0, 1.0)) | _ANGLES | {"light_strength": (0.0, 1.0), "light_fill": (0.0, 1.0)}
-)
-
-# Each number is an axis of two directions: ARKit coefficients with the weight they take of the positive and the negative end.
-_PAIR = ("Left", "Right")
-EXPRESSION_AXES: dict[str, tuple[dict[str, float], dict[str, float]]] = {
-    "smile": (
-        {f"mouthSmile{side}": 1.0 for side in _PAIR} | {f"cheekSquint{side}": 0.4 for side in _PAIR},
-        {f"mouthFrown{side}": 1.0 for side in _PAIR},
-    ),
-    "jaw_open": ({"jawOpen": 1.0}, {}),
-    "blink": ({f"eyeBlink{side}": 1.0 for side in _PAIR}, {f"eyeWide{side}": 1.0 for side in _PAIR}),
-    "brow_up": (
-        {"browInnerUp": 1.0} | {f"browOuterUp{side}": 1.0 for side in _PAIR},
-        {f"browDown{side}": 1.0 for side in _PAIR},
-    ),
-    # the subject's left is image right
-    "gaze_x": ({"eyeLookOutLeft": 1.0, "eyeLookInRight": 1.0}, {"eyeLookInLeft": 1.0, "eyeLookOutRight": 1.0}),
-    "gaze_y": ({f"eyeLookUp{side}": 1.0 for side in _PAIR}, {f"eyeLookDown{side}": 1.0 for side in _PAIR}),
-}
+NAMES = (*AXIS, *COEFFICIENTS)
 
 
-def adjust(attributes: FaceAttributes, change: Adjustments, expression_names: Sequence[str]) -> FaceAttributes:
+def adjust(
+    attributes: FaceAttributes, change: Adjustments, expression_names: Sequence[str], tell: Callable[[str], None] = log.warning
+) -> FaceAttributes:
     """Apply numbers to attributes.
 
     Args:
         attributes: B faces, which are changed alike.
         change: what to change.
         expression_names: of the E coefficients of the head model.
+        tell: called with one line for every turn that was limited.
 
     Returns:
         the changed attributes; asking for nothing returns the same object.
@@ -149,11 +150,16 @@ def adjust(attributes: FaceAttributes, change: Adjustments, expression_names: Se
     [20, 0, 0]
     """
     changed: dict[str, Any] = {}
-    if any(value is not None for value in (change.yaw, change.pitch, change.roll)):
-        changed["pose"] = _turn(attributes.pose, change)
-    if any(getattr(change, name) is not None for name in EXPRESSION_AXES):
-        changed["expression"] = _express(attributes.expression, change, list(expression_names), attributes.head)
-    lamp = (change.light_azimuth, change.light_elevation, change.light_strength, change.light_fill or None)
+    if any(name in change.numbers for name in TURNS):
+        changed["pose"] = _turn(attributes.pose, change, tell)
+    names, expression = list(expression_names), attributes.expression
+    if change.preset is not None:
+        expression = _express(expression, PRESETS[change.preset], True, names, attributes.head)
+    expression = _express(expression, change.numbers, change.absolute, names, attributes.head)
+    if expression is not attributes.expression:
+        changed["expression"] = expression
+    azimuth, elevation, strength, fill = (change.numbers.get(name) for name in LAMP)
+    lamp = (azimuth, elevation, strength, fill or None)
     light = attributes.light if all(value is None for value in lamp) else direct_light(attributes.light, *lamp)
     light = light if not change.light_warmth else warmed(light, change.light_warmth)
     if light is not attributes.light:
@@ -161,7 +167,7 @@ def adjust(attributes: FaceAttributes, change: Adjustments, expression_names: Se
     return replace(attributes, **changed) if changed else attributes
 
 
-def _turn(pose: Tensor, change: Adjustments) -> Tensor:
+def _turn(pose: Tensor, change: Adjustments, tell: Callable[[str], None]) -> Tensor:
     """The head's turn in the world is R_global R_neck; its angles change, and the neck (row 1) takes all of the difference."""
     whole = axis_angle_to_matrix(pose[:, 0].double())
     turn = whole @ axis_angle_to_matrix(pose[:, 1].double())
@@ -174,9 +180,10 @@ def _turn(pose: Tensor, change: Adjustments) -> Tensor:
         ],
         dim=-1,
     )
-    for index, value in enumerate((change.yaw, change.pitch, change.roll)):
-        if value is not None:
-            angles[:, index] = math.radians(value) + (0 if change.absolute else angles[:, index])
+    for index, name in enumerate(TURNS):
+        if name in change.numbers:
+            wanted = math.radians(change.numbers[name]) + (0 if change.absolute else angles[:, index])
+            angles[:, index] = wanted if change.beyond_limit else _limited(name, angles[:, index], wanted, tell)
     x, y, z = torch.eye(3, dtype=angles.dtype, device=angles.device)
     ry = axis_angle_to_matrix(angles[:, :1] * y)
     rx = axis_angle_to_matrix(-angles[:, 1:2] * x)
@@ -185,34 +192,54 @@ def _turn(pose: Tensor, change: Adjustments) -> Tensor:
     return torch.cat([pose[:, :1], neck[:, None].to(pose), pose[:, 2:]], dim=1)
 
 
-def _express(expression: Tensor, change: Adjustments, names: list[str], head: str) -> Tensor:
-    """(B,E) -> (B,E). Moving along an axis first takes back what the opposite end has, then raises the near end; coefficients
-    stay within 0..1, or where the source has them outside."""
+def _limited(name: str, own: Tensor, wanted: Tensor | float, tell: Callable[[str], None]) -> Tensor:
+    """(B,) radians: the wanted angle, as far as a photograph at its own angle can bear it. Turning back towards the viewer is
+    limited by the way alone, so a head that stands beyond the limit may stay where it is."""
+    limit = math.radians(TURN_LIMIT)
+    wanted = torch.as_tensor(wanted, dtype=own.dtype, device=own.device).expand_as(own)
+    farthest = own.abs().clamp_min(limit)
+    borne = wanted.clamp(own - limit, own + limit).clamp(-farthest, farthest)
+    worst = int((borne - wanted).abs().argmax())
+    if (borne - wanted).abs().max() > math.radians(0.05):
+        asked, given, now = (math.degrees(float(angle[worst])) for angle in (wanted - own, borne - own, own))
+        where = f" in frame {worst}" if len(own) > 1 else ""
+        tell(
+            f"{name}: turned by {given:.0f} instead of {asked:.0f} degrees{where}: the photograph shows the head at {now:.0f} and bears "
+            f"{TURN_LIMIT:g} from there and from facing the viewer; ask for all of it with --beyond-limit (beyond_limit)"
+        )
+    return borne
+
+
+def _express(expression: Tensor, numbers: Mapping[str, float], absolute: bool, names: list[str], head: str) -> Tensor:
+    """(B,E) -> (B,E), the same object if no number is an expression's. Moving along an axis first takes back what the opposite end
+    has, then raises the near end; coefficients stay within 0..1, or where the source has them outside."""
+    wanted = {name: value for name, value in numbers.items() if name in EXPRESSION_AXES}
+    if not wanted:
+        return expression
     expression = expression.clone()
 
-    def columns(end: dict[str, float], axis: str) -> list[int]:
+    def columns(end: Mapping[str, float], axis: str) -> list[int]:
         for name in end:
             if name not in names:
-                option = axis.replace("_", "-")
+                option = EXPRESSION_AXES[axis].option
                 raise ConfigError(f"{option}: head model '{head}' has no expression {name}; take the expression from a picture instead")
         return [names.index(name) for name in end]
 
-    for axis, (positive, negative) in EXPRESSION_AXES.items():
-        value = getattr(change, axis)
-        if value is None:
+    if absolute:  # coefficients may belong to several axes, so all are emptied before any is filled
+        for name in wanted:
+            axis = EXPRESSION_AXES[name]
+            expression[:, columns({**axis.positive, **axis.negative}, name)] = 0
+    for name, axis in EXPRESSION_AXES.items():
+        if name not in wanted:
             continue
-        near, far = (positive, negative) if value >= 0 else (negative, positive)
-        near_columns, far_columns = columns(near, axis), columns(far, axis)
-        step = abs(value)
-        if change.absolute:
-            expression[:, far_columns] = 0
-            expression[:, near_columns] = step * expression.new_tensor(list(near.values()))
-            continue
+        step = abs(wanted[name])
+        near, far = (axis.positive, axis.negative) if wanted[name] >= 0 else (axis.negative, axis.positive)
+        near_columns, far_columns = columns(near, name), columns(far, name)
         left = torch.full_like(expression[:, :1], step)
-        if far:
+        if far and not absolute:
             old = expression[:, far_columns]
-            leading = [index for index, weight in enumerate(far.values()) if weight == 1]  # cheeks only accompany a smile
-            left = (step - old[:, leading].clamp_min(0).mean(1, keepdim=True)).clamp_min(0)
+            leads = [list(far).index(own) for own in leading(far)]
+            left = (step - old[:, leads].clamp_min(0).mean(1, keepdim=True)).clamp_min(0)
             expression[:, far_columns] = torch.minimum(old, (old - step * expression.new_tensor(list(far.values()))).clamp_min(0))
         if near:
             old = expression[:, near_columns]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -21,6 +20,7 @@ from places import ROOT
 from difffae.cli import build_parser, main
 from difffae.common.errors import ConfigError
 from difffae.common.named_values import build, parse_pairs
+from difffae.head.axes import AXES, PRESETS, Axis
 from difffae.lab.training.presets import read_configs
 
 ASSETS = ROOT / "difffae" / "assets"
@@ -94,7 +94,8 @@ def test_the_documented_options_parse():
         "edit --source A.png --query B.jpg --take pose expression light --output out.png --pose-from C.png --expression-from D.png "
         "--light-from E.png --strength 0.7 --steps 20 --sampler ddim --seed 0 --face 0 --sheet sheet.png --device cpu --preview "
         "--yaw 15 --pitch -3.5 --roll 2 --smile 0.6 --jaw-open 0.2 --blink 1 --brow-up -0.5 --gaze-x 0.1 --gaze-y -0.1 "
-        "--light-azimuth -45 --light-elevation 20 --light-strength 0.5"
+        "--light-azimuth -45 --light-elevation 20 --light-strength 0.5 --preset wink --beyond-limit "
+        "--coefficients jawForward=0.3 tongueOut=0.5"
     )
     arguments = build_parser().parse_args(line.split())
     assert arguments.take == ["pose", "expression", "light"]
@@ -107,12 +108,25 @@ def test_the_documented_options_parse():
     assert build_parser().parse_args(["report", "--source", "A.png", "--query", "B.png", "--result", "out.png"]).result == "out.png"
 
 
-@pytest.mark.skipif(importlib.util.find_spec("difffae.edit.editor") is None, reason="needs the whole package")
-def test_choices_are_the_librarys():
-    from difffae.cli import options
-    from difffae.head.adjust import NUMBERS
+@pytest.mark.parametrize("axis", AXES, ids=lambda axis: axis.name)
+def test_every_number_is_an_option(axis: Axis):
+    from difffae import Adjustments
+    from difffae.cli.work import numbers_of
 
-    assert tuple(name.replace("-", "_") for name, *_ in options.NUMBERS) == NUMBERS
+    asked = numbers_of(build_parser().parse_args(["edit", f"--{axis.option}", "0.25"]))
+    assert asked == Adjustments(**{axis.name: 0.25})
+    assert asked.record() == {axis.name: 0.25}
+
+
+def test_presets_coefficients_and_flags_are_options():
+    from difffae import Adjustments
+    from difffae.cli.work import numbers_of
+
+    for name in PRESETS:
+        assert numbers_of(build_parser().parse_args(["edit", "--preset", name])) == Adjustments(preset=name)
+    line = "edit --coefficients jawForward=0.3 mouthDimpleLeft=-0.5 --yaw 80 --absolute --beyond-limit"
+    numbers = {"jawForward": 0.3, "mouthDimpleLeft": -0.5, "yaw": 80}
+    assert numbers_of(build_parser().parse_args(line.split())) == Adjustments(absolute=True, beyond_limit=True, **numbers)
 
 
 @pytest.mark.parametrize(
@@ -129,6 +143,10 @@ def test_choices_are_the_librarys():
         ("edit --yaw left", "--yaw"),
         ("edit --yaw 400", "yaw: 400"),
         ("edit --smile nan", "smile: nan"),
+        ("edit --wink-lefd 1", "did you mean --wink-left"),
+        ("edit --preset winks", "did you mean wink?"),
+        ("edit --coefficients mouthsmileleft=1", "did you mean mouthSmileLeft"),
+        ("edit --coefficients jawForward=2", "jawForward: 2"),
         ("edit --yaw 5 --take pose", "--query"),
         ("edit --device tpu", "'tpu'"),
         ("swap --regions face", "'face'"),

@@ -21,6 +21,7 @@ export class Pictures {
         if (this.stop.signal.aborted) break;
         this.shown = name;
         if (url) this.handlers.show(url);
+        if (url && this.message) this.handlers.fail(this.message);
         this.handlers.busy(false);
       }
     } finally {
@@ -30,6 +31,7 @@ export class Pictures {
 
   /** URL of a picture, or null after an error. Pictures without any change are kept: they are what "before" shows. */
   async picture(wish, name) {
+    this.message = null; // what the server says beside the picture
     const kept = this.untouched.get(name);
     if (kept) return kept;
     let url;
@@ -43,6 +45,7 @@ export class Pictures {
         this.handlers.fail((await answer.text()) || answer.statusText);
         return null;
       }
+      this.message = answer.headers.get("X-DiffFAE-Message");
       url = URL.createObjectURL(await answer.blob());
       const decoded = new Image();
       decoded.src = url;

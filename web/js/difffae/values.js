@@ -2,8 +2,6 @@
 
 export const HEAD = ["yaw", "pitch", "roll"];
 export const EXPRESSION = ["smile", "jaw_open", "blink", "brow_up", "gaze_x", "gaze_y"];
-export const LIGHT = ["light_azimuth", "light_elevation", "light_strength"];
-const NAMES = [...HEAD, ...EXPRESSION, "relight", ...LIGHT, "absolute", "pasted"];
 
 export class NodeValues {
   /** inputs: {name: [type, options]} as the server describes them. */
@@ -11,11 +9,15 @@ export class NodeValues {
     Object.assign(this, { node, inputs, app });
   }
 
+  /** Of all inputs that have a widget. */
+  names() {
+    return Object.keys(this.inputs).filter((name) => this.widget(name));
+  }
+
   /** Calls `action` when the person moves a widget. Only this node's widgets are touched. */
   listen(action) {
-    for (const name of NAMES) {
+    for (const name of this.names()) {
       const widget = this.widget(name);
-      if (!widget) continue;
       const before = widget.callback;
       widget.callback = function (...args) {
         const result = before?.apply(this, args);
@@ -48,7 +50,7 @@ export class NodeValues {
   }
 
   all() {
-    return Object.fromEntries(NAMES.map((name) => [name, this.get(name)]));
+    return Object.fromEntries(this.names().map((name) => [name, this.get(name)]));
   }
 
   /** Numbers are rounded to the widget's step and kept within its limits; widgets fed by a link stay as they are. */
@@ -75,7 +77,7 @@ export class NodeValues {
     return [min, max];
   }
 
-  defaults(names = NAMES) {
+  defaults(names = this.names()) {
     return Object.fromEntries(names.map((name) => [name, this.options(name).default]));
   }
 }
