@@ -87,10 +87,12 @@ def outline_offsets(head: HeadModel, source: FaceAttributes, hair: Tensor, layer
     if not has_scalp(head):
         return fitted
     rest = head.unposed(source.shape, source.expression)
+    # the brim of a hat is no outline that goes around smoothly
+    close = 1 - _ramp(hair.norm(dim=-1, keepdim=True) * source.camera[:, :1, None], 0.2, 0.4)
     # the first step is wrong by what the outline is foreshortened, and by its smoothing
     for _ in range(o.fit_steps):
         points = project(head(source.shape, source.expression, source.pose, hair + fitted), source.camera)
-        fitted = fitted + _outline_step(head, rest, points, layers, o) / source.camera[:, :1, None]
+        fitted = fitted + close * _outline_step(head, rest, points, layers, o) / source.camera[:, :1, None]
     points = project(head(source.shape, source.expression, source.pose, hair + fitted), source.camera)
     return fitted + _neck_offsets(head, rest + fitted, points, layers, o)
 
