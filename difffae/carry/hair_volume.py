@@ -87,12 +87,14 @@ def outline_offsets(head: HeadModel, source: FaceAttributes, hair: Tensor, layer
     if not has_scalp(head):
         return fitted
     rest = head.unposed(source.shape, source.expression)
+    # the brim of a hat is no outline that goes around smoothly
+    close = 1 - _ramp(hair.norm(dim=-1, keepdim=True) * source.camera[:, :1, None], 0.2, 0.4)
     # the first step is wrong by what the outline is foreshortened, and by its smoothing
     for _ in range(o.fit_steps):
         points = project(head(source.shape, source.expression, source.pose, hair + fitted), source.camera)
-        fitted = fitted + _outline_step(head, rest, points, layers, o) / source.camera[:, :1, None]
+        fitted = fitted + close * _outline_step(head, rest, points, layers, o) / source.camera[:, :1, None]
     points = project(head(source.shape, source.expression, source.pose, hair + fitted), source.camera)
-    return fitted + _neck_offsets(head, rest + fitted, points[..., :2], layers, o)
+    return fitted + _neck_offsets(head, rest + fitted, points, layers, o)
 
 
 def _outline_step(head: HeadModel, rest: Tensor, points: Tensor, layers: Layers, o: HairOptions) -> Tensor:
@@ -154,7 +156,7 @@ def _beyond_outline(layers: Layers, middle: Tensor, reach: Tensor, crown: Tensor
 
 
 def _neck_offsets(head: HeadModel, rest: Tensor, points: Tensor, layers: Layers, o: HairOptions) -> Tensor:
-    """What brings the neck to its width in the picture: rest (B,V,3) unposed and points (B,V,2)
+    """What brings the neck to its width in the picture: rest (B,V,3) unposed and points (B,V,3)
     projected vertices -> (B,V,3) in the head's unit.
     """
     neck, face, ears = (head.vertex_mask(name) for name in ("neck", "face", "ears"))
@@ -166,8 +168,10 @@ def _neck_offsets(head: HeadModel, rest: Tensor, points: Tensor, layers: Layers,
     rows = torch.lerp(torch.lerp(chin, high, 0.5)[:, None], low[:, None], share)  # (B,K)
     axis = points[:, neck, 0].mean(1, keepdim=True)
     x, y = points[..., 0] - axis, points[..., 1]
+    mesh = rasterize(points, head.faces[neck[head.faces].all(-1)], layers.person.shape[-2], layers.person.shape[-1]).mask
+    pictures = torch.cat([mesh[:, None].to(points), layers.person, layers.loose], dim=1)
     place = ((y - rows[:, :1]) / (rows[:, -1:] - rows[:, :1]) * (o.neck_rows - 1)).clamp(0, o.neck_rows - 1.001)
-    left, right = (_at(_neck_ratios(head, x * side, y, rows, axis, side, layers, o), place) for side in (-1, 1))
+    left, right = (_at(_neck_ratios(head, x * side, y, rows, axis, side, pictures, o), place) for side in (-1, 1))
     across = rest[..., 0] - rest[:, neck, 0].mean(1, keepdim=True)
     ratio = torch.where(across < 0, left, right)
     # it ends at the shoulders, and the nape below the ears' lobes
@@ -178,30 +182,31 @@ def _neck_offsets(head: HeadModel, rest: Tensor, points: Tensor, layers: Layers,
     return torch.stack([wider, torch.zeros_like(wider), torch.zeros_like(wider)], -1)
 
 
-def _neck_ratios(head: HeadModel, out: Tensor, y: Tensor, rows: Tensor, axis: Tensor, side: int, layers: Layers, o: HairOptions) -> Tensor:
+def _neck_ratios(
+    head: HeadModel, out: Tensor, y: Tensor, rows: Tensor, axis: Tensor, side: int, pictures: Tensor, o: HairOptions
+) -> Tensor:
     """Width of the person's neck over the mesh's on one side: vertices' distances from the axis
-    (B,1) to that side and heights (B,V), rows (B,K) -> (B,K), 1 where too few rows tell.
+    (B,1) to that side and heights (B,V), rows (B,K), pictures (B,3,H,W) of the mesh's neck, the
+    person and what lies before skin -> (B,K), 1 where too few rows tell.
     """
     near = (y[:, None] - rows[..., None]).abs() < 0.04  # (B,K,V)
-
-    def widest(*parts: str) -> Tensor:
-        return torch.where(near & head.vertex_mask(*parts), out[:, None], -1.0).amax(-1)
-
-    mesh, jaw = widest("neck"), widest("face", "ears")
-    share = torch.linspace(0.5, 1.5, 2 * o.radii, device=out.device, dtype=out.dtype)
-    x = axis[..., None] + side * mesh[..., None] * share  # (B,K,R)
-    grid = torch.stack([x, rows[..., None].expand_as(x)], -1)
-    person, loose = (
-        F.grid_sample(layer, grid, padding_mode="border", align_corners=False)[:, 0] > 0.5 for layer in (layers.person, layers.loose)
+    jaw, shoulders = (
+        torch.where(near & part, out[:, None], -1.0).amax(-1) for part in (head.vertex_mask("face", "ears"), ~_above_shoulders(head))
     )
-    count = person.to(out).cumprod(-1).sum(-1)
-    inside = torch.arange(2 * o.radii, device=out.device) < count[..., None]
-    ratio = 0.5 + (count - 0.5) / (2 * o.radii - 1)
+    count = 3 * o.radii
+    share = torch.linspace(0, 1, count, device=out.device, dtype=out.dtype)
+    distance = (1.5 * out[:, head.vertex_mask("neck")].amax(1, keepdim=True) * share)[:, None]  # (B,1,R)
+    x = (axis[..., None] + side * distance).expand(-1, o.neck_rows, -1)
+    grid = torch.stack([x, rows[..., None].expand_as(x)], -1)
+    mesh, person, loose = (F.grid_sample(pictures, grid, padding_mode="border", align_corners=False) > 0.5).unbind(1)
+    width = (mesh * distance).amax(-1)
+    core, rim = (distance < part * width[..., None] for part in (0.5, 0.98))
+    going_on = (person | core).to(out).cumprod(-1)
+    ratio = (going_on * distance).amax(-1) / width.clamp_min(1e-6)
     # a collar or hair beside the mesh hides where the neck ends, and so do shoulders and the jaw
-    told = (mesh > 0.05) & (count > 1) & (count < 2 * o.radii) & ~(inside & loose & (share > 0.98)).any(-1)
-    told = told & (widest("shoulders") < 1.02 * mesh) & (jaw < mesh * ratio.maximum(ratio.new_tensor(1.0)) - 0.01)
-    ratio = torch.where(told, ratio, torch.nan)
-    middle = ratio.nanmedian(1, keepdim=True).values
+    told = (width > 0.05) & (ratio > 0.5) & (going_on[..., -1] == 0) & ~((going_on > 0) & loose & ~rim).any(-1)
+    told = told & (shoulders < 1.02 * width) & (jaw < width * ratio.clamp_min(1) - 0.01)
+    middle = torch.where(told, ratio, torch.nan).nanmedian(1, keepdim=True).values
     enough = told.sum(1, keepdim=True) >= o.neck_rows // 8
     # nothing is widened under a collar; beside the jaw the neck goes on as below it
     below = rows > torch.where(told, rows, -torch.inf).amax(1, keepdim=True)

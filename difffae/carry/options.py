@@ -125,7 +125,7 @@ class HairOptions:
     # times that its distance to the person's is measured and taken away
     fit_steps: int = 3
     # standard deviation of the smoothing of that distance over directions, in degrees
-    fit_smoothing: float = 6.0
+    fit_smoothing: float = 5.0
     # share of the way from the middle to the outline that is person in any case
     core: float = 0.6
     # farthest that the person may go on beyond the mesh
