@@ -61,7 +61,7 @@ def hair_offsets(head: HeadModel, source: FaceAttributes, vertices: Tensor, hair
     skin = _outline(distance, place, _above_shoulders(head).expand_as(distance), o.angles)
     scalp_edge = _outline(distance, place, weight > 0.5, o.angles)
     beyond = _stands_out(hair, middle, skin, o)  # (B,A)
-    lift = (skin + beyond - scalp_edge).clamp(0, 2 * o.farthest) * _ramp(beyond, 0, 2 * o.gap) * (scalp_edge > 0)
+    lift = (skin + beyond - scalp_edge).clamp(0, 2 * o.farthest) * ramp(beyond, 0, 2 * o.gap) * (scalp_edge > 0)
     lift = _smooth_around(lift, o.smoothing * o.angles / 360)
     return outwards * (_at(lift, place) / source.camera[:, :1] * weight)[..., None]
 
@@ -108,7 +108,7 @@ def motion_around(source: Outline, target: Outline, pixels: Tensor) -> tuple[Ten
     motion = source.middle - target.middle + rotated + F.normalize(away + rotated, dim=-1) * ahead[..., None]
     below = (place - angles / 2).abs() * (360 / angles)  # degrees from straight down
     h, w = pixels.shape[:2]
-    return motion.transpose(1, 2).unflatten(2, (h, w)), _ramp(below, 40, 75).unflatten(1, (h, w))[:, None]
+    return motion.transpose(1, 2).unflatten(2, (h, w)), ramp(below, 40, 75).unflatten(1, (h, w))[:, None]
 
 
 def below_chin(head: HeadModel, points: Tensor, pixels: Tensor) -> Tensor:
@@ -127,7 +127,7 @@ def below_chin(head: HeadModel, points: Tensor, pixels: Tensor) -> Tensor:
         return points.new_zeros(len(points), 1, *pixels.shape[:2])
     chin, lobes = (points[:, head.vertex_mask(name), 1].amax(1)[:, None, None, None] for name in ("face", "ears"))
     low = torch.minimum(lobes, chin - 0.05)
-    return _ramp((pixels[..., 1] - low) / (chin - low), 0, 1)
+    return ramp((pixels[..., 1] - low) / (chin - low), 0, 1)
 
 
 def shoulder_motion(head: HeadModel, raster: Raster, motion: Tensor) -> Tensor:
@@ -189,13 +189,13 @@ def hair_weight(head: HeadModel, rest: Tensor) -> Tensor:
     radius = away[..., 1].amax(1, keepdim=True)
     across, down = away[..., 0].abs(), -away[..., 1] / radius
     front = F.normalize(away, dim=-1) @ away.new_tensor([0.0, -0.25, 0.97])
-    crown = _ramp(torch.rad2deg(front.clamp(-1, 1).acos()), 50, 85)
-    nape = _ramp(torch.rad2deg(torch.atan2(across, away[..., 2])), 75, 115)
+    crown = ramp(torch.rad2deg(front.clamp(-1, 1).acos()), 50, 85)
+    nape = ramp(torch.rad2deg(torch.atan2(across, away[..., 2])), 75, 115)
     outer = head.vertex_mask(*OUTER)
-    return torch.lerp(crown, nape, _ramp(down, 0.2, 0.9)) * (1 - _ramp(down, 1.1, 1.9)) * outer
+    return torch.lerp(crown, nape, ramp(down, 0.2, 0.9)) * (1 - ramp(down, 1.1, 1.9)) * outer
 
 
-def _ramp(x: Tensor, low: float, high: float) -> Tensor:
+def ramp(x: Tensor, low: float | Tensor, high: float | Tensor) -> Tensor:
     """0 below low, 1 above high, smooth in between."""
     t = ((x - low) / (high - low)).clamp(0, 1)
     return t * t * (3 - 2 * t)

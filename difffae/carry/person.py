@@ -19,6 +19,7 @@ from ..head.rasterizer import Raster, interpolate
 from ..source.regions import Layers
 from .filling import closed_lines, empty_place, without_background
 from .hair_volume import below_chin, hair_weight, has_scalp, head_outline
+from .head_map import head_map, with_map
 from .light import hidden_shading
 from .mouth import INNER, inside_of_mouth, kept_teeth, lips_apart, teeth_in_sight
 from .state import Maps, Move, PersonSource, Source
@@ -75,6 +76,7 @@ def person_source(source: Source, layers: Layers) -> PersonSource:
         outline=head_outline(head, points[..., :2]) if has_scalp(head) else None,
         lips_apart=lips_apart(head, points),
         teeth=teeth_in_sight(head, raster, upper, source.validity) if upper else None,
+        head_map=head_map(source, layers, colours),
     )
 
 
@@ -102,6 +104,7 @@ def person_before_background(move: Move, image: Tensor, validity: Tensor) -> Mov
         they were.
     """
     source = move.source
+    move, validity = with_map(move, validity)
     person = MovedPerson(image, validity, cut_out(move))
     for improve in (
         distrust_edges_and_cloth,
@@ -280,7 +283,11 @@ def guess_person(move: Move, image: Tensor, known: Tensor) -> Guess:
     skin = pull_push(image / shading, sure * (1 - scalp) * (1 - (1 - o.cloth_share) * maps.cloth))
     guess = torch.lerp((skin * shading).clamp(0, 1), hair, scalp)
     guess, inner = _with_inner_mouth(move, guess, image, known)
-    return Guess(guess, o.guess_validity + (o.mirrored_validity - o.guess_validity) * mirrored, inner)
+    validity = o.guess_validity + (o.mirrored_validity - o.guess_validity) * mirrored
+    if move.completed is not None:
+        guess = torch.lerp(guess, move.completed.image, move.completed.where)
+        validity = torch.lerp(validity, torch.full_like(validity, o.map_validity), move.completed.where)
+    return Guess(guess, validity, inner)
 
 
 def _with_inner_mouth(move: Move, guess: Tensor, image: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
