@@ -23,9 +23,9 @@ from torch import Tensor
 from ..common.pixels import dilate, erode, gaussian_blur, pixel_grid, pull_push
 from ..head.morphable import labelled
 from ..head.rasterizer import interpolate, rasterize
+from ..head.shading import sh_shading
 from ..source.regions import Layers
 from .hair_volume import hair_weight, has_scalp, middle_of_skull, ramp
-from .light import log_shading
 from .options import MapOptions
 from .state import Move, Source
 
@@ -33,7 +33,7 @@ ROWS, COLUMNS = 208, 512
 LAST = 165.0  # degrees from the front of the last row; behind it the neck begins
 SKIN = ("face", "scalp")  # parts that the map holds: a neck is behind the chin, seen from the skull
 WHORL = math.radians(25)  # how far behind the top of the head it is
-DARKEST = 0.02  # added to colours before their logarithm
+DARKEST = 0.006  # added to colours before their logarithm
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,12 +45,15 @@ class HeadMap:
         seen: (B,1,h,w) how well the photograph shows each texel, or the one on the head's other side, 0..1.
         grows: (B,1,h,w) how far hair may grow there, 0..1.
         places: (B,V,3) row in 0..1, and cosine and sine of the column, of the head's vertices.
+        other_ears: (B,V,6) of the vertices on the other side of the head: position in the photograph, -1..1, logarithm of the light there,
+            and how well the photograph shows an ear there.
     """
 
     log_colour: Tensor
     seen: Tensor
     grows: Tensor
     places: Tensor
+    other_ears: Tensor
 
     def look_up(self, move: Move) -> Completed:
         """The map's colours on a moved head, in the target's light.
@@ -59,7 +62,7 @@ class HeadMap:
             move: of the source that the map was made of.
         """
         head, raster = move.source.head, move.posed.raster
-        light = log_shading(move.posed.normals, move.target.light, MapOptions().floor)
+        light = _light(move.posed.normals, move.target.light, MapOptions().floor)
         found = interpolate(raster, head.faces, torch.cat([self.places, light], -1))
         row, cos, sin, lit = found.split([1, 1, 1, 3], dim=1)
         column = torch.atan2(sin, cos) / math.pi
@@ -71,7 +74,20 @@ class HeadMap:
         scalp, face = (head.part_mask(raster, name)[:, None].to(seen) for name in ("scalp", "face"))
         # skin that neither side of the head showed goes on better from what is beside it in the picture
         where = erode(scalp.maximum(face), 3).maximum(scalp) * seen.maximum(grows * scalp)
-        return Completed(colour.clamp(0, 1), torch.lerp(torch.ones_like(seen), seen, scalp), where)
+        ears, shown = self._ears(move, light)
+        image = torch.where(shown > 0, ears, colour).clamp(0, 1)
+        return Completed(image, torch.lerp(torch.ones_like(seen), seen, scalp), where.maximum(shown))
+
+    def _ears(self, move: Move, light: Tensor) -> tuple[Tensor, Tensor]:
+        """Ears as their partners look (B,3,H,W), and how well these were seen (B,1,H,W); light: (B,V,3) logarithms of the target's."""
+        head, raster = move.source.head, move.posed.raster
+        ears = head.part_mask(raster, "ears")
+        only = replace(raster, face=torch.where(ears, raster.face, -1))
+        found = interpolate(only, head.faces, torch.cat([self.other_ears, light], -1))
+        place, was, shown, lit = found.split([2, 3, 1, 3], dim=1)
+        colour = F.grid_sample(move.source.image, place.permute(0, 2, 3, 1), mode="bicubic", padding_mode="border", align_corners=False)
+        soft = gaussian_blur(shown, 0.8) * ears[:, None]
+        return colour.clamp(0, 1) * (lit - was).exp().clamp(1 / 3, 3), soft
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +152,16 @@ def head_map(source: Source, layers: Layers, colours: Tensor) -> HeadMap | None:
     row = torch.rad2deg((away[..., 2] / radius.clamp_min(1e-6)).clamp(-1, 1).acos()) / LAST
     column = torch.atan2(away[..., 0], away[..., 1])
     texels = _mirrored(_unrolled(source, layers, colours, rest, torch.stack([column / math.pi, row * 2 - 1, -radius], -1), o))
-    return HeadMap(_completed(texels, o), texels.seen, texels.scalp, torch.stack([row, column.cos(), column.sin()], -1))
+    places = torch.stack([row, column.cos(), column.sin()], -1)
+    return HeadMap(_completed(texels, o), texels.seen, texels.scalp, places, _other_ears(source, layers, o))
+
+
+def _light(normals: Tensor, light: Tensor, floor: float) -> Tensor:
+    """(B,V,3) logarithm of the light on vertices (normals B,V,3), of one colour from all sides: what a fit says of the colour of light on
+    sides that it did not see is noise."""
+    shading = sh_shading(normals, light)
+    colour = shading.mean(1, keepdim=True).clamp_min(0.05)
+    return colour.log() + (shading.mean(2, keepdim=True) / colour.mean(2, keepdim=True)).clamp_min(floor).log()
 
 
 def _unrolled(source: Source, layers: Layers, colours: Tensor, rest: Tensor, places: Tensor, o: MapOptions) -> _Texels:
@@ -147,7 +172,7 @@ def _unrolled(source: Source, layers: Layers, colours: Tensor, rest: Tensor, pla
     whole = (corners[..., 0].amax(2) - corners[..., 0].amin(2) < 0.7).all(0) & (corners[..., 1] < 1.1).all(2).all(0)
     faces = head.faces[whole & labelled(head.face_labels, *SKIN)]
     raster = rasterize(places, faces, ROWS, COLUMNS)
-    light = log_shading(posed.normals, source.face.light, o.floor)
+    light = _light(posed.normals, source.face.light, o.floor)
     grows = _grows(source, layers, rest)
     found = interpolate(raster, faces, torch.cat([posed.points, posed.normals[..., 2:], light, grows[..., None]], -1))
     points, facing, light, scalp = found.split([3, 1, 3, 1], dim=1)
@@ -159,9 +184,9 @@ def _unrolled(source: Source, layers: Layers, colours: Tensor, rest: Tensor, pla
     maps = torch.cat([layers.hair, dilate(layers.hair, source.window(o.strands)), kept], 1)
     hair, around, kept = F.grid_sample(maps, grid, padding_mode="border", align_corners=False).split(1, dim=1)
     colour = F.grid_sample(colours, grid, mode="bicubic", padding_mode="border", align_corners=False).clamp(0, 1)
-    farthest = F.grid_sample(source.depth, grid, mode="nearest", padding_mode="border", align_corners=False)
-    visible = (points[:, 2:] <= farthest + source.options.depth_tolerance) & (grid.abs() <= 1).all(-1)[:, None]
-    seen = inside * visible * ((facing - o.grazing) / o.facing).clamp(0, 1) * ((kept - 0.6) / 0.35).clamp(0, 1)
+    seen = (
+        inside * _visible(source, grid, points[:, 2:]) * ((facing - o.grazing) / o.facing).clamp(0, 1) * ((kept - 0.6) / 0.35).clamp(0, 1)
+    )
     row, column = _degrees(seen)
     above = 1 - ramp(column.abs(), 75, 100)
     # hair that hangs before a cheek is not the cheek's
@@ -169,6 +194,26 @@ def _unrolled(source: Source, layers: Layers, colours: Tensor, rest: Tensor, pla
     # behind ears hair grows as around; what the photograph did not show above them is behind the forehead
     scalp = torch.lerp(_smooth(scalp, inside), scalp, inside).maximum(ramp(row, 45, 55) * above * (1 - seen))
     return _Texels((colour * (-light).exp() + DARKEST).log(), seen, hair, scalp)
+
+
+def _other_ears(source: Source, layers: Layers, o: MapOptions) -> Tensor:
+    """What `HeadMap.other_ears` holds; nothing is shown for a head model that does not know its own symmetry."""
+    head, points = source.head, source.posed.points
+    if len(head.mirror) != head.vertex_count:
+        return points.new_zeros(*points.shape[:2], 6)
+    bare = 1 - dilate((layers.loose + layers.hair).clamp(max=1), source.window(o.edge))
+    kept = erode(layers.person * source.validity, source.window(o.edge)) * bare
+    kept = F.grid_sample(kept, points[:, None, :, :2], align_corners=False)[:, 0, 0]
+    shown = kept * _visible(source, points[:, None, :, :2], points[:, None, None, :, 2])[:, 0, 0]
+    shown = shown * ((source.posed.normals[..., 2] - 0.1) / 0.2).clamp(0, 1) * head.vertex_mask("ears")
+    light = _light(source.posed.normals, source.face.light, o.floor)
+    return torch.cat([points[..., :2], light, shown[..., None]], -1)[:, head.mirror]
+
+
+def _visible(source: Source, grid: Tensor, depth: Tensor) -> Tensor:
+    """Whether the photographs show what lies at places (B,h,w,2), -1..1, and depths (B,1,h,w): bool (B,1,h,w)."""
+    farthest = F.grid_sample(source.depth, grid, mode="nearest", padding_mode="border", align_corners=False)
+    return (depth <= farthest + source.options.depth_tolerance) & (grid.abs() <= 1).all(-1)[:, None]
 
 
 def _grows(source: Source, layers: Layers, rest: Tensor) -> Tensor:
@@ -186,7 +231,9 @@ def _mirrored(texels: _Texels) -> _Texels:
     """What one side of the head does not show, the other side may, in this side's colours."""
     own, other = texels, replace(texels, **{name: getattr(texels, name).flip(-1) for name in ("log_colour", "seen", "hair")})
     alike = own.seen * other.seen * (1 - (own.hair - other.hair).abs())
-    differs = _smooth(own.log_colour - other.log_colour, alike).clamp(-1, 1) * (alike.amax((2, 3), keepdim=True) > 0)
+    differs = _continued(own.log_colour - other.log_colour, alike, alike)
+    brighter = differs.mean(1, keepdim=True)
+    differs = brighter.clamp(-0.7, 0.7) + (differs - brighter).clamp(-0.15, 0.15)
     taken = other.seen * (1 - own.seen)
     total = (own.seen + taken).clamp_min(1e-3)
     colour = (own.log_colour * own.seen + (other.log_colour + differs) * taken) / total

@@ -115,7 +115,7 @@ class MapOptions:
     """How the whole head is completed (`head_map`). Lengths are shares of the picture's side."""
 
     # least light, as a share of its mean: what a head hides was lit by nothing that was seen
-    floor: float = 0.45
+    floor: float = 0.5
     # texture at this cosine between the surface and the line of sight is too stretched to be used
     grazing: float = 0.06
     # and that much more of it is fine
