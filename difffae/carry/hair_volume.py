@@ -63,7 +63,7 @@ def hair_offsets(head: HeadModel, source: FaceAttributes, vertices: Tensor, hair
     skin = _outline(distance, place, _above_shoulders(head).expand_as(distance), o.angles)
     scalp_edge = _outline(distance, place, weight > 0.5, o.angles)
     beyond = _stands_out(hair, middle, skin, o)  # (B,A)
-    lift = (skin + beyond - scalp_edge).clamp(0, 2 * o.farthest) * _ramp(beyond, 0, 2 * o.gap) * (scalp_edge > 0)
+    lift = (skin + beyond - scalp_edge).clamp(0, 2 * o.farthest) * ramp(beyond, 0, 2 * o.gap) * (scalp_edge > 0)
     lift = _smooth_around(lift, o.smoothing * o.angles / 360)
     return outwards * (_at(lift, place) / source.camera[:, :1] * weight)[..., None]
 
@@ -88,7 +88,7 @@ def outline_offsets(head: HeadModel, source: FaceAttributes, hair: Tensor, layer
         return fitted
     rest = head.unposed(source.shape, source.expression)
     # the brim of a hat is no outline that goes around smoothly
-    close = 1 - _ramp(hair.norm(dim=-1, keepdim=True) * source.camera[:, :1, None], 0.2, 0.4)
+    close = 1 - ramp(hair.norm(dim=-1, keepdim=True) * source.camera[:, :1, None], 0.2, 0.4)
     # the first step is wrong by what the outline is foreshortened, and by its smoothing
     for _ in range(o.fit_steps):
         points = project(head(source.shape, source.expression, source.pose, hair + fitted), source.camera)
@@ -108,11 +108,11 @@ def _outline_step(head: HeadModel, rest: Tensor, points: Tensor, layers: Layers,
     up = torch.atan2(upright[..., 0], -upright[..., 1])  # (B,1)
     around = torch.arange(o.angles, device=rest.device, dtype=rest.dtype) * (2 * math.pi / o.angles)
     from_up = torch.rad2deg(((around - up + math.pi).remainder(2 * math.pi) - math.pi).abs())  # (B,A)
-    crown = 1 - _ramp(from_up, 95, 115)
-    step = _beyond_outline(layers, middle, reach, crown, o) * (1 - _ramp(from_up, *o.jaw))
+    crown = 1 - ramp(from_up, 95, 115)
+    step = _beyond_outline(layers, middle, reach, crown, o) * (1 - ramp(from_up, *o.jaw))
     step = _at(_smooth_around(step, o.fit_smoothing * o.angles / 360), place)
     # the scalp keeps its shape, of the face only the rim moves; ears fold to the head
-    rim = _ramp(distance / _at(reach, place).clamp_min(1e-6), 0.6, 1.0) * head.vertex_mask("face", "ears", "neck")
+    rim = ramp(distance / _at(reach, place).clamp_min(1e-6), 0.6, 1.0) * head.vertex_mask("face", "ears", "neck")
     scalp = torch.where(head.vertex_mask("ears"), 0, hair_weight(head, rest))
     outwards = F.normalize(rest - middle_of_skull(head, rest), dim=-1)
     return outwards * (step * scalp.maximum(rim))[..., None]
@@ -177,7 +177,7 @@ def _neck_offsets(head: HeadModel, rest: Tensor, points: Tensor, layers: Layers,
     # it ends at the shoulders, and the nape below the ears' lobes
     bottom, jaw, lobes = (rest[:, part, 1].amin(1, keepdim=True) for part in (neck, face, ears))
     height = (rest[..., 1] - bottom) / (jaw - bottom)
-    weight = _ramp(height, 0.15, 0.5) * (1 - _ramp((rest[..., 1] - jaw) / (lobes - jaw).clamp_min(1e-6), 0.6, 1.4))
+    weight = ramp(height, 0.15, 0.5) * (1 - ramp((rest[..., 1] - jaw) / (lobes - jaw).clamp_min(1e-6), 0.6, 1.4))
     wider = (ratio - 1) * across * weight * neck
     return torch.stack([wider, torch.zeros_like(wider), torch.zeros_like(wider)], -1)
 
@@ -257,7 +257,7 @@ def motion_around(source: Outline, target: Outline, pixels: Tensor) -> tuple[Ten
     motion = source.middle - target.middle + rotated + F.normalize(away + rotated, dim=-1) * ahead[..., None]
     below = (place - angles / 2).abs() * (360 / angles)  # degrees from straight down
     h, w = pixels.shape[:2]
-    return motion.transpose(1, 2).unflatten(2, (h, w)), _ramp(below, 40, 75).unflatten(1, (h, w))[:, None]
+    return motion.transpose(1, 2).unflatten(2, (h, w)), ramp(below, 40, 75).unflatten(1, (h, w))[:, None]
 
 
 def nape(head: HeadModel, rest: Tensor) -> Tensor:
@@ -285,7 +285,7 @@ def below_chin(head: HeadModel, points: Tensor, pixels: Tensor, reach: float = 1
         return points.new_zeros(len(points), 1, *pixels.shape[:2])
     chin, lobes = (points[:, head.vertex_mask(name), 1].amax(1)[:, None, None, None] for name in ("face", "ears"))
     low = torch.minimum(lobes, chin - 0.05)
-    return _ramp((pixels[..., 1] - low) / (chin - low), 0, reach)
+    return ramp((pixels[..., 1] - low) / (chin - low), 0, reach)
 
 
 def shoulder_motion(head: HeadModel, raster: Raster, motion: Tensor) -> Tensor:
@@ -347,13 +347,13 @@ def hair_weight(head: HeadModel, rest: Tensor) -> Tensor:
     radius = away[..., 1].amax(1, keepdim=True)
     across, down = away[..., 0].abs(), -away[..., 1] / radius
     front = F.normalize(away, dim=-1) @ away.new_tensor([0.0, -0.25, 0.97])
-    crown = _ramp(torch.rad2deg(front.clamp(-1, 1).acos()), 50, 85)
-    nape = _ramp(torch.rad2deg(torch.atan2(across, away[..., 2])), 75, 115)
+    crown = ramp(torch.rad2deg(front.clamp(-1, 1).acos()), 50, 85)
+    nape = ramp(torch.rad2deg(torch.atan2(across, away[..., 2])), 75, 115)
     outer = head.vertex_mask(*OUTER)
-    return torch.lerp(crown, nape, _ramp(down, 0.2, 0.9)) * (1 - _ramp(down, 1.1, 1.9)) * outer
+    return torch.lerp(crown, nape, ramp(down, 0.2, 0.9)) * (1 - ramp(down, 1.1, 1.9)) * outer
 
 
-def _ramp(x: Tensor, low: float, high: float) -> Tensor:
+def ramp(x: Tensor, low: float | Tensor, high: float | Tensor) -> Tensor:
     """0 below low, 1 above high, smooth in between."""
     t = ((x - low) / (high - low)).clamp(0, 1)
     return t * t * (3 - 2 * t)

@@ -92,6 +92,8 @@ class CarryOptions:
     guess_validity: float = 0.1
     # validity of hair that stands in for hair behind it
     mirrored_validity: float = 0.4
+    # validity of what the map of the whole head says
+    map_validity: float = 0.5
     # how much the colour of that hair counts beside the colours around
     mirrored_share: float = 0.3
     # how much the nearest hair's colour counts where the mesh stands out beyond the hair
@@ -138,6 +140,31 @@ class HairOptions:
     neck_rows: int = 24
     # least and largest factor of its width
     neck: tuple[float, float] = (0.75, 1.3)
+
+
+@dataclass(frozen=True)
+class MapOptions:
+    """How the whole head is completed (`head_map`). Lengths are shares of the picture's side."""
+
+    # least light, as a share of its mean: what a head hides was lit by nothing that was seen
+    floor: float = 0.5
+    # texture at this cosine between the surface and the line of sight is too stretched to be used
+    grazing: float = 0.06
+    # and that much more of it is fine
+    facing: float = 0.16
+    # the outline of a person, and how far around clothes nothing is skin or hair
+    edge: float = 0.01
+    cloth: float = 0.023
+    # how far from hair a cheek may be under it
+    strands: float = 0.012
+    # degrees from the front up to which detail is made: what a turn by half a right angle uncovers
+    reach: float = 142.0
+    # how far a strand of hair goes on, in texels of the map
+    strand: float = 4.0
+    # largest contrast of the finest of its detail (mean of absolute logarithms)
+    contrast: float = 0.08
+    # motion from which on stretched texture is not shown any more
+    moved: float = 0.004
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,9 @@ from ..head.morphable import HeadModel
 from ..head.rasterizer import Raster
 from ..source.regions import Layers
 from .options import CarryOptions
+
+if TYPE_CHECKING:
+    from .head_map import Completed, HeadMap
 
 State = TypeVar("State")
 
@@ -159,6 +162,7 @@ class PersonSource:
         outline: of the head, or None for a head model without labels.
         lips_apart: (B,1,1,1) distance of the lips, in units of half the side.
         teeth: (B,1,H,W) where the picture shows upper teeth, or None for a head model without them.
+        head_map: the head's colours all around, or None for a head model without labels.
     """
 
     layers: Layers
@@ -170,6 +174,7 @@ class PersonSource:
     outline: Outline | None
     lips_apart: Tensor
     teeth: Tensor | None
+    head_map: HeadMap | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -280,6 +285,7 @@ class Move:
         maps: the source's maps, carried along; None without layers.
         still: (B,1,1,1) bool, nothing in this row moves.
         unlit: (B,1,1,1) bool, no light in this row changes.
+        completed: the moved head as its map has it, or None without a map.
     """
 
     source: Source
@@ -295,6 +301,7 @@ class Move:
     maps: Maps | None
     still: Tensor
     unlit: Tensor
+    completed: Completed | None = None
 
     @property
     def shift(self) -> Tensor:

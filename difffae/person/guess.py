@@ -58,7 +58,11 @@ def guess_person(move: Move, image: Tensor, known: Tensor) -> Guess:
     skin = pull_push(image / shading, sure * (1 - scalp) * (1 - (1 - o.cloth_share) * maps.cloth))
     guess = torch.lerp((skin * shading).clamp(0, 1), hair, scalp)
     guess, inner = _with_inner_mouth(move, guess, image, known)
-    return Guess(guess, o.guess_validity + (o.mirrored_validity - o.guess_validity) * mirrored, inner)
+    validity = o.guess_validity + (o.mirrored_validity - o.guess_validity) * mirrored
+    if move.completed is not None:
+        guess = torch.lerp(guess, move.completed.image, move.completed.where)
+        validity = torch.lerp(validity, torch.full_like(validity, o.map_validity), move.completed.where)
+    return Guess(guess, validity, inner)
 
 
 def _with_inner_mouth(move: Move, guess: Tensor, image: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:

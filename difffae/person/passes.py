@@ -19,6 +19,7 @@ from ..carry.cloth import crisp_cloth
 from ..carry.cutout import cut_out, going_on, resting_share, two_coats
 from ..carry.filling import closed_lines
 from ..carry.hair_volume import below_chin, has_scalp, head_outline, nape
+from ..carry.head_map import head_map, with_map
 from ..carry.state import Maps, Move, PersonSource, Source
 from ..common.pixels import dilate, erode, flow_grid, gather, gaussian_blur, nearest_inside, opened, pixel_grid, relit
 from ..head.morphable import HeadModel
@@ -88,6 +89,7 @@ def person_source(source: Source, layers: Layers) -> PersonSource:
         outline=head_outline(head, points[..., :2]) if has_scalp(head) else None,
         lips_apart=lips_apart(head, points),
         teeth=teeth_in_sight(head, raster, upper, source.validity) if upper else None,
+        head_map=head_map(source, replace(layers, loose=(layers.hair + cloth).clamp(max=1)), colours),
     )
 
 
@@ -114,6 +116,8 @@ def person_before_background(move: Move, image: Tensor, validity: Tensor) -> Mov
         the finished picture; its alpha is the person's, moved and resting. Where nothing moves nearby it is `image`.
     """
     source, maps = move.source, move.known_maps
+    seen = validity
+    move, validity = with_map(move, validity)
     person = MovedPerson(relit(_sharp(move, source_colours(source)), move.light_ratio), validity, cut_out_moved(move))
     for improve in (close_gaps, smooth_outline, distrust_edges_and_cloth, distrust_behind_teeth, keep_teeth, fill_holes, redraw_rims):
         person = improve(move, person)
@@ -123,7 +127,7 @@ def person_before_background(move: Move, image: Tensor, validity: Tensor) -> Mov
     image = torch.lerp(relit(source.image, move.resting_light), image, maps.matte)
     image = torch.lerp(image, layered.image, near)
     image = torch.where(move.unlit & move.still, source.image, image)
-    still_valid = torch.where(move.still, source.validity, validity.maximum(1 - maps.matte) * source.validity)
+    still_valid = torch.where(move.still, source.validity, seen.maximum(1 - maps.matte) * source.validity)
     valid = torch.lerp(still_valid, layered.validity, near)
     alpha = torch.lerp(_told(move).layers.person, layered.alpha, near)
     size = round(source.pixels(source.options.line)) | 1

@@ -86,9 +86,10 @@ def test_hidden_skin_is_lit_by_the_light_that_falls_on_it(head: HeadModel):
     image = torch.where(covered > 0, image, WALL[None, :, None, None])
     moved = carry(image, face, target, head, layers=Layers(covered, covered, torch.zeros_like(covered), torch.zeros_like(covered)))
     cheeks = head.part_mask(render(head, target, SIZE).raster, "face")[:, None]
-    hidden = (cheeks & (moved.validity < 0.15)).expand(-1, 3, -1, -1)
-    assert hidden.sum() > 300
-    assert (moved.image - truth)[hidden].abs().mean() < 0.06
+    # what the head's other side shows, and what neither does
+    hidden = (cheeks & (moved.validity <= CarryOptions.map_validity)).expand(-1, 3, -1, -1)
+    assert hidden.sum() > 5000
+    assert (moved.image - truth)[hidden].abs().mean() < 0.03
 
 
 def test_skin_goes_on_as_skin_beside_cloth(head: HeadModel):

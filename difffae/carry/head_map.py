@@ -1,0 +1,379 @@
+"""The whole head's colours, completed once a photograph: what a turned head shows of its far side, its
+temples and its crown.
+
+Shape letters: B batch, V vertices, H and W picture height and width, h and w rows and columns of the
+map, Y and X those of one of its levels, n texels, K features.
+
+The map is polar, around the middle of the skull: columns go around the line of sight of the unposed
+head (0 up, to the right of the picture first), rows from its front to its back. It holds logarithms of
+colours in even light. What the camera did not see is mirrored from the other side of the head; what
+neither side showed goes on smoothly in the colour of hair or skin, with detail copied from what was
+seen.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..common.pixels import dilate, erode, gaussian_blur, pixel_grid, pull_push
+from ..head.morphable import labelled
+from ..head.rasterizer import interpolate, rasterize
+from ..head.shading import sh_shading
+from ..source.regions import Layers
+from .hair_volume import hair_weight, has_scalp, middle_of_skull, ramp
+from .options import MapOptions
+from .state import Move, Source
+
+ROWS, COLUMNS = 208, 512
+LAST = 165.0  # degrees from the front of the last row; behind it the neck begins
+SKIN = ("face", "scalp")  # parts that the map holds: a neck is behind the chin, seen from the skull
+WHORL = math.radians(25)  # how far behind the top of the head it is
+DARKEST = 0.006  # added to colours before their logarithm
+
+
+@dataclass(frozen=True, eq=False)
+class HeadMap:
+    """A head's colours all around.
+
+    Attributes:
+        log_colour: (B,3,h,w) logarithm of the colours (plus DARKEST) over the light.
+        seen: (B,1,h,w) how well the photograph shows each texel, or the one on the head's other side, 0..1.
+        grows: (B,1,h,w) how far hair may grow there, 0..1.
+        places: (B,V,3) row in 0..1, and cosine and sine of the column, of the head's vertices.
+        other_ears: (B,V,6) of the vertices on the other side of the head: position in the photograph, -1..1, logarithm of the light there,
+            and how well the photograph shows an ear there.
+    """
+
+    log_colour: Tensor
+    seen: Tensor
+    grows: Tensor
+    places: Tensor
+    other_ears: Tensor
+
+    def look_up(self, move: Move) -> Completed:
+        """The map's colours on a moved head, in the target's light.
+
+        Args:
+            move: of the source that the map was made of.
+        """
+        head, raster = move.source.head, move.posed.raster
+        light = _light(move.posed.normals, move.target.light, MapOptions().floor)
+        found = interpolate(raster, head.faces, torch.cat([self.places, light], -1))
+        row, cos, sin, lit = found.split([1, 1, 1, 3], dim=1)
+        column = torch.atan2(sin, cos) / math.pi
+        wide = self.seen.shape[-1]
+        grid = torch.cat([column * (wide / (wide + 2)), row * 2 - 1], 1).permute(0, 2, 3, 1)
+        maps = _around(torch.cat([self.log_colour, self.seen, self.grows], 1), 1)
+        log_colour, seen, grows = F.grid_sample(maps, grid, padding_mode="border", align_corners=False).split([3, 1, 1], dim=1)
+        colour = (log_colour.exp() - DARKEST) * lit.exp()
+        scalp, face = (head.part_mask(raster, name)[:, None].to(seen) for name in ("scalp", "face"))
+        # skin that neither side of the head showed goes on better from what is beside it in the picture
+        where = erode(scalp.maximum(face), 3).maximum(scalp) * seen.maximum(grows * scalp)
+        ears, shown = self._ears(move, light)
+        image = torch.where(shown > 0, ears, colour).clamp(0, 1)
+        return Completed(image, torch.lerp(torch.ones_like(seen), seen, scalp), where.maximum(shown))
+
+    def _ears(self, move: Move, light: Tensor) -> tuple[Tensor, Tensor]:
+        """Ears as their partners look (B,3,H,W), and how well these were seen (B,1,H,W); light: (B,V,3) logarithms of the target's."""
+        head, raster = move.source.head, move.posed.raster
+        ears = head.part_mask(raster, "ears")
+        only = replace(raster, face=torch.where(ears, raster.face, -1))
+        found = interpolate(only, head.faces, torch.cat([self.other_ears, light], -1))
+        place, was, shown, lit = found.split([2, 3, 1, 3], dim=1)
+        colour = F.grid_sample(move.source.image, place.permute(0, 2, 3, 1), mode="bicubic", padding_mode="border", align_corners=False)
+        soft = gaussian_blur(shown, 0.8) * ears[:, None]
+        return colour.clamp(0, 1) * (lit - was).exp().clamp(1 / 3, 3), soft
+
+
+@dataclass(frozen=True, eq=False)
+class Completed:
+    """A moved head as its map has it.
+
+    Attributes:
+        image: (B,3,H,W) RGB 0..1, lit by the target's light.
+        seen: (B,1,H,W) how well the photograph shows the hair there, 0..1; 1 beside the scalp.
+        where: (B,1,H,W) where the map says anything.
+    """
+
+    image: Tensor
+    seen: Tensor
+    where: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class _Texels:
+    """What the photograph says of each texel: log_colour (B,3,h,w), and (B,1,h,w) each how well it was seen, how far it is hair, and how
+    far hair may grow there."""
+
+    log_colour: Tensor
+    seen: Tensor
+    hair: Tensor
+    scalp: Tensor
+
+
+def with_map(move: Move, validity: Tensor) -> tuple[Move, Tensor]:
+    """A move with the head as its map has it; of hair that moves, what the camera saw at a grazing angle counts as not seen.
+
+    Args:
+        move: the move.
+        validity: (B,1,H,W) of the moved picture.
+    """
+    person, o = move.source.person, MapOptions()
+    if person is None or person.head_map is None:
+        return move, validity
+    completed = person.head_map.look_up(move)
+    moves = (move.shift / move.source.pixels(o.moved) - 1).mul(0.5).clamp(0, 1)
+    trust = 1 - moves * (1 - ((completed.seen - 0.3) / 0.6).clamp(0, 1))
+    return replace(move, seen=move.seen * (trust > 0.5), completed=completed), validity * trust
+
+
+def head_map(source: Source, layers: Layers, colours: Tensor) -> HeadMap | None:
+    """Complete the heads of photographs.
+
+    Args:
+        source: the photographs, without their `person`.
+        layers: of the same pictures.
+        colours: (B,3,H,W) the pictures with the person's colours going on beyond the person.
+
+    Returns:
+        None for a head model without labels.
+    """
+    if not has_scalp(source.head):
+        return None
+    o = MapOptions()
+    rest = source.head.unposed(source.face.shape, source.face.expression)
+    away = rest + source.offsets - middle_of_skull(source.head, rest + source.offsets)
+    radius = away.norm(dim=-1)
+    row = torch.rad2deg((away[..., 2] / radius.clamp_min(1e-6)).clamp(-1, 1).acos()) / LAST
+    column = torch.atan2(away[..., 0], away[..., 1])
+    texels = _mirrored(_unrolled(source, layers, colours, rest, torch.stack([column / math.pi, row * 2 - 1, -radius], -1), o))
+    places = torch.stack([row, column.cos(), column.sin()], -1)
+    return HeadMap(_completed(texels, o), texels.seen, texels.scalp, places, _other_ears(source, layers, o))
+
+
+def _light(normals: Tensor, light: Tensor, floor: float) -> Tensor:
+    """(B,V,3) logarithm of the light on vertices (normals B,V,3), of one colour from all sides: what a fit says of the colour of light on
+    sides that it did not see is noise."""
+    shading = sh_shading(normals, light)
+    colour = shading.mean(1, keepdim=True).clamp_min(0.05)
+    return colour.log() + (shading.mean(2, keepdim=True) / colour.mean(2, keepdim=True)).clamp_min(floor).log()
+
+
+def _unrolled(source: Source, layers: Layers, colours: Tensor, rest: Tensor, places: Tensor, o: MapOptions) -> _Texels:
+    """The photographs in the map's coordinates; rest (B,V,3) are the unposed vertices, places (B,V,3) the same in the map."""
+    head, posed = source.head, source.posed
+    corners = places[:, head.faces]  # (B,F,3,3)
+    # faces across the seam, straight down, would cover all columns
+    whole = (corners[..., 0].amax(2) - corners[..., 0].amin(2) < 0.7).all(0) & (corners[..., 1] < 1.1).all(2).all(0)
+    faces = head.faces[whole & labelled(head.face_labels, *SKIN)]
+    raster = rasterize(places, faces, ROWS, COLUMNS)
+    light = _light(posed.normals, source.face.light, o.floor)
+    grows = _grows(source, layers, rest)
+    found = interpolate(raster, faces, torch.cat([posed.points, posed.normals[..., 2:], light, grows[..., None]], -1))
+    points, facing, light, scalp = found.split([3, 1, 3, 1], dim=1)
+    inside = raster.mask[:, None].to(found)
+    grid = points[:, :2].permute(0, 2, 3, 1)
+    edge = source.window(o.edge)
+    cloth = (layers.loose - layers.hair).clamp_min(0)
+    kept = erode(layers.person * source.validity, edge) * (1 - dilate(cloth, source.window(o.cloth)))
+    maps = torch.cat([layers.hair, dilate(layers.hair, source.window(o.strands)), kept], 1)
+    hair, around, kept = F.grid_sample(maps, grid, padding_mode="border", align_corners=False).split(1, dim=1)
+    colour = F.grid_sample(colours, grid, mode="bicubic", padding_mode="border", align_corners=False).clamp(0, 1)
+    seen = (
+        inside * _visible(source, grid, points[:, 2:]) * ((facing - o.grazing) / o.facing).clamp(0, 1) * ((kept - 0.6) / 0.35).clamp(0, 1)
+    )
+    row, column = _degrees(seen)
+    above = 1 - ramp(column.abs(), 75, 100)
+    # hair that hangs before a cheek is not the cheek's
+    seen = seen * (1 - (2 * around * (1 - (scalp / 0.3).clamp(0, 1)) * (1 - above)).clamp(max=1))
+    # behind ears hair grows as around; what the photograph did not show above them is behind the forehead
+    scalp = torch.lerp(_smooth(scalp, inside), scalp, inside).maximum(ramp(row, 45, 55) * above * (1 - seen))
+    return _Texels((colour * (-light).exp() + DARKEST).log(), seen, hair, scalp)
+
+
+def _other_ears(source: Source, layers: Layers, o: MapOptions) -> Tensor:
+    """What `HeadMap.other_ears` holds; nothing is shown for a head model that does not know its own symmetry."""
+    head, points = source.head, source.posed.points
+    if len(head.mirror) != head.vertex_count:
+        return points.new_zeros(*points.shape[:2], 6)
+    bare = 1 - dilate((layers.loose + layers.hair).clamp(max=1), source.window(o.edge))
+    kept = erode(layers.person * source.validity, source.window(o.edge)) * bare
+    kept = F.grid_sample(kept, points[:, None, :, :2], align_corners=False)[:, 0, 0]
+    shown = kept * _visible(source, points[:, None, :, :2], points[:, None, None, :, 2])[:, 0, 0]
+    shown = shown * ((source.posed.normals[..., 2] - 0.1) / 0.2).clamp(0, 1) * head.vertex_mask("ears")
+    light = _light(source.posed.normals, source.face.light, o.floor)
+    return torch.cat([points[..., :2], light, shown[..., None]], -1)[:, head.mirror]
+
+
+def _visible(source: Source, grid: Tensor, depth: Tensor) -> Tensor:
+    """Whether the photographs show what lies at places (B,h,w,2), -1..1, and depths (B,1,h,w): bool (B,1,h,w)."""
+    farthest = F.grid_sample(source.depth, grid, mode="nearest", padding_mode="border", align_corners=False)
+    return (depth <= farthest + source.options.depth_tolerance) & (grid.abs() <= 1).all(-1)[:, None]
+
+
+def _grows(source: Source, layers: Layers, rest: Tensor) -> Tensor:
+    """(B,V): how far hair may grow there: not below the lobes of the ears, unless the photograph shows hair on the neck."""
+    head = source.head
+    ears = rest[:, head.vertex_mask("ears"), 1]
+    lobe, middle = ears.amin(1, keepdim=True), ears.mean(1, keepdim=True)
+    neck = source.posed.points[:, head.vertex_mask("neck"), :2]
+    hanging = F.grid_sample(layers.hair, neck[:, None], align_corners=False).mean((1, 2, 3))[:, None]
+    low = 1 - ramp(rest[..., 1], lobe - 0.005, middle)
+    return hair_weight(head, rest) * (1 - low * (1 - ((hanging - 0.1) / 0.15).clamp(0, 1)))
+
+
+def _mirrored(texels: _Texels) -> _Texels:
+    """What one side of the head does not show, the other side may, in this side's colours."""
+    own, other = texels, replace(texels, **{name: getattr(texels, name).flip(-1) for name in ("log_colour", "seen", "hair")})
+    alike = own.seen * other.seen * (1 - (own.hair - other.hair).abs())
+    differs = _continued(own.log_colour - other.log_colour, alike, alike)
+    brighter = differs.mean(1, keepdim=True)
+    differs = brighter.clamp(-0.7, 0.7) + (differs - brighter).clamp(-0.15, 0.15)
+    taken = other.seen * (1 - own.seen)
+    total = (own.seen + taken).clamp_min(1e-3)
+    colour = (own.log_colour * own.seen + (other.log_colour + differs) * taken) / total
+    hair = (own.hair * own.seen + other.hair * taken) / total
+    some = own.seen + taken > 1e-3
+    return replace(
+        own,
+        log_colour=torch.where(some, colour, own.log_colour),
+        hair=torch.where(some, hair, own.hair),
+        seen=(own.seen + taken).clamp(max=1),
+    )
+
+
+def _completed(texels: _Texels, o: MapOptions) -> Tensor:
+    """(B,3,h,w): the logarithms of the colours where the photograph shows them, and their continuation."""
+    sure = (erode(_around(texels.seen, 2), 5)[..., 2:-2] > 0.9).to(texels.seen)
+    # bald heads stay bald: what grows behind is what grows in front, column by column
+    hair = texels.scalp * _smooth(texels.hair, sure * (texels.scalp > 0.5))
+    kind = ((torch.lerp(hair, texels.hair, texels.seen) - 0.3) / 0.4).clamp(0, 1)
+    of_hair = sure * ((texels.hair - 0.5) / 0.3).clamp(0, 1) * (texels.scalp > 0.3)
+    row, column = _degrees(sure)
+    of_skin = sure * (texels.hair < 0.3) * ~((column.abs() > 120) & (row > 60))
+    skin_colour, hair_colour = (_continued(texels.log_colour, one, sure) for one in (of_skin, of_hair))
+    smooth = torch.lerp(skin_colour, hair_colour, kind)
+    hole = (texels.seen < 0.99) & (row < o.reach)
+    of_skin = of_skin * (row > 35)
+    made = _grain(texels.log_colour - smooth, kind, of_hair, of_skin, sure, o) * hole
+    return torch.lerp(smooth + made, texels.log_colour, texels.seen)
+
+
+def _degrees(like: Tensor) -> tuple[Tensor, Tensor]:
+    """Angles from the front, (h,1), and around it, (w,), of rows and columns."""
+    rows, columns = ((torch.arange(n, device=like.device, dtype=like.dtype) + 0.5) / n for n in (ROWS, COLUMNS))
+    return rows[:, None] * LAST, columns * 360 - 180
+
+
+def _continued(x: Tensor, weight: Tensor, otherwise: Tensor) -> Tensor:
+    """x (B,3,h,w) without detail, continued from where it is known (B,1,h,w), towards its mean far from there;
+    where next to nothing is known, from elsewhere."""
+    weight = torch.where(weight.sum((2, 3), keepdim=True) > 50, weight, otherwise)
+    mean = (x * weight).sum((2, 3), keepdim=True) / weight.sum((2, 3), keepdim=True).clamp_min(1)
+    near = _smooth(weight, torch.ones_like(weight), 8.0)
+    return torch.lerp(mean, _smooth(x, weight), near / (near + 0.1))
+
+
+def _around(x: Tensor, columns: int) -> Tensor:
+    """A map (B,C,h,w) with some of its columns repeated at the other side: it goes around."""
+    return F.pad(x, (columns, columns, 0, 0), mode="circular")
+
+
+def _smooth(x: Tensor, weight: Tensor, sigma: float = 2.0) -> Tensor:
+    """x (B,C,h,w) as far as it is known (B,1,h,w), blurred by 4 * sigma texels, and continued."""
+    weight = weight + 1e-6
+    known = F.avg_pool2d(weight, 4)
+    mean = F.avg_pool2d(x * weight, 4) / known
+    q = known.shape[-1] // 4
+    known, mean = _around(known, q), _around(mean, q)
+    total = gaussian_blur(known, sigma)
+    mean = gaussian_blur(mean * known, sigma) / total
+    mean = gaussian_blur(pull_push(mean, (total / 0.3).clamp(max=1)), 1.0)
+    return F.interpolate(mean, scale_factor=4, mode="bilinear", align_corners=False)[..., 4 * q : -4 * q]
+
+
+def _grain(detail: Tensor, kind: Tensor, of_hair: Tensor, of_skin: Tensor, sure: Tensor, o: MapOptions) -> Tensor:
+    """(B,3,h,w): detail as hair and skin have it where it was seen: noise, as strong in each band of frequencies as the
+    detail around, drawn out along the strands (Cabral and Leedom 1993, "Imaging vector fields using line integral convolution").
+
+    Args:
+        detail: (B,3,h,w) logarithms of colours without their smooth part.
+        kind: (B,1,h,w) 0 skin to 1 hair.
+        of_hair, of_skin, sure: (B,1,h,w) where the detail is theirs, and where it is anything's.
+        o: options.
+    """
+    grey = detail.mean(1, keepdim=True)
+    grey = torch.where(of_hair > 0, grey.clamp(-0.8, 0.8), grey.clamp(-0.06, 0.06))
+    along, drawn = _strands(grey, of_hair)
+    drawn = drawn * kind
+    noise = torch.randn((1, 1, *grey.shape[-2:]), generator=torch.Generator().manual_seed(0)).to(grey)
+    total = torch.zeros_like(grey)
+    finer = torch.full_like(grey, o.contrast)
+    for number, (seen, made) in enumerate(zip(_bands(grey), _bands(noise), strict=True)):
+        made = _drawn_out(made.expand_as(grey), along, drawn * o.strand * 2**number)
+        # skin has pores, and no locks; what is much coarser than strands is a parting or a highlight
+        pores, strands = (_continued(seen.abs(), one, sure) for one in (of_skin, of_hair))
+        finer = torch.minimum(strands, 1.5 * finer)
+        strength = torch.lerp(pores * 0.25**number, finer, kind)
+        # hair has more bright strands than even noise
+        total = total + 1.2 * made * (strength / _smooth(made.abs(), torch.ones_like(made)).clamp_min(1e-6))
+    # colours vary with the brightness as they do where they were seen
+    skin_gain, hair_gain = (
+        ((detail * grey * one).sum((2, 3), keepdim=True) / (grey.square() * one).sum((2, 3), keepdim=True).clamp_min(1e-6)).clamp(0.5, 1.5)
+        for one in (of_skin, of_hair)
+    )
+    return total * torch.lerp(skin_gain, hair_gain, kind)
+
+
+def _bands(x: Tensor) -> list[Tensor]:
+    """A map (B,1,h,w) by frequencies, the finest first."""
+    blurred = [gaussian_blur(_around(x, 12), sigma)[..., 12:-12] for sigma in (1.0, 2.5)]
+    return [x - blurred[0], blurred[0] - blurred[1], blurred[1]]
+
+
+def _strands(grey: Tensor, of_hair: Tensor) -> tuple[Tensor, Tensor]:
+    """Directions (B,2,h,w) in which hair lies, unit vectors of columns and rows, and how much it does (B,1,h,w), 0..1."""
+    smooth = gaussian_blur(_around(grey, 4), 0.7)
+    dx = (smooth[..., 1:-1, 2:] - smooth[..., 1:-1, :-2])[..., 3:-3]
+    dy = (smooth[..., 2:, 1:-1] - smooth[..., :-2, 1:-1])[..., 3:-3]
+    tensor = F.pad(torch.cat([dx.square() - dy.square(), 2 * dx * dy, dx.square() + dy.square()], 1), (0, 0, 1, 1))
+    # near the photograph strands go on as they lie there, far from it away from the whorl
+    near = _smooth(of_hair, torch.ones_like(of_hair), 6.0)
+    near = near / (near + 0.15)
+    local = _smooth(tensor, of_hair)
+    strength = _smooth((local[:, :2].norm(dim=1, keepdim=True) / local[:, 2:].clamp_min(1e-8)).clamp(0, 1), of_hair)
+    seen = F.normalize(local[:, :2], dim=1, eps=1e-8)
+    # the gradient is across the strand: the double angle of the strand is opposite
+    double = torch.lerp(_hanging(grey), -seen, near)
+    angle = 0.5 * torch.atan2(double[:, 1:], double[:, :1])
+    return torch.cat([angle.cos(), angle.sin()], 1), strength
+
+
+def _hanging(like: Tensor) -> Tensor:
+    """(1,2,h,w): cosine and sine of twice the angle, in the map, in which hair lies: away from the whorl."""
+    theta, phi = (torch.deg2rad(x) for x in _degrees(like))
+    up, back = math.cos(WHORL), math.sin(WHORL)
+    columns = up * phi.sin() / theta.sin() * (COLUMNS / (2 * math.pi))
+    rows = -(up * theta.cos() * phi.cos() + back * theta.sin()) * (ROWS / math.radians(LAST))
+    angle = 2 * torch.atan2(rows, columns)
+    return torch.stack([angle.cos(), angle.sin()])[None]
+
+
+def _drawn_out(noise: Tensor, along: Tensor, length: Tensor, steps: int = 6) -> Tensor:
+    """Noise (B,1,h,w) averaged along directions (B,2,h,w), by a Gaussian whose standard deviation is a length (B,1,h,w) in texels."""
+    height, width = noise.shape[-2:]
+    pad = 64
+    wide = _around(noise, pad)
+    at = pixel_grid(height, width, noise) * noise.new_tensor([width / (width + 2 * pad), 1.0])
+    step = (along * length * (2 / steps)).permute(0, 2, 3, 1) * noise.new_tensor([2 / (width + 2 * pad), 2 / height])
+    total = noise
+    for k in range(1, steps + 1):
+        weight = math.exp(-0.5 * (2 * k / steps) ** 2)
+        for way in (k, -k):
+            total = total + weight * F.grid_sample(wide, at + way * step, padding_mode="reflection", align_corners=False)
+    return total
