@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from difffae.carry.prepared import Prepared, prepare, start_move
+from difffae.person.prepared import Prepared, prepare, start_move
 from painted import GREEN, HAIR, SIZE, SKIN, WALL
 from people import directional, person
 from torch import Tensor
