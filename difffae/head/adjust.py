@@ -69,7 +69,7 @@ class Adjustments:
     >>> Adjustments(smile_lft=0.5)
     Traceback (most recent call last):
         ...
-    difffae.common.errors.ConfigError: adjustments: 'smile_lft' is unknown; did you mean smile_left, smile, smile_right?
+    difffae.common.errors.ConfigError: adjustments: 'smile_lft' is unknown; did you mean smile_left, smile, smile_right, mouthSmileLeft?
     """
 
     preset: str | None
