@@ -39,7 +39,7 @@ class CarryOptions:
     ratio_limit: float = 8.0
     # by how many stops of linear light a face lit by numbers may become darker or brighter in the mean
     darker_stops: float = 0.18
-    brighter_stops: float = 0.05
+    brighter_stops: float = 0.15
     # value that skin lit by numbers approaches and does not pass, unless it did before
     highlight: float = 0.92
     # how softly: the width of the bend, as a logarithm of picture values

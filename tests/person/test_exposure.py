@@ -149,3 +149,12 @@ def test_equal_light_changes_nothing_on_white_skin(head: HeadModel) -> None:
     source, _ = photograph(head, 1, 1.0)
     again = source.move(source.face)
     assert torch.equal(again.image, source.image)
+
+
+def test_light_fades_before_the_border_of_the_square(head: HeadModel) -> None:
+    """What is beyond the square keeps its light, so a lamp that darkens a neck must not end there in a line."""
+    source, _ = photograph(head, 2, 0.7)
+    change = source.move(lit(source, -70, 0, 0.8)).light_ratio.log().abs().amax(1)[0]
+    assert change[-1].max() < 0.01
+    assert (change[1:] - change[:-1])[-SIZE // 10 :].abs().max() < 0.06
+    assert change[-SIZE // 8 :].max() > 0.1
