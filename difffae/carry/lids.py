@@ -22,8 +22,6 @@ from ..common.checkpoint import asset_path, load_checkpoint
 from ..common.pixels import gaussian_blur, pull_push
 from ..head.attributes import FaceAttributes
 from ..head.morphable import HeadModel
-from ..head.rasterizer import interpolate
-from .state import LidSource, Move
 
 KIND = "lids"
 FLOOR = 0.03  # added to colours, so that black has a logarithm
@@ -45,8 +43,6 @@ EYES = (
     Eye("eyeBlinkRight", (33, 246, 161, 160, 159, 158, 157, 173, 133), (33, 7, 163, 144, 145, 153, 154, 155, 133)),
     Eye("eyeBlinkLeft", (263, 466, 388, 387, 386, 385, 384, 398, 362), (263, 249, 390, 373, 374, 380, 381, 382, 362)),
 )
-BLINK_STARTS, BLINK_RANGE = 0.5, 0.35  # of the stretched coefficient: a lid that begins to show, and shows whole
-ALIKE = 0.4  # coefficients of two eyes that differ by less belong to one blink, the more the less they do
 SHOWN_CLOSED, SHOWN_OPEN = 0.6, 0.45  # a source's coefficient from which, and up to which, its own lid, or none, shows
 LID_HEIGHT = 0.30  # of the almond that is laid, in widths of the eye
 LASHES = 0.13  # how far lashes reach below the edge
@@ -112,7 +108,7 @@ class LidFrame:
         return self.corner[:, None, None] + right[..., None] * self.along[:, None, None] + down[..., None] * self.across[:, None, None]
 
 
-def lid_source(head: HeadModel, face: FaceAttributes) -> LidSource | None:
+def closed_look(head: HeadModel, face: FaceAttributes) -> tuple[Tensor, Tensor]:
     """What closing the eyes of photographs needs.
 
     Args:
@@ -120,10 +116,15 @@ def lid_source(head: HeadModel, face: FaceAttributes) -> LidSource | None:
         face: B faces of the photographs.
 
     Returns:
-        None for heads without MediaPipe's landmarks or coefficients that close eyes.
+        the look (B,1,h,w), and how far the photographs show the eyes open (B,2), 0..1.
     """
-    if not head.has_face_mesh or not {eye.blink for eye in EYES}.issubset(head.expression_names):
-        return None
+    look = load_checkpoint(asset_path("lids.safetensors"), KIND).tensors["look"].to(face.expression)
+    blink = face.expression[:, [head.expression_names.index(eye.blink) for eye in EYES]]
+    return look.expand(len(face), -1, -1, -1), 1 - ((blink - SHOWN_OPEN) / (SHOWN_CLOSED - SHOWN_OPEN)).clamp(0, 1)
+
+
+def skin_around(head: HeadModel) -> Tensor:
+    """(1,V,2) how far vertices belong to each eye."""
     points = head.landmarks(head.template[None])[0]
     around = []
     for eye in EYES:
@@ -133,88 +134,34 @@ def lid_source(head: HeadModel, face: FaceAttributes) -> LidSource | None:
         # the ridge of the nose may hide the eye behind it
         sideways = (head.template[:, 0] / inner[0] - 0.35) / 0.3
         around.append(((AROUND - distance) / 0.3).clamp(0, 1) * sideways.clamp(0, 1))
-    look = load_checkpoint(asset_path("lids.safetensors"), KIND).tensors["look"].to(face.expression)
-    batch, names = len(face), head.expression_names
-    blink = face.expression[:, [names.index(eye.blink) for eye in EYES]]
-    shown = ((blink - SHOWN_OPEN) / (SHOWN_CLOSED - SHOWN_OPEN)).clamp(0, 1)
-    return LidSource(look.expand(batch, -1, -1, -1), torch.stack(around, -1).expand(batch, -1, -1), blink, 1 - shown)
+    return torch.stack(around, -1)[None]
 
 
-def close_lids(move: Move, image: Tensor, validity: Tensor) -> tuple[Tensor, Tensor]:
-    """Lay the look of closed eyes over eyes that close.
-
-    Args:
-        move: the move.
-        image: (B,3,H,W) the moved picture.
-        validity: (B,1,H,W) of it.
-
-    Returns:
-        picture and validity; equal bit for bit in rows where no eye closes beyond the source's.
-    """
-    lids, head = move.source.lids, move.source.head
-    if lids is None:
-        return image, validity
-    height, width = image.shape[-2:]
-    marks = head.landmarks(move.posed.points)
-    scale = marks.new_tensor([width / 2, height / 2, max(height, width) / 2])
-    marks = (marks + marks.new_tensor([1, 1, 0])) * scale - marks.new_tensor([0.5, 0.5, 0])
-    skin = interpolate(move.posed.raster, head.faces, lids.around)
-    if move.maps is not None:
-        skin = skin * (1 - move.maps.hair)
-    names = [head.expression_names.index(eye.blink) for eye in EYES]
-    amounts = _lid_amounts(move.target.expression[:, names], lids).tolist()
-    images, validities = list(image.split(1)), list(validity.split(1))
-    for row, both in enumerate(amounts):
-        for side, amount in enumerate(both):
-            if amount > 0:
-                one = slice(row, row + 1)
-                frame = LidFrame.of(marks[one], EYES[side])
-                owned = amount, skin[one, side : side + 1], lids.look[one], move.source.options.lid_validity
-                images[row], validities[row] = _closed(images[row], validities[row], frame, *owned)
-    return torch.cat(images), torch.cat(validities)
-
-
-def _lid_amounts(blink: Tensor, lids: LidSource) -> Tensor:
-    """How far the lids of both eyes show (B,2), by the wanted coefficients (B,2); 0 for an eye that does not close further."""
-    closes = blink - lids.blink.clamp_min(BLINK_STARTS)
-    alone = (closes / BLINK_RANGE).clamp(0, 1)
-    # scores of two eyes that are closed differ, and one lid without lashes beside one with them is worse than both
-    alike = (1 - (blink[:, :1] - blink[:, 1:]).abs() / ALIKE).clamp(0, 1)
-    together = torch.lerp(alone, alone.amax(1, keepdim=True), alike) * (closes / 0.1).clamp(0, 1)
-    return alone.maximum(together) * lids.open
-
-
-def _closed(
-    image: Tensor, validity: Tensor, frame: LidFrame, amount: float, skin: Tensor, look: Tensor, trust: float
+def closed_lid(
+    image: Tensor, known: Tensor, coordinates: tuple[Tensor, Tensor], amount: float, skin: Tensor, look: Tensor, frame: LidFrame
 ) -> tuple[Tensor, Tensor]:
-    """One picture (1,3,H,W) and its validity (1,1,H,W), with one eye closed.
+    """Lay the look of a closed eye over one that closes.
 
     Args:
-        image: the picture.
-        validity: of it.
-        frame: of the eye.
+        image: (1,3,H,W) the picture around the eye.
+        known: (1,1,H,W) where it shows skin.
+        coordinates: along and across of its pixels.
         amount: 0..1, how far the lid shows.
         skin: (1,1,H,W) what belongs to the eye.
         look: (1,1,h,w) of a closed eye.
-        trust: validity of the lid.
+        frame: of the eye.
+
+    Returns:
+        the picture, and the share of the lid in it (1,1,H,W).
     """
-    height, width = image.shape[-2:]
-    rows, columns = _window(frame, (height, width))
-    here = (..., rows, columns)
-    places = torch.stack(
-        torch.meshgrid(*(torch.arange(n, device=image.device, dtype=image.dtype) for n in (width, height)), indexing="xy"), -1
-    )
-    along, across = frame.coordinates(places[None, rows, columns])
+    along, across = coordinates
     eye_width = float(frame.across.norm())
     grid = torch.stack([_unit(along, ALONG), _unit(across, ACROSS)], -1)
     ratio = F.grid_sample(look, grid, padding_mode="border", align_corners=True).exp()
-    share = gaussian_blur(_almond(along, across)[:, None] * skin[here], 0.03 * eye_width + 0.3) * amount
-    bare = _bare_skin(image[here], validity[here] * skin[here], along, across, eye_width)
+    share = gaussian_blur(_almond(along, across)[:, None] * skin, 0.03 * eye_width + 0.3) * amount
+    bare = _bare_skin(image, known, along, across, eye_width)
     made = ((bare + FLOOR) * ratio - FLOOR).clamp(0, 1)
-    image, validity = image.clone(), validity.clone()
-    image[here] = torch.lerp(image[here], made, share)
-    validity[here] = torch.lerp(validity[here], torch.full_like(share, trust), share)
-    return image, validity
+    return torch.lerp(image, made, share), share
 
 
 def _almond(along: Tensor, across: Tensor) -> Tensor:
@@ -235,12 +182,3 @@ def _bare_skin(image: Tensor, known: Tensor, along: Tensor, across: Tensor, widt
 def _unit(values: Tensor, bounds: tuple[float, float]) -> Tensor:
     """Values between bounds as -1..1."""
     return (values - bounds[0]) * (2 / (bounds[1] - bounds[0])) - 1
-
-
-def _window(frame: LidFrame, size: tuple[int, int]) -> tuple[slice, slice]:
-    """Rows and columns of the picture around an eye."""
-    middle = frame.corner + frame.along / 2
-    reach = 1.2 * frame.across.norm(dim=-1, keepdim=True)
-    low, high = (middle - reach)[0].floor().tolist(), (middle + reach)[0].ceil().tolist()
-    columns, rows = (slice(int(min(max(a, 0), n - 1)), int(min(max(b, 1), n))) for a, b, n in zip(low, high, size[::-1], strict=True))
-    return rows, columns
