@@ -38,13 +38,15 @@ DISC_REACH = 1.3  # of the iris's texture, in radii
 LUMA = (0.299, 0.587, 0.114)
 
 # What coefficients move, in widths of the eye
-LOOK_ASIDE, LOOK_UP, LOOK_DOWN = 0.25, 0.13, 0.17
-UPPER_UP, UPPER_DOWN = 0.05, 0.07  # how far the upper lid follows
-OPENING, BLINK_CLOSES, WIDE_OPENS = 0.36, 0.56, 0.12  # how far lids are apart, by their coefficients
-FARTHEST = 0.34  # of an iris from the middle
-MEET = 0.03  # closed lids meet so far above the open lower lid
+LOOK_ASIDE, LOOK_UP, LOOK_DOWN = 0.29, 0.22, 0.24
+UPPER_UP, UPPER_DOWN = 0.08, 0.12  # how far the upper lid follows
+OPENING, BLINK_CLOSES, WIDE_OPENS = 0.36, 0.46, 0.12  # how far lids are apart, by their coefficients
+ALIKE = 0.2  # openings that differ by less belong to one blink, the more the less they do
+FARTHEST = 0.37  # of an iris from the middle
+MEET = 0.03  # closed lids meet so far below the open lower lid
 RIGID_ABOVE, RIGID_BELOW = 0.07, 0.04  # skin and lashes beside the edges of lids, which are not stretched
 STRETCHED = 0.3  # how far below the eye skin moves along
+LEAST_LIGHT = 0.4  # what reaches an eyeball between lids that almost meet
 SHOWS_LID = 0.10  # lids less far apart begin to show the look of closed ones
 
 
@@ -181,9 +183,9 @@ def _white(image: Tensor, frame: EyeFrame, lids: tuple[Tensor, Tensor], iris: Te
     across = lids[0][:, None] + rows * apart
     shown = _pick(image, frame.places(along, across)).clamp(0, 1)
     away = ((along - iris[:, None, None, 0]).square() + (across - iris[:, None, None, 1]).square()).sqrt() / iris[:, None, None, 2]
-    bare = _ramp(away, 1.12, 1.25)
+    bare = _ramp(away, 1.15, 1.5)  # a photograph's pixels are large beside an iris
     inside = _ramp(0.5 - along.abs(), 0.02, 0.10)
-    known = (bare * inside)[:, None]
+    known = (bare.square() * inside)[:, None]
     # along a row, which lies as deep under the lid everywhere
     distance = _columns(image)[:, None] - _columns(image)
     near = torch.exp(-((distance / 0.07) ** 2) / 2) + 0.02 * torch.exp(-((distance / 0.25) ** 2) / 2)
@@ -217,7 +219,7 @@ def _disc(image: Tensor, frame: EyeFrame, lids: tuple[Tensor, Tensor], iris: Ten
     upper, lower = (_at(lid, along) for lid in lids)
     depth = (across - upper) / (lower - upper).clamp_min(0.03)
     shown = _pick(image, frame.places(along, across)).clamp(0, 1) / _shade_at(shade, depth)[:, None]
-    known = _ramp(across - upper, 0.03, 0.08) * _ramp(lower - across, 0.0, 0.05)
+    known = _ramp(across - upper, 0.05, 0.12) * _ramp(lower - across, 0.0, 0.05)
     away, turn = (x.square() + y.square()).sqrt().flatten(), torch.atan2(y, x.abs()).flatten()
     ring = torch.exp(-(((away[:, None] - away) / 0.06) ** 2) / 2)
     alike = ring * (0.02 + torch.exp(-(((turn[:, None] - turn) / 0.4) ** 2) / 2))
@@ -289,17 +291,20 @@ def _targets(move: Move, eyes: EyeSource, wanted: Tensor) -> list[EyeTarget]:
     # the eyes look at one thing
     aside = change("LookInRight") - change("LookOutRight") + change("LookOutLeft") - change("LookInLeft")
     up, down = (sum(change(f"{name}{side}") for side in SIDES) / 2 for name in ("LookUp", "LookDown"))
+    openings = torch.stack([_openings(names, code) for code in (own, wanted)], 1)
+    # scores of two eyes that are as open as each other differ a little
+    alike = (1 - (openings[:, 1, :1] - openings[:, 1, 1:]).abs() / ALIKE).clamp(0, 1)[:, None]
+    openings = torch.lerp(openings, openings.mean(2, keepdim=True).expand_as(openings), alike)
     found = []
-    for side, name in enumerate(SIDES):
+    for side in range(2):
         frame = EyeFrame.of(landmarks, side)
         upper, lower = eyes.upper[:, side], eyes.lower[:, side]
-        blink, wide = names.index(f"eyeBlink{name}"), names.index(f"eyeWide{name}")
-        before, after = (OPENING - BLINK_CLOSES * code[:, blink] + WIDE_OPENS * code[:, wide] for code in (own, wanted))
+        before, after = openings[:, 0, side], openings[:, 1, side]
         kept = (after / before.clamp_min(0.04)).clamp(0, 1)[:, None]
         more = (after - before.clamp_min(0)).clamp_min(0)[:, None]
         bow = (1 - (2 * _columns(upper)).square()).clamp_min(0)
         follows = (UPPER_DOWN * down - UPPER_UP * up)[:, None] * bow.sqrt()
-        meet = lower - MEET * bow
+        meet = lower + MEET * bow
         lowered = (torch.lerp(meet, upper + follows, kept) - 0.85 * more * bow.sqrt()).minimum(meet.maximum(upper))
         lower = lower + 0.15 * more * bow.sqrt()
         middle = frame.coordinates(landmarks[:, IRISES[side][0], :2])
@@ -310,6 +315,12 @@ def _targets(move: Move, eyes: EyeSource, wanted: Tensor) -> list[EyeTarget]:
         lid = _ramp(-apart, -SHOWS_LID, -0.035) * (after < before) * eyes.open[:, side]
         found.append(EyeTarget(frame, lowered, lower, torch.stack([x, y], -1), lid))
     return found
+
+
+def _openings(names: tuple[str, ...], codes: Tensor) -> Tensor:
+    """How far the lids of both eyes are apart (B,2) by coefficients (B,E), less than 0 for lids pressed together."""
+    blink, wide = (codes[:, [names.index(f"eye{name}{side}") for side in SIDES]] for name in ("Blink", "Wide"))
+    return OPENING - BLINK_CLOSES * blink + WIDE_OPENS * wide
 
 
 def move_eyes(move: Move, wanted: FaceAttributes, image: Tensor, validity: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -421,6 +432,9 @@ def _eyeball(along: Tensor, across: Tensor, target: EyeTarget, eyes: EyeSource, 
     disc = F.grid_sample(eyes.disc[one, side], away / DISC_REACH, mode="bicubic", padding_mode="border", align_corners=True)
     covers = _ramp(-away.norm(dim=-1), -1.12, -0.95)[:, None]
     ball = torch.lerp(white[:, :3], disc[:, :3] * white[:, 3:].clamp(0.3, 1), covers).clamp(0, 1)
+    # a lid that comes down keeps the light off
+    narrower = (lower - upper).clamp_min(0) / (_at(eyes.lower[one, side], along) - _at(eyes.upper[one, side], along)).clamp_min(0.05)
+    ball = ball * (LEAST_LIGHT + (1 - LEAST_LIGHT) * _ramp(narrower, 0.0, 0.9))[:, None]
     soft = 0.5 / target.frame.across.norm() + 0.01  # half a pixel
     inside = ((across - upper) / soft).clamp(0, 1) * ((lower - across) / soft + 0.5).clamp(0, 1) * _ramp(0.5 - along.abs(), 0.0, 0.04)
     return ball, inside[:, None], (covers * disc[:, 3:]).clamp(0, 1)

@@ -44,9 +44,10 @@ EYES = (
     Eye("eyeBlinkLeft", (263, 466, 388, 387, 386, 385, 384, 398, 362), (263, 249, 390, 373, 374, 380, 381, 382, 362)),
 )
 SHOWN_CLOSED, SHOWN_OPEN = 0.6, 0.45  # a source's coefficient from which, and up to which, its own lid, or none, shows
-LID_HEIGHT = 0.30  # of the almond that is laid, in widths of the eye
+LID_HEIGHT = 0.5  # of the almond that is laid, in widths of the eye
+LID_COLOUR = 0.55  # share of the skin above the lashes in a closed lid's colour, beside the skin below the eye
 LASHES = 0.13  # how far lashes reach below the edge
-HALF_WIDTH = 0.62  # of the almond
+HALF_WIDTH = 0.75  # of the almond
 AROUND = 1.3  # in widths of the eye from its middle: skin that belongs to it
 
 
@@ -173,10 +174,11 @@ def _almond(along: Tensor, across: Tensor) -> Tensor:
 
 
 def _bare_skin(image: Tensor, known: Tensor, along: Tensor, across: Tensor, width: float) -> Tensor:
-    """The colour of the skin (B,3,H,W) below the eye, continued over it."""
-    below = (across > 0.16) & (across < 0.5) & (along > -0.1) & (along < 1.1)
-    skin = pull_push(image, (below[:, None] & (known > 0.5)).to(image))
-    return gaussian_blur(skin, 0.05 * width + 0.6)
+    """The colour of the skin (B,3,H,W): of that below the eye, and partly of the lid above its lashes."""
+    beside = (along > -0.1) & (along < 1.1)
+    below, lid = (across > 0.16) & (across < 0.5) & beside, (across > -LID_HEIGHT) & (across < -0.13) & (along > 0.1) & (along < 0.9)
+    skins = [pull_push(image, (where[:, None] & (known > 0.5)).to(image)) for where in (below, below | lid)]
+    return gaussian_blur(torch.lerp(*skins, LID_COLOUR), 0.08 * width + 0.6)
 
 
 def _unit(values: Tensor, bounds: tuple[float, float]) -> Tensor:
