@@ -38,11 +38,12 @@ DISC_REACH = 1.3  # of the iris's texture, in radii
 LUMA = (0.299, 0.587, 0.114)
 
 # What coefficients move, in widths of the eye
-LOOK_ASIDE, LOOK_UP, LOOK_DOWN = 0.29, 0.22, 0.24
-UPPER_UP, UPPER_DOWN = 0.08, 0.12  # how far the upper lid follows
+LOOK_ASIDE, LOOK_UP, LOOK_DOWN = 0.29, 0.22, 0.2
+UPPER_UP, UPPER_DOWN = 0.08, 0.15  # how far the upper lid follows
 OPENING, BLINK_CLOSES, WIDE_OPENS = 0.36, 0.46, 0.12  # how far lids are apart, by their coefficients
 ALIKE = 0.2  # openings that differ by less belong to one blink, the more the less they do
 FARTHEST = 0.37  # of an iris from the middle
+HANGS = 0.05  # an iris, above the middle between the lids
 MEET = 0.03  # closed lids meet so far below the open lower lid
 RIGID_ABOVE, RIGID_BELOW = 0.07, 0.04  # skin and lashes beside the edges of lids, which are not stretched
 STRETCHED = 0.3  # how far below the eye skin moves along
@@ -290,7 +291,7 @@ def _targets(move: Move, eyes: EyeSource, wanted: Tensor) -> list[EyeTarget]:
 
     # the eyes look at one thing
     aside = change("LookInRight") - change("LookOutRight") + change("LookOutLeft") - change("LookInLeft")
-    up, down = (sum(change(f"{name}{side}") for side in SIDES) / 2 for name in ("LookUp", "LookDown"))
+    up, down = ((change(f"{name}Right") + change(f"{name}Left")) / 2 for name in ("LookUp", "LookDown"))
     openings = torch.stack([_openings(names, code) for code in (own, wanted)], 1)
     # scores of two eyes that are as open as each other differ a little
     alike = (1 - (openings[:, 1, :1] - openings[:, 1, 1:]).abs() / ALIKE).clamp(0, 1)[:, None]
@@ -308,6 +309,9 @@ def _targets(move: Move, eyes: EyeSource, wanted: Tensor) -> list[EyeTarget]:
         lowered = (torch.lerp(meet, upper + follows, kept) - 0.85 * more * bow.sqrt()).minimum(meet.maximum(upper))
         lower = lower + 0.15 * more * bow.sqrt()
         middle = frame.coordinates(landmarks[:, IRISES[side][0], :2])
+        # a closed eye's iris lies anywhere; in an open one it hangs from the upper lid
+        hanging = ((lowered + lower) / 2)[:, COLUMNS // 2] - HANGS
+        middle = torch.stack([middle[:, 0], torch.lerp(hanging, middle[:, 1], eyes.open[:, side])], -1)
         x = middle[:, 0] + LOOK_ASIDE / 2 * aside
         y = middle[:, 1] - LOOK_UP * up + LOOK_DOWN * down
         x = x.maximum(middle[:, 0].clamp_max(-FARTHEST)).minimum(middle[:, 0].clamp_min(FARTHEST))

@@ -177,8 +177,8 @@ def _bare_skin(image: Tensor, known: Tensor, along: Tensor, across: Tensor, widt
     """The colour of the skin (B,3,H,W): of that below the eye, and partly of the lid above its lashes."""
     beside = (along > -0.1) & (along < 1.1)
     below, lid = (across > 0.16) & (across < 0.5) & beside, (across > -LID_HEIGHT) & (across < -0.13) & (along > 0.1) & (along < 0.9)
-    skins = [pull_push(image, (where[:, None] & (known > 0.5)).to(image)) for where in (below, below | lid)]
-    return gaussian_blur(torch.lerp(*skins, LID_COLOUR), 0.08 * width + 0.6)
+    cheek, both = (pull_push(image, (where[:, None] & (known > 0.5)).to(image)) for where in (below, below | lid))
+    return gaussian_blur(torch.lerp(cheek, both, LID_COLOUR), 0.08 * width + 0.6)
 
 
 def _unit(values: Tensor, bounds: tuple[float, float]) -> Tensor:
