@@ -24,15 +24,13 @@ from ..common.pixels import relit
 from ..head.attributes import FaceAttributes
 from ..head.morphable import HeadModel
 from ..head.rasterizer import interpolate
-from .lids import EYES, LidFrame, closed_lid, closed_look, skin_around
+from .lids import COLUMNS, EYES, REACH, SIDES, EyeFrame, closed_lid, closed_look, columns, curve_at, curve_through, skin_around
 from .state import EyeSource, Move, PosedHead
 
-SIDES = ("Right", "Left")
 MOVED = tuple(f"eye{name}{side}" for name in ("Blink", "Wide", "LookIn", "LookOut", "LookUp", "LookDown") for side in SIDES)
 IRISES = ((468, 469, 470, 471, 472), (473, 474, 475, 476, 477))  # landmarks: the middle, and four of the edge
 BROWS = ((46, 53, 52, 65, 55), (276, 283, 282, 295, 285))  # the lower edge
-REACH = 0.8  # of curves, along, to both sides of the middle
-COLUMNS, ROWS, DISC = 96, 48, 56  # of curves and of the textures
+ROWS, DISC = 48, 56  # of the textures
 ABOVE, BELOW = -0.3, 1.3  # rows of the white's texture: 0 at the upper lid, 1 at the lower
 DISC_REACH = 1.3  # of the iris's texture, in radii
 LUMA = (0.299, 0.587, 0.114)
@@ -49,49 +47,6 @@ RIGID_ABOVE, RIGID_BELOW = 0.07, 0.04  # skin and lashes beside the edges of lid
 STRETCHED = 0.3  # how far below the eye skin moves along
 LEAST_LIGHT = 0.4  # what reaches an eyeball between lids that almost meet
 SHOWS_LID = 0.10  # lids less far apart begin to show the look of closed ones
-
-
-@dataclass(frozen=True, eq=False)
-class EyeFrame:
-    """The frames of one eye in some pictures.
-
-    Attributes:
-        middle: (B,2) in pixels.
-        along: (B,2) as long as the eye is wide in the picture.
-        across: (B,2) as long as it is wide if seen from the front.
-    """
-
-    middle: Tensor
-    along: Tensor
-    across: Tensor
-
-    @classmethod
-    def of(cls, landmarks: Tensor, side: int) -> EyeFrame:
-        """Of landmarks (B,N,3), x right and y down in pixels, z in the same unit."""
-        ends = (EYES[side].upper[0], EYES[side].upper[-1])
-        right, left = (landmarks[:, end] for end in (ends if side == 0 else ends[::-1]))
-        along = (left - right)[:, :2]
-        down = F.normalize(torch.stack([-along[:, 1], along[:, 0]], -1), dim=-1)
-        return cls((left + right)[:, :2] / 2, along, down * (left - right).norm(dim=-1, keepdim=True))
-
-    def coordinates(self, places: Tensor) -> Tensor:
-        """Places (B,...,2) in pixels as along and across."""
-        away = places - self.middle.view(-1, *[1] * (places.dim() - 2), 2)
-        axes = [axis / axis.square().sum(-1, keepdim=True) for axis in (self.along, self.across)]
-        return torch.einsum("b...i,bij->b...j", away, torch.stack(axes, -1))
-
-    def places(self, along: Tensor, across: Tensor) -> Tensor:
-        """Pixels (B,h,w,2) of coordinates (B,h,w)."""
-        middle, x, y = (vector[:, None, None] for vector in (self.middle, self.along, self.across))
-        return middle + along[..., None] * x + across[..., None] * y
-
-    def lid_frame(self, edge: Tensor, side: int) -> LidFrame:
-        """That of a closed lid whose edge is a curve (B,W)."""
-        sign = 1 - 2 * side
-        columns = _columns(edge)
-        outwards = (columns + 0.5 if side == 0 else (0.5 - columns).flip(-1)).expand_as(edge)
-        points = torch.stack([outwards, edge if side == 0 else edge.flip(-1)], -1)
-        return LidFrame(self.middle - 0.5 * sign * self.along, sign * self.along, self.across, points)
 
 
 def eye_source(head: HeadModel, face: FaceAttributes, image: Tensor, posed: PosedHead, landmarks: Tensor | None) -> EyeSource | None:
@@ -124,29 +79,6 @@ def head_landmarks(head: HeadModel, posed: PosedHead, image: Tensor) -> Tensor:
     return (head.landmarks(posed.points) + image.new_tensor([1, 1, 0])) * scale - image.new_tensor([0.5, 0.5, 0])
 
 
-def _columns(like: Tensor) -> Tensor:
-    return torch.linspace(-REACH, REACH, COLUMNS, device=like.device, dtype=like.dtype)
-
-
-def _curve(points: Tensor) -> Tensor:
-    """(B,W) through points (B,P,2) of coordinates, level beyond the outermost."""
-    order = points[..., 0].argsort(-1)
-    x, y = points[..., 0].gather(1, order), points[..., 1].gather(1, order)
-    at = _columns(points).expand(len(points), -1).contiguous()
-    right = torch.searchsorted(x.contiguous(), at).clamp(1, x.shape[-1] - 1)
-    x0, x1, y0, y1 = x.gather(1, right - 1), x.gather(1, right), y.gather(1, right - 1), y.gather(1, right)
-    curve = torch.lerp(y0, y1, ((at - x0) / (x1 - x0).clamp_min(1e-4)).clamp(0, 1))
-    taps = torch.exp(-0.5 * (torch.arange(-4, 5, device=at.device, dtype=at.dtype) / 1.7) ** 2)
-    return F.conv1d(F.pad(curve[:, None], (4, 4), mode="replicate"), (taps / taps.sum())[None, None])[:, 0]
-
-
-def _at(curve: Tensor, along: Tensor) -> Tensor:
-    """Values of a curve (B,W) at (B,h,w) along."""
-    place = ((along + REACH) * ((COLUMNS - 1) / (2 * REACH))).clamp(0, COLUMNS - 1 - 1e-3).flatten(1)
-    left = place.floor().long()
-    return torch.lerp(curve.gather(1, left), curve.gather(1, left + 1), place - left).view_as(along)
-
-
 def _pick(picture: Tensor, places: Tensor, mode: str = "bicubic") -> Tensor:
     """A picture (B,C,H,W) at pixels (B,h,w,2)."""
     size = places.new_tensor([picture.shape[-1], picture.shape[-2]])
@@ -164,7 +96,7 @@ def _ramp(values: Tensor, low: float, high: float) -> Tensor:
 def _taken_apart(image: Tensor, landmarks: Tensor, side: int) -> tuple[Tensor, ...]:
     """Curves, iris and textures of one eye, in the order of EyeSource."""
     frame, eye = EyeFrame.of(landmarks, side), EYES[side]
-    upper, lower, brow = (_curve(frame.coordinates(landmarks[:, list(marks), :2])) for marks in (eye.upper, eye.lower, BROWS[side]))
+    upper, lower, brow = (curve_through(frame.coordinates(landmarks[:, list(marks), :2])) for marks in (eye.upper, eye.lower, BROWS[side]))
     lower = lower.maximum(upper)
     top = upper + 0.7 * (brow - upper).clamp(-0.6, -0.15)
     ring = frame.coordinates(landmarks[:, list(IRISES[side]), :2])
@@ -179,7 +111,7 @@ def _white(image: Tensor, frame: EyeFrame, lids: tuple[Tensor, Tensor], iris: Te
     """The white (B,3,h,w) from lid to lid as if no iris lay on it, and how dark lids make it (B,h)."""
     batch = len(image)
     rows = torch.linspace(ABOVE, BELOW, ROWS, device=image.device, dtype=image.dtype)[None, :, None]
-    along = _columns(image).expand(batch, ROWS, -1)
+    along = columns(image).expand(batch, ROWS, -1)
     apart = (lids[1] - lids[0]).clamp_min(0.03)[:, None]
     across = lids[0][:, None] + rows * apart
     shown = _pick(image, frame.places(along, across)).clamp(0, 1)
@@ -188,7 +120,7 @@ def _white(image: Tensor, frame: EyeFrame, lids: tuple[Tensor, Tensor], iris: Te
     inside = _ramp(0.5 - along.abs(), 0.02, 0.10)
     known = (bare.square() * inside)[:, None]
     # along a row, which lies as deep under the lid everywhere
-    distance = _columns(image)[:, None] - _columns(image)
+    distance = columns(image)[:, None] - columns(image)
     near = torch.exp(-((distance / 0.07) ** 2) / 2) + 0.02 * torch.exp(-((distance / 0.25) ** 2) / 2)
     weight = (known @ near).clamp_min(1e-5)
     going_on = ((shown * known) @ near) / weight
@@ -209,7 +141,7 @@ def _below(lower: Tensor) -> tuple[Tensor, Tensor]:
     """Coordinates of skin below the eye."""
     along = torch.linspace(-0.25, 0.25, 12, device=lower.device, dtype=lower.dtype).expand(len(lower), 4, -1)
     down = torch.linspace(0.15, 0.28, 4, device=lower.device, dtype=lower.dtype)[None, :, None]
-    return along, _at(lower, along) + down
+    return along, curve_at(lower, along) + down
 
 
 def _disc(image: Tensor, frame: EyeFrame, lids: tuple[Tensor, Tensor], iris: Tensor, shade: Tensor) -> Tensor:
@@ -217,7 +149,7 @@ def _disc(image: Tensor, frame: EyeFrame, lids: tuple[Tensor, Tensor], iris: Ten
     line = torch.linspace(-DISC_REACH, DISC_REACH, DISC, device=image.device, dtype=image.dtype)
     y, x = torch.meshgrid(line, line, indexing="ij")
     along, across = (iris[:, i, None, None] + iris[:, 2, None, None] * axis for i, axis in ((0, x), (1, y)))
-    upper, lower = (_at(lid, along) for lid in lids)
+    upper, lower = (curve_at(lid, along) for lid in lids)
     depth = (across - upper) / (lower - upper).clamp_min(0.03)
     shown = _pick(image, frame.places(along, across)).clamp(0, 1) / _shade_at(shade, depth)[:, None]
     known = _ramp(across - upper, 0.05, 0.12) * _ramp(lower - across, 0.0, 0.05)
@@ -251,9 +183,9 @@ def _shade_at(shade: Tensor, depth: Tensor) -> Tensor:
 
 def rested_eyes(own: FaceAttributes, target: FaceAttributes, names: tuple[str, ...]) -> FaceAttributes:
     """The target with the source's eyes: what is left to the mesh."""
-    columns = [names.index(name) for name in MOVED]
+    codes = [names.index(name) for name in MOVED]
     expression = target.expression.clone()
-    expression[:, columns] = own.expression[:, columns].expand(len(expression), -1)
+    expression[:, codes] = own.expression[:, codes].expand(len(expression), -1)
     return replace(target, expression=expression)
 
 
@@ -303,7 +235,7 @@ def _targets(move: Move, eyes: EyeSource, wanted: Tensor) -> list[EyeTarget]:
         before, after = openings[:, 0, side], openings[:, 1, side]
         kept = (after / before.clamp_min(0.04)).clamp(0, 1)[:, None]
         more = (after - before.clamp_min(0)).clamp_min(0)[:, None]
-        bow = (1 - (2 * _columns(upper)).square()).clamp_min(0)
+        bow = (1 - (2 * columns(upper)).square()).clamp_min(0)
         follows = (UPPER_DOWN * down - UPPER_UP * up)[:, None] * bow.sqrt()
         meet = lower + MEET * bow
         lowered = (torch.lerp(meet, upper + follows, kept) - 0.85 * more * bow.sqrt()).minimum(meet.maximum(upper))
@@ -342,8 +274,8 @@ def move_eyes(move: Move, wanted: FaceAttributes, image: Tensor, validity: Tenso
     """
     eyes, names = move.source.eyes, move.source.head.expression_names
     own_share, offset = torch.ones_like(validity), move.offset
-    columns = [names.index(name) for name in MOVED]
-    changes = (move.source.face.expression[:, columns] != wanted.expression[:, columns]).any(1)
+    codes = [names.index(name) for name in MOVED]
+    changes = (move.source.face.expression[:, codes] != wanted.expression[:, codes]).any(1)
     if eyes is None or not bool(changes.any()):
         return image, validity, offset, own_share
     skin = interpolate(move.posed.raster, move.source.head.faces, eyes.around)
@@ -375,10 +307,10 @@ def _moved(picture: Tensor, move: Move, which: tuple[int, int], target: EyeTarge
     height, width = picture.shape[-2:]
     reach = 1.1 * torch.maximum(target.frame.along.norm(), target.frame.across.norm())
     low, high = (target.frame.middle[0] - reach).floor().tolist(), (target.frame.middle[0] + reach).ceil().tolist()
-    columns, rows = (slice(int(min(max(a, 0), n - 1)), int(min(max(b, 1), n))) for a, b, n in zip(low, high, (width, height), strict=True))
-    here = (..., rows, columns)
+    xs, ys = (slice(int(min(max(a, 0), n - 1)), int(min(max(b, 1), n))) for a, b, n in zip(low, high, (width, height), strict=True))
+    here = (..., ys, xs)
     line = [torch.arange(n, device=picture.device, dtype=picture.dtype) for n in (width, height)]
-    places = torch.stack(torch.meshgrid(line[0][columns], line[1][rows], indexing="xy"), -1)[None]
+    places = torch.stack(torch.meshgrid(line[0][xs], line[1][ys], indexing="xy"), -1)[None]
     along, across = target.frame.coordinates(places).unbind(-1)
     belongs, ratio = skin[one, side : side + 1][here], move.light_ratio[one][here]
     image, validity, offset, own = picture[here].split([3, 1, 2, 1], dim=1)
@@ -411,8 +343,8 @@ def _moved(picture: Tensor, move: Move, which: tuple[int, int], target: EyeTarge
 
 def _lid_shift(along: Tensor, across: Tensor, target: EyeTarget, source: tuple[Tensor, ...]) -> Tensor:
     """(B,h,w) how far above (negative) its place a pixel beside the lids is found in the source's eye."""
-    upper, lower = _at(target.upper, along), _at(target.lower, along)
-    was_upper, was_lower, top = (_at(curve, along) for curve in source)
+    upper, lower = curve_at(target.upper, along), curve_at(target.lower, along)
+    was_upper, was_lower, top = (curve_at(curve, along) for curve in source)
     top = top.minimum(torch.minimum(upper, was_upper) - RIGID_ABOVE - 0.08)
     bottom = torch.maximum(lower, was_lower) + RIGID_BELOW + STRETCHED
     above = _ramp_between(across, top, upper - RIGID_ABOVE) * (was_upper - upper)
@@ -428,7 +360,7 @@ def _ramp_between(values: Tensor, low: Tensor, high: Tensor) -> Tensor:
 def _eyeball(along: Tensor, across: Tensor, target: EyeTarget, eyes: EyeSource, which: tuple[slice, int]) -> tuple[Tensor, Tensor, Tensor]:
     """The eyeball (1,3,h,w), where it lies between the lids (1,1,h,w), and where the photograph shows it."""
     one, side = which
-    upper, lower = _at(target.upper, along), _at(target.lower, along)
+    upper, lower = curve_at(target.upper, along), curve_at(target.lower, along)
     depth = (across - upper) / (lower - upper).clamp_min(0.02)
     texture = torch.stack([along / REACH, 2 * (depth - ABOVE) / (BELOW - ABOVE) - 1], -1)
     white = F.grid_sample(eyes.white[one, side], texture, mode="bicubic", padding_mode="border", align_corners=True)
@@ -437,7 +369,9 @@ def _eyeball(along: Tensor, across: Tensor, target: EyeTarget, eyes: EyeSource, 
     covers = _ramp(-away.norm(dim=-1), -1.12, -0.95)[:, None]
     ball = torch.lerp(white[:, :3], disc[:, :3] * white[:, 3:].clamp(0.3, 1), covers).clamp(0, 1)
     # a lid that comes down keeps the light off
-    narrower = (lower - upper).clamp_min(0) / (_at(eyes.lower[one, side], along) - _at(eyes.upper[one, side], along)).clamp_min(0.05)
+    narrower = (lower - upper).clamp_min(0) / (curve_at(eyes.lower[one, side], along) - curve_at(eyes.upper[one, side], along)).clamp_min(
+        0.05
+    )
     ball = ball * (LEAST_LIGHT + (1 - LEAST_LIGHT) * _ramp(narrower, 0.0, 0.9))[:, None]
     soft = 0.5 / target.frame.across.norm() + 0.01  # half a pixel
     inside = ((across - upper) / soft).clamp(0, 1) * ((lower - across) / soft + 0.5).clamp(0, 1) * _ramp(0.5 - along.abs(), 0.0, 0.04)

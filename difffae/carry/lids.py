@@ -1,10 +1,10 @@
 """Eyes that close: lids, lashes and creases that an open eye does not show.
 
-Shape letters: B batch, V vertices, N landmarks, P points of a lid's edge, H and W picture height and
-width, h and w sides of the look.
+Shape letters: B batch, V vertices, N landmarks, P points of a lid's edge, W columns of a curve or
+width of a picture, H its height, h and w sides of the look.
 
-A mesh closes an eye by stretching the narrow strip of skin above it, which has neither the lashes nor
-the shading of a lid. So the look of a closed eye is laid over it: the logarithm of its brightness
+An eye closes by stretching the narrow strip of skin above it, which has neither the lashes nor the
+shading of a lid. So the look of a closed eye is laid over it: the logarithm of its brightness
 over that of the skin below the eye, in a frame that runs from corner to corner along the edge of the upper
 lid (scripts/build_lids.py made it from synthetic portraits). The skin's own colour, in the light of
 the moved picture, is continued from around.
@@ -43,11 +43,13 @@ EYES = (
     Eye("eyeBlinkRight", (33, 246, 161, 160, 159, 158, 157, 173, 133), (33, 7, 163, 144, 145, 153, 154, 155, 133)),
     Eye("eyeBlinkLeft", (263, 466, 388, 387, 386, 385, 384, 398, 362), (263, 249, 390, 373, 374, 380, 381, 382, 362)),
 )
+SIDES = ("Right", "Left")  # the subject's, in the order of EYES
 SHOWN_CLOSED, SHOWN_OPEN = 0.6, 0.45  # a source's coefficient from which, and up to which, its own lid, or none, shows
 LID_HEIGHT = 0.5  # of the almond that is laid, in widths of the eye
 LID_COLOUR = 0.55  # share of the skin above the lashes in a closed lid's colour, beside the skin below the eye
 LASHES = 0.13  # how far lashes reach below the edge
 HALF_WIDTH = 0.75  # of the almond
+REACH, COLUMNS = 0.8, 96  # of curves: how far to both sides of the eye's middle, and in how many columns
 AROUND = 1.3  # in widths of the eye from its middle: skin that belongs to it
 
 
@@ -107,6 +109,73 @@ class LidFrame:
         down = across[None, :, None] + self._edge_at(along[None].expand(len(self.edge), -1))[:, None]
         right = along[None, None].expand_as(down)
         return self.corner[:, None, None] + right[..., None] * self.along[:, None, None] + down[..., None] * self.across[:, None, None]
+
+
+@dataclass(frozen=True, eq=False)
+class EyeFrame:
+    """The frames of one eye in some pictures.
+
+    Attributes:
+        middle: (B,2) in pixels.
+        along: (B,2) as long as the eye is wide in the picture.
+        across: (B,2) as long as it is wide if seen from the front.
+    """
+
+    middle: Tensor
+    along: Tensor
+    across: Tensor
+
+    @classmethod
+    def of(cls, landmarks: Tensor, side: int) -> EyeFrame:
+        """Of landmarks (B,N,3), x right and y down in pixels, z in the same unit."""
+        ends = (EYES[side].upper[0], EYES[side].upper[-1])
+        right, left = (landmarks[:, end] for end in (ends if side == 0 else ends[::-1]))
+        along = (left - right)[:, :2]
+        down = F.normalize(torch.stack([-along[:, 1], along[:, 0]], -1), dim=-1)
+        return cls((left + right)[:, :2] / 2, along, down * (left - right).norm(dim=-1, keepdim=True))
+
+    def coordinates(self, places: Tensor) -> Tensor:
+        """Places (B,...,2) in pixels as along and across."""
+        away = places - self.middle.view(-1, *[1] * (places.dim() - 2), 2)
+        axes = [axis / axis.square().sum(-1, keepdim=True) for axis in (self.along, self.across)]
+        return torch.einsum("b...i,bij->b...j", away, torch.stack(axes, -1))
+
+    def places(self, along: Tensor, across: Tensor) -> Tensor:
+        """Pixels (B,h,w,2) of coordinates (B,h,w)."""
+        middle, x, y = (vector[:, None, None] for vector in (self.middle, self.along, self.across))
+        return middle + along[..., None] * x + across[..., None] * y
+
+    def lid_frame(self, edge: Tensor, side: int) -> LidFrame:
+        """That of a closed lid whose edge is a curve (B,W)."""
+        sign = 1 - 2 * side
+        x = columns(edge)
+        outwards = (x + 0.5 if side == 0 else (0.5 - x).flip(-1)).expand_as(edge)
+        points = torch.stack([outwards, edge if side == 0 else edge.flip(-1)], -1)
+        return LidFrame(self.middle - 0.5 * sign * self.along, sign * self.along, self.across, points)
+
+
+def columns(like: Tensor) -> Tensor:
+    """(W,) where curves have their values, along."""
+    return torch.linspace(-REACH, REACH, COLUMNS, device=like.device, dtype=like.dtype)
+
+
+def curve_through(points: Tensor) -> Tensor:
+    """(B,W) through points (B,P,2) of coordinates, level beyond the outermost."""
+    order = points[..., 0].argsort(-1)
+    x, y = points[..., 0].gather(1, order), points[..., 1].gather(1, order)
+    at = columns(points).expand(len(points), -1).contiguous()
+    right = torch.searchsorted(x.contiguous(), at).clamp(1, x.shape[-1] - 1)
+    x0, x1, y0, y1 = x.gather(1, right - 1), x.gather(1, right), y.gather(1, right - 1), y.gather(1, right)
+    curve = torch.lerp(y0, y1, ((at - x0) / (x1 - x0).clamp_min(1e-4)).clamp(0, 1))
+    taps = torch.exp(-0.5 * (torch.arange(-4, 5, device=at.device, dtype=at.dtype) / 1.7) ** 2)
+    return F.conv1d(F.pad(curve[:, None], (4, 4), mode="replicate"), (taps / taps.sum())[None, None])[:, 0]
+
+
+def curve_at(curve: Tensor, along: Tensor) -> Tensor:
+    """Values of a curve (B,W) at (B,h,w) along."""
+    place = ((along + REACH) * ((COLUMNS - 1) / (2 * REACH))).clamp(0, COLUMNS - 1 - 1e-3).flatten(1)
+    left = place.floor().long()
+    return torch.lerp(curve.gather(1, left), curve.gather(1, left + 1), place - left).view_as(along)
 
 
 def closed_look(head: HeadModel, face: FaceAttributes) -> tuple[Tensor, Tensor]:

@@ -227,11 +227,12 @@ def carry(
     inside_picture: Tensor | None = None,
     layers: Layers | None = None,
     options: CarryOptions | None = None,
+    landmarks: Tensor | None = None,
 ) -> Carried:
     """`prepare` and `Prepared.move` in one, for photographs that are moved once. Arguments as
     there.
     """
-    return prepare(image, source, head, inside_picture, layers, options).move(target)
+    return prepare(image, source, head, inside_picture, layers, options, landmarks).move(target)
 
 
 def nothing_carried(image: Tensor) -> Carried:
