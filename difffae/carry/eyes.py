@@ -270,13 +270,19 @@ def move_eyes(move: Move, wanted: FaceAttributes, image: Tensor, validity: Tenso
 
     Returns:
         picture, validity, offset to the source (B,2,H,W) in pixels, and the share of the source's own
-        pixels (B,1,H,W); equal bit for bit, and 1, in rows whose eyes do not change.
+        pixels (B,1,H,W); equal bit for bit, and 1, around eyes that do not change.
     """
     eyes, names = move.source.eyes, move.source.head.expression_names
     own_share, offset = torch.ones_like(validity), move.offset
-    codes = [names.index(name) for name in MOVED]
-    changes = (move.source.face.expression[:, codes] != wanted.expression[:, codes]).any(1)
-    if eyes is None or not bool(changes.any()):
+    if eyes is None:
+        return image, validity, offset, own_share
+    other = move.source.face.expression != wanted.expression
+    looks, lids = (
+        [[names.index(name) for name in MOVED if name.endswith(side) and ("Look" in name) == look] for side in SIDES]
+        for look in (True, False)
+    )
+    changes = torch.stack([other[:, [*looks[0], *looks[1], *lids[side]]].any(1) for side in range(2)], 1)
+    if not bool(changes.any()):
         return image, validity, offset, own_share
     skin = interpolate(move.posed.raster, move.source.head.faces, eyes.around)
     if move.maps is not None:
@@ -285,7 +291,7 @@ def move_eyes(move: Move, wanted: FaceAttributes, image: Tensor, validity: Tenso
     rows = list(picture.split(1))
     for side, target in enumerate(_targets(move, eyes, wanted.expression)):
         for row, changed in enumerate(changes.tolist()):
-            if changed:
+            if changed[side]:
                 rows[row] = _moved(rows[row], move, (row, side), target.rows(slice(row, row + 1)), skin)
     image, validity, offset, own_share = torch.cat(rows).split([3, 1, 2, 1], dim=1)
     return image, validity, offset, own_share
