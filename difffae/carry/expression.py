@@ -7,11 +7,10 @@ A fit keeps expressions near the blendshape scores and its coefficients small, l
 every iris, and lips of a photograph keep their shading when they move. So the scores measured on
 moved photographs followed those of the query by less than one; the factors of GAIN stretch the
 difference of source and target. They were chosen on training portraits: on 80 pairs the scores that
-are left fell from 0.46 to 0.40 of what they were, and irises followed by 0.67 instead of 0.57 of
-the query's way sideways.
+are left fell from 0.46 to 0.40 of what they were. Eyes are no concern of theirs: see `eyes`.
 
 Eyes in photographs are open a little wider than the head model's, and what of an iris the lids
-cover would not move. So the lids are opened by WIDER.
+cover would not move with a head that turns. So the lids are opened by WIDER.
 """
 
 from __future__ import annotations
@@ -27,11 +26,6 @@ from ..head.morphable import HeadModel
 # Of the ARKit coefficients, both sides; the others are taken as they are. Jaw and lips that a
 # photograph shows move as the mesh does.
 GAIN = {
-    "eyeLookIn": 1.5,
-    "eyeLookOut": 1.5,
-    "eyeLookUp": 1.8,
-    "eyeLookDown": 1.4,
-    "eyeBlink": 1.3,
     "mouthSmile": 1.15,
     "mouthPucker": 1.35,
     "mouthFrown": 1.4,
@@ -40,10 +34,8 @@ GAIN = {
     "jawOpen": 1.2,
 }
 LEAST, MOST = -0.3, 1.1  # of a stretched coefficient: shapes are linear, and tear beyond
-MOST_GAZE = 0.75  # an iris that is asked to go farther goes there unstretched, lest it leave the eye
 # In inter-ocular distances. The lids of the training portraits lie 0.015 farther apart than on the
-# fitted heads, but an iris moves whole only if all of it is inside the opening: the gaze of carried
-# portraits followed by 0.40 with 0, by 0.49 with 0.03, by 0.58 with 0.06.
+# fitted heads, but an iris moves whole only if all of it is inside the opening.
 WIDER = 0.06
 CORNERS = (((33, 133), "Right"), ((263, 362), "Left"))  # landmarks of the outer and inner corner, and the subject's side
 REACH = 0.6  # of the eye's width: how far above and below the opening the skin moves along
@@ -62,10 +54,6 @@ def gains(names: tuple[str, ...], like: Tensor) -> Tensor:
     return like.new_tensor([GAIN.get(name.removesuffix("Left").removesuffix("Right"), 1.0) for name in names])
 
 
-def _gaze(names: tuple[str, ...], like: Tensor) -> Tensor:
-    return torch.tensor([name.startswith("eyeLook") for name in names], device=like.device)
-
-
 def stretch_expression(source: FaceAttributes, target: FaceAttributes, names: tuple[str, ...]) -> FaceAttributes:
     """The target, with its expression farther from the source's.
 
@@ -80,8 +68,7 @@ def stretch_expression(source: FaceAttributes, target: FaceAttributes, names: tu
     factor = gains(names, source.expression)[: source.expression.shape[1]]
     own, wanted = source.expression, target.expression
     moved = own + factor * (wanted - own)
-    most = torch.where(_gaze(names, own)[: own.shape[1]], MOST_GAZE, MOST)
-    moved = moved.maximum(wanted.clamp_max(LEAST)).minimum(wanted.maximum(most))
+    moved = moved.maximum(wanted.clamp_max(LEAST)).minimum(wanted.clamp_min(MOST))
     return replace(target, expression=torch.where((factor == 1) | (wanted == own), wanted, moved))
 
 

@@ -100,9 +100,9 @@ class CarryOptions:
     beyond_share: float = 0.8
     # how much the colour of clothes counts beside that of skin, where skin goes on
     cloth_share: float = 0.0005
-    # give eyes that close the lids that no camera saw
-    lids: bool = True
-    # validity of those
+    # eyes are a layer of their own, with lids and whites that no camera saw; else the mesh moves them
+    eyes: bool = True
+    # validity of what no camera saw of them
     lid_validity: float = 0.6
     # how far hair has to stand out from a neck (the crop is 2 wide) until its colour is hair's
     nape_hair: float = 0.04

@@ -178,20 +178,36 @@ class PersonSource:
 
 
 @dataclass(frozen=True, eq=False)
-class LidSource:
-    """What closing eyes needs; pairs are the subject's right and left eye.
+class EyeSource:
+    """Eyes taken apart (made by `eyes.eye_source`); pairs are the subject's right and left eye.
+
+    Lengths are widths of the eye; curves have one value per column of `eyes.EyeFrame`.
 
     Attributes:
+        landmarks: (B,N,3) of the photographs, in their pixels.
+        on_head: (B,N,3) those of the source's head.
+        upper: (B,2,W) edge of the upper lid.
+        lower: (B,2,W) edge of the lower lid.
+        top: (B,2,W) line above which nothing moves.
+        iris: (B,2,3) its middle, along and across, and its radius.
+        white: (B,2,4,h,w) RGB from lid to lid, and how dark the lids make it.
+        disc: (B,2,4,k,k) RGB of the iris, unshaded, and where the photograph shows it.
         look: (B,1,h,w) logarithm of a closed eye's brightness over that of the skin below it.
-        around: (B,V,2) how far vertices belong to each eye.
-        blink: (B,2) coefficients of the photographs.
         open: (B,2) how far the photographs show the eyes open, 0..1.
+        around: (B,V,2) how far vertices belong to each eye.
     """
 
+    landmarks: Tensor
+    on_head: Tensor
+    upper: Tensor
+    lower: Tensor
+    top: Tensor
+    iris: Tensor
+    white: Tensor
+    disc: Tensor
     look: Tensor
-    around: Tensor
-    blink: Tensor
     open: Tensor
+    around: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,7 +230,7 @@ class Source:
             beside the mesh.
         upper_teeth: numbers of the vertices of the upper teeth.
         person: what the layers tell, or None without layers.
-        lids: what closing eyes needs, or None if they get no lids.
+        eyes: the eyes, taken apart, or None if the mesh moves them.
     """
 
     image: Tensor
@@ -230,7 +246,7 @@ class Source:
     depth: Tensor
     upper_teeth: tuple[int, ...]
     person: PersonSource | None
-    lids: LidSource | None
+    eyes: EyeSource | None
 
     def __len__(self) -> int:
         return len(self.image)

@@ -124,7 +124,7 @@ class PreparedFaces:
         """The photographs at the targets (b rows), whose pixels they show (b,1+R,N,N), and the references as they were carried."""
         moved = self.photos.move(target)
         if self.regions is None:
-            return moved, torch.ones_like(moved.validity), []
+            return moved, moved.own_share, []
         areas = FaceAreas.of(self.photos.head, target, self.photos.image)
         mixed = self.regions.parts(moved, areas)
         givers = []
@@ -157,7 +157,8 @@ def prepare(parts: Parts, faces: Faces, camera: Tensor | None = None, rows: slic
     if state is not None and state.redraw is not None:
         inside = inside * _kept(parts, own, expanded(state.redraw, batch)[rows].to(pictures), side)
     layers = None if faces.slots is None else layers_of(faces.slots, pictures, batch, rows)
-    photos = prepare_photos(pictures, own, parts.head, inside, layers, parts.carry_options)
+    landmarks = None if faces.landmarks is None else expanded(faces.landmarks, batch)[rows] * (side / faces.picture.shape[-1])
+    photos = prepare_photos(pictures, own, parts.head, inside, layers, parts.carry_options, landmarks)
     if state is None or not state.taken:
         return PreparedFaces(faces, photos)
     camera = own.camera if camera is None else camera

@@ -1,10 +1,10 @@
 """Eyes that close: lids, lashes and creases that an open eye does not show.
 
-Shape letters: B batch, V vertices, N landmarks, P points of a lid's edge, H and W picture height and
-width, h and w sides of the look.
+Shape letters: B batch, V vertices, N landmarks, P points of a lid's edge, W columns of a curve or
+width of a picture, H its height, h and w sides of the look.
 
-A mesh closes an eye by stretching the narrow strip of skin above it, which has neither the lashes nor
-the shading of a lid. So the look of a closed eye is laid over it: the logarithm of its brightness
+An eye closes by stretching the narrow strip of skin above it, which has neither the lashes nor the
+shading of a lid. So the look of a closed eye is laid over it: the logarithm of its brightness
 over that of the skin below the eye, in a frame that runs from corner to corner along the edge of the upper
 lid (scripts/build_lids.py made it from synthetic portraits). The skin's own colour, in the light of
 the moved picture, is continued from around.
@@ -18,12 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..carry.state import LidSource, Move
 from ..common.checkpoint import asset_path, load_checkpoint
 from ..common.pixels import gaussian_blur, pull_push
 from ..head.attributes import FaceAttributes
 from ..head.morphable import HeadModel
-from ..head.rasterizer import interpolate
 
 KIND = "lids"
 FLOOR = 0.03  # added to colours, so that black has a logarithm
@@ -45,12 +43,13 @@ EYES = (
     Eye("eyeBlinkRight", (33, 246, 161, 160, 159, 158, 157, 173, 133), (33, 7, 163, 144, 145, 153, 154, 155, 133)),
     Eye("eyeBlinkLeft", (263, 466, 388, 387, 386, 385, 384, 398, 362), (263, 249, 390, 373, 374, 380, 381, 382, 362)),
 )
-BLINK_STARTS, BLINK_RANGE = 0.5, 0.35  # of the stretched coefficient: a lid that begins to show, and shows whole
-ALIKE = 0.4  # coefficients of two eyes that differ by less belong to one blink, the more the less they do
+SIDES = ("Right", "Left")  # the subject's, in the order of EYES
 SHOWN_CLOSED, SHOWN_OPEN = 0.6, 0.45  # a source's coefficient from which, and up to which, its own lid, or none, shows
-LID_HEIGHT = 0.30  # of the almond that is laid, in widths of the eye
+LID_HEIGHT = 0.5  # of the almond that is laid, in widths of the eye
+LID_COLOUR = 0.55  # share of the skin above the lashes in a closed lid's colour, beside the skin below the eye
 LASHES = 0.13  # how far lashes reach below the edge
-HALF_WIDTH = 0.62  # of the almond
+HALF_WIDTH = 0.75  # of the almond
+REACH, COLUMNS = 0.8, 96  # of curves: how far to both sides of the eye's middle, and in how many columns
 AROUND = 1.3  # in widths of the eye from its middle: skin that belongs to it
 
 
@@ -112,7 +111,74 @@ class LidFrame:
         return self.corner[:, None, None] + right[..., None] * self.along[:, None, None] + down[..., None] * self.across[:, None, None]
 
 
-def lid_source(head: HeadModel, face: FaceAttributes) -> LidSource | None:
+@dataclass(frozen=True, eq=False)
+class EyeFrame:
+    """The frames of one eye in some pictures.
+
+    Attributes:
+        middle: (B,2) in pixels.
+        along: (B,2) as long as the eye is wide in the picture.
+        across: (B,2) as long as it is wide if seen from the front.
+    """
+
+    middle: Tensor
+    along: Tensor
+    across: Tensor
+
+    @classmethod
+    def of(cls, landmarks: Tensor, side: int) -> EyeFrame:
+        """Of landmarks (B,N,3), x right and y down in pixels, z in the same unit."""
+        ends = (EYES[side].upper[0], EYES[side].upper[-1])
+        right, left = (landmarks[:, end] for end in (ends if side == 0 else ends[::-1]))
+        along = (left - right)[:, :2]
+        down = F.normalize(torch.stack([-along[:, 1], along[:, 0]], -1), dim=-1)
+        return cls((left + right)[:, :2] / 2, along, down * (left - right).norm(dim=-1, keepdim=True))
+
+    def coordinates(self, places: Tensor) -> Tensor:
+        """Places (B,...,2) in pixels as along and across."""
+        away = places - self.middle.view(-1, *[1] * (places.dim() - 2), 2)
+        axes = [axis / axis.square().sum(-1, keepdim=True) for axis in (self.along, self.across)]
+        return torch.einsum("b...i,bij->b...j", away, torch.stack(axes, -1))
+
+    def places(self, along: Tensor, across: Tensor) -> Tensor:
+        """Pixels (B,h,w,2) of coordinates (B,h,w)."""
+        middle, x, y = (vector[:, None, None] for vector in (self.middle, self.along, self.across))
+        return middle + along[..., None] * x + across[..., None] * y
+
+    def lid_frame(self, edge: Tensor, side: int) -> LidFrame:
+        """That of a closed lid whose edge is a curve (B,W)."""
+        sign = 1 - 2 * side
+        x = columns(edge)
+        outwards = (x + 0.5 if side == 0 else (0.5 - x).flip(-1)).expand_as(edge)
+        points = torch.stack([outwards, edge if side == 0 else edge.flip(-1)], -1)
+        return LidFrame(self.middle - 0.5 * sign * self.along, sign * self.along, self.across, points)
+
+
+def columns(like: Tensor) -> Tensor:
+    """(W,) where curves have their values, along."""
+    return torch.linspace(-REACH, REACH, COLUMNS, device=like.device, dtype=like.dtype)
+
+
+def curve_through(points: Tensor) -> Tensor:
+    """(B,W) through points (B,P,2) of coordinates, level beyond the outermost."""
+    order = points[..., 0].argsort(-1)
+    x, y = points[..., 0].gather(1, order), points[..., 1].gather(1, order)
+    at = columns(points).expand(len(points), -1).contiguous()
+    right = torch.searchsorted(x.contiguous(), at).clamp(1, x.shape[-1] - 1)
+    x0, x1, y0, y1 = x.gather(1, right - 1), x.gather(1, right), y.gather(1, right - 1), y.gather(1, right)
+    curve = torch.lerp(y0, y1, ((at - x0) / (x1 - x0).clamp_min(1e-4)).clamp(0, 1))
+    taps = torch.exp(-0.5 * (torch.arange(-4, 5, device=at.device, dtype=at.dtype) / 1.7) ** 2)
+    return F.conv1d(F.pad(curve[:, None], (4, 4), mode="replicate"), (taps / taps.sum())[None, None])[:, 0]
+
+
+def curve_at(curve: Tensor, along: Tensor) -> Tensor:
+    """Values of a curve (B,W) at (B,h,w) along."""
+    place = ((along + REACH) * ((COLUMNS - 1) / (2 * REACH))).clamp(0, COLUMNS - 1 - 1e-3).flatten(1)
+    left = place.floor().long()
+    return torch.lerp(curve.gather(1, left), curve.gather(1, left + 1), place - left).view_as(along)
+
+
+def closed_look(head: HeadModel, face: FaceAttributes) -> tuple[Tensor, Tensor]:
     """What closing the eyes of photographs needs.
 
     Args:
@@ -120,10 +186,15 @@ def lid_source(head: HeadModel, face: FaceAttributes) -> LidSource | None:
         face: B faces of the photographs.
 
     Returns:
-        None for heads without MediaPipe's landmarks or coefficients that close eyes.
+        the look (B,1,h,w), and how far the photographs show the eyes open (B,2), 0..1.
     """
-    if not head.has_face_mesh or not {eye.blink for eye in EYES}.issubset(head.expression_names):
-        return None
+    look = load_checkpoint(asset_path("lids.safetensors"), KIND).tensors["look"].to(face.expression)
+    blink = face.expression[:, [head.expression_names.index(eye.blink) for eye in EYES]]
+    return look.expand(len(face), -1, -1, -1), 1 - ((blink - SHOWN_OPEN) / (SHOWN_CLOSED - SHOWN_OPEN)).clamp(0, 1)
+
+
+def skin_around(head: HeadModel) -> Tensor:
+    """(1,V,2) how far vertices belong to each eye."""
     points = head.landmarks(head.template[None])[0]
     around = []
     for eye in EYES:
@@ -133,88 +204,34 @@ def lid_source(head: HeadModel, face: FaceAttributes) -> LidSource | None:
         # the ridge of the nose may hide the eye behind it
         sideways = (head.template[:, 0] / inner[0] - 0.35) / 0.3
         around.append(((AROUND - distance) / 0.3).clamp(0, 1) * sideways.clamp(0, 1))
-    look = load_checkpoint(asset_path("lids.safetensors"), KIND).tensors["look"].to(face.expression)
-    batch, names = len(face), head.expression_names
-    blink = face.expression[:, [names.index(eye.blink) for eye in EYES]]
-    shown = ((blink - SHOWN_OPEN) / (SHOWN_CLOSED - SHOWN_OPEN)).clamp(0, 1)
-    return LidSource(look.expand(batch, -1, -1, -1), torch.stack(around, -1).expand(batch, -1, -1), blink, 1 - shown)
+    return torch.stack(around, -1)[None]
 
 
-def close_lids(move: Move, image: Tensor, validity: Tensor) -> tuple[Tensor, Tensor]:
-    """Lay the look of closed eyes over eyes that close.
-
-    Args:
-        move: the move.
-        image: (B,3,H,W) the moved picture.
-        validity: (B,1,H,W) of it.
-
-    Returns:
-        picture and validity; equal bit for bit in rows where no eye closes beyond the source's.
-    """
-    lids, head = move.source.lids, move.source.head
-    if lids is None:
-        return image, validity
-    height, width = image.shape[-2:]
-    marks = head.landmarks(move.posed.points)
-    scale = marks.new_tensor([width / 2, height / 2, max(height, width) / 2])
-    marks = (marks + marks.new_tensor([1, 1, 0])) * scale - marks.new_tensor([0.5, 0.5, 0])
-    skin = interpolate(move.posed.raster, head.faces, lids.around)
-    if move.maps is not None:
-        skin = skin * (1 - move.maps.hair)
-    names = [head.expression_names.index(eye.blink) for eye in EYES]
-    amounts = _lid_amounts(move.target.expression[:, names], lids).tolist()
-    images, validities = list(image.split(1)), list(validity.split(1))
-    for row, both in enumerate(amounts):
-        for side, amount in enumerate(both):
-            if amount > 0:
-                one = slice(row, row + 1)
-                frame = LidFrame.of(marks[one], EYES[side])
-                owned = amount, skin[one, side : side + 1], lids.look[one], move.source.options.lid_validity
-                images[row], validities[row] = _closed(images[row], validities[row], frame, *owned)
-    return torch.cat(images), torch.cat(validities)
-
-
-def _lid_amounts(blink: Tensor, lids: LidSource) -> Tensor:
-    """How far the lids of both eyes show (B,2), by the wanted coefficients (B,2); 0 for an eye that does not close further."""
-    closes = blink - lids.blink.clamp_min(BLINK_STARTS)
-    alone = (closes / BLINK_RANGE).clamp(0, 1)
-    # scores of two eyes that are closed differ, and one lid without lashes beside one with them is worse than both
-    alike = (1 - (blink[:, :1] - blink[:, 1:]).abs() / ALIKE).clamp(0, 1)
-    together = torch.lerp(alone, alone.amax(1, keepdim=True), alike) * (closes / 0.1).clamp(0, 1)
-    return alone.maximum(together) * lids.open
-
-
-def _closed(
-    image: Tensor, validity: Tensor, frame: LidFrame, amount: float, skin: Tensor, look: Tensor, trust: float
+def closed_lid(
+    image: Tensor, known: Tensor, coordinates: tuple[Tensor, Tensor], amount: float, skin: Tensor, look: Tensor, frame: LidFrame
 ) -> tuple[Tensor, Tensor]:
-    """One picture (1,3,H,W) and its validity (1,1,H,W), with one eye closed.
+    """Lay the look of a closed eye over one that closes.
 
     Args:
-        image: the picture.
-        validity: of it.
-        frame: of the eye.
+        image: (1,3,H,W) the picture around the eye.
+        known: (1,1,H,W) where it shows skin.
+        coordinates: along and across of its pixels.
         amount: 0..1, how far the lid shows.
         skin: (1,1,H,W) what belongs to the eye.
         look: (1,1,h,w) of a closed eye.
-        trust: validity of the lid.
+        frame: of the eye.
+
+    Returns:
+        the picture, and the share of the lid in it (1,1,H,W).
     """
-    height, width = image.shape[-2:]
-    rows, columns = _window(frame, (height, width))
-    here = (..., rows, columns)
-    places = torch.stack(
-        torch.meshgrid(*(torch.arange(n, device=image.device, dtype=image.dtype) for n in (width, height)), indexing="xy"), -1
-    )
-    along, across = frame.coordinates(places[None, rows, columns])
+    along, across = coordinates
     eye_width = float(frame.across.norm())
     grid = torch.stack([_unit(along, ALONG), _unit(across, ACROSS)], -1)
     ratio = F.grid_sample(look, grid, padding_mode="border", align_corners=True).exp()
-    share = gaussian_blur(_almond(along, across)[:, None] * skin[here], 0.03 * eye_width + 0.3) * amount
-    bare = _bare_skin(image[here], validity[here] * skin[here], along, across, eye_width)
+    share = gaussian_blur(_almond(along, across)[:, None] * skin, 0.03 * eye_width + 0.3) * amount
+    bare = _bare_skin(image, known, along, across, eye_width)
     made = ((bare + FLOOR) * ratio - FLOOR).clamp(0, 1)
-    image, validity = image.clone(), validity.clone()
-    image[here] = torch.lerp(image[here], made, share)
-    validity[here] = torch.lerp(validity[here], torch.full_like(share, trust), share)
-    return image, validity
+    return torch.lerp(image, made, share), share
 
 
 def _almond(along: Tensor, across: Tensor) -> Tensor:
@@ -226,21 +243,13 @@ def _almond(along: Tensor, across: Tensor) -> Tensor:
 
 
 def _bare_skin(image: Tensor, known: Tensor, along: Tensor, across: Tensor, width: float) -> Tensor:
-    """The colour of the skin (B,3,H,W) below the eye, continued over it."""
-    below = (across > 0.16) & (across < 0.5) & (along > -0.1) & (along < 1.1)
-    skin = pull_push(image, (below[:, None] & (known > 0.5)).to(image))
-    return gaussian_blur(skin, 0.05 * width + 0.6)
+    """The colour of the skin (B,3,H,W): of that below the eye, and partly of the lid above its lashes."""
+    beside = (along > -0.1) & (along < 1.1)
+    below, lid = (across > 0.16) & (across < 0.5) & beside, (across > -LID_HEIGHT) & (across < -0.13) & (along > 0.1) & (along < 0.9)
+    cheek, both = (pull_push(image, (where[:, None] & (known > 0.5)).to(image)) for where in (below, below | lid))
+    return gaussian_blur(torch.lerp(cheek, both, LID_COLOUR), 0.08 * width + 0.6)
 
 
 def _unit(values: Tensor, bounds: tuple[float, float]) -> Tensor:
     """Values between bounds as -1..1."""
     return (values - bounds[0]) * (2 / (bounds[1] - bounds[0])) - 1
-
-
-def _window(frame: LidFrame, size: tuple[int, int]) -> tuple[slice, slice]:
-    """Rows and columns of the picture around an eye."""
-    middle = frame.corner + frame.along / 2
-    reach = 1.2 * frame.across.norm(dim=-1, keepdim=True)
-    low, high = (middle - reach)[0].floor().tolist(), (middle + reach)[0].ceil().tolist()
-    columns, rows = (slice(int(min(max(a, 0), n - 1)), int(min(max(b, 1), n))) for a, b, n in zip(low, high, size[::-1], strict=True))
-    return rows, columns

@@ -35,7 +35,7 @@ from ..common.pixels import flow_grid, relit
 from ..head.attributes import FaceAttributes
 from ..head.morphable import HeadModel
 from ..source.regions import Layers
-from .lids import close_lids, lid_source
+from .eyes import eye_source, move_eyes, rested_eyes
 from .mouth import upper_teeth
 from .passes import person_before_background, person_source
 
@@ -52,6 +52,7 @@ class Carried:
         mesh_mask: (B,1,H,W) 1 where the target's mesh covers the pixel.
         person_alpha: (B,1,H,W) share of the moved person; the rest is background that stayed. All
             ones without layers.
+        own_share: (B,1,H,W) 1 where the pixels are the photograph's own, which its fine detail fits.
     """
 
     image: Tensor
@@ -60,6 +61,7 @@ class Carried:
     light_ratio: Tensor
     mesh_mask: Tensor
     person_alpha: Tensor
+    own_share: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,9 +94,9 @@ class Prepared(Source):
         if source.person is not None:
             person = person_before_background(move, image, validity)
             image, validity, alpha = person.image, person.validity, person.alpha
-        image, validity = close_lids(move, image, validity)
+        image, validity, offset, own = move_eyes(move, target.expand(len(source)), image, validity)
         mesh = move.posed.mesh.to(image.dtype)
-        return Carried(image, validity.clamp(0, 1), move.offset, move.light_ratio, mesh, alpha)
+        return Carried(image, validity.clamp(0, 1), offset, move.light_ratio, mesh, alpha, own)
 
 
 def prepare(
@@ -104,6 +106,7 @@ def prepare(
     inside_picture: Tensor | None = None,
     layers: Layers | None = None,
     options: CarryOptions | None = None,
+    landmarks: Tensor | None = None,
 ) -> Prepared:
     """Work out what depends on photographs alone, to move them afterwards. Differentiable with respect to
     the image.
@@ -117,6 +120,8 @@ def prepare(
         layers: what the image shows where. Without them light reaches only as far as the skin, and
             the background is dragged along near the head.
         options: how to move.
+        landmarks: (B,478,3) of the image in its pixels, for the eyes; None takes the head's, which
+            lie less exactly.
 
     Raises:
         AttributeShapeError: for other numbers of faces.
@@ -153,7 +158,7 @@ def prepare(
         depth=seen_depth(posed.raster),
         upper_teeth=tuple(upper_teeth(head).nonzero()[:, 0].tolist()),
         person=None,
-        lids=lid_source(head, face) if o.lids else None,
+        eyes=eye_source(head, face, image, posed, landmarks) if o.eyes else None,
     )
     return prepared if layers is None else replace(prepared, person=person_source(prepared, layers))
 
@@ -167,6 +172,8 @@ def start_move(source: Source, target: FaceAttributes) -> Move:
     """
     o, head = source.options, source.head
     target = target.expand(len(source))
+    if source.eyes is not None:
+        target = rested_eyes(source.face, target, head.expression_names)
     if o.stretch_expression:
         target = stretch_expression(source.face, target, head.expression_names)
     posed = pose_head(head, target, source.offsets, source.size)
@@ -225,11 +232,12 @@ def carry(
     inside_picture: Tensor | None = None,
     layers: Layers | None = None,
     options: CarryOptions | None = None,
+    landmarks: Tensor | None = None,
 ) -> Carried:
     """`prepare` and `Prepared.move` in one, for photographs that are moved once. Arguments as
     there.
     """
-    return prepare(image, source, head, inside_picture, layers, options).move(target)
+    return prepare(image, source, head, inside_picture, layers, options, landmarks).move(target)
 
 
 def nothing_carried(image: Tensor) -> Carried:
@@ -237,4 +245,4 @@ def nothing_carried(image: Tensor) -> Carried:
     none of it valid.
     """
     still, unlit, none = torch.zeros_like(image[:, :2]), torch.ones_like(image), torch.zeros_like(image[:, :1])
-    return Carried(image, none, still, unlit, none, torch.ones_like(none))
+    return Carried(image, none, still, unlit, none, torch.ones_like(none), none)

@@ -61,7 +61,7 @@ class SwapSource:
         """
         mine = repeat_rows(self, len(carried.image)) if len(self.backdrop) == 1 else self
         shares = moved_shares(carried, mine.layers, areas)
-        return Parts(carried, shares, mine.backdrop, mine.backdrop_validity, torch.ones_like(mine.backdrop_validity))
+        return Parts(carried, shares, mine.backdrop, mine.backdrop_validity, carried.own_share)
 
 
 def source_parts(prepared: Prepared, carried: Carried, areas: FaceAreas) -> Parts:
@@ -120,7 +120,7 @@ class SwapReference:
             layers: of the picture.
             options: how to move it; its expressions are never stretched.
         """
-        o = replace(options or CarryOptions(), stretch_expression=False)
+        o = replace(options or CarryOptions(), stretch_expression=False, eyes=False)
         backdrop = _backdrop(picture, inside_picture, layers.person, o)
         layers = refined(picture, layers, FaceAreas.of(head, own, picture), TAKEN)
         # shoulders follow the camera all over, which a move does only near the head
@@ -159,7 +159,7 @@ class SwapReference:
             offset_to_source=((whole - pixel_grid(height, width, whole)) * half).permute(0, 3, 1, 2),
             validity=carried.validity * (o.guess_validity + (1 - o.guess_validity) * seen),
         )
-        return Parts(carried, shares, mine.backdrop, mine.backdrop_validity, torch.ones_like(mine.backdrop_validity))
+        return Parts(carried, shares, mine.backdrop, mine.backdrop_validity, carried.own_share)
 
 
 def reference_parts(

@@ -7,17 +7,14 @@ from dataclasses import replace
 import torch
 from people import person
 
-from difffae.carry.expression import GAIN, LEAST, MOST, MOST_GAZE, WIDER, gains, lid_offsets, stretch_expression
-from difffae.carry.options import CarryOptions
+from difffae.carry.expression import GAIN, LEAST, MOST, WIDER, gains, lid_offsets, stretch_expression
 from difffae.head.morphable import HeadModel
-from difffae.head.render import render
-from difffae.person.prepared import carry
 
 
 def test_factors_are_those_of_both_sides_and_one_elsewhere():
-    names = ("jawOpen", "eyeLookUpLeft", "eyeLookUpRight", "browInnerUp", "expression_17")
+    names = ("jawOpen", "mouthSmileLeft", "mouthSmileRight", "browInnerUp", "expression_17")
     factors = gains(names, torch.zeros(1))
-    assert factors.tolist() == torch.tensor([GAIN["jawOpen"], GAIN["eyeLookUp"], GAIN["eyeLookUp"], 1.0, 1.0]).tolist()
+    assert factors.tolist() == torch.tensor([GAIN["jawOpen"], GAIN["mouthSmile"], GAIN["mouthSmile"], 1.0, 1.0]).tolist()
     head = HeadModel.load()
     known = {name.removesuffix("Left").removesuffix("Right") for name in head.expression_names}
     assert known.issuperset(GAIN)
@@ -47,29 +44,8 @@ def test_stretching_is_bounded_but_never_holds_back():
     up = stretch_expression(low, high, names).expression[0]
     down = stretch_expression(high, low, names).expression[0]
     for index, name in enumerate(names):
-        gaze = name.startswith("eyeLook")
-        assert 1 <= up[index] <= (1 if gaze else MOST), name
+        assert 1 <= up[index] <= MOST, name
         assert LEAST <= down[index] <= 0, name
-    look = names.index("eyeLookUpLeft")
-    half = torch.zeros(1, len(names))
-    half[:, look] = 0.5
-    assert stretch_expression(low, replace(low, expression=half), names).expression[0, look] == MOST_GAZE
-
-
-def test_a_carried_gaze_goes_farther_with_it():
-    """The iris of a rendered eye: the middle of the dark pixels moves to the side by more."""
-    head = HeadModel.load()
-    source = replace(person(head, 2), expression=torch.zeros(1, head.expression_count))
-    looks = torch.zeros(1, head.expression_count)
-    for name in ("eyeLookOutLeft", "eyeLookInRight"):
-        looks[:, head.expression_names.index(name)] = 0.3
-    target = replace(source, expression=looks)
-    picture = render(head, source, 256).image.clamp(0, 1)
-    flows = [
-        carry(picture, source, target, head, options=CarryOptions(stretch_expression=stretched)).offset_to_source[:, 0].abs().amax()
-        for stretched in (False, True)
-    ]
-    assert 1.3 < flows[1] / flows[0] < 1.7  # the factor is 1.5
 
 
 def test_lids_part_by_the_measured_share_and_closed_eyes_stay_closed():

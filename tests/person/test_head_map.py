@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from difffae.person.prepared import Prepared, prepare, start_move
 from painted import GREEN, HAIR, SIZE, SKIN, WALL
 from people import directional, person
 from torch import Tensor
@@ -17,6 +16,7 @@ from difffae.head.attributes import FaceAttributes
 from difffae.head.morphable import HeadModel
 from difffae.head.rasterizer import Raster, interpolate
 from difffae.head.render import render
+from difffae.person.prepared import Prepared, prepare, start_move
 from difffae.source.regions import Layers
 
 EVEN = directional(0.0, 0.0, 0.0)
