@@ -88,6 +88,10 @@ class CarryOptions:
     lids: bool = True
     # validity of those
     lid_validity: float = 0.6
+    # show what is inside of mouths that open
+    mouths: bool = True
+    # validity of that
+    mouth_validity: float = 0.6
     # how far hair has to stand out from a neck (the crop is 2 wide) until its colour is hair's
     nape_hair: float = 0.04
 

@@ -30,6 +30,7 @@ from ..head.morphable import HeadModel
 from ..source.regions import Layers
 from .expression import stretch_expression
 from .hair_volume import hair_offsets
+from .inner_mouth import open_mouths
 from .lids import close_lids, lid_source
 from .light import log_light_ratio, log_shading, spread_light
 from .motion import fading, follow_surface, moved_validity, pose_head, seen_by_source, seen_depth, spread_offset
@@ -92,6 +93,8 @@ class Prepared(Source):
             person = person_before_background(move, image, validity)
             image, validity, alpha = person.image, person.validity, person.alpha
         image, validity = close_lids(move, image, validity)
+        if source.options.mouths:
+            image, validity = open_mouths(move, image, validity)
         mesh = move.posed.mesh.to(image.dtype)
         return Carried(image, validity.clamp(0, 1), move.offset, move.light_ratio, mesh, alpha)
 
