@@ -19,11 +19,11 @@ from torch import Tensor
 
 from ..common.pixels import dilate, gather, gaussian_blur, nearest_inside, pull_push, relit
 from ..head.morphable import HeadModel
-from .mouth import MOUTH, OUTER_LOWER, OUTER_UPPER, DentalArch, MouthFrame, edge_at, upper_teeth_row
+from .mouth import LOWER, MOUTH, OUTER_LOWER, OUTER_UPPER, UPPER, DentalArch, MouthFrame, edge_at, upper_teeth_row
 from .state import Move
 
 LUMA = (0.299, 0.587, 0.114)
-SAMPLES = 3  # by which a mouth is painted finer than the picture, for smooth edges
+SAMPLES = 2  # by which a mouth is painted finer than the picture, for smooth edges
 # --- in metres ---
 SIDES = 0.017  # along the row, at which teeth lie in the cheeks' shadow
 # --- in widths of the mouth ---
@@ -66,7 +66,7 @@ class _Opening:
     @classmethod
     def of(cls, frame: MouthFrame, own: MouthFrame, size: tuple[int, int]) -> _Opening:
         middle = frame.middle
-        reach = 0.95 * frame.width
+        reach = 0.85 * frame.width
         low, high = (middle - reach).floor().tolist(), (middle + reach).ceil().tolist()
         columns, rows = (slice(int(min(max(a, 0), n - 2)), int(min(max(b, 2), n))) for a, b, n in zip(low, high, size[::-1], strict=True))
         ys, xs = ((torch.arange((one.stop - one.start) * SAMPLES).to(middle) + 0.5) / SAMPLES - 0.5 + one.start for one in (rows, columns))
@@ -91,7 +91,7 @@ class _Opening:
         return F.interpolate(values, self.alpha.shape, mode="bilinear", align_corners=False)[0]
 
 
-def open_mouths(move: Move, image: Tensor, validity: Tensor) -> tuple[Tensor, Tensor]:
+def open_mouths(move: Move, image: Tensor, validity: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Show what is inside of mouths that open, or that move open.
 
     Args:
@@ -100,20 +100,24 @@ def open_mouths(move: Move, image: Tensor, validity: Tensor) -> tuple[Tensor, Te
         validity: (B,1,H,W) of it.
 
     Returns:
-        picture and validity; equal bit for bit in rows whose mouth stays as it is.
+        picture and validity, equal bit for bit in rows whose mouth stays as it is, and the share of
+        pixels that are a mouth's inside now (B,1,H,W).
     """
     source, size = move.source, (image.shape[-2], image.shape[-1])
-    if not source.head.has_face_mesh or not source.upper_teeth:
-        return image, validity
-    marks = [_marks(source.head, posed.points, size) for posed in (move.posed, source.posed)]
-    images, validities = list(image.split(1)), list(validity.split(1))
+    inside = torch.zeros_like(validity)
+    if not source.options.mouths or not source.head.has_face_mesh or not source.upper_teeth:
+        return image, validity, inside
+    now, before = (_marks(source.head, posed.points, size) for posed in (move.posed, source.posed))
+    images, validities, insides = (list(values.split(1)) for values in (image, validity, inside))
     for row in range(len(image)):
-        frame, own = (MouthFrame.of(one[row]) for one in marks)
-        amount = 0.0 if bool(move.still[row]) else _amount(move, row, frame, own)
+        frame, own = MouthFrame.of(now[row]), MouthFrame.of(before[row])
+        shift = (now[row] - before[row])[list(UPPER + LOWER), :2].norm(dim=-1).max()
+        amount = 0.0 if bool(move.still[row]) else _amount(frame, own, float(shift) / source.pixels(source.options.mesh_edge))
         if amount > 0:
             opening = _Opening.of(frame.rounded(), own, size)
-            images[row], validities[row] = _opened(move, row, opening, images[row], validities[row], amount)
-    return torch.cat(images), torch.cat(validities)
+            rows = _opened(move, row, opening, images[row], validities[row], amount)
+            images[row], validities[row], insides[row] = rows
+    return torch.cat(images), torch.cat(validities), torch.cat(insides)
 
 
 def _marks(head: HeadModel, points: Tensor, size: tuple[int, int]) -> Tensor:
@@ -142,12 +146,11 @@ def _luma(image: Tensor) -> Tensor:
     return (image * _colour(LUMA, image)).sum(-3, keepdim=True)
 
 
-def _amount(move: Move, row: int, frame: MouthFrame, own: MouthFrame) -> float:
-    """How far the inside of a mouth is painted, 0..1."""
+def _amount(frame: MouthFrame, own: MouthFrame, moves: float) -> float:
+    """How far the inside of a mouth is shown, 0..1, by the lips' largest move in units of what a fit may be wrong by."""
     opens = abs(frame.opening - own.opening) / CHANGES
-    # a mouth that is open and moves: its inside does not move as the head model's does
-    moves = _step(own.opening, *SHOWS_OWN) * float(move.shift[row].max()) / move.source.pixels(move.source.options.mesh_edge)
-    return min(max(opens, moves), 1.0)
+    # the inside of a mouth that moves open does not move as the head model's does
+    return min(max(opens, _step(own.opening, *SHOWS_OWN) * moves) - 0.02, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,8 +181,8 @@ class _Light:
         return cls(opening.grown(skin / luma.clamp_min(0.02)), opening.grown((luma / mean).clamp(0.5, 1.6)), mean, bright)
 
 
-def _opened(move: Move, row: int, opening: _Opening, image: Tensor, validity: Tensor, amount: float) -> tuple[Tensor, Tensor]:
-    """One picture (1,3,H,W) and its validity (1,1,H,W), with the inside of its mouth."""
+def _opened(move: Move, row: int, opening: _Opening, image: Tensor, validity: Tensor, amount: float) -> tuple[Tensor, Tensor, Tensor]:
+    """One picture (1,3,H,W), its validity (1,1,H,W) and the share of its mouth's inside (1,1,H,W)."""
     window, known = image[opening.here], validity[opening.here]
     light = _Light.around(move, row, opening, window, known)
     wide, own_share = opening.frame.opening, _step(opening.own.opening, *SHOWS_OWN)
@@ -199,10 +202,11 @@ def _opened(move: Move, row: int, opening: _Opening, image: Tensor, validity: Te
     alpha = opening.shrunk(opening.alpha[None])
     inside = opening.shrunk(inside.clamp(0, 1) * opening.alpha) / alpha.clamp_min(1e-3)
     lips, near = _healed_lips(move, row, opening, window)
-    image, validity = image.clone(), validity.clone()
+    image, validity, shares = image.clone(), validity.clone(), torch.zeros_like(validity)
+    shares[opening.here] = amount * alpha
     image[opening.here] = torch.lerp(window, torch.lerp(lips, inside, alpha), amount * near)
     validity[opening.here] = torch.lerp(known, torch.full_like(known, move.source.options.mouth_validity), amount * alpha)
-    return image, validity
+    return image, validity, shares
 
 
 def _darkness(opening: _Opening, light: _Light) -> Tensor:
@@ -270,8 +274,7 @@ def _own_teeth(move: Move, row: int, opening: _Opening, arch: DentalArch, own_ar
     width = opening.frame.width * SAMPLES
     teeth = dilate(_ramp(luma, 0.35 * bright, 0.6 * bright)[None, None], 2 * round(0.03 * width) + 1)
     share = share * gaussian_blur(teeth, 0.02 * width)[0, 0]
-    contact = 1 - 0.3 * torch.exp(-((opening.below.clamp_min(0) / 0.03) ** 2))
-    return _relit(move, row, opening, sampled[:3]) * contact, share
+    return _relit(move, row, opening, sampled[:3]), share
 
 
 def _own_inside(move: Move, row: int, opening: _Opening) -> Tensor:
@@ -305,7 +308,7 @@ def _healed_lips(move: Move, row: int, opening: _Opening, window: Tensor) -> tup
         return window, edge
     even = (0, size[1] % 2, 0, size[0] % 2)
     nearest = nearest_inside(F.pad(whole[:, 0], even))[0]
-    healed = gaussian_blur(gather(F.pad(window, even), nearest)[..., : size[0], : size[1]], 0.7)
+    healed = gaussian_blur(gather(F.pad(window, even), nearest)[..., : size[0], : size[1]], max(0.5, 0.014 * frame.width))
     corners = opening.shrunk(_ramp(torch.minimum(along, 1 - along), -0.02, 0.06)[None])
     lips_now = torch.lerp(window, healed, edge.maximum(gaussian_blur(edge, 0.6)) * corners)
     outside = opening.shrunk(opening.inside.clamp(max=0)[None])

@@ -88,6 +88,8 @@ class CarryOptions:
     lids: bool = True
     # validity of those
     lid_validity: float = 0.6
+    # deepen the folds of faces that begin to smile
+    folds: bool = True
     # show what is inside of mouths that open
     mouths: bool = True
     # validity of that

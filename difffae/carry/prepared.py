@@ -32,7 +32,7 @@ from .expression import stretch_expression
 from .hair_volume import hair_offsets
 from .inner_mouth import open_mouths
 from .lids import close_lids, lid_source
-from .light import log_light_ratio, log_shading, spread_light
+from .light import fold_light, log_light_ratio, log_shading, smile_folds, spread_light
 from .motion import fading, follow_surface, moved_validity, pose_head, seen_by_source, seen_depth, spread_offset
 from .mouth import upper_teeth
 from .options import CarryOptions
@@ -93,10 +93,10 @@ class Prepared(Source):
             person = person_before_background(move, image, validity)
             image, validity, alpha = person.image, person.validity, person.alpha
         image, validity = close_lids(move, image, validity)
-        if source.options.mouths:
-            image, validity = open_mouths(move, image, validity)
+        image, validity, inside = open_mouths(move, image, validity)
         mesh = move.posed.mesh.to(image.dtype)
-        return Carried(image, validity.clamp(0, 1), move.offset, move.light_ratio, mesh, alpha)
+        # no light of the source falls into a mouth that was painted, and none of its detail belongs there
+        return Carried(image, validity.clamp(0, 1), move.offset, move.light_ratio * (1 - inside), mesh, alpha)
 
 
 def prepare(
@@ -140,6 +140,7 @@ def prepare(
     if layers is not None:
         lifted = hair_offsets(head, face, head(face.shape, face.expression, face.pose), layers.hair)
     posed = pose_head(head, face, lifted, (image.shape[-2], image.shape[-1]))
+    folds = smile_folds(head) if o.folds else None
     prepared = Prepared(
         image=image,
         face=face,
@@ -153,6 +154,7 @@ def prepare(
         upper_teeth=tuple(upper_teeth(head).nonzero()[:, 0].tolist()),
         person=None,
         lids=lid_source(head, face) if o.lids else None,
+        folds=None if folds is None else folds.to(image).expand(len(image), -1, -1, -1),
     )
     return prepared if layers is None else replace(prepared, person=person_source(prepared, layers))
 
@@ -177,7 +179,7 @@ def start_move(source: Source, target: FaceAttributes) -> Move:
     offset, resting = (torch.where(still, 0, moves) for moves in spread_offset(source, posed, surface))
     grid = flow_grid(offset)
     maps = None if source.person is None else source.person.maps.carried_along(grid)
-    log_ratio = torch.where(unlit, 0, spread_light(source, posed, surface, maps))
+    log_ratio = torch.where(unlit, 0, spread_light(source, posed, surface, maps) + fold_light(source, target, posed))
     return Move(
         source=source,
         target=target,

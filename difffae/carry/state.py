@@ -190,6 +190,7 @@ class Source:
         upper_teeth: numbers of the vertices of the upper teeth.
         person: what the layers tell, or None without layers.
         lids: what closing eyes needs, or None if they get no lids.
+        folds: (B,1,R,R) of a smile on the head's surface, or None.
     """
 
     image: Tensor
@@ -204,6 +205,7 @@ class Source:
     upper_teeth: tuple[int, ...]
     person: PersonSource | None
     lids: LidSource | None
+    folds: Tensor | None
 
     def __len__(self) -> int:
         return len(self.image)

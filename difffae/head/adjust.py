@@ -92,9 +92,11 @@ LIMITS: dict[str, tuple[float, float]] = dict.fromkeys(NUMBERS, (-1.0, 1.0)) | _
 
 # Each number is an axis of two directions: ARKit coefficients with the weight they take of the positive and the negative end.
 _PAIR = ("Left", "Right")
+_SMILE = (("mouthSmile", 1.0), ("cheekSquint", 0.4), ("eyeSquint", 0.25), ("mouthUpperUp", 0.15))
 EXPRESSION_AXES: dict[str, tuple[dict[str, float], dict[str, float]]] = {
     "smile": (
-        {f"mouthSmile{side}": 1.0 for side in _PAIR} | {f"cheekSquint{side}": 0.4 for side in _PAIR},
+        # what comes along with a smile that is meant: cheeks, lower lids, the upper lip
+        {f"{name}{side}": weight for name, weight in _SMILE for side in _PAIR},
         {f"mouthFrown{side}": 1.0 for side in _PAIR},
     ),
     "jaw_open": ({"jawOpen": 1.0}, {}),
