@@ -75,6 +75,19 @@ def folds(ratios: Tensor, seen: Tensor, difference: float) -> Tensor:
     return gaussian_blur(middle - large, 0.5) * inner / difference
 
 
+def beside_eyes(head: HeadModel) -> Tensor:
+    """(1,1,SIDE,SIDE): 0 on lids, which move apart from the fit's, 1 elsewhere."""
+    marks = head.landmarks(head.template[None])[0]
+    share = torch.ones_like(head.template[:, 0])
+    for outer, inner in ((33, 133), (263, 362)):
+        away = (head.template - (marks[outer] + marks[inner]) / 2) / (marks[outer] - marks[inner]).norm()
+        share = share.minimum(((torch.hypot(away[:, 0], 1.6 * away[:, 1]) - 0.5) / 0.3).clamp(0, 1))
+    corners = torch.cat([head.uvs[:, :1] * 2 - 1, 1 - head.uvs[:, 1:] * 2, torch.zeros_like(head.uvs[:, :1])], -1)[None]
+    skin = head.vertex_mask("face")[head.faces].all(1)
+    raster = rasterize(corners, head.uv_faces[skin], SIDE, SIDE)
+    return interpolate_corners(raster, share[head.faces[skin]][..., None])
+
+
 @torch.no_grad()
 def main(folder: str, output: str) -> None:
     model = DiffFAE.from_pretrained("open-256")
@@ -90,7 +103,7 @@ def main(folder: str, output: str) -> None:
         for file in files:
             print(sha256((Path(folder) / file).read_bytes()).hexdigest(), file)
     ratios, seen = (torch.cat(values) for values in zip(*found, strict=True))
-    tensors = {"folds": folds(ratios, seen, float(torch.stack(differences).mean()))}
+    tensors = {"folds": folds(ratios, seen, float(torch.stack(differences).mean())) * beside_eyes(head)}
     save_checkpoint(output, tensors, kind=SMILE_KIND, config={"head": head.name}, license="CC BY 4.0", source=SOURCE, half=True)
 
 

@@ -34,13 +34,13 @@ def near(head: HeadModel, yaw: float = 0.0) -> FaceAttributes:
     return replace(person(head, 3, yaw=yaw, expression=0.0), camera=torch.tensor([[12.0, 0.0, 0.05]]))
 
 
-def pixels(head: HeadModel, face: FaceAttributes) -> torch.Tensor:
-    """(V,3) projected vertices, and the mouth's landmarks in pixels."""
+def projected(head: HeadModel, face: FaceAttributes) -> torch.Tensor:
+    """(V,3) projected vertices, -1..1."""
     return project(head(face.shape, face.expression, face.pose), face.camera)[0]
 
 
 def mouth(head: HeadModel, face: FaceAttributes) -> MouthFrame:
-    marks = head.landmarks(pixels(head, face)[None])[0]
+    marks = head.landmarks(projected(head, face)[None])[0]
     return MouthFrame.of((marks + torch.tensor([1.0, 1.0, 0.0])) * SIZE / 2 - torch.tensor([0.5, 0.5, 0.0]))
 
 
@@ -61,7 +61,7 @@ def luma_at(image: torch.Tensor, frame: MouthFrame, along: float, below: float) 
 def test_places_of_the_dental_arch_come_back(head: HeadModel, yaw: float):
     face = near(head, yaw)
     upper = tuple(upper_teeth(head).nonzero()[:, 0].tolist())
-    arch = DentalArch.of(head, upper, pixels(head, face), (SIZE, SIZE))
+    arch = DentalArch.of(head, upper, projected(head, face), (SIZE, SIZE))
     angle, height = torch.linspace(-0.5, 0.5, 9), torch.linspace(0, 0.008, 9)
     back_angle, back_height = arch.angle_and_height(arch.places(angle, height))
     assert (back_angle - angle).abs().max() < 1e-3
@@ -156,14 +156,14 @@ def test_rows_of_a_batch_are_as_alone(head: HeadModel):
 def test_a_smile_has_folds_and_no_other_edit_has(head: HeadModel):
     source = near(head)
     picture = paint((render(head, source, SIZE).mask, SKIN))
-    plain = CarryOptions(folds=False)
+    folded, plain = (CarryOptions(mouths=False, folds=folds) for folds in (True, False))
     depths = []
     for smile in (0.0, 0.3, 0.8):
         target = expressing(head, source, **dict.fromkeys(SMILE, smile))
-        new, old = carry(picture, source, target, head), carry(picture, source, target, head, options=plain)
+        new, old = carry(picture, source, target, head, options=folded), carry(picture, source, target, head, options=plain)
         depths.append(float((new.light_ratio / old.light_ratio).log().abs().max()))
     assert depths[0] == 0
     assert 0.02 < depths[1] < depths[2] < 0.8
     target = expressing(head, source, jawOpen=0.5)
-    new, old = carry(picture, source, target, head), carry(picture, source, target, head, options=plain)
+    new, old = carry(picture, source, target, head, options=folded), carry(picture, source, target, head, options=plain)
     assert torch.equal(new.light_ratio, old.light_ratio)
