@@ -112,7 +112,11 @@ def open_mouths(move: Move, image: Tensor, validity: Tensor) -> tuple[Tensor, Te
     for row in range(len(image)):
         frame, own = MouthFrame.of(now[row]), MouthFrame.of(before[row])
         shift = (now[row] - before[row])[list(UPPER + LOWER), :2].norm(dim=-1).max()
-        amount = 0.0 if bool(move.still[row]) else _amount(frame, own, float(shift) / source.pixels(source.options.mesh_edge))
+        moves = 0.0 if bool(move.still[row]) else float(shift) / source.pixels(source.options.mesh_edge)
+        seam = (min(moves, 1.0) - 0.02) * (1 - _step(frame.opening, *SHOWS_OWN))
+        if seam > 0:
+            images[row] = _softened_seam(move, row, images[row], seam)
+        amount = _amount(frame, own, moves) if moves > 0 else 0.0
         if amount > 0:
             opening = _Opening.of(frame.rounded(), own, size)
             rows = _opened(move, row, opening, images[row], validities[row], amount)
@@ -288,6 +292,13 @@ def _own_inside(move: Move, row: int, opening: _Opening) -> Tensor:
     down = upper + (opening.below * (before / now).clamp(max=1)).clamp(-0.02, None).minimum(before + 0.02)
     sampled = _sampled(move.source.image[row : row + 1], own.places(torch.stack([along, down], -1)))
     return _relit(move, row, opening, sampled)
+
+
+def _softened_seam(move: Move, row: int, image: Tensor, amount: float) -> Tensor:
+    """One picture (1,3,H,W) whose closed lips have moved: slits of a pixel between those of the mesh are no row of dots."""
+    slit = move.source.head.part_mask(move.posed.raster, *MOUTH)[row][None, None].to(image)
+    soft = gaussian_blur(image, max(0.7, move.source.pixels(0.004)))
+    return torch.lerp(image, soft, amount * gaussian_blur(dilate(slit, 3), 0.6))
 
 
 def _healed_lips(move: Move, row: int, opening: _Opening, window: Tensor) -> tuple[Tensor, Tensor]:
