@@ -10,8 +10,10 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from ..common.checkpoint import asset_path, load_checkpoint
 from ..common.pixels import gather, gaussian_blur, nearest_inside
 from ..head.attributes import FaceAttributes
 from ..head.morphable import HeadModel
@@ -21,6 +23,11 @@ from .exposure import exposed
 from .motion import Surface
 from .options import CarryOptions
 from .state import Maps, PosedHead, Source
+
+SMILE_KIND = "smile"
+SMILE = ("mouthSmileLeft", "mouthSmileRight")
+FOLDS = 0.8  # deeper, light of the studio that the map still holds shows as patches
+SMILES = -1.0, 1.3  # change of the coefficients beyond which folds deepen no more
 
 
 def log_shading(normals: Tensor, light: Tensor, floor: float) -> Tensor:
@@ -131,3 +138,31 @@ def hidden_shading(head: HeadModel, raster: Raster, normals: Tensor, light: Tens
     lit = sh_shading(normals, light)
     lit = lit.maximum(o.hidden_shading * lit.mean(1, keepdim=True)).clamp_min(o.shading_floor)
     return torch.where(raster.face[:, None] >= 0, interpolate(raster, head.faces, lit), 1.0)
+
+
+def smile_folds(head: HeadModel) -> Tensor | None:
+    """(1,1,R,R) logarithm of what a smile's folds do to the brightness of skin, on the head's
+    surface, per unit of the smile's coefficients; None for a head model other than the bundled one.
+    """
+    found = load_checkpoint(asset_path("smile.safetensors"), SMILE_KIND)
+    return found.tensors["folds"] if head.name == found.config["head"] else None
+
+
+def fold_light(source: Source, target: FaceAttributes, posed: PosedHead) -> Tensor:
+    """What the folds of a smile that grows do to light: they are too fine for the head model.
+
+    Args:
+        source: the source.
+        target: B faces, with stretched expressions.
+        posed: their head.
+
+    Returns:
+        (B,1,H,W) logarithm of a ratio; zero in rows whose smile stays.
+    """
+    if source.folds is None:
+        return torch.zeros_like(source.image[:, :1])
+    columns = [source.head.expression_names.index(name) for name in SMILE]
+    change = (target.expression - source.face.expression)[:, columns].mean(1).clamp(*SMILES)[:, None, None, None]
+    shown = F.grid_sample(source.folds, source.head.uv_grid(posed.raster), padding_mode="border", align_corners=False)
+    skin = source.head.part_mask(posed.raster, "face")[:, None].to(shown)
+    return FOLDS * change * gaussian_blur(shown * skin, max(0.7, source.pixels(0.002)))

@@ -104,6 +104,12 @@ class CarryOptions:
     eyes: bool = True
     # validity of what no camera saw of them
     lid_validity: float = 0.6
+    # deepen the folds of faces that begin to smile
+    folds: bool = True
+    # show what is inside of mouths that open
+    mouths: bool = True
+    # validity of that
+    mouth_validity: float = 0.6
     # how far hair has to stand out from a neck (the crop is 2 wide) until its colour is hair's
     nape_hair: float = 0.04
 

@@ -231,6 +231,7 @@ class Source:
         upper_teeth: numbers of the vertices of the upper teeth.
         person: what the layers tell, or None without layers.
         eyes: the eyes, taken apart, or None if the mesh moves them.
+        folds: (B,1,R,R) of a smile on the head's surface, or None.
     """
 
     image: Tensor
@@ -247,6 +248,7 @@ class Source:
     upper_teeth: tuple[int, ...]
     person: PersonSource | None
     eyes: EyeSource | None
+    folds: Tensor | None
 
     def __len__(self) -> int:
         return len(self.image)

@@ -116,7 +116,14 @@ AXES: tuple[Axis, ...] = (
         {"browOuterUp{}": 1, "browInnerUp": 0.4},
         {"browDown{}": 1},
     ),
-    Axis("smile", "mouth", "Up is a smile, down a frown.", positive=_both(mouthSmile=1, cheekSquint=0.4), negative=_both(mouthFrown=1)),
+    # what comes along with a smile that is meant: cheeks, lower lids, the upper lip
+    Axis(
+        "smile",
+        "mouth",
+        "Up is a smile, down a frown.",
+        positive=_both(mouthSmile=1, cheekSquint=0.4, eyeSquint=0.25, mouthUpperUp=0.15),
+        negative=_both(mouthFrown=1),
+    ),
     *_each(
         "smile",
         "mouth",

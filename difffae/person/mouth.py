@@ -1,9 +1,11 @@
 """Lips, teeth and the inside of a mouth that opens.
 
-Shape letters: B batch, V vertices, H and W picture sides.
+Shape letters: B batch, V vertices, N landmarks, P points of a lip's edge, H and W picture sides, h and w those of a part.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +25,17 @@ TIPS = 0.012  # how far below the teeth of a fit those of the photograph may rea
 INNER_DARKNESS = 0.75  # of the light reaches the inside of a mouth, which SH lighting without shadows does not know
 DEEP = 0.014  # how far from the lips, as a share of the side, the middle of an open mouth lies
 DEEP_DARKNESS = {"teeth": 0.6, "tongue": 0.3, "mouth": 0.15, "sockets": 1.0}  # of that light there
+# landmarks of the edges of the lips, from the subject's right corner of the mouth to the left one
+UPPER = (78, 80, 81, 82, 13, 312, 311, 310, 308)
+LOWER = (78, 88, 178, 87, 14, 317, 402, 318, 308)
+OUTER_UPPER = (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291)
+OUTER_LOWER = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291)
+# --- teeth, in metres ---
+FORWARDS = 0.004  # by which the head model's teeth lie too far behind its lips
+TOOTH_WIDTHS = (0.0084, 0.0066, 0.0076, 0.0070, 0.0070)  # from the middle to one side
+TOOTH_TIPS = (0.0, 0.0007, 0.0002, 0.0008, 0.0013)  # how much higher than the first tooth's they lie
+TIP_ROUNDING = 0.00075
+GAP_WIDTH, GAP_DARKNESS = 0.00045, 0.42
 
 
 def lips_apart(head: HeadModel, points: Tensor) -> Tensor:
@@ -115,3 +128,174 @@ def inside_of_mouth(head: HeadModel, face: FaceAttributes, posed: PosedHead, whe
     deep = ((gaussian_blur(where.to(albedo.dtype), DEEP * max(where.shape[-2:])) - 0.35) / 0.5).clamp(0, 1)
     dark = gaussian_blur(1 - (1 - share) * deep, 1.0)
     return (INNER_DARKNESS * albedo * shading * dark).clamp(0, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class MouthFrame:
+    """Coordinates of a mouth in a picture: along from corner to corner, and down, both in widths of the mouth.
+
+    Attributes:
+        corner: (2,) the subject's right corner, in pixels.
+        along: (2,) from there to the other corner.
+        down: (2,) at right angles to it, as long as the mouth is wide if seen from the front.
+        upper: (P,2) the upper lip's edge in these coordinates, from corner to corner.
+        lower: (P,2) the lower lip's.
+    """
+
+    corner: Tensor
+    along: Tensor
+    down: Tensor
+    upper: Tensor
+    lower: Tensor
+
+    @classmethod
+    def of(cls, landmarks: Tensor) -> MouthFrame:
+        """Of landmarks (N,3), x right and y down in pixels, z in the same unit."""
+        corner, along = landmarks[UPPER[0], :2], landmarks[UPPER[-1], :2] - landmarks[UPPER[0], :2]
+        width = (landmarks[UPPER[-1]] - landmarks[UPPER[0]]).norm()
+        down = F.normalize(torch.stack([-along[1], along[0]]), dim=0) * width
+        frame = cls(corner, along, down, corner[None], corner[None])
+        upper, lower = (frame.straight(landmarks[list(points), :2]) for points in (UPPER, LOWER))
+        middle = (upper + lower) / 2
+        # lips of a fit may cross by a little
+        half = ((lower - upper)[:, 1] / 2).clamp_min(0)
+        edges = [torch.stack([points[:, 0], middle[:, 1] + sign * half], -1) for points, sign in ((upper, -1), (lower, 1))]
+        return cls(corner, along, down, *(edge[edge[:, 0].argsort()] for edge in edges))
+
+    @property
+    def width(self) -> float:
+        """Of the mouth, seen from the front, in pixels."""
+        return float(self.down.norm())
+
+    @property
+    def opening(self) -> float:
+        """Mean height of the opening over the middle third, in widths of the mouth."""
+        along = torch.linspace(0.35, 0.65, 7, device=self.upper.device, dtype=self.upper.dtype)
+        return float((edge_at(self.lower, along) - edge_at(self.upper, along)).mean().clamp_min(0))
+
+    @property
+    def middle(self) -> Tensor:
+        """(2,) of the opening, in pixels."""
+        half = len(self.upper) // 2
+        return self.places(torch.stack([self.upper.new_tensor(0.5), (self.upper[half, 1] + self.lower[half, 1]) / 2]))
+
+    def rounded(self) -> MouthFrame:
+        """The same with a round lower lip: a mesh that drops its jaw pulls it to a point."""
+        x, y = self.lower.unbind(-1)
+        for _ in range(2):
+            y = torch.cat([y[:1], 0.25 * y[:-2] + 0.5 * y[1:-1] + 0.25 * y[2:], y[-1:]])
+        return MouthFrame(self.corner, self.along, self.down, self.upper, torch.stack([x, y.maximum(edge_at(self.upper, x))], -1))
+
+    def straight(self, places: Tensor) -> Tensor:
+        """Places (...,2) in pixels by coordinates along and down."""
+        away = places - self.corner
+        axes = torch.stack([self.along / self.along.square().sum(), self.down / self.down.square().sum()], -1)
+        return away @ axes
+
+    def places(self, coordinates: Tensor) -> Tensor:
+        """Places (...,2) in pixels of coordinates along and down."""
+        return self.corner + coordinates[..., :1] * self.along + coordinates[..., 1:] * self.down
+
+
+def edge_at(edge: Tensor, along: Tensor) -> Tensor:
+    """How far down a lip's edge (P,2) lies at places along (any shape), on a smooth curve through its points."""
+    x, y = edge[:, 0].contiguous(), edge[:, 1]
+    slopes = torch.cat(
+        [(y[1:2] - y[:1]) / (x[1:2] - x[:1]), (y[2:] - y[:-2]) / (x[2:] - x[:-2]), (y[-1:] - y[-2:-1]) / (x[-1:] - x[-2:-1])]
+    )
+    right = torch.searchsorted(x, along.contiguous()).clamp(1, len(x) - 1)
+    left, step = right - 1, (x[right] - x[right - 1]).clamp_min(1e-5)
+    t = ((along - x[left]) / step).clamp(0, 1)
+    t2, t3 = t.square(), t**3
+    return (
+        (2 * t3 - 3 * t2 + 1) * y[left]
+        + (t3 - 2 * t2 + t) * step * slopes[left]
+        + (3 * t2 - 2 * t3) * y[right]
+        + (t3 - t2) * step * slopes[right]
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class DentalArch:
+    """The front of the upper jaw's dental arch, half an ellipse at the skull, as a picture shows it.
+
+    Attributes:
+        axes: (3,2) pixels per metre of the unposed head: to the subject's left, up, and forwards.
+        middle: (2,) where the ellipse's middle lies, at the height of the teeth's tips.
+        radii: half width and depth of the ellipse in metres.
+    """
+
+    axes: Tensor
+    middle: Tensor
+    radii: tuple[float, float]
+
+    @classmethod
+    def of(cls, head: HeadModel, upper: tuple[int, ...], points: Tensor, size: tuple[int, int]) -> DentalArch:
+        """Of a head that was projected.
+
+        Args:
+            head: the head model.
+            upper: numbers of the vertices of its upper teeth.
+            points: (V,3) projected vertices, -1..1.
+            size: height and width of the picture in pixels.
+        """
+        teeth = head.template[list(upper)]
+        shown = (points[list(upper), :2] + 1) * points.new_tensor([size[1] / 2, size[0] / 2]) - 0.5
+        # teeth are rigid, so an affine map of the unposed ones meets the posed ones
+        solved = torch.linalg.lstsq(torch.cat([teeth, torch.ones_like(teeth[:, :1])], 1), shown).solution
+        radii = float(teeth[:, 0].abs().max()), float(teeth[:, 2].max() - teeth[:, 2].min())
+        tips = torch.stack([torch.zeros_like(teeth[0, 0]), teeth[:, 1].min(), teeth[:, 2].min() + FORWARDS, torch.ones_like(teeth[0, 0])])
+        return cls(solved[:3], tips @ solved, radii)
+
+    @property
+    def tip(self) -> Tensor:
+        """(2,) the foremost tip."""
+        return self.middle + self.radii[1] * self.axes[2]
+
+    def shifted(self, by: Tensor) -> DentalArch:
+        """The arch elsewhere in the picture; by (2,) pixels."""
+        return DentalArch(self.axes, self.middle + by, self.radii)
+
+    def angle_and_height(self, places: Tensor) -> tuple[Tensor, Tensor]:
+        """Which point of the arch places (...,2) show: its angle from the front in radians, and its height above the tips in metres."""
+        right, up, front = self.axes
+        level = F.normalize(torch.stack([-up[1], up[0]]), dim=0)  # along this the height does not count
+        level = torch.where(right @ level < 0, -level, level)
+        wide, deep = self.radii[0] * (right @ level), self.radii[1] * (front @ level)
+        along = ((places - self.middle) @ level / torch.hypot(wide, deep)).clamp(-1, 1)
+        angle = torch.asin(along) - torch.atan2(deep, wide)
+        rest = places - self.places(angle, torch.zeros_like(angle))
+        return angle, rest @ up / up.square().sum()
+
+    def places(self, angle: Tensor, height: Tensor) -> Tensor:
+        """Places (...,2) in pixels of points of the arch."""
+        point = torch.stack([self.radii[0] * angle.sin(), height, self.radii[1] * angle.cos()], -1)
+        return self.middle + point @ self.axes
+
+    def length(self, angle: Tensor) -> Tensor:
+        """Length of the arch from its foremost point to angles, in metres."""
+        steps = torch.linspace(0, 1.6, 161, device=angle.device, dtype=angle.dtype)
+        speed = torch.hypot(self.radii[0] * steps.cos(), self.radii[1] * steps.sin())
+        lengths = torch.cat([speed[:1] * 0, ((speed[1:] + speed[:-1]) * 0.005).cumsum(0)])
+        place = (angle.abs() * 100).clamp(0, 159.99)
+        left = place.long()
+        return torch.lerp(lengths[left], lengths[left + 1], place - left)
+
+
+def upper_teeth_row(along: Tensor, height: Tensor) -> tuple[Tensor, Tensor]:
+    """A row of teeth as it is seen from the front.
+
+    Args:
+        along: distance from the row's middle along it, in metres.
+        height: above the tips of the front teeth, in metres.
+
+    Returns:
+        how far points lie above the tip of their tooth in metres, and their brightness, about 1.
+    """
+    edges = along.new_tensor((0.0, *TOOTH_WIDTHS)).cumsum(0)
+    number = (torch.searchsorted(edges, along.contiguous(), right=True) - 1).clamp(0, len(TOOTH_WIDTHS) - 1)
+    half = (edges[number + 1] - edges[number]) / 2
+    beside = (along - edges[number] - half).abs() / half
+    tip = along.new_tensor(TOOTH_TIPS)[number] + TIP_ROUNDING * beside.clamp(max=1) ** 2.5
+    gap = torch.exp(-(((1 - beside) * half / GAP_WIDTH) ** 2))
+    return height - tip, (1 - GAP_DARKNESS * gap) * (0.93 + 0.07 * (height / 0.003).clamp(0, 1)) * (1 - 0.06 * beside.square())

@@ -27,7 +27,7 @@ from torch import Tensor
 from ..carry.exposure import face_skin
 from ..carry.expression import stretch_expression
 from ..carry.hair_volume import hair_offsets, outline_offsets
-from ..carry.light import log_light_ratio, log_shading, spread_light
+from ..carry.light import fold_light, log_light_ratio, log_shading, smile_folds, spread_light
 from ..carry.motion import fading, follow_surface, moved_validity, pose_head, seen_by_source, seen_depth, spread_offset
 from ..carry.options import CarryOptions
 from ..carry.state import Move, Source, map_tensors, repeat_rows
@@ -36,6 +36,7 @@ from ..head.attributes import FaceAttributes
 from ..head.morphable import HeadModel
 from ..source.regions import Layers
 from .eyes import eye_source, move_eyes, rested_eyes
+from .inner_mouth import open_mouths
 from .mouth import upper_teeth
 from .passes import person_before_background, person_source
 
@@ -95,8 +96,9 @@ class Prepared(Source):
             person = person_before_background(move, image, validity)
             image, validity, alpha = person.image, person.validity, person.alpha
         image, validity, offset, own = move_eyes(move, target.expand(len(source)), image, validity)
+        image, validity, inside = open_mouths(move, image, validity)
         mesh = move.posed.mesh.to(image.dtype)
-        return Carried(image, validity.clamp(0, 1), offset, move.light_ratio, mesh, alpha, own)
+        return Carried(image, validity.clamp(0, 1), offset, move.light_ratio, mesh, alpha, own * (1 - inside))
 
 
 def prepare(
@@ -144,6 +146,7 @@ def prepare(
         lifted = hair_offsets(head, face, head(face.shape, face.expression, face.pose), layers.hair)
         offsets = lifted + outline_offsets(head, face, lifted, layers)
     posed = pose_head(head, face, offsets, (image.shape[-2], image.shape[-1]))
+    folds = smile_folds(head) if o.folds else None
     prepared = Prepared(
         image=image,
         face=face,
@@ -159,6 +162,7 @@ def prepare(
         upper_teeth=tuple(upper_teeth(head).nonzero()[:, 0].tolist()),
         person=None,
         eyes=eye_source(head, face, image, posed, landmarks) if o.eyes else None,
+        folds=None if folds is None else folds.to(image).expand(len(image), -1, -1, -1),
     )
     return prepared if layers is None else replace(prepared, person=person_source(prepared, layers))
 
@@ -185,7 +189,8 @@ def start_move(source: Source, target: FaceAttributes) -> Move:
     offset, resting = (torch.where(still, 0, moves) for moves in spread_offset(source, posed, surface))
     grid = flow_grid(offset)
     maps = None if source.person is None else source.person.maps.carried_along(grid)
-    log_ratio, resting_light = (torch.where(unlit, 0, light) for light in spread_light(source, posed, surface, maps))
+    lights, folds = spread_light(source, posed, surface, maps), fold_light(source, target, posed)
+    log_ratio, resting_light = torch.where(unlit, 0, lights[0] + folds), torch.where(unlit, 0, lights[1])
     return Move(
         source=source,
         target=target,

@@ -25,7 +25,8 @@ NAMES = [
     "browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight", "cheekSquintLeft", "cheekSquintRight",
     "eyeBlinkLeft", "eyeBlinkRight", "eyeWideLeft", "eyeWideRight", "eyeLookOutLeft", "eyeLookInRight", "eyeLookInLeft",
     "eyeLookOutRight", "eyeLookUpLeft", "eyeLookUpRight", "eyeLookDownLeft", "eyeLookDownRight", "jawOpen", "mouthSmileLeft",
-    "mouthSmileRight", "mouthFrownLeft", "mouthFrownRight", "tongueOut",
+    "mouthSmileRight", "mouthFrownLeft", "mouthFrownRight", "tongueOut", "eyeSquintLeft", "eyeSquintRight", "mouthUpperUpLeft",
+    "mouthUpperUpRight",
 ]  # fmt: skip
 
 
@@ -96,7 +97,8 @@ def test_expression_numbers():
     smiling = adjust(face(mouthSmileLeft=0.2), Adjustments(smile=0.6), NAMES)
     assert get(smiling, "mouthSmileLeft") == pytest.approx(0.8)
     assert get(smiling, "mouthSmileRight") == pytest.approx(0.6)
-    assert 0 < get(smiling, "cheekSquintLeft") < 0.6
+    for companion in ("cheekSquintLeft", "eyeSquintRight", "mouthUpperUpLeft"):
+        assert 0 < get(smiling, companion) < 0.6
     assert get(smiling, "mouthFrownLeft") == 0
     sad = adjust(face(mouthSmileLeft=0.2, mouthSmileRight=0.2), Adjustments(smile=-0.6), NAMES)
     assert [get(sad, "mouthSmileLeft"), get(sad, "mouthFrownLeft")] == pytest.approx([0.0, 0.4])

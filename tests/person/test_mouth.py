@@ -30,7 +30,7 @@ def test_an_opened_mouth_shows_the_head_models_inside(head: HeadModel):
     inside = erode(head.part_mask(drawn.raster, "mouth", "tongue")[:, None].float(), 5) > 0
     assert inside.sum() > 20
     assert moved.image[inside.expand(-1, 3, -1, -1)].mean() < 0.5 * SKIN.mean()  # dark, not skin
-    assert moved.validity[inside].max() <= 0.15
+    assert (moved.validity[inside] - CarryOptions().mouth_validity).abs().max() < 0.01  # a guess that may be shown
     brow = drawn.raster.face[:, None] >= 0
     brow[..., SIZE // 3 :, :] = False
     assert (moved.image - image)[brow.expand(-1, 3, -1, -1)].abs().max() < 2e-3  # hardly anything moves above

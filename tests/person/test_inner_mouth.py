@@ -1,0 +1,169 @@
+"""Mouths that open: what is painted inside, what stays the photograph's own, and where nothing changes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from painted import SIZE, SKIN, paint
+from people import person
+
+from difffae.carry.light import SMILE
+from difffae.carry.options import CarryOptions
+from difffae.head.attributes import FaceAttributes
+from difffae.head.morphable import HeadModel
+from difffae.head.render import render
+from difffae.head.shading import project
+from difffae.person.mouth import DentalArch, MouthFrame, edge_at, upper_teeth, upper_teeth_row
+from difffae.person.prepared import Carried, carry
+
+WITHOUT = CarryOptions(mouths=False, folds=False)
+INSIDE = ("mouth", "teeth", "tongue")
+
+
+def expressing(head: HeadModel, face: FaceAttributes, **values: float) -> FaceAttributes:
+    expression = face.expression.clone()
+    for name, value in values.items():
+        expression[:, head.expression_names.index(name)] = value
+    return replace(face, expression=expression)
+
+
+def near(head: HeadModel, yaw: float = 0.0) -> FaceAttributes:
+    """A face with a closed mouth of some 40 pixels."""
+    return replace(person(head, 3, yaw=yaw, expression=0.0), camera=torch.tensor([[12.0, 0.0, 0.05]]))
+
+
+def projected(head: HeadModel, face: FaceAttributes) -> torch.Tensor:
+    """(V,3) projected vertices, -1..1."""
+    return project(head(face.shape, face.expression, face.pose), face.camera)[0]
+
+
+def mouth(head: HeadModel, face: FaceAttributes) -> MouthFrame:
+    marks = head.landmarks(projected(head, face)[None])[0]
+    return MouthFrame.of((marks + torch.tensor([1.0, 1.0, 0.0])) * SIZE / 2 - torch.tensor([0.5, 0.5, 0.0]))
+
+
+def moved(head: HeadModel, source: FaceAttributes, target: FaceAttributes, skin: torch.Tensor = SKIN) -> tuple[Carried, Carried]:
+    """With mouths, and without."""
+    picture = paint((render(head, source, SIZE).mask, skin))
+    return carry(picture, source, target, head), carry(picture, source, target, head, options=WITHOUT)
+
+
+def luma_at(image: torch.Tensor, frame: MouthFrame, along: float, below: float) -> float:
+    """Of a pixel by its place: along the mouth, and below the upper lip."""
+    down = float(edge_at(frame.upper, torch.tensor([along]))) + below
+    x, y = frame.places(torch.tensor([along, down])).round().long().tolist()
+    return float(image[0, :, y, x].mean())
+
+
+@pytest.mark.parametrize("yaw", [0.0, 20.0])
+def test_places_of_the_dental_arch_come_back(head: HeadModel, yaw: float):
+    face = near(head, yaw)
+    upper = tuple(upper_teeth(head).nonzero()[:, 0].tolist())
+    arch = DentalArch.of(head, upper, projected(head, face), (SIZE, SIZE))
+    angle, height = torch.linspace(-0.5, 0.5, 9), torch.linspace(0, 0.008, 9)
+    back_angle, back_height = arch.angle_and_height(arch.places(angle, height))
+    assert (back_angle - angle).abs().max() < 1e-3
+    assert (back_height - height).abs().max() < 1e-5
+    # the front teeth are nearly straight: their arc is as long as it is wide
+    assert float(arch.length(torch.tensor(0.2))) == pytest.approx(arch.radii[0] * 0.2, rel=0.02)
+    assert float(arch.length(torch.tensor(-0.2))) == float(arch.length(torch.tensor(0.2)))
+
+
+def test_teeth_have_gaps_and_tips():
+    along = torch.tensor([0.0042, 0.0084, 0.0117])  # middle of the first tooth, gap, middle of the second
+    height, brightness = upper_teeth_row(along, torch.full_like(along, 0.004))
+    assert brightness[1] < 0.7 * brightness[0]
+    assert brightness[2] > 0.9 * brightness[0]
+    assert float(height[0]) == pytest.approx(0.004)
+    assert float(height[0] - height[2]) == pytest.approx(0.0007, abs=1e-6)  # the second tooth is shorter
+
+
+@pytest.mark.parametrize("skin", [(0.85, 0.68, 0.6), (0.30, 0.19, 0.14)])
+def test_a_wide_mouth_has_teeth_above_and_is_dark_below(head: HeadModel, skin: tuple[float, float, float]):
+    source = near(head)
+    target = expressing(head, source, jawOpen=0.6)
+    colour = torch.tensor(skin)
+    new, _ = moved(head, source, target, colour)
+    stretched = expressing(head, source, jawOpen=0.72)
+    frame = mouth(head, stretched)
+    assert frame.opening > 0.3
+    teeth = luma_at(new.image, frame, 0.45, 0.07)
+    dark = luma_at(new.image, frame, 0.5, 0.5 * frame.opening)
+    assert dark < 0.35 * teeth
+    assert teeth < 1.05 * float(colour.mean())  # never brighter than the skin around
+    assert teeth > 0.35 * float(colour.mean())
+
+
+def test_only_the_mouth_changes_and_what_is_painted_says_so(head: HeadModel):
+    source = near(head)
+    target = expressing(head, source, jawOpen=0.6)
+    new, old = moved(head, source, target)
+    frame = mouth(head, expressing(head, source, jawOpen=0.72))
+    x, y = frame.middle.tolist()
+    changed = (new.image != old.image).any(1)[0]
+    rows, columns = changed.nonzero().unbind(-1)
+    assert int(changed.sum()) > 200
+    assert float((columns - x).abs().max()) < 0.8 * frame.width
+    assert float((rows - y).abs().max()) < (0.5 * frame.opening + 0.4) * frame.width
+    painted = (new.validity != old.validity)[0, 0]
+    assert not (painted & ~changed).any()
+    assert float(new.validity[0, 0, round(y), round(x)]) == pytest.approx(CarryOptions().mouth_validity)
+
+
+def test_a_jaw_that_opens_farther_shows_more(head: HeadModel):
+    source = near(head)
+    dark = []
+    for jaw in (0.1, 0.3, 0.6, 1.0):
+        new, _ = moved(head, source, expressing(head, source, jawOpen=jaw))
+        dark.append(int((new.image.mean(1) < 0.35 * SKIN.mean()).sum()))
+    assert 0 < dark[0] < dark[1] < dark[2] < dark[3]
+
+
+@pytest.mark.parametrize("changes", [{}, {"browInnerUp": 0.8}, {"eyeLookInLeft": 0.5}])
+def test_closed_mouths_keep_their_bits(head: HeadModel, changes: dict[str, float]):
+    source = near(head)
+    new, old = moved(head, source, expressing(head, source, **changes))
+    assert torch.equal(new.image, old.image)
+    assert torch.equal(new.validity, old.validity)
+
+
+def test_an_open_mouth_that_moves_keeps_its_own_inside(head: HeadModel):
+    """A green mouth turns: green it stays, between the lips."""
+    source = expressing(head, near(head), jawOpen=0.4)
+    drawn = render(head, source, SIZE)
+    inside = head.part_mask(drawn.raster, *INSIDE)[:, None]
+    picture = paint((drawn.mask, SKIN), (inside, torch.tensor([0.1, 0.7, 0.1])))
+    target = expressing(head, replace(near(head, yaw=12.0)), jawOpen=0.4)
+    new = carry(picture, source, target, head)
+    x, y = mouth(head, target).middle.round().long().tolist()
+    red, green, _ = new.image[0, :, y, x].tolist()
+    assert green > 3 * red
+    still = carry(picture, source, source, head)
+    assert torch.equal(still.image, picture)
+
+
+def test_rows_of_a_batch_are_as_alone(head: HeadModel):
+    source = near(head)
+    targets = [expressing(head, source, jawOpen=0.6), source]
+    picture = paint((render(head, source, SIZE).mask, SKIN))
+    together = carry(picture.expand(2, -1, -1, -1), source, FaceAttributes.cat(targets), head)
+    assert (together.image[0] - carry(picture, source, targets[0], head).image[0]).abs().mean() < 1e-4
+    assert torch.equal(together.image[1], picture[0])
+
+
+def test_a_smile_has_folds_and_no_other_edit_has(head: HeadModel):
+    source = near(head)
+    picture = paint((render(head, source, SIZE).mask, SKIN))
+    folded, plain = (CarryOptions(mouths=False, folds=folds) for folds in (True, False))
+    depths = []
+    for smile in (0.0, 0.3, 0.8):
+        target = expressing(head, source, **dict.fromkeys(SMILE, smile))
+        new, old = carry(picture, source, target, head, options=folded), carry(picture, source, target, head, options=plain)
+        depths.append(float((new.light_ratio / old.light_ratio).log().abs().max()))
+    assert depths[0] == 0
+    assert 0.02 < depths[1] < depths[2] < 0.8
+    target = expressing(head, source, jawOpen=0.5)
+    new, old = carry(picture, source, target, head, options=folded), carry(picture, source, target, head, options=plain)
+    assert torch.equal(new.light_ratio, old.light_ratio)
