@@ -29,17 +29,22 @@ def adjusted(
     if pasted:
         other = FaceAttributes.from_json(pasted)
         attributes = compose_each(attributes, dict.fromkeys(TAKEABLE, (other, 1.0)))
-    flags = {name: bool(values.get(name, False)) for name in ("absolute", "beyond_limit")}
+    absolute = bool(values.get("absolute", False))
     numbers: dict[str, float] = {}
     for axis in AXES:
         if axis.name not in values:
             continue
         value = float(values[axis.name])
-        if values.get("relight", False) if axis.group == "light" else flags["absolute"] or value != 0:
+        if values.get("relight", False) if axis.group == "light" else absolute or value != 0:
             numbers[axis.name] = value
     preset = values.get("preset", NO_PRESET)
     numbers |= coefficients(str(values.get("coefficients") or ""))
-    change = Adjustments(preset=None if preset == NO_PRESET else preset, **flags, **numbers)
+    change = Adjustments(
+        preset=None if preset == NO_PRESET else preset,
+        absolute=absolute,
+        beyond_limit=bool(values.get("beyond_limit", False)),
+        **numbers,
+    )
     return adjust(attributes, change, expression_names, tell)
 
 
