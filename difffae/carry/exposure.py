@@ -26,6 +26,7 @@ from .state import PosedHead, Skin, Source
 
 GAMMA = 2.2  # picture values to the power of this are about linear light
 EXPOSURES = (-1.5, 1.2)  # logarithms of picture values, within which a whole ratio is made darker or brighter
+BEND = 4  # the higher, the closer to its ceiling a ratio stays what it is
 HALVINGS = 9  # of that range, to half a percent
 
 
@@ -69,12 +70,13 @@ def exposed(source: Source, log_ratio: Tensor, turned: Tensor) -> Tensor:
     """
     o, skin = source.options, source.skin
     face = labelled(source.head.labels, "face")
-    ceiling = (math.log(o.highlight) - skin.brightest.log()).clamp(0, math.log(o.most_lit))
+    ceiling = (math.log(o.highlight) - skin.brightest.log()).clamp(1e-3, math.log(o.most_lit))
 
     def held(ratio: Tensor, room: Tensor) -> Tensor:
         """A ratio (B,n,3) that softly stays below a ceiling (B,n,1), in the same colour."""
-        over = ratio.amax(-1, keepdim=True) - room
-        return ratio - o.highlight_softness * F.softplus(over / o.highlight_softness)
+        most = ratio.amax(-1, keepdim=True)
+        brighter = most.clamp_min(0)
+        return ratio + brighter / (1 + (brighter / room) ** BEND) ** (1 / BEND) - brighter
 
     def beyond(change: Tensor) -> Tensor:
         """By how much (B,1,1) the face becomes brighter with a ratio that is brighter by (B,1,1)."""
@@ -83,7 +85,9 @@ def exposed(source: Source, log_ratio: Tensor, turned: Tensor) -> Tensor:
 
     before = _mean_log(skin, relit(skin.colours, turned[:, face].exp()))
     stop = math.log(2) / GAMMA
-    goal = beyond(torch.zeros_like(before)).clamp(-o.darker_stops * stop, o.brighter_stops * stop)
+    now = beyond(torch.zeros_like(before))
+    goal = now.clamp(-o.darker_stops * stop, o.brighter_stops * stop)
+    goal = goal + o.shadow_share * (now - goal).clamp_max(0)
     low, high = (torch.full_like(before, end) for end in EXPOSURES)
     for _ in range(HALVINGS):
         middle = (low + high) / 2

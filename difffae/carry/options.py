@@ -38,12 +38,12 @@ class CarryOptions:
     # light ratios approach this and its inverse softly
     ratio_limit: float = 8.0
     # by how many stops of linear light a face lit by numbers may become darker or brighter in the mean
-    darker_stops: float = 0.18
+    darker_stops: float = 0.17
     brighter_stops: float = 0.15
+    # and how much of what is darker still: bright skin cannot be lit, so a strong lamp must leave it shadows
+    shadow_share: float = 0.1
     # value that skin lit by numbers approaches and does not pass, unless it did before
     highlight: float = 0.92
-    # how softly: the width of the bend, as a logarithm of picture values
-    highlight_softness: float = 0.125
     # factor by which numbers brighten picture values at most: what is nearly black, such as hair, shows its noise otherwise
     most_lit: float = 2.0
     # how far around its brightest skin counts, and the standard deviation of the blur of that
