@@ -110,7 +110,8 @@ def _pasted(
     detail = None
     if moved is not None and weight is not None:
         detail = [_fine_detail(faces, moved, weight, row) for row in range(batch)[part]]
-    return paste_squares(whole, drawn[part], before[part], squares, cut, feather, detail)
+    own = None if moved is None else expanded(moved.owner_share, batch)[part]
+    return paste_squares(whole, drawn[part], before[part], squares, cut, feather, detail, own)
 
 
 def _fine_detail(faces: Faces, moved: MovedPhoto, weight: Tensor, row: int) -> Tensor | None:
