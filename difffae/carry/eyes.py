@@ -286,7 +286,7 @@ def move_eyes(move: Move, wanted: FaceAttributes, image: Tensor, validity: Tenso
         return image, validity, offset, own_share
     skin = interpolate(move.posed.raster, move.source.head.faces, eyes.around)
     if move.maps is not None:
-        skin = skin * (1 - _ramp(move.maps.hair, 0.6, 0.95))  # an eye beside hair is no hair
+        skin = skin * (1 - _ramp(move.maps.hair, 0.9, 1.0))  # an eye beside hair is no hair
     picture = torch.cat([image, validity, offset, own_share], 1)
     rows = list(picture.split(1))
     for side, target in enumerate(_targets(move, eyes, wanted.expression)):

@@ -268,11 +268,13 @@ def paste(
         here = (slice(None), slice(None), slice(y0 - crop.top, y1 - crop.top), slice(x0 - crop.left, x1 - crop.left))
         change = _resize(narrow * fine + wide * coarse, crop.side)[here]
         picture = result[index : index + 1, :, y0:y1, x0:x1]
+        lost = torch.zeros_like(narrow)  # share of the photograph's own detail that goes
         if crop.side > crop.size:
             activity = _blur(fine.square().mean(1, keepdim=True), max(1, crop.size // 64)).clamp_min(0)
-            lost = narrow * (1 - torch.exp(-activity / DETAIL_TOLERANCE**2))  # share of the fine detail that goes
-            if own_share is not None:
-                lost = lost.maximum(narrow * (1 - own_share[index % len(own_share)][None].to(result)))
+            lost = narrow * (1 - torch.exp(-activity / DETAIL_TOLERANCE**2))
+        if own_share is not None:
+            lost = lost.maximum(narrow * (1 - own_share[index % len(own_share)][None].to(result)))
+        if own_share is not None or crop.side > crop.size:
             own = picture - _resize(before, crop.side)[here]
             new = None if detail is None else detail[index]
             replaced = own if new is None else own - new.to(own)[None][here]
