@@ -30,7 +30,7 @@ from .state import EyeSource, Move, PosedHead
 MOVED = tuple(f"eye{name}{side}" for name in ("Blink", "Wide", "LookIn", "LookOut", "LookUp", "LookDown") for side in SIDES)
 IRISES = ((468, 469, 470, 471, 472), (473, 474, 475, 476, 477))  # landmarks: the middle, and four of the edge
 BROWS = ((46, 53, 52, 65, 55), (276, 283, 282, 295, 285))  # the lower edge
-ROWS, DISC = 48, 56  # of the textures
+ROWS, DISC = 48, 34  # of the textures
 ABOVE, BELOW = -0.3, 1.3  # rows of the white's texture: 0 at the upper lid, 1 at the lower
 DISC_REACH = 1.3  # of the iris's texture, in radii
 LUMA = (0.299, 0.587, 0.114)
