@@ -140,7 +140,11 @@ def _pasted(
     detail = None
     if moved is not None and weight is not None:
         detail = [_fine_detail(faces, moved, weight, row) for row in rows]
-    return paste_squares(whole, edited, before, squares, cut, feather, detail)
+    own = None
+    if moved is not None:
+        share = moved.owner_share[part] if len(moved) > 1 else moved.owner_share.expand(len(rows), -1, -1, -1)
+        own = resize(share.to(edited), side, "bilinear")
+    return paste_squares(whole, edited, before, squares, cut, feather, detail, own)
 
 
 def _fine_detail(faces: Faces, moved: MovedPhoto, weight: Tensor, row: int) -> Tensor | None:

@@ -211,6 +211,7 @@ def paste(
     mask: Tensor | None = None,
     feather: float = FEATHER,
     detail: Sequence[Tensor | None] | None = None,
+    own_share: Tensor | None = None,
 ) -> Tensor:
     """Put an edited crop back into its picture.
 
@@ -229,6 +230,8 @@ def paste(
         feather: width of the blended border as a fraction of the crop's side.
         detail: per edit (3,side,side) or None, fine detail for a picture larger than the crop
             (compositing.moved_detail).
+        own_share: (B,1,S,S), 0 where the crop shows something else than the picture, whose detail goes there
+            even where the structure looks alike.
 
     Returns:
         (B,3,H,W), a new tensor.
@@ -265,9 +268,13 @@ def paste(
         here = (slice(None), slice(None), slice(y0 - crop.top, y1 - crop.top), slice(x0 - crop.left, x1 - crop.left))
         change = _resize(narrow * fine + wide * coarse, crop.side)[here]
         picture = result[index : index + 1, :, y0:y1, x0:x1]
+        lost = torch.zeros_like(narrow)  # share of the photograph's own detail that goes
         if crop.side > crop.size:
             activity = _blur(fine.square().mean(1, keepdim=True), max(1, crop.size // 64)).clamp_min(0)
-            lost = narrow * (1 - torch.exp(-activity / DETAIL_TOLERANCE**2))  # share of the fine detail that goes
+            lost = narrow * (1 - torch.exp(-activity / DETAIL_TOLERANCE**2))
+        if own_share is not None:
+            lost = lost.maximum(narrow * (1 - own_share[index % len(own_share)][None].to(result)))
+        if own_share is not None or crop.side > crop.size:
             own = picture - _resize(before, crop.side)[here]
             new = None if detail is None else detail[index]
             replaced = own if new is None else own - new.to(own)[None][here]

@@ -30,7 +30,7 @@ from .lids import COLUMNS, EYES, REACH, SIDES, EyeFrame, closed_lid, closed_look
 MOVED = tuple(f"eye{name}{side}" for name in ("Blink", "Wide", "LookIn", "LookOut", "LookUp", "LookDown") for side in SIDES)
 IRISES = ((468, 469, 470, 471, 472), (473, 474, 475, 476, 477))  # landmarks: the middle, and four of the edge
 BROWS = ((46, 53, 52, 65, 55), (276, 283, 282, 295, 285))  # the lower edge
-ROWS, DISC = 48, 56  # of the textures
+ROWS, DISC = 48, 34  # of the textures
 ABOVE, BELOW = -0.3, 1.3  # rows of the white's texture: 0 at the upper lid, 1 at the lower
 DISC_REACH = 1.3  # of the iris's texture, in radii
 LUMA = (0.299, 0.587, 0.114)
@@ -286,7 +286,7 @@ def move_eyes(move: Move, wanted: FaceAttributes, image: Tensor, validity: Tenso
         return image, validity, offset, own_share
     skin = interpolate(move.posed.raster, move.source.head.faces, eyes.around)
     if move.maps is not None:
-        skin = skin * (1 - move.maps.hair)
+        skin = skin * (1 - _ramp(move.maps.hair, 0.9, 1.0))  # an eye beside hair is no hair
     picture = torch.cat([image, validity, offset, own_share], 1)
     rows = list(picture.split(1))
     for side, target in enumerate(_targets(move, eyes, wanted.expression)):

@@ -239,3 +239,16 @@ def test_batches():
         extract(images, crops[:1])
     with pytest.raises(ConfigError, match="300x300"):
         extract(images, FaceCrop(0, 0, 100, 200, 200))
+
+
+def test_detail_goes_where_the_crop_shows_something_else():
+    """An edit whose structure hardly differs keeps the photograph's fine detail, unless it is said not to be the photograph's."""
+    picture = torch.rand(1, 3, 96, 96, generator=torch.Generator().manual_seed(3))
+    crop = FaceCrop(left=16, top=16, side=64, height=96, width=96, size=32)
+    square, _ = extract(picture, crop)
+    flat = torch.full_like(square, 0.5)
+    own = torch.ones_like(square[:, :1])
+    assert torch.equal(paste(picture, square, square, crop, own_share=own), picture)
+    cleaned = paste(picture, flat, square, crop, own_share=torch.zeros_like(own))[..., 40:56, 40:56]
+    assert float((cleaned - 0.5).abs().max()) < 0.05
+    assert float((picture[..., 40:56, 40:56] - 0.5).abs().max()) > 0.4
