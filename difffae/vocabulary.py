@@ -13,4 +13,6 @@ ESTIMATORS = ("fit", "network")  # readers of the open head's numbers; the first
 # How much of the square the model paints anew, from 0 (nothing: the carried photograph as it is) to 1 (everything, from noise alone).
 DENOISE = 0.2
 STEPS = 10  # evaluations of the denoiser
-FEATHER = 0.05  # width of the soft border of what is pasted back, as a share of the square's side
+# Width of the soft border of a square that is pasted back, as a share of its side. Wider, the low frequencies of what stood near the
+# border would stay as a ghost, such as hair above a head that was turned.
+FEATHER = 0.012

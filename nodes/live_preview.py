@@ -24,7 +24,6 @@ from PIL import Image
 from server import PromptServer
 from torch import Tensor
 
-from ..difffae.carry.prepared import Prepared, prepare
 from ..difffae.common.batches import expanded
 from ..difffae.common.errors import DiffFAEError
 from ..difffae.common.rotations import axis_angle_to_matrix, matrix_to_axis_angle, to_yaw_pitch_roll
@@ -33,6 +32,7 @@ from ..difffae.head.adjust import EXPRESSION_AXES, light_direction
 from ..difffae.head.attributes import FaceAttributes
 from ..difffae.head.morphable import HeadModel
 from ..difffae.head.render import render
+from ..difffae.person.prepared import Prepared, prepare
 from ..difffae.source.regions import Layers
 from .adjusting import adjusted
 from .frames import to_pictures

@@ -42,7 +42,7 @@ class DiffFAEPasteBack(io.ComfyNode):
                     default=FEATHER,
                     min=0.01,
                     max=0.25,
-                    step=0.01,
+                    step=0.002,
                     advanced=True,
                     tooltip="Width of the soft border, as a share of the square. Colours blend over three times this width.",
                 ),

@@ -19,9 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from difffae.carry.lids import ACROSS, ALONG, EYES, FLOOR, KIND, LidFrame
 from difffae.common.checkpoint import save_checkpoint
 from difffae.lab.prepare.portraits import dev_files, read_picture
+from difffae.person.lids import ACROSS, ALONG, EYES, FLOOR, KIND, LidFrame
 
 SOURCE = "SFHQ-T2I dataset (synthetic portraits, MIT License, Copyright (c) 2024 David Beniaguev); see NOTICE"
 NUMBERS = (97, 105, 148, 168, 214, 248, 258, 310, 342, 446, 464, 734, 845, 875, 918, 933, 976)

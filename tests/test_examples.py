@@ -11,8 +11,18 @@ import pytest
 
 from difffae.edit.editor import DiffFAE
 
-SMALL = ("common.images", "faces.crop", "head.adjust", "head.attributes", "head.morphable", "head.render", "source.slots")
-WITH_A_MODEL = ("carry.prepared", "edit.description", "edit.editor")
+SMALL = (
+    "carry.cutout",
+    "common.images",
+    "edit.native",
+    "faces.crop",
+    "head.adjust",
+    "head.attributes",
+    "head.morphable",
+    "head.render",
+    "source.slots",
+)
+WITH_A_MODEL = ("person.prepared", "edit.description", "edit.editor")
 
 
 @pytest.fixture(scope="module")

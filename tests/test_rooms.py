@@ -19,6 +19,8 @@ ROOMS = (
     "source",
     "estimation",
     "carry",
+    "person",
+    "swap",
     "edit",
     "convert",
     "lab.bench",

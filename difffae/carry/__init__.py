@@ -1,4 +1,4 @@
-"""The photograph itself, moved and relit to other numbers of the head, and regions of one photograph carried to another.
+"""How the pixels of a photograph move and are relit with the numbers of a head, and how they come apart into layers.
 
 Imports from common, head, faces and source.
 """

@@ -1,13 +1,14 @@
-"""The volume of hair and hats around the head model: a bald head that turns would tear the hair it
-moves.
+"""The volume of hair and hats around the head model, and the outline of the person: a bald head that
+turns would tear the hair it moves, and a head wider than the person's drags background along.
 
 Shape letters: B batch, V vertices, H and W picture sides, A directions around the head, R radii
-along each of them. Positions in pictures are x right, y down, -1..1; directions are 0 up,
-clockwise.
+along each of them, K rows of the neck. Positions in pictures are x right, y down, -1..1; directions
+are 0 up, clockwise.
 
 The outline of the hair in the source picture says how far the hair stands out there, in every
 direction around the head. The scalp of the unposed head is pushed outwards by as much, so that the
-hair turns as one body with the head.
+hair turns as one body with the head (`hair_offsets`). What then still stands beyond the person, or
+leaves bare skin beside the mesh, is fitted to the matte in both ways (`outline_offsets`).
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from torch import Tensor
 from ..common.pixels import gather, nearest_inside
 from ..head.attributes import FaceAttributes
 from ..head.morphable import HeadModel
-from ..head.rasterizer import Raster
+from ..head.rasterizer import Raster, rasterize
 from ..head.shading import project
+from ..source.regions import Layers
 from .options import HairOptions
 from .state import Outline
 
@@ -64,6 +66,148 @@ def hair_offsets(head: HeadModel, source: FaceAttributes, vertices: Tensor, hair
     lift = (skin + beyond - scalp_edge).clamp(0, 2 * o.farthest) * ramp(beyond, 0, 2 * o.gap) * (scalp_edge > 0)
     lift = _smooth_around(lift, o.smoothing * o.angles / 360)
     return outwards * (_at(lift, place) / source.camera[:, :1] * weight)[..., None]
+
+
+def outline_offsets(head: HeadModel, source: FaceAttributes, hair: Tensor, layers: Layers, options: HairOptions | None = None) -> Tensor:
+    """What brings the outline of the head with its hair to that of the person in the picture.
+
+    Args:
+        head: the head model.
+        source: B faces, the picture's.
+        hair: (B,V,3) offsets by `hair_offsets`.
+        layers: what the picture shows where.
+        options: of the fit.
+
+    Returns:
+        (B,V,3) in the head's unit, to add to the unposed vertices and to `hair`. All zeros for a
+        head without labels for scalp and ears, and where the picture shows no person.
+    """
+    o = options or HairOptions()
+    fitted = torch.zeros_like(hair)
+    if not has_scalp(head):
+        return fitted
+    rest = head.unposed(source.shape, source.expression)
+    # the first step is wrong by what the outline is foreshortened, and by its smoothing
+    for _ in range(o.fit_steps):
+        points = project(head(source.shape, source.expression, source.pose, hair + fitted), source.camera)
+        fitted = fitted + _outline_step(head, rest, points, layers, o) / source.camera[:, :1, None]
+    points = project(head(source.shape, source.expression, source.pose, hair + fitted), source.camera)
+    return fitted + _neck_offsets(head, rest + fitted, points[..., :2], layers, o)
+
+
+def _outline_step(head: HeadModel, rest: Tensor, points: Tensor, layers: Layers, o: HairOptions) -> Tensor:
+    """How far the unposed vertices have to go to bring the outline of the projected ones (B,V,3) to
+    the person's: (B,V,3) in units of half the side.
+    """
+    middle = middle_of_skull(head, points[..., :2])
+    distance, place = _polar(points[..., :2] - middle, o.angles)
+    reach = _silhouette(head, points, middle, (layers.person.shape[-2], layers.person.shape[-1]), o)
+    upright = points[:, head.vertex_mask("scalp"), :2].mean(1, keepdim=True) - middle
+    up = torch.atan2(upright[..., 0], -upright[..., 1])  # (B,1)
+    around = torch.arange(o.angles, device=rest.device, dtype=rest.dtype) * (2 * math.pi / o.angles)
+    from_up = torch.rad2deg(((around - up + math.pi).remainder(2 * math.pi) - math.pi).abs())  # (B,A)
+    crown = 1 - ramp(from_up, 95, 115)
+    step = _beyond_outline(layers, middle, reach, crown, o) * (1 - ramp(from_up, *o.jaw))
+    step = _at(_smooth_around(step, o.fit_smoothing * o.angles / 360), place)
+    # the scalp keeps its shape, of the face only the rim moves; ears fold to the head
+    rim = ramp(distance / _at(reach, place).clamp_min(1e-6), 0.6, 1.0) * head.vertex_mask("face", "ears", "neck")
+    scalp = torch.where(head.vertex_mask("ears"), 0, hair_weight(head, rest))
+    outwards = F.normalize(rest - middle_of_skull(head, rest), dim=-1)
+    return outwards * (step * scalp.maximum(rim))[..., None]
+
+
+def _silhouette(head: HeadModel, points: Tensor, middle: Tensor, size: tuple[int, int], o: HairOptions) -> Tensor:
+    """How far the projected head above its shoulders (B,V,3) reaches in each direction around its
+    middle (B,1,2): (B,A). size: of the picture.
+    """
+    outer = head.vertex_mask(*OUTER)[head.faces].any(-1)
+    mesh = rasterize(points, head.faces[outer], *size).mask[:, None].to(points)
+    distance, _ = _polar(points[..., :2] - middle, o.angles)
+    farthest = (distance * _above_shoulders(head)).amax(1, keepdim=True).expand(-1, o.angles)
+    share = torch.linspace(0, 1, 3 * o.radii, device=points.device, dtype=points.dtype)
+    inside = _along(mesh, middle, farthest[..., None] * share) > 0.5
+    return (inside * share).amax(-1) * farthest
+
+
+def _beyond_outline(layers: Layers, middle: Tensor, reach: Tensor, crown: Tensor, o: HairOptions) -> Tensor:
+    """How far the person goes on beyond the outline reach (B,A) of the mesh, negative where the
+    person ends before: (B,A) in units of half the side. crown: (B,A) 1 in directions of the
+    scalp.
+    """
+    inner, outer = o.core * reach, reach + 2 * o.widest
+    share = torch.linspace(0, 1, 2 * o.radii, device=reach.device, dtype=reach.dtype)
+    radius = torch.lerp(inner[..., None], outer[..., None], share)
+    spacing = (outer - inner) / (2 * o.radii - 1)
+    person = _along(layers.person, middle, radius) > 0.5
+    # beside the face only bare skin is the head's: hair and clothes lie before it
+    bare = _along(layers.person * (1 - layers.loose), middle, radius) > 0.5
+    ours = torch.where((crown > 0.5)[..., None], person, bare) | (radius < reach[..., None])
+    going_on = (person & ours).to(reach).cumprod(-1).sum(-1)
+    end = inner + (going_on - 0.5) * spacing
+    least = -torch.lerp(torch.full_like(reach, 2 * o.narrowest), reach, crown)
+    # where the person does not begin the matte is wrong, and what does not end is no head's outline
+    found = (going_on > 1) & (going_on < 2 * o.radii) & (reach > 0)
+    # hair or clothes that begin at the mesh hide the end
+    hidden = ours.to(reach).cumprod(-1).sum(-1) < person.to(reach).cumprod(-1).sum(-1)
+    found = found & ~(hidden & (end < reach + spacing))
+    return ((end - reach).maximum(least)) * found
+
+
+def _neck_offsets(head: HeadModel, rest: Tensor, points: Tensor, layers: Layers, o: HairOptions) -> Tensor:
+    """What brings the neck to its width in the picture: rest (B,V,3) unposed and points (B,V,2)
+    projected vertices -> (B,V,3) in the head's unit.
+    """
+    neck, face, ears = (head.vertex_mask(name) for name in ("neck", "face", "ears"))
+    if not bool(neck.any()):
+        return torch.zeros_like(rest)
+    chin, high = points[:, face, 1].amax(1), points[:, ears, 1].amax(1)
+    low = points[:, neck, 1].quantile(0.9, dim=1)
+    share = torch.linspace(0, 1, o.neck_rows, device=rest.device, dtype=rest.dtype)
+    rows = torch.lerp(torch.lerp(chin, high, 0.5)[:, None], low[:, None], share)  # (B,K)
+    axis = points[:, neck, 0].mean(1, keepdim=True)
+    x, y = points[..., 0] - axis, points[..., 1]
+    place = ((y - rows[:, :1]) / (rows[:, -1:] - rows[:, :1]) * (o.neck_rows - 1)).clamp(0, o.neck_rows - 1.001)
+    left, right = (_at(_neck_ratios(head, x * side, y, rows, axis, side, layers, o), place) for side in (-1, 1))
+    across = rest[..., 0] - rest[:, neck, 0].mean(1, keepdim=True)
+    ratio = torch.where(across < 0, left, right)
+    # it ends at the shoulders, and the nape below the ears' lobes
+    bottom, jaw, lobes = (rest[:, part, 1].amin(1, keepdim=True) for part in (neck, face, ears))
+    height = (rest[..., 1] - bottom) / (jaw - bottom)
+    weight = ramp(height, 0.15, 0.5) * (1 - ramp((rest[..., 1] - jaw) / (lobes - jaw).clamp_min(1e-6), 0.6, 1.4))
+    wider = (ratio - 1) * across * weight * neck
+    return torch.stack([wider, torch.zeros_like(wider), torch.zeros_like(wider)], -1)
+
+
+def _neck_ratios(head: HeadModel, out: Tensor, y: Tensor, rows: Tensor, axis: Tensor, side: int, layers: Layers, o: HairOptions) -> Tensor:
+    """Width of the person's neck over the mesh's on one side: vertices' distances from the axis
+    (B,1) to that side and heights (B,V), rows (B,K) -> (B,K), 1 where too few rows tell.
+    """
+    near = (y[:, None] - rows[..., None]).abs() < 0.04  # (B,K,V)
+
+    def widest(*parts: str) -> Tensor:
+        return torch.where(near & head.vertex_mask(*parts), out[:, None], -1.0).amax(-1)
+
+    mesh, jaw = widest("neck"), widest("face", "ears")
+    share = torch.linspace(0.5, 1.5, 2 * o.radii, device=out.device, dtype=out.dtype)
+    x = axis[..., None] + side * mesh[..., None] * share  # (B,K,R)
+    grid = torch.stack([x, rows[..., None].expand_as(x)], -1)
+    person, loose = (
+        F.grid_sample(layer, grid, padding_mode="border", align_corners=False)[:, 0] > 0.5 for layer in (layers.person, layers.loose)
+    )
+    count = person.to(out).cumprod(-1).sum(-1)
+    inside = torch.arange(2 * o.radii, device=out.device) < count[..., None]
+    ratio = 0.5 + (count - 0.5) / (2 * o.radii - 1)
+    # a collar or hair beside the mesh hides where the neck ends, and so do shoulders and the jaw
+    told = (mesh > 0.05) & (count > 1) & (count < 2 * o.radii) & ~(inside & loose & (share > 0.98)).any(-1)
+    told = told & (widest("shoulders") < 1.02 * mesh) & (jaw < mesh * ratio.maximum(ratio.new_tensor(1.0)) - 0.01)
+    ratio = torch.where(told, ratio, torch.nan)
+    middle = ratio.nanmedian(1, keepdim=True).values
+    enough = told.sum(1, keepdim=True) >= o.neck_rows // 8
+    # nothing is widened under a collar; beside the jaw the neck goes on as below it
+    below = rows > torch.where(told, rows, -torch.inf).amax(1, keepdim=True)
+    ratio = torch.where(told, ratio, torch.where(below, middle.clamp(max=1), middle)).where(enough, 1.0).clamp(*o.neck)
+    radius = o.neck_rows // 6
+    return F.avg_pool1d(F.pad(ratio[:, None], (radius, radius), mode="replicate"), 2 * radius + 1, 1)[:, 0]
 
 
 def head_outline(head: HeadModel, points: Tensor, options: HairOptions | None = None) -> Outline:
@@ -111,13 +255,22 @@ def motion_around(source: Outline, target: Outline, pixels: Tensor) -> tuple[Ten
     return motion.transpose(1, 2).unflatten(2, (h, w)), ramp(below, 40, 75).unflatten(1, (h, w))[:, None]
 
 
-def below_chin(head: HeadModel, points: Tensor, pixels: Tensor) -> Tensor:
+def nape(head: HeadModel, rest: Tensor) -> Tensor:
+    """(B,V) bool: the scalp's vertices below the lobes of the ears, a neck's rather than a head's. rest: (B,V,3) unposed, y up."""
+    if not has_scalp(head):
+        return torch.zeros_like(rest[..., 0], dtype=torch.bool)
+    lobes = rest[:, head.vertex_mask("ears"), 1].amin(1, keepdim=True)
+    return head.vertex_mask("scalp") & (rest[..., 1] < lobes)
+
+
+def below_chin(head: HeadModel, points: Tensor, pixels: Tensor, reach: float = 1.0) -> Tensor:
     """Which pixels lie below the chin.
 
     Args:
         head: the head model.
         points: (B,V,2) projected vertices.
         pixels: (H,W,2) positions.
+        reach: where it is 1, as a multiple of the way from the lobes to the chin.
 
     Returns:
         (B,1,H,W): 1 below the chin, 0 above the ears' lobes, smooth in between; all zeros for a
@@ -127,7 +280,7 @@ def below_chin(head: HeadModel, points: Tensor, pixels: Tensor) -> Tensor:
         return points.new_zeros(len(points), 1, *pixels.shape[:2])
     chin, lobes = (points[:, head.vertex_mask(name), 1].amax(1)[:, None, None, None] for name in ("face", "ears"))
     low = torch.minimum(lobes, chin - 0.05)
-    return ramp((pixels[..., 1] - low) / (chin - low), 0, 1)
+    return ramp((pixels[..., 1] - low) / (chin - low), 0, reach)
 
 
 def shoulder_motion(head: HeadModel, raster: Raster, motion: Tensor) -> Tensor:
@@ -212,16 +365,21 @@ def _outline(distance: Tensor, place: Tensor, counts: Tensor, angles: int) -> Te
     return out
 
 
+def _along(picture: Tensor, middle: Tensor, radius: Tensor) -> Tensor:
+    """A picture (B,1,H,W) along the directions around a middle (B,1,2) at radii (B,A,R): (B,A,R)."""
+    a = radius.shape[1]
+    angle = torch.arange(a, device=radius.device, dtype=radius.dtype) * (2 * math.pi / a)
+    grid = torch.stack([torch.sin(angle)[None, :, None] * radius, -torch.cos(angle)[None, :, None] * radius], -1) + middle[:, :, None]
+    return F.grid_sample(picture, grid, padding_mode="zeros", align_corners=False)[:, 0]
+
+
 def _stands_out(hair: Tensor, middle: Tensor, reach: Tensor, o: HairOptions) -> Tensor:
     """How far hair goes on beyond the outline reach (B,A) of the head around its middle (B,1,2):
     (B,A), in units of half the side.
     """
-    a = reach.shape[1]
-    angle = torch.arange(a, device=hair.device, dtype=hair.dtype) * (2 * math.pi / a)
     step = 2 * o.farthest / o.radii
-    radius = reach[..., None] + step * torch.arange(o.radii, device=hair.device, dtype=hair.dtype)  # (B,A,R)
-    grid = torch.stack([torch.sin(angle)[None, :, None] * radius, -torch.cos(angle)[None, :, None] * radius], -1) + middle[:, :, None]
-    found = F.grid_sample(hair, grid, padding_mode="zeros", align_corners=False)[:, 0] > 0.5  # (B,A,R)
+    radius = reach[..., None] + step * torch.arange(o.radii, device=hair.device, dtype=hair.dtype)
+    found = _along(hair, middle, radius) > 0.5  # (B,A,R)
     slack = max(1, round(2 * o.gap / step))
     # the first radii may miss the hair; from there on it has to go on without a gap
     first = found[..., :slack].to(torch.uint8).argmax(-1, keepdim=True)

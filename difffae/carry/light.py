@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 
 from ..common.pixels import gather, gaussian_blur, nearest_inside
+from ..head.attributes import FaceAttributes
 from ..head.morphable import HeadModel
 from ..head.rasterizer import Raster, interpolate
 from ..head.shading import sh_shading
+from .exposure import exposed
 from .motion import Surface
 from .options import CarryOptions
 from .state import Maps, PosedHead, Source
@@ -36,29 +38,37 @@ def log_shading(normals: Tensor, light: Tensor, floor: float) -> Tensor:
     return shading.maximum(floor * shading.mean(1, keepdim=True).clamp_min(0.05)).log()
 
 
-def log_light_ratio(source: Source, target: PosedHead, light: Tensor) -> Tensor:
+def log_light_ratio(source: Source, posed: PosedHead, target: FaceAttributes) -> Tensor:
     """Logarithm of the target's light over the source's on every vertex, exactly zero for equal
     normals and lights.
 
     Args:
         source: the source.
-        target: the target's head.
-        light: (B,9,3) the target's light.
+        posed: the target's head.
+        target: its light, and how far that was set by numbers.
 
     Returns:
         (B,V,3), RGB.
     """
     o = source.options
-    ratio = log_shading(target.normals, light, o.shading_floor) - source.log_shading
+    ratio = log_shading(posed.normals, target.light, o.shading_floor) - source.log_shading
+    turned = log_shading(posed.normals, source.face.light, o.shading_floor) - source.log_shading
     # a stressed light is no brighter: the mean ratio on what faces the viewer stays
-    facing = target.normals[..., 2:].clamp_min(0) + 1e-6
+    facing = posed.normals[..., 2:].clamp_min(0) + 1e-6
     stressed = o.light_gain * ratio
     stressed = stressed + ((facing * ratio.exp()).sum(1, keepdim=True) / (facing * stressed.exp()).sum(1, keepdim=True)).log()
     limit = math.log(o.ratio_limit)
-    return limit * torch.tanh(stressed / limit)
+    limited = limit * torch.tanh(stressed / limit)
+    if target.lamp is None:
+        return limited
+    # numbers promise to leave the face's brightness alone; light of another picture is applied as it is
+    # in one colour: where a lamp takes a coloured light away, little is known of the colour that is left
+    colour = (target.light[:, :1].clamp_min(1e-3) / source.face.light[:, :1].clamp_min(1e-3)).log()
+    limited = limited.mean(-1, keepdim=True) + colour - colour.mean(-1, keepdim=True)
+    return torch.lerp(limited, exposed(source, limited, turned).clamp(-limit, limit), target.lamp[:, None])
 
 
-def spread_light(source: Source, target: PosedHead, surface: Surface, maps: Maps | None) -> Tensor:
+def spread_light(source: Source, target: PosedHead, surface: Surface, maps: Maps | None) -> tuple[Tensor, Tensor]:
     """The light ratio of the mesh, smoothed, and carried on beside the mesh as far as it counts.
 
     Args:
@@ -69,7 +79,7 @@ def spread_light(source: Source, target: PosedHead, surface: Surface, maps: Maps
             from the skin.
 
     Returns:
-        (B,3,H,W) logarithm of the ratio, RGB.
+        (B,3,H,W) logarithm of the ratio, RGB, on what moves with the head, and the same on what stays on the shoulders.
     """
     o, raster = source.options, target.raster
     # shoulders are covered: a light fitted to bare skin says little about cloth below it, so it
@@ -77,18 +87,32 @@ def spread_light(source: Source, target: PosedHead, surface: Surface, maps: Maps
     skin = raster.mask & ~source.head.part_mask(raster, "shoulders")
     nearest, distance = nearest_inside(skin)
     reach = o.light_reach if maps is None else o.matte_light_reach
-    fade = torch.exp(-((distance / source.pixels(reach)) ** 2))[:, None]
+    fade = torch.exp(-((distance / source.pixels(reach)) ** 2))[:, None] * inwards(
+        source.size, source.pixels(o.light_border), raster.mask.device
+    )
     # light near the silhouette comes from the skin that faces the camera: normals there were hardly
     # seen by any fit
     trust = target.mesh * (surface.facing.clamp(0, 1) ** 2 + 1e-3)
     blur = source.pixels(o.light_blur)
     weight = gaussian_blur(gather(trust, nearest), blur)
     log_ratio = gaussian_blur(gather(surface.log_ratio * trust, nearest), blur) / weight * fade
-    if maps is None:
-        return log_ratio
+    if maps is None or source.person is None:
+        return log_ratio, log_ratio
     # light goes as far as neck and hair do, less onto clothes, and not onto the background
     above_collar = skin & ~source.head.part_mask(raster, "neck")
-    return torch.where(above_collar[:, None], log_ratio, log_ratio * maps.light)
+    face = source.head.part_mask(raster, "face")[:, None].to(maps.matte)
+    layers = source.person.layers
+    return (
+        log_ratio * torch.where(above_collar[:, None], maps.matte.maximum(face), maps.light),
+        log_ratio * torch.where(above_collar[:, None], layers.person.maximum(face), layers.light),
+    )
+
+
+def inwards(size: tuple[int, int], width: float, device: torch.device) -> Tensor:
+    """(H,W): 0 at the border of a picture, rising softly to 1 within `width` pixels."""
+    rows, columns = ((torch.arange(n, device=device) + 0.5).minimum(n - 0.5 - torch.arange(n, device=device)) for n in size)
+    x = (torch.minimum(rows[:, None], columns[None]) / width).clamp(max=1)
+    return x * x * (3 - 2 * x)
 
 
 def hidden_shading(head: HeadModel, raster: Raster, normals: Tensor, light: Tensor, o: CarryOptions) -> Tensor:

@@ -123,7 +123,7 @@ def spread_offset(source: Source, target: PosedHead, surface: Surface) -> tuple[
         spread = torch.lerp(spread, beside, holds)
     if person is not None:
         resting = shoulder_motion(source.head, target.raster, surface.offset) * fade
-        spread = torch.lerp(spread, resting, person.resting)
+        spread = torch.lerp(spread, resting, person.hanging)
     return torch.where(target.mesh, surface.offset, spread), resting
 
 

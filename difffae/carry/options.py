@@ -28,6 +28,8 @@ class CarryOptions:
     light_reach: float = 0.07
     # the same, where layers keep the light off the background
     matte_light_reach: float = 0.14
+    # it fades within this of the picture's border too: what is beyond keeps its light
+    light_border: float = 0.1
     # standard deviation of the blur of the change of light
     light_blur: float = 0.01
     # by how much the change of light over the head is stressed: photographs have shadows, which
@@ -35,6 +37,18 @@ class CarryOptions:
     light_gain: float = 1.05
     # light ratios approach this and its inverse softly
     ratio_limit: float = 8.0
+    # by how many stops of linear light a face lit by numbers may become darker or brighter in the mean
+    darker_stops: float = 0.18
+    brighter_stops: float = 0.05
+    # value that skin lit by numbers approaches and does not pass, unless it did before
+    highlight: float = 0.92
+    # how softly: the width of the bend, as a logarithm of picture values
+    highlight_softness: float = 0.125
+    # factor by which numbers brighten picture values at most: what is nearly black, such as hair, shows its noise otherwise
+    most_lit: float = 2.0
+    # how far around its brightest skin counts, and the standard deviation of the blur of that
+    highlight_reach: float = 0.012
+    highlight_blur: float = 0.02
     # least shading, as a share of its mean: a light fitted to a visible face says little about
     # directions the face hides
     shading_floor: float = 0.3
@@ -109,6 +123,24 @@ class HairOptions:
     # standard deviation of the smoothing over directions, in degrees
     smoothing: float = 10.0
 
+    # --- The outline of the head with its hair, fitted to the person's ---
+    # times that its distance to the person's is measured and taken away
+    fit_steps: int = 3
+    # standard deviation of the smoothing of that distance over directions, in degrees
+    fit_smoothing: float = 6.0
+    # share of the way from the middle to the outline that is person in any case
+    core: float = 0.6
+    # farthest that the person may go on beyond the mesh
+    widest: float = 0.03
+    # farthest that the mesh of a face or an ear may stand out beyond the person
+    narrowest: float = 0.05
+    # degrees from up between which the head's outline becomes the neck's
+    jaw: tuple[float, float] = (140.0, 160.0)
+    # rows in which the neck's width is measured
+    neck_rows: int = 24
+    # least and largest factor of its width
+    neck: tuple[float, float] = (0.75, 1.3)
+
 
 @dataclass(frozen=True)
 class MapOptions:
@@ -150,3 +182,30 @@ class TransferOptions:
     # difference of that skin from the source's around it (0..1) at which it is glasses, a beard, a
     # tie
     unlike: float = 0.25
+
+
+@dataclass(frozen=True)
+class CutoutOptions:
+    """How a person is cut out of a photograph. Lengths in units of 1/256 of the picture's longer side, but for those that say
+    "share of the side"."""
+
+    # window of the dilation of a person that certainly holds it
+    margin: float = 4.0
+    # the same, of hair
+    hair_margin: float = 14.0
+    # window around the matte's edge in which colours may correct it
+    band: float = 5.0
+    # how much nearer a pixel beside counts than one above or below, where the background goes on (odd)
+    sideways: int = 3
+    # standard deviation of the blur of the colours that go on, share of the side
+    fill_blur: float = 0.015
+    # validity of what is filled where the background around is plain
+    fill_validity: float = 0.6
+    # how far around is looked at to say so, share of the side
+    plain_reach: float = 0.03
+    # standard deviation of the colours there (0..1) at which a background is plain no more
+    plain_spread: float = 0.04
+    # how far from the person single hairs are looked for, share of the side
+    stray_reach: float = 0.09
+    # least difference of a hair's colour from the background's
+    stray_difference: float = 0.05

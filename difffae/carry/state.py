@@ -1,7 +1,7 @@
 """What the passes of a move share: the source, worked out once, and one move under way.
 
-Shape letters: B batch, C channels, V vertices, A directions around the head, H and W picture height
-and width. Positions are x right, y down, in -1..1 over the picture; offsets are in pixels (x right,
+Shape letters: B batch, C channels, V vertices, N vertices of the face's skin, A directions around the
+head, H and W picture height and width. Positions are x right, y down, in -1..1 over the picture; offsets are in pixels (x right,
 y down).
 """
 
@@ -66,6 +66,22 @@ class PosedHead:
 
 
 @dataclass(frozen=True, eq=False)
+class Skin:
+    """The photograph on the vertices of the head.
+
+    Attributes:
+        colours: (B,N,3) RGB 0..1 of the face's skin.
+        area: (B,N) how much of the picture each of these stands for, in any unit; next to 0 for vertices that
+            face away from the camera or lie beside the picture.
+        brightest: (B,V,1) value of the brightest channel around every vertex of the head.
+    """
+
+    colours: Tensor
+    area: Tensor
+    brightest: Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class Outline:
     """The head's outline in a picture, around the middle of its skull.
 
@@ -102,24 +118,22 @@ class Maps:
 
     Attributes:
         light: how far a change of light may change the pixel.
-        matte: share of the person, as the layers say.
-        person: the same, and 1 well inside the mesh whatever the layers say.
+        matte: share of the person.
+        body: share of what moves with the head; the rest of the person rests on the shoulders.
         standing_out: hair, hats and clothes beside the mesh.
-        worn: clothes with their soft edges, dilated.
         cloth: clothes.
+        resting: what rests on the shoulders.
         hair: hair and hats, where the photograph shows anything.
-        own: 1 where the picture's colours are the person's alone, unmixed with the background.
-        colours: (B,3,H,W) the picture with the person's colours going on beyond the person.
+        colours: (B,3,H,W) of what moves with the head, going on beyond it.
     """
 
     light: Tensor
     matte: Tensor
-    person: Tensor
+    body: Tensor
     standing_out: Tensor
-    worn: Tensor
     cloth: Tensor
+    resting: Tensor
     hair: Tensor
-    own: Tensor
     colours: Tensor
 
     def carried_along(self, grid: Tensor) -> Maps:
@@ -139,9 +153,11 @@ class PersonSource:
 
     Attributes:
         layers: what the image shows where, as it was given.
-        maps: what moves with the pixels.
-        resting: (B,1,H,W) 1 where clothes and hanging hair lie on the shoulders, and do not turn
-            with the head.
+        maps: what moves with the head.
+        hanging: (B,1,H,W) 1 where clothes and hanging hair move as the shoulders do, and not as the head.
+        resting: (B,3,H,W) share of what lies on the shoulders (clothes, chest) and does not turn with the head: where the picture
+            shows it; before a neck, where it goes on behind the jaw; and behind all that moves.
+        resting_colours: (B,3,H,W) its colours, going on beyond it.
         backdrop: what is behind the person.
         outline: of the head, or None for a head model without labels.
         lips_apart: (B,1,1,1) distance of the lips, in units of half the side.
@@ -151,7 +167,9 @@ class PersonSource:
 
     layers: Layers
     maps: Maps
+    hanging: Tensor
     resting: Tensor
+    resting_colours: Tensor
     backdrop: Backdrop
     outline: Outline | None
     lips_apart: Tensor
@@ -188,8 +206,10 @@ class Source:
         inside_picture: (B,1,H,W) validity of the image itself, 0 where it left its photograph; None
             for all valid.
         hair_offsets: (B,V,3) how far hair lifts the unposed head's vertices, in the head's unit.
+        offsets: (B,V,3) the same, with what fits the outline to the person's.
         posed: the source's head.
         log_shading: (B,V,3) logarithm of the light on each vertex.
+        skin: the photograph on the head's vertices.
         depth: (B,1,H,W) farthest depth that the camera saw around each pixel; far below all depths
             beside the mesh.
         upper_teeth: numbers of the vertices of the upper teeth.
@@ -203,8 +223,10 @@ class Source:
     options: CarryOptions
     inside_picture: Tensor | None
     hair_offsets: Tensor
+    offsets: Tensor
     posed: PosedHead
     log_shading: Tensor
+    skin: Skin
     depth: Tensor
     upper_teeth: tuple[int, ...]
     person: PersonSource | None
@@ -227,6 +249,11 @@ class Source:
     def validity(self) -> Tensor:
         """(B,1,H,W): `inside_picture`, or all ones."""
         return torch.ones_like(self.image[:, :1]) if self.inside_picture is None else self.inside_picture
+
+    @property
+    def unit(self) -> float:
+        """1/256 of the side, in pixels."""
+        return self.side / 256
 
     def pixels(self, share: float) -> float:
         """A length that is a share of the side, in pixels."""
@@ -254,6 +281,7 @@ class Move:
             beside the mesh.
         fade: (B,1,H,W) 1 on the mesh, falling with the distance from it.
         light_ratio: (B,3,H,W) target light over source light.
+        resting_light: (B,3,H,W) the same on what rests on the shoulders.
         maps: the source's maps, carried along; None without layers.
         still: (B,1,1,1) bool, nothing in this row moves.
         unlit: (B,1,1,1) bool, no light in this row changes.
@@ -269,6 +297,7 @@ class Move:
     seen: Tensor
     fade: Tensor
     light_ratio: Tensor
+    resting_light: Tensor
     maps: Maps | None
     still: Tensor
     unlit: Tensor
@@ -278,3 +307,9 @@ class Move:
     def shift(self) -> Tensor:
         """(B,1,H,W): by how many pixels each pixel moved."""
         return self.offset.square().sum(1, keepdim=True).sqrt()
+
+    @property
+    def known_maps(self) -> Maps:
+        """`maps`, of a source that has them."""
+        assert self.maps is not None
+        return self.maps

@@ -22,6 +22,8 @@ NUMBERS = (
     ("light-azimuth", "DEG", "where the light comes from: 0 the viewer, positive image right"),
     ("light-elevation", "DEG", "positive from above"),
     ("light-strength", "X", "0 (flat) to 1 (one lamp)"),
+    ("light-fill", "X", "0 to 1, how far light from the viewer fills the lamp's shadows"),
+    ("light-warmth", "X", "-1 (cold) to 1 (warm)"),
 )
 
 

@@ -11,17 +11,17 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..carry.prepared import Carried, Prepared, nothing_carried
-from ..carry.prepared import prepare as prepare_photos
-from ..carry.region_parts import FaceAreas
-from ..carry.region_sources import SwapReference, SwapSource
-from ..carry.region_transfer import take_regions
 from ..common.batches import common_batch, expanded
 from ..common.errors import ConfigError, ImageError
 from ..head.attributes import FaceAttributes
 from ..head.render import render
+from ..person.prepared import Carried, Prepared, nothing_carried
+from ..person.prepared import prepare as prepare_photos
 from ..source.regions import kept_pixels, swapped_region
 from ..source.slots import swap
+from ..swap.region_parts import FaceAreas
+from ..swap.region_sources import SwapReference, SwapSource
+from ..swap.region_transfer import take_regions
 from .analysing import layers_of, with_attributes
 from .description import Edit, Faces, MovedPhoto, Parts, ReferenceDetail, RegionSwap, SlotTokens
 from .native import native_rows, native_side, resize

@@ -17,13 +17,20 @@ from torch import Tensor
 from ..common.errors import ConfigError
 from ..common.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from .attributes import FaceAttributes
-from .shading import SH_CONSTANTS, sh_basis
+from .shading import sh_basis
 
-COSINE = (math.pi, 2 * math.pi / 3, math.pi / 4)  # transfer of the clamped cosine by band (Ramamoorthi and Hanrahan 2001)
+TRANSFER = (1.0, 2 * math.pi / 3, math.pi / 4)  # what sh_basis multiplies its bands by: the clamped cosine's, but for the first
+# degrees of the source's own azimuth or elevation that stay when the other is set: of a light from far above, every azimuth looks alike
+MOST_KEPT = (45.0, 30.0)
 DEFAULT_STRENGTH = 0.5  # of a light whose direction is given and whose strength is not
 LUMINANCE = (0.2126, 0.7152, 0.0722)  # Rec. 709
 WIDEST = 70.0  # degrees from the viewer within which the source's own light is looked for
 LEAST_MEAN = 0.15  # a light from behind is not made brighter than this mean asks for
+DARKEST = 0.04  # linear light in a lamp's shadow, as a share of the mean: rooms reflect
+CODING = 1.3  # lamps become picture values as light to the power 1 / CODING; sRGB's 2.2 looks flat: second order smooths a lamp's edge
+# logarithms of the picture values that warmth 1 multiplies a light by, before its luminance is kept
+WARMEST = (0.16, 0.0, -0.24)
+UNSEEN, SEEN = 0.15, 1.15  # how much the back of the sphere and what is seen of it count when a lamp is fitted
 
 
 @dataclass(frozen=True)
@@ -37,7 +44,9 @@ class Adjustments:
     gaze_x, gaze_y      -1..1 added: image right, up
     light_azimuth       degrees, where the light comes from: 0 from the viewer, positive from image right
     light_elevation     degrees, positive from above; of azimuth and elevation the one that is None stays the source's
-    light_strength      0..1, share of the directed light in the skin's mean brightness, which stays; 0 is flat
+    light_strength      0..1, share of the lamp in the skin's mean light, which stays; 0 is flat
+    light_fill          0..1, how far a second lamp at the viewer fills the shadows of the first; at 1 only that is left
+    light_warmth        -1..1, colour of the light: up is warmer, as candles, down is colder, as shade under a blue sky
     absolute            yaw, pitch, roll and the expression numbers replace the source's values instead of being added;
                         then None leaves a value alone and 0 sets it to zero
 
@@ -65,6 +74,8 @@ class Adjustments:
     light_azimuth: float | None = None
     light_elevation: float | None = None
     light_strength: float | None = None
+    light_fill: float | None = None
+    light_warmth: float | None = None
     absolute: bool = False
 
     def __post_init__(self) -> None:
@@ -88,7 +99,9 @@ _ANGLES = {
     "light_azimuth": (-180.0, 180.0),
     "light_elevation": (-90.0, 90.0),
 }
-LIMITS: dict[str, tuple[float, float]] = dict.fromkeys(NUMBERS, (-1.0, 1.0)) | _ANGLES | {"light_strength": (0.0, 1.0)}
+LIMITS: dict[str, tuple[float, float]] = (
+    dict.fromkeys(NUMBERS, (-1.0, 1.0)) | _ANGLES | {"light_strength": (0.0, 1.0), "light_fill": (0.0, 1.0)}
+)
 
 # Each number is an axis of two directions: ARKit coefficients with the weight they take of the positive and the negative end.
 _PAIR = ("Left", "Right")
@@ -140,8 +153,11 @@ def adjust(attributes: FaceAttributes, change: Adjustments, expression_names: Se
         changed["pose"] = _turn(attributes.pose, change)
     if any(getattr(change, name) is not None for name in EXPRESSION_AXES):
         changed["expression"] = _express(attributes.expression, change, list(expression_names), attributes.head)
-    if any(value is not None for value in (change.light_azimuth, change.light_elevation, change.light_strength)):
-        changed["light"] = direct_light(attributes.light, change.light_azimuth, change.light_elevation, change.light_strength)
+    lamp = (change.light_azimuth, change.light_elevation, change.light_strength, change.light_fill or None)
+    light = attributes.light if all(value is None for value in lamp) else direct_light(attributes.light, *lamp)
+    light = light if not change.light_warmth else warmed(light, change.light_warmth)
+    if light is not attributes.light:
+        changed |= {"light": light, "lamp": torch.ones_like(attributes.camera[:, :1])}
     return replace(attributes, **changed) if changed else attributes
 
 
@@ -204,19 +220,49 @@ def _express(expression: Tensor, change: Adjustments, names: list[str], head: st
     return expression
 
 
-def directed_light(direction: Tensor) -> Tensor:
-    """Light whose shading is the clamped cosine max(n . d, 0) to second order.
+def lamp_light(direction: Tensor, strength: float) -> Tensor:
+    """SH light of a room with one lamp, as picture values see it.
 
-    DECA's constants are SH functions Y times the cosine's transfer, except in band 0, which lacks the
-    factor pi; the light's own coefficients are Y(direction), so that factor is put back here.
+    A lamp's light adds to the room's as linear light, but shading multiplies picture values (sRGB), which are about its square
+    root. So both are mixed first, coded like a picture, and then fitted. The fit is symmetric around the lamp, which keeps the
+    brightest normal where the lamp is.
 
     Args:
-        direction: (...,3), a unit vector d towards the light.
+        direction: (B,3) unit vectors towards the lamp.
+        strength: 0..1, the lamp's share in the mean linear light on the normals that are seen.
 
     Returns:
-        (...,9) coefficients of one channel.
+        (B,9) coefficients, of mean shading about 1.
     """
-    return sh_basis(direction) * direction.new_tensor([math.pi, *[1 / COSINE[1]] * 3, *[1 / COSINE[2]] * 5])
+    normals = sphere_normals(direction)
+    cosine = direction @ normals.T  # (B,N)
+    mean = (direction @ visible_normals(direction).T).clamp_min(0).mean(1, keepdim=True).clamp_min(LEAST_MEAN)
+    linear = 1 - strength + strength * cosine.clamp_min(0) / mean
+    coded = linear.clamp_min(DARKEST) ** (1 / CODING)
+    weight = torch.where(normals[:, 2] > -0.2, SEEN, UNSEEN)
+    legendre = torch.stack([torch.ones_like(cosine), cosine, 1.5 * cosine.square() - 0.5], dim=-1)  # (B,N,3)
+    weighted = (legendre * weight[:, None]).transpose(1, 2)
+    bands = torch.linalg.solve(weighted @ legendre, weighted @ coded[..., None])[..., 0]  # (B,3)
+    # addition theorem: Legendre polynomial l of n . d is 4 pi / (2 l + 1) times the sum of Y_lm(n) Y_lm(d)
+    scale = [4 * math.pi / ((2 * band + 1) * TRANSFER[band] ** 2) for band in range(3)]
+    bands = bands * bands.new_tensor(scale)
+    return sh_basis(direction) * bands[:, [0, 1, 1, 1, 2, 2, 2, 2, 2]]
+
+
+def sphere_normals(like: Tensor, count: int = 2000) -> Tensor:
+    """(N,3) normals spread evenly over the whole sphere (a Fibonacci lattice)."""
+    step = torch.arange(count, device=like.device, dtype=like.dtype) + 0.5
+    z, angle = 1 - 2 * step / count, step * (math.pi * (1 + math.sqrt(5)))
+    radius = (1 - z.square()).sqrt()
+    return torch.stack([radius * angle.cos(), radius * angle.sin(), z], dim=-1)
+
+
+def warmed(light: Tensor, warmth: float) -> Tensor:
+    """Light (B,9,3) in a warmer (up to 1) or colder (to -1) colour, of the same luminance on average."""
+    gain = (warmth * light.new_tensor(WARMEST)).exp()
+    luminance = light.new_tensor(LUMINANCE)
+    flat = light[:, :1] * luminance
+    return light * gain * (flat.sum(-1, keepdim=True) / (flat * gain).sum(-1, keepdim=True).clamp_min(1e-6))
 
 
 def visible_normals(like: Tensor, rings: int = 16, spokes: int = 32) -> Tensor:
@@ -253,22 +299,28 @@ def light_direction(light: Tensor) -> Tensor:
     return torch.rad2deg(torch.stack(angles, dim=-1)).to(light)
 
 
-def direct_light(light: Tensor, azimuth: float | None, elevation: float | None, strength: float | None) -> Tensor:
-    """Light of a new direction and strength, of the same colour and mean brightness on a frontal face.
+def direct_light(
+    light: Tensor, azimuth: float | None, elevation: float | None, strength: float | None, fill: float | None = None
+) -> Tensor:
+    """Light of a new direction and strength, of the same colour and mean shading on a frontal sphere.
 
-    The luminance becomes a flat part and one directed light in the source's mean colour over the visible
-    normals. The source's deviations from that colour stay: they tell of coloured surroundings, and
-    taking them away would tint the photograph with their complements.
+    The luminance becomes a flat part and one lamp, mixed by `strength` (`lamp_light`), in the source's mean colour over the
+    visible normals. The source's deviations from that colour stay: they tell of coloured surroundings, and taking them away
+    would tint the photograph with their complements.
 
     Args:
-        light: (B,9,3), the source's.
-        azimuth, elevation: degrees; None keeps the source's own.
-        strength: 0..1, share of the directed part; None is DEFAULT_STRENGTH.
+        light: (B,9,3) spherical harmonics.
+        azimuth, elevation: degrees; None is the source's own, at most MOST_KEPT if the other one is set.
+        strength: 0..1; None is DEFAULT_STRENGTH.
+        fill: 0..1, how far a lamp at the viewer takes the place of this one; None is 0.
 
     Returns:
         (B,9,3).
     """
     own = light_direction(light).double()
+    if (azimuth is None) != (elevation is None):
+        most = own.new_tensor(MOST_KEPT)
+        own = own.clamp(-most, most)
     if azimuth is not None:
         own[:, 0] = azimuth
     if elevation is not None:
@@ -281,9 +333,9 @@ def direct_light(light: Tensor, azimuth: float | None, elevation: float | None, 
     brightness = ((source * seen[:, None]).sum(1) * weights).sum(-1).clamp_min(1e-6)  # (B,)
     colour = (source * seen[:, None]).sum(1).clamp_min(0) / brightness[:, None]  # (B,3)
     deviation = source - (source * weights).sum(-1, keepdim=True) * colour[:, None]
-    directed = directed_light(direction)  # (B,9)
-    directed = directed / (directed * seen).sum(-1, keepdim=True).clamp_min(LEAST_MEAN)
-    flat = torch.zeros_like(directed)
-    flat[:, 0] = 1 / SH_CONSTANTS[0]
-    mixed = torch.lerp(flat, directed, DEFAULT_STRENGTH if strength is None else float(strength)) * brightness[:, None]
-    return (mixed[..., None] * colour[:, None] + deviation).to(light)
+    strength = DEFAULT_STRENGTH if strength is None else float(strength)
+    lamp = lamp_light(direction, strength)  # (B,9)
+    if fill:
+        lamp = torch.lerp(lamp, lamp_light(torch.eye(3).to(direction)[2:].expand_as(direction), strength), float(fill))
+    lamp = lamp / (lamp * seen).sum(-1, keepdim=True).clamp_min(LEAST_MEAN ** (1 / CODING))
+    return (lamp[..., None] * brightness[:, None, None] * colour[:, None] + deviation).to(light)

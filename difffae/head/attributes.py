@@ -33,6 +33,8 @@ class FaceAttributes:
     expression  (B,E) (psi)
     light       (B,9,3) second-order spherical harmonics, band-major, RGB, DECA's constants (l)
     detail      (B,128) DECA's detail code, or None
+    lamp        (B,1) 0..1, how far the light was set by numbers (`adjust`), which leave the face's brightness alone and burn no
+                skin where a photograph is lit; None: not at all
 
     Raises:
         AttributeShapeError: a field has another shape, or another number of faces.
@@ -46,6 +48,7 @@ class FaceAttributes:
     expression: Tensor
     light: Tensor
     detail: Tensor | None = None
+    lamp: Tensor | None = None
 
     def __post_init__(self) -> None:
         batch = self.shape.shape[0]
@@ -53,6 +56,8 @@ class FaceAttributes:
         expected |= {"expression": (batch, None), "light": (batch, 9, 3)}
         if self.detail is not None:
             expected["detail"] = (batch, None)
+        if self.lamp is not None:
+            expected["lamp"] = (batch, 1)
         for name, want in expected.items():
             got = tuple(getattr(self, name).shape)
             if len(got) != len(want) or any(w is not None and g != w for g, w in zip(got, want, strict=True)):
@@ -65,6 +70,11 @@ class FaceAttributes:
     def tensors(self) -> dict[str, Tensor]:
         """The fields that are tensors, by name."""
         return {f.name: value for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}
+
+    @property
+    def lamplight(self) -> Tensor:
+        """(B,1): `lamp`, or zeros."""
+        return torch.zeros_like(self.camera[:, :1]) if self.lamp is None else self.lamp
 
     def map(self, function: Callable[[Tensor], Tensor]) -> FaceAttributes:
         """Apply a function to every tensor."""
@@ -109,6 +119,8 @@ class FaceAttributes:
         items = list(items)
         for item in items[1:]:
             _same_head(items[0], item)
+        if any(item.lamp is not None for item in items):
+            items = [replace(item, lamp=item.lamplight) for item in items]
         joined: dict[str, Any] = {name: torch.cat([getattr(item, name) for item in items]) for name in items[0].tensors()}
         return replace(items[0], **joined)
 
@@ -151,7 +163,7 @@ def compose(
         source: whose face it is; one face serves as many rows as the others have.
         pose: gives pose rows 0-1 and the camera.
         expression: gives the expression and pose rows 2-4.
-        light: gives the SH light.
+        light: gives the SH light, and whether it was set by numbers.
         identity: gives shape, albedo and detail.
         strength: 0..1 from the source's values to the taken ones; rotations go along the shortest arc.
 
@@ -200,6 +212,8 @@ def compose(
         changed["pose"] = torch.stack(rows, dim=1)
     if light is not None:
         changed["light"] = blend(source.light, light.light)
+        if source.lamp is not None or light.lamp is not None:
+            changed["lamp"] = blend(source.lamplight, light.lamplight)
     if identity is not None:
         changed["shape"] = blend(source.shape, identity.shape)
         changed["albedo"] = blend(source.albedo, identity.albedo)

@@ -9,9 +9,9 @@ from people import person
 
 from difffae.carry.expression import GAIN, LEAST, MOST, MOST_GAZE, WIDER, gains, lid_offsets, stretch_expression
 from difffae.carry.options import CarryOptions
-from difffae.carry.prepared import carry
 from difffae.head.morphable import HeadModel
 from difffae.head.render import render
+from difffae.person.prepared import carry
 
 
 def test_factors_are_those_of_both_sides_and_one_elsewhere():

@@ -260,6 +260,7 @@ class Comfy:
 
     def free(self) -> None:
         self.post("/free", {"unload_models": True, "free_memory": True})
+        time.sleep(1)  # the worker only looks at this request when no prompt waits, so one sent at once would come before it
 
     def log_text(self) -> str:
         return re.sub(r"\x1b\[[0-9;]*m", "", self.log.read_text(encoding="utf-8", errors="replace"))

@@ -72,7 +72,7 @@ def edited(comfy: Comfy, **settings: Any) -> dict[str, Any]:
     return {
         **conditioned(comfy),
         "sample": sampler(**settings),
-        "paste": node("DiffFAEPasteBack", original=link("source"), edited=link("sample"), feather=0.05, **carried),
+        "paste": node("DiffFAEPasteBack", original=link("source"), edited=link("sample"), feather=0.012, **carried),
         "save": node("DiffFAESaveImage", images=link("paste"), filename_prefix="edit", difffae=BUNDLE, attributes=link("target")),
     }
 

@@ -16,13 +16,13 @@ from app import App
 from client import Comfy
 from PIL import Image
 
-from difffae.carry.prepared import carry
 from difffae.common.checkpoint import asset_path
 from difffae.common.images import read_image
 from difffae.edit.analysing import layers_of, with_slots
 from difffae.edit.editor import DiffFAE
 from difffae.head.adjust import Adjustments
 from difffae.head.attributes import FaceAttributes
+from difffae.person.prepared import carry
 
 NODE = "24"
 MODES = pytest.mark.parametrize("vue", [False, True], ids=["canvas", "nodes2"])

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from client import ROOT, Comfy
 from graphs import MODEL, VAE, conditioned, core_sampler, link, node, sampler, saved
 from inprocess import Pack
@@ -47,6 +48,7 @@ def edit(pack: Pack) -> dict:
     carried, _, carry = pack.run("DiffFAECarryPhoto", image=picture, source=own, target=target, crop=crop, slots=slots)
     (render, *_) = pack.run("DiffFAERenderFace", attributes=target)
     positive, negative, latent = pack.run("DiffFAEConditioning", slots=slots, identity=identity, render=render, carry=carry)
+    carried = F.interpolate(carried.movedim(-1, 1), picture.shape[1:3], mode="bicubic", antialias=True).movedim(1, -1)  # of its own size
     return {"crop": picture, "carried": carried, "positive": positive, "negative": negative, "latent": latent}
 
 

@@ -142,7 +142,7 @@ def test_grey_photographs_give_grey_squares(model: DiffFAE, people: tuple[Portra
 def test_a_reference_of_several_swaps_is_estimated_and_prepared_once(
     model: DiffFAE, people: tuple[Portrait, Portrait], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from difffae.carry.region_sources import SwapReference
+    from difffae.swap.region_sources import SwapReference
 
     source, query = people
     made: list[SwapReference] = []

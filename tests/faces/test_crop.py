@@ -8,6 +8,7 @@ import torch
 
 from difffae.common.errors import ConfigError
 from difffae.faces.crop import OVAL_BOTTOM, OVAL_LEFT, OVAL_RIGHT, OVAL_TOP, FaceCrop, crop_square, extract, paste
+from difffae.vocabulary import FEATHER
 
 
 def noise(height: int, width: int, batch: int = 1, seed: int = 0) -> torch.Tensor:
@@ -85,7 +86,7 @@ def test_edit_appears_in_full_in_the_middle_and_not_at_the_border():
     image = smooth(400, 500) * 0.5
     crop = CROPS["copy"]
     cut, _ = extract(image, crop)
-    pasted = paste(image, cut + 0.3, cut, crop)
+    pasted = paste(image, cut + 0.3, cut, crop, feather=0.05)
     change = (pasted - image)[0, 0, 30:286, 40:296]
     assert change[128, 128].item() == pytest.approx(0.3, abs=1e-5)
     assert change[0].abs().max() < 1e-3
@@ -93,11 +94,40 @@ def test_edit_appears_in_full_in_the_middle_and_not_at_the_border():
     assert (change[128, 1:128] - change[128, :127]).abs().max() < 0.3 / 15  # a tint ends softly
 
 
+def test_nothing_of_what_stood_near_the_border_stays():
+    """Hair that reached to a few pixels below the square's edge, and is gone in the edit."""
+    image = torch.full((1, 3, 400, 400), 0.7)
+    image[..., 80:160, 120:280] = 0.1
+    crop = FaceCrop(72, 72, 256, 400, 400)
+    cut, _ = extract(image, crop)
+    edited = torch.full_like(cut, 0.7)
+    narrow, wide = ((paste(image, edited, cut, crop, feather=width) - 0.7).abs()[..., 72:328, 72:328] for width in (FEATHER, 0.05))
+    assert narrow[..., 12:, :].max() < 1e-3
+    assert wide[..., 12:, :].max() > 0.1
+
+
+@pytest.mark.parametrize("side", [256, 400, 700])
+def test_a_tinted_edit_has_no_seam_at_the_border_of_the_square(side: int):
+    """A model that paints everything a little too warm (by 3 of 255) must not draw a frame: no step above one level between neighbours
+    of 256 pixels a side, and none at the border itself."""
+    image = smooth(900, 900) * 0.5
+    crop = FaceCrop(100, 100, side, 900, 900)
+    cut, _ = extract(image, crop)
+    tint = torch.tensor([3.0, 1.0, -2.0])[None, :, None, None] / 255
+    change = (paste(image, cut + tint, cut, crop, feather=FEATHER) - image)[0]
+    assert (change[:, 100 + side // 2, 100 + side // 2] - tint[0, :, 0, 0]).abs().max() < 1e-3
+    apart = max(1, side // 256)
+    steps = torch.cat([(change[..., apart:] - change[..., :-apart]).flatten(), (change[:, apart:] - change[:, :-apart]).flatten()]).abs()
+    assert steps.max() < 1 / 255
+    assert steps.max() > 0.2 / 255
+    assert change[:, 100].abs().max() < 0.5 / 255
+
+
 def test_no_feather_where_the_crop_reaches_the_frame():
     image = smooth(256, 256) * 0.5
     crop = FaceCrop(0, -40, 256, 256, 256)
     cut, _ = extract(image, crop)
-    change = (paste(image, cut + 0.3, cut, crop) - image)[0, 0]
+    change = (paste(image, cut + 0.3, cut, crop, feather=0.05) - image)[0, 0]
     assert change[0, 128].item() == pytest.approx(0.3, abs=1e-5)
     assert change[100, 0].item() == pytest.approx(0.3, abs=1e-5)
     assert change[100, 255].item() == pytest.approx(0.3, abs=1e-5)

@@ -8,7 +8,17 @@ import torch
 
 from difffae.common.errors import ConfigError
 from difffae.common.rotations import axis_angle_to_matrix, from_yaw_pitch_roll, matrix_to_axis_angle, to_yaw_pitch_roll
-from difffae.head.adjust import LUMINANCE, NUMBERS, Adjustments, adjust, direct_light, directed_light, light_direction, visible_normals
+from difffae.head.adjust import (
+    LUMINANCE,
+    NUMBERS,
+    Adjustments,
+    adjust,
+    direct_light,
+    lamp_light,
+    light_direction,
+    sphere_normals,
+    visible_normals,
+)
 from difffae.head.attributes import FaceAttributes
 from difffae.head.shading import sh_basis
 
@@ -112,13 +122,35 @@ def test_gaze_signs():
     assert get(down, "eyeLookUpLeft") == 0
 
 
-def test_directed_light_is_a_clamped_cosine():
-    normals = torch.nn.functional.normalize(torch.randn(500, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64), dim=-1)
-    direction = torch.nn.functional.normalize(torch.tensor([0.3, 0.5, 0.8], dtype=torch.float64), dim=-1)
-    shading = sh_basis(normals) @ directed_light(direction)
-    exact = (normals @ direction).clamp_min(0)
-    assert (shading - exact).abs().max() < 0.1  # second order
-    assert (shading - exact).square().mean().sqrt() < 0.04
+def unit(azimuth: float, elevation: float) -> torch.Tensor:
+    a, e = math.radians(azimuth), math.radians(elevation)
+    return torch.tensor([[math.sin(a) * math.cos(e), math.sin(e), math.cos(a) * math.cos(e)]], dtype=torch.float64)
+
+
+@pytest.mark.parametrize(("azimuth", "elevation", "error"), [(0, 0, 0.035), (30, 20, 0.04), (80, 0, 0.08), (0, 60, 0.06), (-60, -30, 0.06)])
+def test_a_lamp_is_mixed_in_linear_light_and_coded_like_a_picture(azimuth: float, elevation: float, error: float):
+    direction, strength = unit(azimuth, elevation), 0.6
+    normals = visible_normals(direction)
+    cosine = (normals @ direction[0]).clamp_min(0)
+    coded = (1 - strength + strength * cosine / cosine.mean()) ** (1 / 1.3)
+    shading = sh_basis(normals) @ lamp_light(direction, strength)[0]
+    assert (shading - coded).square().mean().sqrt() < error * coded.mean()  # second order
+    assert shading.max().item() == pytest.approx(coded.max().item(), rel=0.08)
+
+
+def test_a_lamp_without_strength_is_flat():
+    normals = sphere_normals(torch.zeros(1, dtype=torch.float64))
+    assert torch.allclose(normals.norm(dim=-1), torch.ones(len(normals)).double())
+    assert normals.mean(0).norm() < 1e-3
+    assert torch.allclose(normals.T @ normals / len(normals), torch.eye(3).double() / 3, atol=1e-3)
+    assert torch.allclose(sh_basis(normals) @ lamp_light(unit(50, 10), 0.0)[0], torch.ones(len(normals)).double(), atol=1e-6)
+
+
+@pytest.mark.parametrize("strength", [0.3, 0.6, 1.0])
+def test_a_lamps_direction_is_read_back(strength: float):
+    for azimuth, elevation in ((0, 0), (45, 0), (-45, 30), (60, -10), (0, 60), (-60, -30), (30, 20)):
+        light = direct_light(face().light * 0 + torch.tensor([3.0] + [0.0] * 8)[:, None], azimuth, elevation, strength)
+        assert light_direction(light)[0].tolist() == pytest.approx([azimuth, elevation], abs=1.0)
 
 
 @pytest.mark.parametrize(("azimuth", "elevation"), [(0, 0), (45, 0), (-45, 30), (60, -10), (0, 60)])
@@ -134,7 +166,8 @@ def test_signs_and_strength_of_light():
     def shading(x: float, y: float, **numbers: float) -> float:
         normal = torch.tensor([x, y, math.sqrt(1 - x * x - y * y)])
         light = adjust(face(), Adjustments(**numbers), NAMES).light[0]
-        return (sh_basis(normal) @ light @ torch.tensor(LUMINANCE)).item()
+        value = (sh_basis(normal) @ light @ torch.tensor(LUMINANCE)).item()
+        return value**2.2  # shading multiplies picture values; a lamp's contrast is one of linear light
 
     assert shading(0.7, 0, light_azimuth=45) > 1.5 * shading(-0.7, 0, light_azimuth=45)  # from image right
     assert shading(0, 0.7, light_azimuth=0, light_elevation=45) > 1.5 * shading(0, -0.7, light_azimuth=0, light_elevation=45)
@@ -152,6 +185,46 @@ def test_what_is_not_given_stays_the_sources():
     assert light_direction(direct_light(light, None, None, 0.9))[0].tolist() == pytest.approx([40.0, 20.0], abs=1.5)
     assert light_direction(direct_light(light, -30.0, None, 0.5))[0].tolist() == pytest.approx([-30.0, 20.0], abs=1.5)
     assert light_direction(direct_light(light, None, -15.0, 0.5))[0].tolist() == pytest.approx([40.0, -15.0], abs=1.5)
+
+
+def test_a_side_light_is_one_although_the_sources_comes_from_far_above():
+    light = torch.zeros(1, 9, 3)
+    light[:, 0] = 3.0
+    above = direct_light(light, 0.0, 65.0, 0.8)
+    azimuth, elevation = light_direction(direct_light(above, -60.0, None, 0.8))[0].tolist()
+    assert azimuth == pytest.approx(-60, abs=2)
+    assert elevation == pytest.approx(30, abs=2)
+
+
+def test_numbers_say_that_they_set_the_light():
+    assert adjust(face(), Adjustments(yaw=10, smile=0.5), NAMES).lamp is None
+    for numbers in (
+        Adjustments(light_azimuth=20),
+        Adjustments(light_strength=0.0),
+        Adjustments(light_fill=0.3),
+        Adjustments(light_warmth=0.2),
+    ):
+        lit = adjust(face(), numbers, NAMES)
+        assert torch.equal(lit.lamp, torch.ones(1, 1))
+        assert torch.equal(adjust(lit, Adjustments(yaw=10), NAMES).lamp, lit.lamp)
+    assert adjust(face(), Adjustments(light_warmth=0.0, light_fill=0.0), NAMES).lamp is None
+
+
+def test_fill_and_warmth():
+    def light(**numbers: float) -> torch.Tensor:
+        return adjust(face(), Adjustments(light_azimuth=60, light_elevation=0, light_strength=0.8, **numbers), NAMES).light
+
+    assert torch.equal(light(), light(light_fill=0, light_warmth=0))
+    own, *filled = (light_direction(light(light_fill=fill))[0, 0].item() for fill in (0.0, 0.4, 1.0))
+    assert own > filled[0] > filled[1] + 10
+    assert filled[1] == pytest.approx(0, abs=1.5)
+    ratio = light(light_warmth=1.0) / light()
+    assert ratio[..., 0].min() > 1.05 * ratio[..., 1].max()
+    assert ratio[..., 2].max() < 0.9 * ratio[..., 1].min()
+    flat = torch.stack([light(light_warmth=warmth)[0, 0] @ torch.tensor(LUMINANCE) for warmth in (0.0, 1.0, -1.0)])
+    assert torch.allclose(flat, flat[:1].expand(3), rtol=1e-4)
+    with pytest.raises(ConfigError, match=r"light-fill: -0\.1 is outside"):
+        Adjustments(light_fill=-0.1)
 
 
 def test_direction_of_a_flat_light_is_the_viewer():
@@ -194,4 +267,4 @@ def test_bad_numbers():
         Adjustments(smile=float("nan"))
     with pytest.raises(ConfigError, match="mouthSmileLeft"):
         adjust(face(), Adjustments(smile=0.5), ["psi0"] * len(NAMES))
-    assert len(NUMBERS) == 12
+    assert len(NUMBERS) == 14

@@ -48,6 +48,20 @@ def test_half_strength_halves_the_angle():
     assert torch.allclose(compose(source, pose=other, strength=0.5).pose[0, 1], torch.tensor([0.0, 0.4, 0.0]), atol=1e-6)
 
 
+def test_light_by_numbers_goes_where_its_light_goes():
+    source = random_face(0)
+    lit = replace(random_face(1), lamp=torch.ones(1, 1))
+    assert torch.equal(compose(source, light=lit).lamp, lit.lamp)
+    assert torch.equal(compose(source, light=lit, strength=0.3).lamp, torch.full((1, 1), 0.3))
+    assert compose(source, pose=lit).lamp is None
+    assert torch.equal(compose(lit, light=source).lamp, torch.zeros(1, 1))
+    assert torch.equal(FaceAttributes.cat([source, lit]).lamp, torch.tensor([[0.0], [1.0]]))
+    assert torch.equal(FaceAttributes.from_json(lit.to_json()).lamp, lit.lamp)
+    assert FaceAttributes.from_json(source.to_json()).lamp is None
+    with pytest.raises(AttributeShapeError, match="lamp"):
+        replace(source, lamp=torch.ones(1))
+
+
 def test_json_round_trip_is_bit_exact():
     face = random_face(3, batch=2)
     back = FaceAttributes.from_json(face.to_json())

@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 
 from ...carry.options import CarryOptions
-from ...carry.prepared import nothing_carried
 from ...common.errors import ConfigError, NoFaceError
 from ...common.images import read_image
 from ...diffusion.sampling import sample
@@ -27,6 +26,7 @@ from ...edit.description import Portrait, Sampling
 from ...edit.editor import DiffFAE
 from ...edit.measures import laplacian_variance, psnr, ssim
 from ...head.attributes import FaceAttributes
+from ...person.prepared import nothing_carried
 from ...vocabulary import SAMPLERS, STEPS, TAKEABLE
 from ..prepare.pairs import FIELDS, attributes_of
 from ..prepare.shards import Shards

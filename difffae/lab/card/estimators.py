@@ -18,7 +18,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...carry.prepared import carry
 from ...common.rotations import axis_angle_to_matrix, to_yaw_pitch_roll
 from ...edit.measures import expression_distance, light_direction
 from ...estimation.choose import SIDE, estimate
@@ -31,6 +30,7 @@ from ...head.attributes import FaceAttributes
 from ...head.morphable import HeadModel
 from ...head.render import render
 from ...head.shading import sh_basis
+from ...person.prepared import carry
 from ..studio.lens import as_jpeg
 
 Reader = LandmarkFit | EncoderFit

@@ -20,7 +20,6 @@ from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
-from ...carry.prepared import carry
 from ...diffusion.autoencoder import FirstStage
 from ...estimation.fit import LandmarkFit, inter_ocular
 from ...faces.blendshapes import BLENDSHAPE_NAMES
@@ -29,6 +28,7 @@ from ...head.attributes import FaceAttributes
 from ...head.morphable import HeadModel
 from ...head.render import render
 from ...head.shading import project
+from ...person.prepared import carry
 from ...source.identity import IdentityEncoder
 from ...source.matte import PersonMatte
 from ...source.regions import Layers, layers

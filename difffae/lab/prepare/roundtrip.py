@@ -14,11 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...carry.prepared import carry
 from ...common.pixels import flow_grid
 from ...common.rotations import axis_angle_to_matrix, from_yaw_pitch_roll, matrix_to_axis_angle, to_yaw_pitch_roll
 from ...head.attributes import FaceAttributes
 from ...head.morphable import HeadModel
+from ...person.prepared import carry
 from ...source.regions import Layers
 
 

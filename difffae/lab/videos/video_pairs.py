@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ...carry.prepared import carry
 from ...common.errors import ConfigError
 from ...diffusion.autoencoder import FirstStage
 from ...head.attributes import FaceAttributes
 from ...head.morphable import HeadModel
+from ...person.prepared import carry
 from ...source.slots import SlotEncoder
 from ..prepare.pairs import encoded, halved, layer_finder, to_bytes
 from ..prepare.shards import write_rows, write_shard

@@ -24,10 +24,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..carry.filling import without_background
+from ..carry.options import CarryOptions, TransferOptions
 from ..common.pixels import dilate, erode, gaussian_blur, pull_push, trusted
 from ..vocabulary import REGIONS
-from .filling import without_background
-from .options import CarryOptions, TransferOptions
 from .region_parts import BACKGROUND, CLOTHES, FACE, HAIR, FaceAreas, Parts
 
 GAP = 7  # pixels: lines in hair that no camera saw, between head and what stands out from it

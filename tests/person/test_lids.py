@@ -9,14 +9,14 @@ import torch
 from painted import SIZE, SKIN, paint
 from people import person
 
-from difffae.carry.lids import EYES, KIND, LidFrame, lid_source
 from difffae.carry.options import CarryOptions
-from difffae.carry.prepared import Carried, carry
 from difffae.common.checkpoint import asset_path, load_checkpoint
 from difffae.head.attributes import FaceAttributes
 from difffae.head.morphable import HeadModel
 from difffae.head.render import render
 from difffae.head.shading import project
+from difffae.person.lids import EYES, KIND, LidFrame, lid_source
+from difffae.person.prepared import Carried, carry
 
 WITHOUT = CarryOptions(lids=False)
 LID, LASHES = (-0.15, -0.08), (0.03, 0.09)  # across the edge, in widths of the eye

@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..carry.state import Move, PosedHead
 from ..common.pixels import dilate, gaussian_blur, pixel_grid, relit
 from ..head.attributes import FaceAttributes
 from ..head.morphable import LABELS, HeadModel
 from ..head.rasterizer import Raster, interpolate
 from ..head.shading import sh_shading
-from .state import Move, PosedHead
 
 INNER = ("mouth", "teeth", "tongue", "sockets")  # parts that only an opening shows
 MOUTH = INNER[:3]

@@ -24,19 +24,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..carry.exposure import face_skin
+from ..carry.expression import stretch_expression
+from ..carry.hair_volume import hair_offsets, outline_offsets
+from ..carry.light import log_light_ratio, log_shading, spread_light
+from ..carry.motion import fading, follow_surface, moved_validity, pose_head, seen_by_source, seen_depth, spread_offset
+from ..carry.options import CarryOptions
+from ..carry.state import Move, Source, map_tensors, repeat_rows
 from ..common.pixels import flow_grid, relit
 from ..head.attributes import FaceAttributes
 from ..head.morphable import HeadModel
 from ..source.regions import Layers
-from .expression import stretch_expression
-from .hair_volume import hair_offsets
 from .lids import close_lids, lid_source
-from .light import log_light_ratio, log_shading, spread_light
-from .motion import fading, follow_surface, moved_validity, pose_head, seen_by_source, seen_depth, spread_offset
 from .mouth import upper_teeth
-from .options import CarryOptions
-from .person import person_before_background, person_source
-from .state import Move, Source, map_tensors, repeat_rows
+from .passes import person_before_background, person_source
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +122,7 @@ def prepare(
         AttributeShapeError: for other numbers of faces.
 
     >>> from difffae import Adjustments, DiffFAE, read_image
-    >>> from difffae.carry.prepared import prepare
+    >>> from difffae.person.prepared import prepare
     >>> from difffae.common.checkpoint import asset_path
     >>> from difffae.head.adjust import adjust
     >>> model = DiffFAE.from_pretrained("open-256")
@@ -133,10 +134,11 @@ def prepare(
     (torch.Size([1, 3, 256, 256]), torch.Size([1, 1, 256, 256]))
     """
     o, face = options or CarryOptions(), source.expand(len(image))
-    lifted = image.new_zeros(len(image), head.vertex_count, 3)
+    lifted = offsets = image.new_zeros(len(image), head.vertex_count, 3)
     if layers is not None:
         lifted = hair_offsets(head, face, head(face.shape, face.expression, face.pose), layers.hair)
-    posed = pose_head(head, face, lifted, (image.shape[-2], image.shape[-1]))
+        offsets = lifted + outline_offsets(head, face, lifted, layers)
+    posed = pose_head(head, face, offsets, (image.shape[-2], image.shape[-1]))
     prepared = Prepared(
         image=image,
         face=face,
@@ -144,8 +146,10 @@ def prepare(
         options=o,
         inside_picture=inside_picture,
         hair_offsets=lifted,
+        offsets=offsets,
         posed=posed,
         log_shading=log_shading(posed.normals, face.light, o.shading_floor),
+        skin=face_skin(image, posed, head, o),
         depth=seen_depth(posed.raster),
         upper_teeth=tuple(upper_teeth(head).nonzero()[:, 0].tolist()),
         person=None,
@@ -165,8 +169,8 @@ def start_move(source: Source, target: FaceAttributes) -> Move:
     target = target.expand(len(source))
     if o.stretch_expression:
         target = stretch_expression(source.face, target, head.expression_names)
-    posed = pose_head(head, target, source.hair_offsets, source.size)
-    surface = follow_surface(source, posed, log_light_ratio(source, posed, target.light))
+    posed = pose_head(head, target, source.offsets, source.size)
+    surface = follow_surface(source, posed, log_light_ratio(source, posed, target))
     # a head posed among others differs in its last bits from the same head posed alone, so what does
     # not change is set to zero where the numbers are equal
     still = _equal_rows(source.face, target, ("shape", "expression", "pose", "camera"))
@@ -174,7 +178,7 @@ def start_move(source: Source, target: FaceAttributes) -> Move:
     offset, resting = (torch.where(still, 0, moves) for moves in spread_offset(source, posed, surface))
     grid = flow_grid(offset)
     maps = None if source.person is None else source.person.maps.carried_along(grid)
-    log_ratio = torch.where(unlit, 0, spread_light(source, posed, surface, maps))
+    log_ratio, resting_light = (torch.where(unlit, 0, light) for light in spread_light(source, posed, surface, maps))
     return Move(
         source=source,
         target=target,
@@ -185,6 +189,7 @@ def start_move(source: Source, target: FaceAttributes) -> Move:
         seen=seen_by_source(source, posed, surface, grid),
         fade=fading(source, surface.distance, o.reach),
         light_ratio=log_ratio.exp(),
+        resting_light=resting_light.exp(),
         maps=maps,
         still=_all_zero(offset),
         unlit=_all_zero(log_ratio),

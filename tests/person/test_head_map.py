@@ -11,12 +11,12 @@ from people import directional, person
 from torch import Tensor
 
 from difffae.carry.head_map import DARKEST, Completed, HeadMap
-from difffae.carry.prepared import Prepared, prepare, start_move
 from difffae.common.pixels import dilate, erode, gaussian_blur
 from difffae.head.attributes import FaceAttributes
 from difffae.head.morphable import HeadModel
 from difffae.head.rasterizer import Raster, interpolate
 from difffae.head.render import render
+from difffae.person.prepared import Prepared, prepare, start_move
 from difffae.source.regions import Layers
 
 EVEN = directional(0.0, 0.0, 0.0)

@@ -8,12 +8,12 @@ import torch
 from painted import SIZE, SKIN, paint
 from people import person
 
-from difffae.carry.mouth import upper_teeth
 from difffae.carry.options import CarryOptions
-from difffae.carry.prepared import carry
 from difffae.common.pixels import dilate, erode
 from difffae.head.morphable import HeadModel
 from difffae.head.render import render
+from difffae.person.mouth import upper_teeth
+from difffae.person.prepared import carry
 from difffae.source.regions import Layers
 
 

@@ -18,12 +18,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..carry.state import LidSource, Move
 from ..common.checkpoint import asset_path, load_checkpoint
 from ..common.pixels import gaussian_blur, pull_push
 from ..head.attributes import FaceAttributes
 from ..head.morphable import HeadModel
 from ..head.rasterizer import interpolate
-from .state import LidSource, Move
 
 KIND = "lids"
 FLOOR = 0.03  # added to colours, so that black has a logarithm

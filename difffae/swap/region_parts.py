@@ -18,16 +18,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..carry.light import hidden_shading
+from ..carry.options import CarryOptions
 from ..common.pixels import dilate, erode, flow_grid, gaussian_blur, pull_push
 from ..head.attributes import FaceAttributes
 from ..head.morphable import HeadModel
 from ..head.rasterizer import rasterize
 from ..head.shading import project, vertex_normals
+from ..person.prepared import Carried
 from ..source.regions import GUIDE_EPS, Layers
 from ..vocabulary import REGIONS
-from .light import hidden_shading
-from .options import CarryOptions
-from .prepared import Carried
 
 FACE, HAIR, CLOTHES, BACKGROUND = range(len(REGIONS))
 # MediaPipe's landmarks around brows, eyes, nose and mouth, clockwise from the left brow: no hair

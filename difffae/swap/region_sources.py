@@ -16,16 +16,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..carry.filling import empty_place
+from ..carry.options import CarryOptions
+from ..carry.state import repeat_rows
 from ..common.errors import ConfigError
 from ..common.pixels import flow_grid, gather, nearest_inside, pixel_grid, pull_push
 from ..head.attributes import FaceAttributes
 from ..head.morphable import HeadModel
+from ..person.prepared import Carried, Prepared, prepare
 from ..source.regions import Layers
-from .filling import empty_place
-from .options import CarryOptions
-from .prepared import Carried, Prepared, prepare
 from .region_parts import TAKEN, TAKEN_AWAY, FaceAreas, Parts, moved_shares, refined
-from .state import repeat_rows
 
 
 @dataclass(frozen=True, eq=False)

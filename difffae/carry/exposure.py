@@ -1,0 +1,105 @@
+"""How bright a face lit by numbers becomes: about as bright as it was, and without burnt skin.
+
+Shape letters: B batch, V vertices, N vertices of the face's skin, H and W picture height and width.
+
+A light ratio multiplies picture values, so a lamp from the side can push one cheek to white and the
+mean of the face away from where it was. Here the photograph's colours on the skin tell what a ratio
+would do to them. Where skin would become too bright, the ratio bends to a ceiling, so that the lit
+side keeps its texture; the rest of the face keeps the contrast that was asked for, and its shadows
+fall. Then the whole ratio is made a little darker or brighter.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..common.pixels import dilate, gaussian_blur, relit
+from ..head.adjust import LUMINANCE
+from ..head.morphable import HeadModel, labelled
+from ..head.shading import face_normals
+from .options import CarryOptions
+from .state import PosedHead, Skin, Source
+
+GAMMA = 2.2  # picture values to the power of this are about linear light
+EXPOSURES = (-1.5, 1.2)  # logarithms of picture values, within which a whole ratio is made darker or brighter
+HALVINGS = 9  # of that range, to half a percent
+
+
+def face_skin(image: Tensor, posed: PosedHead, head: HeadModel, o: CarryOptions) -> Skin:
+    """Colours of the photograph on the head, for the exposure of new lights.
+
+    Args:
+        image: (B,3,H,W) RGB 0..1.
+        posed: the head in it.
+        head: the head model.
+        o: how far highlights reach.
+    """
+    # the camera looks along z, and a projected triangle that faces it has a negative normal there
+    areas = (-face_normals(posed.points, head.faces)[..., 2]).clamp_min(0)
+    area = torch.zeros_like(posed.points[..., 0])
+    for corner in range(3):
+        area = area.index_add(1, head.faces[:, corner], areas)
+    face = labelled(head.labels, "face")
+    inside = (posed.points[:, face, :2].abs() <= 1).all(-1)
+    side = max(image.shape[-2:])
+    # single bright pixels (eyes, wet lips) are no highlight of the skin, but small bright spots are
+    brightest = gaussian_blur(image.amax(1, keepdim=True), o.highlight_blur / 5 * side)
+    brightest = gaussian_blur(dilate(brightest, 2 * round(o.highlight_reach * side) + 1), o.highlight_blur * side)
+    return Skin(_on_vertices(image, posed)[:, face], area[:, face] * inside + 1e-9, _on_vertices(brightest, posed).clamp_min(0.02))
+
+
+def exposed(source: Source, log_ratio: Tensor, turned: Tensor) -> Tensor:
+    """A light ratio that about keeps the face's brightness and burns no skin.
+
+    The face's mean linear light becomes at most `darker_stops` darker or `brighter_stops` brighter than
+    it was, and no skin passes `highlight` that did not before. Within that, the ratio keeps its
+    contrast.
+
+    Args:
+        source: the source.
+        log_ratio: (B,V,3) logarithm of the light ratio, RGB.
+        turned: (B,V,3) what of it comes from the head's turn in the source's own light.
+
+    Returns:
+        (B,V,3) logarithm of the ratio.
+    """
+    o, skin = source.options, source.skin
+    face = labelled(source.head.labels, "face")
+    ceiling = (math.log(o.highlight) - skin.brightest.log()).clamp(0, math.log(o.most_lit))
+
+    def held(ratio: Tensor, room: Tensor) -> Tensor:
+        """A ratio (B,n,3) that softly stays below a ceiling (B,n,1), in the same colour."""
+        over = ratio.amax(-1, keepdim=True) - room
+        return ratio - o.highlight_softness * F.softplus(over / o.highlight_softness)
+
+    def beyond(change: Tensor) -> Tensor:
+        """By how much (B,1,1) the face becomes brighter with a ratio that is brighter by (B,1,1)."""
+        ratio = held(log_ratio[:, face] + change, ceiling[:, face])
+        return _mean_log(skin, relit(skin.colours, ratio.exp())) - before
+
+    before = _mean_log(skin, relit(skin.colours, turned[:, face].exp()))
+    stop = math.log(2) / GAMMA
+    goal = beyond(torch.zeros_like(before)).clamp(-o.darker_stops * stop, o.brighter_stops * stop)
+    low, high = (torch.full_like(before, end) for end in EXPOSURES)
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        too_dark = beyond(middle) < goal
+        low, high = torch.where(too_dark, middle, low), torch.where(too_dark, high, middle)
+    return held(log_ratio + (low + high) / 2, ceiling)
+
+
+def _on_vertices(image: Tensor, posed: PosedHead) -> Tensor:
+    """An image (B,C,H,W) where the vertices are: (B,V,C)."""
+    at = posed.points[:, None, :, :2]
+    return F.grid_sample(image, at, padding_mode="border", align_corners=False)[:, :, 0].transpose(1, 2)
+
+
+def _mean_log(skin: Skin, colours: Tensor) -> Tensor:
+    """(B,1,1): logarithm of the picture value whose linear light is the mean of colours (B,N,3)."""
+    values = colours @ colours.new_tensor(LUMINANCE)
+    mean = (skin.area * values.clamp_min(1e-4) ** GAMMA).sum(1) / skin.area.sum(1)
+    return (mean.log() / GAMMA)[:, None, None]

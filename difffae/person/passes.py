@@ -1,0 +1,351 @@
+"""The moved person in front of the background, which stays, and what neither of them showed.
+
+Shape letters: B batch, H and W picture height and width.
+
+What lies in front of what: the empty background, the neck, what rests on the shoulders (clothes, hanging hair), the head. The
+source is taken apart into them once (`person_source`); `person_before_background` puts the moved person together again, in named
+passes, each of which corrects colours, validity or outline for one reason.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..carry.cloth import crisp_cloth
+from ..carry.cutout import cut_out, going_on, resting_share, two_coats
+from ..carry.filling import closed_lines
+from ..carry.hair_volume import below_chin, has_scalp, head_outline, nape
+from ..carry.head_map import head_map, with_map
+from ..carry.state import Maps, Move, PersonSource, Source
+from ..common.pixels import dilate, erode, flow_grid, gather, gaussian_blur, nearest_inside, opened, pixel_grid, relit
+from ..head.morphable import HeadModel
+from ..head.rasterizer import Raster, interpolate
+from ..source.regions import Layers
+from .guess import guess_person
+from .mouth import INNER, kept_teeth, lips_apart, teeth_in_sight
+
+
+@dataclass(frozen=True, eq=False)
+class MovedPerson:
+    """The person as the passes leave it.
+
+    Attributes:
+        image: (B,3,H,W) RGB 0..1, the source's head moved and relit all over.
+        validity: (B,1,H,W) of these pixels.
+        alpha: (B,1,H,W) share of the moving person; the rest is what stays.
+    """
+
+    image: Tensor
+    validity: Tensor
+    alpha: Tensor
+
+
+def person_source(source: Source, layers: Layers) -> PersonSource:
+    """What the layers of a source tell, worked out once for all its moves.
+
+    Args:
+        source: the source, without its `person`.
+        layers: of the same picture.
+    """
+    o, head, raster = source.options, source.head, source.posed.raster
+    edge = source.window(o.mesh_edge)
+    mesh = source.posed.mesh.to(source.image.dtype)
+    points = source.posed.points
+    grid = pixel_grid(*source.size, source.image)
+    low = below_chin(head, points[..., :2], grid)
+    cut = cut_out(source.image, layers)
+    face = head.part_mask(raster, "face")[:, None].to(mesh) * (1 - layers.hair)
+    cloth = crisp_cloth(source.image, (layers.loose - layers.hair).clamp_min(0), cut.alpha, layers.hair, face)
+    above = gaussian_blur(erode(head.part_mask(raster, "face", "ears", "scalp")[:, None].to(mesh), odd(7 * source.unit)), 1.0)
+    cloth = (cloth * (3 * low).clamp(max=1) * (1 - above)).minimum(cut.alpha)
+    resting = resting_share(cut.alpha, cloth, layers.hair, head, raster)
+    body = (cut.alpha - resting).clamp_min(0)
+    # a collar goes on behind the jaw in front of it, and cloth behind all that moves
+    front = going_on(resting, body * head.part_mask(raster, "face", "ears", "scalp")[:, None])
+    # the mesh may stand out beyond the person (ears, skull): along its edge the matte decides
+    colours, resting_colours = two_coats(source.image, cut, body, resting, cloth, layers.hair)
+    maps = Maps(
+        light=layers.light,
+        matte=cut.alpha,
+        body=body,
+        standing_out=_standing_out(replace(layers, person=cut.alpha), mesh, raster, head, edge) * (1 - resting),
+        cloth=cloth,
+        resting=((resting - 0.1) / 0.4).clamp(0, 1),
+        hair=layers.hair * source.validity,
+        colours=colours,
+    )
+    upper = source.upper_teeth
+    return PersonSource(
+        layers=layers,
+        maps=maps,
+        hanging=(cloth + layers.hair * below_chin(head, points[..., :2], grid, 1.25)).clamp(max=1),
+        resting=torch.cat([resting, front, going_on(front, body)], dim=1),
+        resting_colours=resting_colours,
+        backdrop=cut.backdrop,
+        outline=head_outline(head, points[..., :2]) if has_scalp(head) else None,
+        lips_apart=lips_apart(head, points),
+        teeth=teeth_in_sight(head, raster, upper, source.validity) if upper else None,
+        head_map=head_map(source, layers, maps),
+    )
+
+
+def _standing_out(layers: Layers, mesh: Tensor, raster: Raster, head: HeadModel, edge: int) -> Tensor:
+    """Hair, hats and clothes beside the mesh (B,1,H,W), and what of the person is far from it.
+    edge: pixels, odd.
+    """
+    loose = torch.lerp(layers.person, layers.loose, dilate(mesh, 3 * edge)) * (1 - erode(mesh, edge))
+    # a thin rim beside a neck is its skin, whatever the masks say; beside the scalp it may be
+    # strands
+    scalp = dilate(head.part_mask(raster, "scalp")[:, None].to(mesh), 6 * edge + 1)
+    return loose.minimum(opened(loose, edge + 2).maximum(scalp))
+
+
+def person_before_background(move: Move, image: Tensor, validity: Tensor) -> MovedPerson:
+    """Put the moved person before the background, and fill the holes of both with a guess.
+
+    Args:
+        move: the move, of a source with layers.
+        image: (B,3,H,W) the source moved and relit all over, as one surface.
+        validity: (B,1,H,W) of that.
+
+    Returns:
+        the finished picture; its alpha is the person's, moved and resting. Where nothing moves nearby it is `image`.
+    """
+    source, maps = move.source, move.known_maps
+    move, validity = with_map(move, validity)
+    person = MovedPerson(relit(_sharp(move, source_colours(source)), move.light_ratio), validity, cut_out_moved(move))
+    for improve in (close_gaps, smooth_outline, distrust_edges_and_cloth, distrust_behind_teeth, keep_teeth, fill_holes, redraw_rims):
+        person = improve(move, person)
+    layered = in_order(move, person)
+    near = _activity(move)
+    # what hardly moves stays one surface, before a background that does not move at all
+    image = torch.lerp(relit(source.image, move.resting_light), image, maps.matte)
+    image = torch.lerp(image, layered.image, near)
+    image = torch.where(move.unlit & move.still, source.image, image)
+    still_valid = torch.where(move.still, source.validity, validity.maximum(1 - maps.matte) * source.validity)
+    valid = torch.lerp(still_valid, layered.validity, near)
+    alpha = torch.lerp(_told(move).layers.person, layered.alpha, near)
+    size = round(source.pixels(source.options.line)) | 1
+    mesh = move.posed.mesh.to(image.dtype)
+    return MovedPerson(*closed_lines(image, valid, erode(mesh, size) * (1 - move.still.to(mesh)), size), alpha)
+
+
+def source_colours(source: Source) -> Tensor:
+    """(B,3,H,W) the colours of what moves with the head."""
+    assert source.person is not None
+    return source.person.maps.colours
+
+
+def _sharp(move: Move, picture: Tensor) -> Tensor:
+    """A picture (B,3,H,W) moved without loss of detail."""
+    return F.grid_sample(picture, move.grid, mode="bicubic", padding_mode="border", align_corners=False).clamp(0, 1)
+
+
+def cut_out_moved(move: Move) -> Tensor:
+    """The moved head's outline.
+
+    On the mesh the person is, but for the mesh's rim, where the matte decides if the source showed that place. Beside the mesh
+    only what stands out from it counts (hair, hats): bare skin of the source is inside the target's mesh now, and beside it
+    would be a smear, but for a pixel or two by which the fit is wrong.
+
+    Returns:
+        (B,1,H,W) share of what moves with the head.
+    """
+    source, maps = move.source, move.known_maps
+    u, inside = source.unit, move.posed.mesh
+    mesh = inside.to(maps.body)
+    rim = dilate(1 - mesh, odd(5 * u))
+    cut = ((move.seen > 0) | source.head.part_mask(move.posed.raster, "ears")[:, None]).to(mesh)
+    cut = gaussian_blur(cut * mesh, 1.2 * u) / gaussian_blur(mesh, 1.2 * u).clamp_min(0.05)
+    cut = ((cut - 0.3) / 0.4).clamp(0, 1) * rim
+    on_mesh = torch.lerp(torch.ones_like(mesh), maps.matte, cut)
+    away = nearest_inside(inside[:, 0])[1][:, None] / u
+    skin = maps.body * (1 - (away - 0.7) / 1.2).clamp(0, 1) * (1 - maps.hair)
+    hair = maps.standing_out * (2 * maps.hair - 0.3).clamp(0, 1)
+    return torch.where(inside, on_mesh, torch.lerp(maps.body, hair.maximum(skin), _turned(move)))
+
+
+def close_gaps(move: Move, person: MovedPerson) -> MovedPerson:
+    """No background shows in a narrow gap between face and hair; what does was not seen. Below the head gaps are none."""
+    size = odd(1.3 * move.source.pixels(move.source.options.closing))
+    neck = move.source.head.part_mask(move.posed.raster, "neck", "shoulders")[:, None].to(person.alpha)
+    above = 1 - gather(neck, nearest_inside(move.posed.mesh[:, 0])[0])
+    gap = (erode(dilate(person.alpha, size), size) - person.alpha).clamp(0, 1) * above * _turned(move)
+    return replace(person, alpha=person.alpha + gap, validity=person.validity * (1 - gap))
+
+
+def smooth_outline(move: Move, person: MovedPerson) -> MovedPerson:
+    """A mesh ends in whole pixels and stairs, a head does not. Strands beside it stay as they are."""
+    u, alpha, mesh = move.source.unit, person.alpha, move.posed.mesh.to(person.alpha)
+    smooth = ((gaussian_blur(alpha, 1.6 * u) - 0.5) * (3.2 / u**0.5) + 0.5).clamp(0, 1)
+    strands = gaussian_blur(dilate(move.known_maps.hair * (1 - mesh), 3), 1.0)
+    alpha = torch.lerp(smooth, gaussian_blur(alpha, 0.8 * u), (2 * strands).clamp(0, 1))
+    scalp = move.source.head.part_mask(move.posed.raster, "scalp")[:, None].to(alpha)
+    scalp = gaussian_blur(gather(scalp, nearest_inside(move.posed.mesh[:, 0])[0]), 2 * u) * (1 - erode(mesh, odd(8 * u)))
+    return replace(person, alpha=torch.lerp(alpha, gaussian_blur(alpha, 0.9 * u), scalp))
+
+
+def distrust_edges_and_cloth(move: Move, person: MovedPerson) -> MovedPerson:
+    """What hardly moved is valid on the mesh: nothing new hides it. What moved is, as far as it was the moving person.
+
+    Cloth on a moved jaw or neck is what lay behind it.
+    """
+    maps, head, raster, u = move.known_maps, move.source.head, move.posed.raster, move.source.unit
+    # the inside of a mouth changes without moving
+    shifted = torch.where(head.part_mask(raster, *INNER)[:, None], 1, _in_edges(move, _shift_around(move)).clamp(max=1))
+    rim = dilate(1 - move.posed.mesh.to(maps.body), odd(5 * u))
+    own = maps.body.maximum((1 - rim) * maps.matte) * (1 - maps.resting)
+    on_mesh = torch.lerp(torch.ones_like(person.validity), person.validity * own, shifted)
+    valid = torch.where(move.posed.mesh, on_mesh, person.validity)
+    neck = head.part_mask(raster, "neck")[:, None]
+    valid = torch.where(neck, valid.minimum(opened(valid, odd(4 * u))), valid)
+    jaw = head.part_mask(raster, "face", "ears")[:, None] * shifted
+    return replace(person, validity=valid * (1 - jaw * maps.cloth))
+
+
+def distrust_behind_teeth(move: Move, person: MovedPerson) -> MovedPerson:
+    """What is behind the teeth of a mouth that opens was hardly seen: the fit takes teeth for
+    tongue.
+    """
+    head = move.source.head
+    opened_by = (lips_apart(head, move.posed.points) - _told(move).lips_apart).clamp_min(0) * move.source.size[0] / 2
+    behind = head.part_mask(move.posed.raster, "mouth", "tongue")[:, None]
+    less = person.validity * (1 - _in_edges(move, opened_by).clamp(max=1))
+    return replace(person, validity=torch.where(behind, less, person.validity))
+
+
+def keep_teeth(move: Move, person: MovedPerson) -> MovedPerson:
+    """Upper teeth that the photograph shows stay at the skull."""
+    teeth = _told(move).teeth
+    if teeth is None:
+        return person
+    image, shown = kept_teeth(move, teeth)
+    shown = shown * (1 - person.validity)
+    return replace(person, image=torch.lerp(person.image, image, shown), validity=person.validity.maximum(shown))
+
+
+def fill_holes(move: Move, person: MovedPerson) -> MovedPerson:
+    """Where the person is not known, a guess stands in, as far as it is not."""
+    guess = guess_person(move, person.image, person.validity * person.alpha)
+    valid = person.validity * (1 - guess.inner)
+    return replace(person, image=torch.lerp(guess.image, person.image, valid), validity=valid.maximum(guess.validity))
+
+
+def redraw_rims(move: Move, person: MovedPerson) -> MovedPerson:
+    """Along the outline of bare skin the fit is wrong by a pixel or two: the colours of a core go on there."""
+    head, raster, u = move.source.head, move.posed.raster, move.source.unit
+    mesh = move.posed.mesh.to(person.alpha)
+    deep = erode(mesh, odd(7 * u)) > 0.5
+    index, away = nearest_inside(deep[:, 0])
+    core = gaussian_blur(gather(person.image, index), 1.2)
+    nearest = nearest_inside(move.posed.mesh[:, 0])[0]
+
+    def beside(*names: str) -> Tensor:
+        return gather(head.part_mask(raster, *names)[:, None].to(mesh), nearest)
+
+    bare = (1 - ((move.known_maps.hair - 0.15) / 0.3).clamp(0, 1)) * (~deep) * (1 - gaussian_blur(beside("scalp"), 2 * u))
+    bare = bare * (1 - ((away[:, None] / u - 5) / 3).clamp(0, 1)) * _turned(move) * (1 - beside("ears"))
+    share = gaussian_blur(bare, 0.8) * (erode(mesh, odd(4 * u)) <= 0.5)
+    return replace(person, image=torch.lerp(person.image, core, share), validity=person.validity.maximum(0.6 * share))
+
+
+def in_order(move: Move, person: MovedPerson) -> MovedPerson:
+    """The empty background, the neck, what rests on the shoulders, the head.
+
+    Returns:
+        picture and validity of all, and the alpha of the whole person.
+    """
+    source, u = move.source, move.source.unit
+    told, back = _told(move), _told(move).backdrop
+    base, left, resting = what_stays(move)
+    headness, shoulders = _head_not_neck(move)
+    over = person.alpha * (1 - resting * (1 - headness)) * (1 - gaussian_blur(shoulders * move.posed.mesh, u))
+    # a neck that comes out of its collar is a fair guess
+    neck = source.head.part_mask(move.posed.raster, "neck")[:, None].to(over) * (1 - headness) * _turned(move)
+    valid = person.validity.maximum(0.45 * neck)
+    behind = (1 - left * (1 - back.validity)) * source.validity
+    alpha = over + (1 - over) * told.layers.person.minimum(1 - left).maximum(resting)
+    return MovedPerson(torch.lerp(base, person.image, over), torch.lerp(behind, valid, over), alpha)
+
+
+def what_stays(move: Move) -> tuple[Tensor, Tensor, Tensor]:
+    """Everything behind the head.
+
+    Returns:
+        picture (B,3,H,W); where the head was and nothing is known now (B,1,H,W); and the share of what rests on the shoulders (B,1,H,W).
+    """
+    source, told, u = move.source, _told(move), move.source.unit
+    grid = flow_grid(move.resting_offset)
+    both = torch.cat([told.resting, told.resting_colours], dim=1)
+    seen, share, behind, colours = F.grid_sample(both, grid, padding_mode="border", align_corners=False).split([1, 1, 1, 3], dim=1)
+    own = told.resting[:, :1]
+    # strands go with the head, and so does their place, where the background is plain enough to know it
+    apart = (told.backdrop.place - told.maps.matte).clamp_min(0) * (1 - dilate(own, odd(4 * u)))
+    apart = apart * (told.backdrop.validity / 0.3 - 1).clamp(0, 1)
+    left = gaussian_blur(dilate(told.maps.body, odd(5 * u)).maximum(apart), 0.7)
+    left = ((left - 0.05) / 0.3).clamp(0, 1)
+    # shoulders that moved left their place, too
+    went = move.resting_offset.square().sum(1, keepdim=True).sqrt()
+    left = left.maximum(dilate(own.maximum(share), odd(5 * u)) * (went - 0.3).clamp(0, 1))
+    made = torch.lerp(told.backdrop.filled, relit(colours, move.resting_light), behind)
+    return torch.lerp(relit(source.image, move.resting_light), made, left), left * (1 - seen), share
+
+
+def _head_not_neck(move: Move) -> tuple[Tensor, Tensor]:
+    """By the nearest place on the mesh, how far a pixel is the head's rather than the neck's, and whether it is the shoulders'; each
+    (B,1,H,W).
+    """
+    head, raster, u, mesh = move.source.head, move.posed.raster, move.source.unit, move.posed.mesh.to(move.offset)
+    nearest = nearest_inside(move.posed.mesh[:, 0])[0]
+    face = move.target
+    upper = ~(head.vertex_mask("neck", "shoulders") | nape(head, head.unposed(face.shape, face.expression)))
+    share = interpolate(raster, head.faces, upper.to(mesh).expand(len(mesh), -1)[..., None])
+    share = gaussian_blur(share * mesh, 0.8 * u) / gaussian_blur(mesh, 0.8 * u).clamp_min(0.05)
+    share = gaussian_blur(gather(((share - 0.3) / 0.2).clamp(0, 1), nearest), 1.6 * u)
+    shoulders = gather(head.part_mask(raster, "shoulders")[:, None].to(mesh), nearest)
+    # hair hangs over what rests on the shoulders
+    return ((share - 0.38) / 0.24).clamp(0, 1).maximum(move.known_maps.hair), shoulders * (1 - move.known_maps.hair)
+
+
+def _activity(move: Move) -> Tensor:
+    """(B,1,H,W): 1 where the person moves nearby, 0 where nothing does and the picture can stay as it is."""
+    u = move.source.unit
+    moves = (move.shift.maximum(move.resting_offset.square().sum(1, keepdim=True).sqrt()) - 0.3).clamp(0, 1)
+    return gaussian_blur(dilate(moves, odd(9 * u)), 2 * u) * (1 - move.still.to(moves))
+
+
+def _turned(move: Move) -> Tensor:
+    """(B,1,1,1): 1 where the skull itself moves by more than a few pixels, 0 where it does not: a jaw that opens is no turn."""
+    head = move.source.head
+    scalp = head.vertex_mask("scalp")
+    if not bool(scalp.any()):
+        return 1 - move.still.to(move.offset)
+    moved = (move.source.posed.points - move.posed.points)[:, scalp, :2].norm(dim=-1).mean(1) * 128
+    return (moved / 4 - 1).clamp(0, 1)[:, None, None, None]
+
+
+def _shift_around(move: Move) -> Tensor:
+    """(B,1,H,W): by how many pixels a pixel or, on the mesh, one near it moved. A point of a turned
+    head may lie where another one did before: it moved by nothing, and was not seen.
+    """
+    around = dilate(move.shift, move.source.window(2 * move.source.options.mesh_edge))
+    return torch.where(move.posed.mesh, around, move.shift)
+
+
+def _told(move: Move) -> PersonSource:
+    assert move.source.person is not None
+    return move.source.person
+
+
+def _in_edges(move: Move, pixels: Tensor) -> Tensor:
+    """A distance in pixels as a multiple of what a fit may be wrong by (`mesh_edge`)."""
+    return pixels / move.source.pixels(move.source.options.mesh_edge)
+
+
+def odd(pixels: float) -> int:
+    """A window of about so many pixels, with a middle."""
+    return max(1, round(pixels)) | 1
