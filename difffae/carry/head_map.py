@@ -186,7 +186,7 @@ def _unrolled(source: Source, maps: Maps, rest: Tensor, places: Tensor, o: MapOp
     grid = points[:, :2].permute(0, 2, 3, 1)
     edge = source.window(o.edge)
     kept = erode(maps.body * source.validity, edge) * (1 - dilate(maps.cloth, source.window(o.cloth)))
-    pictures = torch.cat([maps.hair, dilate(maps.hair, source.window(o.strands)), kept, maps.body], 1)
+    pictures = torch.cat([maps.hair, dilate(maps.hair, source.window(o.strands)), kept, maps.body * source.validity], 1)
     hair, around, kept, body = F.grid_sample(pictures, grid, padding_mode="border", align_corners=False).split(1, dim=1)
     colour = F.grid_sample(maps.colours, grid, mode="bicubic", padding_mode="border", align_corners=False).clamp(0, 1)
     glimpsed = inside * _visible(source, grid, points[:, 2:]) * (facing > o.grazing)
@@ -325,12 +325,15 @@ def _grain(detail: Tensor, kind: Tensor, of_hair: Tensor, of_skin: Tensor, sure:
     noise = torch.randn((1, 1, *grey.shape[-2:]), generator=torch.Generator().manual_seed(0)).to(grey)
     total = torch.zeros_like(grey)
     finer = torch.full_like(grey, o.contrast)
+    # a few strands say little of the contrast of all
+    known = of_hair.sum((2, 3), keepdim=True)
+    known = known / (known + 300)
     for number, (seen, made) in enumerate(zip(_bands(grey), _bands(noise), strict=True)):
         made = _drawn_out(made.expand_as(grey), along, drawn * o.strand * 2**number)
         # skin has pores, and no locks; what is much coarser than strands is a parting or a highlight
         pores, strands = (_continued(seen.abs(), one, sure) for one in (of_skin, of_hair))
         finer = torch.minimum(strands, 1.5 * finer)
-        strength = torch.lerp(pores * 0.25**number, finer, kind)
+        strength = torch.lerp(pores * 0.25**number, finer * known, kind)
         # hair has more bright strands than even noise
         total = total + 1.2 * made * (strength / _smooth(made.abs(), torch.ones_like(made)).clamp_min(1e-6))
     # colours vary with the brightness as they do where they were seen
