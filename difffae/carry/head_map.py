@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..common.pixels import dilate, erode, gaussian_blur, pixel_grid, pull_push
-from ..head.morphable import labelled
+from ..head.morphable import label_index, labelled
 from ..head.rasterizer import interpolate, rasterize
 from ..head.shading import sh_shading
 from ..source.regions import Layers
@@ -76,22 +76,23 @@ class HeadMap:
         found = torch.lerp(_sampled(texels, column, row), _sampled(F.avg_pool2d(texels, 4), column, row), (1 - facing / 0.4).clamp(0, 1))
         log_colour, seen, grows = found.split([3, 1, 1], dim=1)
         colour = (log_colour.exp() - DARKEST) * (lit + bias).exp()
-        scalp, face = (head.part_mask(raster, name)[:, None].to(seen) for name in ("scalp", "face"))
+        labels = head.label_map(raster)[:, None]
+        scalp, face, ears = ((labels == label_index(name)).to(seen) for name in ("scalp", "face", "ears"))
         # skin that neither side of the head showed goes on better from what is beside it in the picture
         where = erode(scalp.maximum(face), 3).maximum(scalp) * seen.maximum(grows * scalp)
-        ears, shown = self._ears(move, light, bias)
-        image = torch.where(shown > 0, ears, colour).clamp(0, 1)
+        partners, shown = self._ears(move, ears, light, bias)
+        image = torch.where(shown > 0, partners, colour).clamp(0, 1)
         return Completed(image, torch.lerp(torch.ones_like(seen), seen, scalp), where.maximum(shown))
 
-    def _ears(self, move: Move, light: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """Ears as their partners look (B,3,H,W), and how well these were seen (B,1,H,W); light: (B,V,1), bias: (B,3,1,1), logarithms."""
+    def _ears(self, move: Move, ears: Tensor, light: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """Ears (B,1,H,W) as their partners look (B,3,H,W), and how well these were seen (B,1,H,W); light (B,V,1) and bias (B,3,1,1)
+        are logarithms."""
         head, raster = move.source.head, move.posed.raster
-        ears = head.part_mask(raster, "ears")
-        only = replace(raster, face=torch.where(ears, raster.face, -1))
+        only = replace(raster, face=torch.where(ears[:, 0] > 0, raster.face, -1))
         found = interpolate(only, head.faces, torch.cat([self.other_ears, light], -1))
         place, was, shown, lit = found.split([2, 1, 1, 1], dim=1)
         colour = F.grid_sample(move.source.image, place.permute(0, 2, 3, 1), padding_mode="border", align_corners=False)
-        soft = gaussian_blur(shown, 0.8) * ears[:, None]
+        soft = gaussian_blur(shown, 0.8) * ears
         return colour.clamp(0, 1) * (lit - was + bias).exp().clamp(1 / 3, 3), soft
 
 
@@ -360,8 +361,9 @@ def _strands(grey: Tensor, of_hair: Tensor) -> tuple[Tensor, Tensor]:
     near = _smooth(of_hair, torch.ones_like(of_hair), 6.0)
     near = near / (near + 0.15)
     local = _smooth(tensor, of_hair)
-    strength = _smooth((local[:, :2].norm(dim=1, keepdim=True) / local[:, 2:].clamp_min(1e-8)).clamp(0, 1), of_hair)
-    seen = F.normalize(local[:, :2], dim=1, eps=1e-8)
+    length = (local[:, :1].square() + local[:, 1:2].square()).sqrt()
+    strength = _smooth((length / local[:, 2:].clamp_min(1e-8)).clamp(0, 1), of_hair)
+    seen = local[:, :2] / length.clamp_min(1e-8)
     # the gradient is across the strand: the double angle of the strand is opposite
     double = torch.lerp(_hanging(grey), -seen, near)
     angle = 0.5 * torch.atan2(double[:, 1:], double[:, :1])
