@@ -80,6 +80,9 @@ class HeadMap:
         scalp, face, ears = ((labels == label_index(name)).to(seen) for name in ("scalp", "face", "ears"))
         # skin that neither side of the head showed goes on better from what is beside it in the picture
         where = erode(scalp.maximum(face), 3).maximum(scalp) * seen.maximum(grows * scalp)
+        # parts of the mesh end in saw teeth
+        inner = gaussian_blur(torch.where(move.posed.mesh, where, 1.0), 1.5 * move.source.unit)
+        where = where * (2 * inner - 0.8).clamp(0, 1)
         partners, shown = self._ears(move, ears, light, bias)
         image = torch.where(shown > 0, partners, colour).clamp(0, 1)
         return Completed(image, torch.lerp(torch.ones_like(seen), seen, scalp), where.maximum(shown))
