@@ -21,13 +21,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..common.pixels import dilate, erode, gaussian_blur, pixel_grid, pull_push
-from ..head.morphable import labelled
+from ..head.morphable import label_index, labelled
 from ..head.rasterizer import interpolate, rasterize
 from ..head.shading import sh_shading
 from ..source.regions import Layers
 from .hair_volume import hair_weight, has_scalp, middle_of_skull, ramp
 from .options import MapOptions
-from .state import Move, Source
+from .state import Maps, Move, Source
 
 ROWS, COLUMNS = 208, 512
 LAST = 165.0  # degrees from the front of the last row; behind it the neck begins
@@ -45,7 +45,7 @@ class HeadMap:
         seen: (B,1,h,w) how well the photograph shows each texel, or the one on the head's other side, 0..1.
         grows: (B,1,h,w) how far hair may grow there, 0..1.
         places: (B,V,3) row in 0..1, and cosine and sine of the column, of the head's vertices.
-        other_ears: (B,V,6) of the vertices on the other side of the head: position in the photograph, -1..1, logarithm of the light there,
+        other_ears: (B,V,4) of the vertices on the other side of the head: position in the photograph, -1..1, logarithm of the light there,
             and how well the photograph shows an ear there.
     """
 
@@ -63,31 +63,40 @@ class HeadMap:
         """
         head, raster = move.source.head, move.posed.raster
         light = _light(move.posed.normals, move.target.light, MapOptions().floor)
-        found = interpolate(raster, head.faces, torch.cat([self.places, light], -1))
-        row, cos, sin, lit = found.split([1, 1, 1, 3], dim=1)
+        was = _light(move.source.posed.normals, move.source.face.light, MapOptions().floor)
+        facing = move.posed.normals[..., 2:]
+        found = interpolate(raster, head.faces, torch.cat([self.places, light, light - was, facing], -1))
+        row, cos, sin, lit, change, facing = found.split(1, dim=1)
+        # in the colour of light, and all in all as bright, as what the photograph shows
+        seen = move.seen + 1e-6
+        bias = ((move.light_ratio.log() - change) * seen).sum((2, 3), keepdim=True) / seen.sum((2, 3), keepdim=True)
         column = torch.atan2(sin, cos) / math.pi
-        wide = self.seen.shape[-1]
-        grid = torch.cat([column * (wide / (wide + 2)), row * 2 - 1], 1).permute(0, 2, 3, 1)
-        maps = _around(torch.cat([self.log_colour, self.seen, self.grows], 1), 1)
-        log_colour, seen, grows = F.grid_sample(maps, grid, padding_mode="border", align_corners=False).split([3, 1, 1], dim=1)
-        colour = (log_colour.exp() - DARKEST) * lit.exp()
-        scalp, face = (head.part_mask(raster, name)[:, None].to(seen) for name in ("scalp", "face"))
+        texels = torch.cat([self.log_colour, self.seen, self.grows], 1)
+        # where the head turns away, many texels are one pixel
+        found = torch.lerp(_sampled(texels, column, row), _sampled(F.avg_pool2d(texels, 4), column, row), (1 - facing / 0.4).clamp(0, 1))
+        log_colour, seen, grows = found.split([3, 1, 1], dim=1)
+        colour = (log_colour.exp() - DARKEST) * (lit + bias).exp()
+        labels = head.label_map(raster)[:, None]
+        scalp, face, ears = ((labels == label_index(name)).to(seen) for name in ("scalp", "face", "ears"))
         # skin that neither side of the head showed goes on better from what is beside it in the picture
         where = erode(scalp.maximum(face), 3).maximum(scalp) * seen.maximum(grows * scalp)
-        ears, shown = self._ears(move, light)
-        image = torch.where(shown > 0, ears, colour).clamp(0, 1)
+        # parts of the mesh end in saw teeth
+        inner = gaussian_blur(torch.where(move.posed.mesh, where, 1.0), 1.5 * move.source.unit)
+        where = where * (2 * inner - 0.8).clamp(0, 1)
+        partners, shown = self._ears(move, ears, light, bias)
+        image = torch.where(shown > 0, partners, colour).clamp(0, 1)
         return Completed(image, torch.lerp(torch.ones_like(seen), seen, scalp), where.maximum(shown))
 
-    def _ears(self, move: Move, light: Tensor) -> tuple[Tensor, Tensor]:
-        """Ears as their partners look (B,3,H,W), and how well these were seen (B,1,H,W); light: (B,V,3) logarithms of the target's."""
+    def _ears(self, move: Move, ears: Tensor, light: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """Ears (B,1,H,W) as their partners look (B,3,H,W), and how well these were seen (B,1,H,W); light (B,V,1) and bias (B,3,1,1)
+        are logarithms."""
         head, raster = move.source.head, move.posed.raster
-        ears = head.part_mask(raster, "ears")
-        only = replace(raster, face=torch.where(ears, raster.face, -1))
+        only = replace(raster, face=torch.where(ears[:, 0] > 0, raster.face, -1))
         found = interpolate(only, head.faces, torch.cat([self.other_ears, light], -1))
-        place, was, shown, lit = found.split([2, 3, 1, 3], dim=1)
-        colour = F.grid_sample(move.source.image, place.permute(0, 2, 3, 1), mode="bicubic", padding_mode="border", align_corners=False)
-        soft = gaussian_blur(shown, 0.8) * ears[:, None]
-        return colour.clamp(0, 1) * (lit - was).exp().clamp(1 / 3, 3), soft
+        place, was, shown, lit = found.split([2, 1, 1, 1], dim=1)
+        colour = F.grid_sample(move.source.image, place.permute(0, 2, 3, 1), padding_mode="border", align_corners=False)
+        soft = gaussian_blur(shown, 0.8) * ears
+        return colour.clamp(0, 1) * (lit - was + bias).exp().clamp(1 / 3, 3), soft
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,11 +116,12 @@ class Completed:
 
 @dataclass(frozen=True, eq=False)
 class _Texels:
-    """What the photograph says of each texel: log_colour (B,3,h,w), and (B,1,h,w) each how well it was seen, how far it is hair, and how
-    far hair may grow there."""
+    """What the photograph says of each texel: log_colour (B,3,h,w), and (B,1,h,w) each how well it was seen, whether well enough to
+    tell hair from skin, how far it is hair, and how far hair may grow there."""
 
     log_colour: Tensor
     seen: Tensor
+    glimpsed: Tensor
     hair: Tensor
     scalp: Tensor
 
@@ -132,13 +142,12 @@ def with_map(move: Move, validity: Tensor) -> tuple[Move, Tensor]:
     return replace(move, seen=move.seen * (trust > 0.5), completed=completed), validity * trust
 
 
-def head_map(source: Source, layers: Layers, colours: Tensor) -> HeadMap | None:
+def head_map(source: Source, layers: Layers, maps: Maps) -> HeadMap | None:
     """Complete the heads of photographs.
 
     Args:
         source: the photographs, without their `person`.
-        layers: of the same pictures.
-        colours: (B,3,H,W) the pictures with the person's colours going on beyond the person.
+        layers, maps: of the same pictures.
 
     Returns:
         None for a head model without labels.
@@ -146,25 +155,26 @@ def head_map(source: Source, layers: Layers, colours: Tensor) -> HeadMap | None:
     if not has_scalp(source.head):
         return None
     o = MapOptions()
+    # cloth of any kind, as soft as its mask may be
+    maps = replace(maps, cloth=maps.cloth.maximum(layers.loose - layers.hair))
     rest = source.head.unposed(source.face.shape, source.face.expression)
     away = rest + source.offsets - middle_of_skull(source.head, rest + source.offsets)
     radius = away.norm(dim=-1)
     row = torch.rad2deg((away[..., 2] / radius.clamp_min(1e-6)).clamp(-1, 1).acos()) / LAST
     column = torch.atan2(away[..., 0], away[..., 1])
-    texels = _mirrored(_unrolled(source, layers, colours, rest, torch.stack([column / math.pi, row * 2 - 1, -radius], -1), o))
+    texels = _mirrored(_unrolled(source, maps, rest, torch.stack([column / math.pi, row * 2 - 1, -radius], -1), o))
     places = torch.stack([row, column.cos(), column.sin()], -1)
-    return HeadMap(_completed(texels, o), texels.seen, texels.scalp, places, _other_ears(source, layers, o))
+    return HeadMap(_completed(texels, o), texels.seen, texels.scalp, places, _other_ears(source, maps, o))
 
 
 def _light(normals: Tensor, light: Tensor, floor: float) -> Tensor:
-    """(B,V,3) logarithm of the light on vertices (normals B,V,3), of one colour from all sides: what a fit says of the colour of light on
-    sides that it did not see is noise."""
-    shading = sh_shading(normals, light)
-    colour = shading.mean(1, keepdim=True).clamp_min(0.05)
-    return colour.log() + (shading.mean(2, keepdim=True) / colour.mean(2, keepdim=True)).clamp_min(floor).log()
+    """(B,V,1) logarithm of the light on vertices (normals B,V,3), without its colour: what a fit says of the colour of light on sides that
+    it did not see is noise."""
+    shading = sh_shading(normals, light).mean(2, keepdim=True)
+    return (shading / shading.mean(1, keepdim=True).clamp_min(0.05)).clamp_min(floor).log()
 
 
-def _unrolled(source: Source, layers: Layers, colours: Tensor, rest: Tensor, places: Tensor, o: MapOptions) -> _Texels:
+def _unrolled(source: Source, maps: Maps, rest: Tensor, places: Tensor, o: MapOptions) -> _Texels:
     """The photographs in the map's coordinates; rest (B,V,3) are the unposed vertices, places (B,V,3) the same in the map."""
     head, posed = source.head, source.posed
     corners = places[:, head.faces]  # (B,F,3,3)
@@ -173,36 +183,34 @@ def _unrolled(source: Source, layers: Layers, colours: Tensor, rest: Tensor, pla
     faces = head.faces[whole & labelled(head.face_labels, *SKIN)]
     raster = rasterize(places, faces, ROWS, COLUMNS)
     light = _light(posed.normals, source.face.light, o.floor)
-    grows = _grows(source, layers, rest)
+    grows = _grows(source, maps, rest)
     found = interpolate(raster, faces, torch.cat([posed.points, posed.normals[..., 2:], light, grows[..., None]], -1))
-    points, facing, light, scalp = found.split([3, 1, 3, 1], dim=1)
+    points, facing, light, scalp = found.split([3, 1, 1, 1], dim=1)
     inside = raster.mask[:, None].to(found)
     grid = points[:, :2].permute(0, 2, 3, 1)
     edge = source.window(o.edge)
-    cloth = (layers.loose - layers.hair).clamp_min(0)
-    kept = erode(layers.person * source.validity, edge) * (1 - dilate(cloth, source.window(o.cloth)))
-    maps = torch.cat([layers.hair, dilate(layers.hair, source.window(o.strands)), kept], 1)
-    hair, around, kept = F.grid_sample(maps, grid, padding_mode="border", align_corners=False).split(1, dim=1)
-    colour = F.grid_sample(colours, grid, mode="bicubic", padding_mode="border", align_corners=False).clamp(0, 1)
-    seen = (
-        inside * _visible(source, grid, points[:, 2:]) * ((facing - o.grazing) / o.facing).clamp(0, 1) * ((kept - 0.6) / 0.35).clamp(0, 1)
-    )
+    kept = erode(maps.body * source.validity, edge) * (1 - dilate(maps.cloth, source.window(o.cloth)))
+    pictures = torch.cat([maps.hair, dilate(maps.hair, source.window(o.strands)), kept, maps.body * source.validity], 1)
+    hair, around, kept, body = F.grid_sample(pictures, grid, padding_mode="border", align_corners=False).split(1, dim=1)
+    colour = F.grid_sample(maps.colours, grid, mode="bicubic", padding_mode="border", align_corners=False).clamp(0, 1)
+    glimpsed = inside * _visible(source, grid, points[:, 2:]) * (facing > o.grazing)
+    seen = glimpsed * ((facing - o.grazing) / o.facing).clamp(0, 1) * ((kept - 0.6) / 0.35).clamp(0, 1)
     row, column = _degrees(seen)
     above = 1 - ramp(column.abs(), 75, 100)
     # hair that hangs before a cheek is not the cheek's
     seen = seen * (1 - (2 * around * (1 - (scalp / 0.3).clamp(0, 1)) * (1 - above)).clamp(max=1))
     # behind ears hair grows as around; what the photograph did not show above them is behind the forehead
     scalp = torch.lerp(_smooth(scalp, inside), scalp, inside).maximum(ramp(row, 45, 55) * above * (1 - seen))
-    return _Texels((colour * (-light).exp() + DARKEST).log(), seen, hair, scalp)
+    return _Texels((colour * (-light).exp() + DARKEST).log(), seen, glimpsed * (body > 0.5), hair, scalp)
 
 
-def _other_ears(source: Source, layers: Layers, o: MapOptions) -> Tensor:
+def _other_ears(source: Source, maps: Maps, o: MapOptions) -> Tensor:
     """What `HeadMap.other_ears` holds; nothing is shown for a head model that does not know its own symmetry."""
     head, points = source.head, source.posed.points
     if len(head.mirror) != head.vertex_count:
-        return points.new_zeros(*points.shape[:2], 6)
-    bare = 1 - dilate((layers.loose + layers.hair).clamp(max=1), source.window(o.edge))
-    kept = erode(layers.person * source.validity, source.window(o.edge)) * bare
+        return points.new_zeros(*points.shape[:2], 4)
+    bare = 1 - dilate((maps.cloth + maps.hair).clamp(max=1), source.window(o.edge))
+    kept = erode(maps.body * source.validity, source.window(o.edge)) * bare
     kept = F.grid_sample(kept, points[:, None, :, :2], align_corners=False)[:, 0, 0]
     shown = kept * _visible(source, points[:, None, :, :2], points[:, None, None, :, 2])[:, 0, 0]
     shown = shown * ((source.posed.normals[..., 2] - 0.1) / 0.2).clamp(0, 1) * head.vertex_mask("ears")
@@ -216,13 +224,13 @@ def _visible(source: Source, grid: Tensor, depth: Tensor) -> Tensor:
     return (depth <= farthest + source.options.depth_tolerance) & (grid.abs() <= 1).all(-1)[:, None]
 
 
-def _grows(source: Source, layers: Layers, rest: Tensor) -> Tensor:
+def _grows(source: Source, maps: Maps, rest: Tensor) -> Tensor:
     """(B,V): how far hair may grow there: not below the lobes of the ears, unless the photograph shows hair on the neck."""
     head = source.head
     ears = rest[:, head.vertex_mask("ears"), 1]
     lobe, middle = ears.amin(1, keepdim=True), ears.mean(1, keepdim=True)
     neck = source.posed.points[:, head.vertex_mask("neck"), :2]
-    hanging = F.grid_sample(layers.hair, neck[:, None], align_corners=False).mean((1, 2, 3))[:, None]
+    hanging = F.grid_sample(maps.hair, neck[:, None], align_corners=False).mean((1, 2, 3))[:, None]
     low = 1 - ramp(rest[..., 1], lobe - 0.005, middle)
     return hair_weight(head, rest) * (1 - low * (1 - ((hanging - 0.1) / 0.15).clamp(0, 1)))
 
@@ -251,7 +259,7 @@ def _completed(texels: _Texels, o: MapOptions) -> Tensor:
     """(B,3,h,w): the logarithms of the colours where the photograph shows them, and their continuation."""
     sure = (erode(_around(texels.seen, 2), 5)[..., 2:-2] > 0.9).to(texels.seen)
     # bald heads stay bald: what grows behind is what grows in front, column by column
-    hair = texels.scalp * _smooth(texels.hair, sure * (texels.scalp > 0.5))
+    hair = texels.scalp * _smooth(texels.hair, texels.glimpsed * (texels.scalp > 0.5))
     kind = ((torch.lerp(hair, texels.hair, texels.seen) - 0.3) / 0.4).clamp(0, 1)
     of_hair = sure * ((texels.hair - 0.5) / 0.3).clamp(0, 1) * (texels.scalp > 0.3)
     row, column = _degrees(sure)
@@ -262,6 +270,13 @@ def _completed(texels: _Texels, o: MapOptions) -> Tensor:
     of_skin = of_skin * (row > 35)
     made = _grain(texels.log_colour - smooth, kind, of_hair, of_skin, sure, o) * hole
     return torch.lerp(smooth + made, texels.log_colour, texels.seen)
+
+
+def _sampled(texels: Tensor, column: Tensor, row: Tensor) -> Tensor:
+    """A map (B,C,h,w) at places (B,1,H,W): columns in -1..1, rows in 0..1."""
+    wide = texels.shape[-1]
+    grid = torch.cat([column * (wide / (wide + 2)), row * 2 - 1], 1).permute(0, 2, 3, 1)
+    return F.grid_sample(_around(texels, 1), grid, padding_mode="border", align_corners=False)
 
 
 def _degrees(like: Tensor) -> tuple[Tensor, Tensor]:
@@ -314,12 +329,15 @@ def _grain(detail: Tensor, kind: Tensor, of_hair: Tensor, of_skin: Tensor, sure:
     noise = torch.randn((1, 1, *grey.shape[-2:]), generator=torch.Generator().manual_seed(0)).to(grey)
     total = torch.zeros_like(grey)
     finer = torch.full_like(grey, o.contrast)
+    # a few strands say little of the contrast of all
+    known = of_hair.sum((2, 3), keepdim=True)
+    known = known / (known + 300)
     for number, (seen, made) in enumerate(zip(_bands(grey), _bands(noise), strict=True)):
         made = _drawn_out(made.expand_as(grey), along, drawn * o.strand * 2**number)
         # skin has pores, and no locks; what is much coarser than strands is a parting or a highlight
         pores, strands = (_continued(seen.abs(), one, sure) for one in (of_skin, of_hair))
         finer = torch.minimum(strands, 1.5 * finer)
-        strength = torch.lerp(pores * 0.25**number, finer, kind)
+        strength = torch.lerp(pores * 0.25**number, finer * known, kind)
         # hair has more bright strands than even noise
         total = total + 1.2 * made * (strength / _smooth(made.abs(), torch.ones_like(made)).clamp_min(1e-6))
     # colours vary with the brightness as they do where they were seen
@@ -346,8 +364,9 @@ def _strands(grey: Tensor, of_hair: Tensor) -> tuple[Tensor, Tensor]:
     near = _smooth(of_hair, torch.ones_like(of_hair), 6.0)
     near = near / (near + 0.15)
     local = _smooth(tensor, of_hair)
-    strength = _smooth((local[:, :2].norm(dim=1, keepdim=True) / local[:, 2:].clamp_min(1e-8)).clamp(0, 1), of_hair)
-    seen = F.normalize(local[:, :2], dim=1, eps=1e-8)
+    length = (local[:, :1].square() + local[:, 1:2].square()).sqrt()
+    strength = _smooth((length / local[:, 2:].clamp_min(1e-8)).clamp(0, 1), of_hair)
+    seen = local[:, :2] / length.clamp_min(1e-8)
     # the gradient is across the strand: the double angle of the strand is opposite
     double = torch.lerp(_hanging(grey), -seen, near)
     angle = 0.5 * torch.atan2(double[:, 1:], double[:, :1])

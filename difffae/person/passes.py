@@ -89,7 +89,7 @@ def person_source(source: Source, layers: Layers) -> PersonSource:
         outline=head_outline(head, points[..., :2]) if has_scalp(head) else None,
         lips_apart=lips_apart(head, points),
         teeth=teeth_in_sight(head, raster, upper, source.validity) if upper else None,
-        head_map=head_map(source, replace(layers, loose=layers.loose.maximum(layers.hair + cloth).clamp(max=1)), colours),
+        head_map=head_map(source, layers, maps),
     )
 
 
