@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,6 +72,18 @@ def batch_of(size: str, channels: str, people: str, frames: int) -> Tensor:
 def seen(image: Tensor) -> Tensor:
     """What a node should make of it: RGB."""
     return image[..., :3].expand(*image.shape[:3], 3)
+
+
+def own_pixels(pack: Pack, crop: Any, side: int | None = None) -> Tensor:
+    """The squares of a Crop Face cut again at the side at which Carry Photo moves them, or at another: (B,3,N,N)."""
+    side = pack.library("edit.native").native_side(crop) if side is None else side
+    return pack.library("faces.crop").extract(crop.original, [replace(square, size=side) for square in crop.squares])[0]
+
+
+def part(squares: Tensor, top: int, bottom: int, left: int, right: int) -> Tensor:
+    """What lies between these pixels of a Crop Face's picture in squares (B,C,N,N) of any side."""
+    top, bottom, left, right = (round(edge * squares.shape[-1] / SIDE) for edge in (top, bottom, left, right))
+    return squares[..., top:bottom, left:right]
 
 
 def one_by_one(batch: Tensor, singles: list[Tensor], tolerance: float = 1e-5) -> None:

@@ -34,7 +34,7 @@ def parts(pack: Pack) -> dict:
 def frame_crop(parts: dict, rows: slice):
     crop = parts["crop"]
     cut = {name: getattr(crop, name)[rows] for name in ("picture", "inside_picture", "squares", "landmarks", "blendshapes")}
-    return replace(crop, **cut, original=None)
+    return replace(crop, **cut, original=crop.original[rows])
 
 
 def frame_slots(parts: dict, rows: slice):
@@ -106,6 +106,8 @@ def test_a_batch_is_edited_like_its_frames(pack: Pack, parts: dict) -> None:
             crop=crop,
             slots=slots,
         )[2]
+        # a batch is moved at the side of its largest square; those of these frames are all below the smallest at which one is moved
+        assert carry.image.shape == parts["carry"].image[rows].shape
         assert (carry.image - parts["carry"].image[rows]).abs().max() < 1e-4
         alone = sampled(pack, slots, parts["identity"][rows], parts["render"][rows], carry)
         assert (alone[0] - batch[number]).abs().max() < 1e-3  # sums of another order in matrix products
@@ -125,7 +127,7 @@ def test_tokens_without_a_matte_still_carry(pack: Pack, parts: dict) -> None:
         "crop": frame_crop(parts, rows),
     }
     carry = pack.run("DiffFAECarryPhoto", **inputs, slots=old)[2]
-    assert carry.image.shape == (1, 3, 256, 256)
+    assert carry.image.shape == parts["carry"].image[rows].shape
     assert (carry.image - parts["carry"].image[rows]).abs().max() > 0.01  # the matte tells more
 
 

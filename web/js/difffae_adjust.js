@@ -47,6 +47,16 @@ function grow(node) {
   if (node.size[1] < least) node.setSize([node.size[0], least]);
 }
 
+/** The canvas gives advanced widgets their room even where it does not draw them: without this the panel would lie far below the sliders,
+ *  and a node in Nodes 2.0, which starts as high as the canvas would draw it, would be half empty. The node's menu shows them. */
+function foldAdvanced(node) {
+  for (const widget of node.widgets ?? []) {
+    if (!inputs[widget.name]?.[1]?.advanced) continue;
+    widget.advanced = true;
+    Object.defineProperty(widget, "hidden", { configurable: true, enumerable: true, get: () => !node.showAdvanced, set() {} });
+  }
+}
+
 /** One step for Ctrl+Z. */
 function recordStep() {
   const tracker = app.extensionManager?.workflow?.activeWorkflow?.changeTracker;
@@ -79,6 +89,7 @@ function attach(node) {
     text: translate(app.extensionManager?.setting?.get?.("Comfy.Locale") ?? navigator.language),
   });
   panels.set(node, panel);
+  foldAdvanced(node);
 
   const width = () => (node.size?.[0] ?? SIZE[0]) - 20;
   const widget = node.addDOMWidget(WIDGET, "difffae_preview", panel.element, {
