@@ -38,7 +38,7 @@ class CarryOptions:
     # light ratios approach this and its inverse softly
     ratio_limit: float = 8.0
     # by how many stops of linear light a face lit by numbers may become darker or brighter in the mean
-    darker_stops: float = 0.17
+    darker_stops: float = 0.15
     brighter_stops: float = 0.15
     # and how much of what is darker still: bright skin cannot be lit, so a strong lamp must leave it shadows
     shadow_share: float = 0.1

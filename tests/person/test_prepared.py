@@ -198,7 +198,7 @@ def test_what_the_source_did_not_see_is_not_valid(head, picture):
     moved = carry(picture, frontal, target, head)
     mouth = head.part_mask(render(head, target, SIZE).raster, "mouth", "teeth", "tongue")[:, None]
     assert mouth.sum() > 20
-    assert moved.validity[mouth].mean() < 0.35
+    assert moved.validity[mouth].max() <= CarryOptions.mouth_validity  # painted, so that the model may paint over it
 
 
 def test_given_holes_move_with_the_picture(head, picture):
