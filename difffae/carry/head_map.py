@@ -156,7 +156,7 @@ def head_map(source: Source, layers: Layers, maps: Maps) -> HeadMap | None:
         return None
     o = MapOptions()
     # cloth of any kind, as soft as its mask may be
-    maps = replace(maps, cloth=maps.cloth.maximum(layers.loose - layers.hair))
+    maps = replace(maps, hanging=maps.hanging.maximum(layers.loose - layers.hair))
     rest = source.head.unposed(source.face.shape, source.face.expression)
     away = rest + source.offsets - middle_of_skull(source.head, rest + source.offsets)
     radius = away.norm(dim=-1)
@@ -189,7 +189,7 @@ def _unrolled(source: Source, maps: Maps, rest: Tensor, places: Tensor, o: MapOp
     inside = raster.mask[:, None].to(found)
     grid = points[:, :2].permute(0, 2, 3, 1)
     edge = source.window(o.edge)
-    kept = erode(maps.body * source.validity, edge) * (1 - dilate(maps.cloth, source.window(o.cloth)))
+    kept = erode(maps.body * source.validity, edge) * (1 - dilate(maps.hanging, source.window(o.cloth)))
     pictures = torch.cat([maps.hair, dilate(maps.hair, source.window(o.strands)), kept, maps.body * source.validity], 1)
     hair, around, kept, body = F.grid_sample(pictures, grid, padding_mode="border", align_corners=False).split(1, dim=1)
     colour = F.grid_sample(maps.colours, grid, mode="bicubic", padding_mode="border", align_corners=False).clamp(0, 1)
@@ -209,7 +209,7 @@ def _other_ears(source: Source, maps: Maps, o: MapOptions) -> Tensor:
     head, points = source.head, source.posed.points
     if len(head.mirror) != head.vertex_count:
         return points.new_zeros(*points.shape[:2], 4)
-    bare = 1 - dilate((maps.cloth + maps.hair).clamp(max=1), source.window(o.edge))
+    bare = 1 - dilate((maps.hanging + maps.hair).clamp(max=1), source.window(o.edge))
     kept = erode(maps.body * source.validity, source.window(o.edge)) * bare
     kept = F.grid_sample(kept, points[:, None, :, :2], align_corners=False)[:, 0, 0]
     shown = kept * _visible(source, points[:, None, :, :2], points[:, None, None, :, 2])[:, 0, 0]

@@ -121,7 +121,7 @@ class Maps:
         matte: share of the person.
         body: share of what moves with the head; the rest of the person rests on the shoulders.
         standing_out: hair, hats and clothes beside the mesh.
-        cloth: clothes.
+        hanging: clothes, and hair below the lobes of the ears.
         resting: what rests on the shoulders.
         hair: hair and hats, where the photograph shows anything.
         colours: (B,3,H,W) of what moves with the head, going on beyond it.
@@ -131,7 +131,7 @@ class Maps:
     matte: Tensor
     body: Tensor
     standing_out: Tensor
-    cloth: Tensor
+    hanging: Tensor
     resting: Tensor
     hair: Tensor
     colours: Tensor

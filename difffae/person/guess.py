@@ -55,7 +55,7 @@ def guess_person(move: Move, image: Tensor, known: Tensor) -> Guess:
     hair = pull_push(image, weight)
     # skin goes on in its own colour, under the light that falls on the hidden place
     shading = hidden_shading(source.head, move.posed.raster, move.posed.normals, move.target.light, o)
-    skin = pull_push(image / shading, sure * (1 - scalp) * (1 - (1 - o.cloth_share) * maps.cloth))
+    skin = pull_push(image / shading, sure * (1 - scalp) * (1 - (1 - o.cloth_share) * maps.hanging))
     guess = torch.lerp((skin * shading).clamp(0, 1), hair, scalp)
     guess, inner = _with_inner_mouth(move, guess, image, known)
     validity = o.guess_validity + (o.mirrored_validity - o.guess_validity) * mirrored

@@ -73,7 +73,7 @@ def person_source(source: Source, layers: Layers) -> PersonSource:
         matte=cut.alpha,
         body=body,
         standing_out=_standing_out(replace(layers, person=cut.alpha), mesh, raster, head, edge) * (1 - resting),
-        cloth=cloth,
+        hanging=cloth.maximum(layers.hair * below_chin(head, points[..., :2], grid, 0.5)),
         resting=((resting - 0.1) / 0.4).clamp(0, 1),
         hair=layers.hair * source.validity,
         colours=colours,
@@ -193,7 +193,7 @@ def smooth_outline(move: Move, person: MovedPerson) -> MovedPerson:
 def distrust_edges_and_cloth(move: Move, person: MovedPerson) -> MovedPerson:
     """What hardly moved is valid on the mesh: nothing new hides it. What moved is, as far as it was the moving person.
 
-    Cloth on a moved jaw or neck is what lay behind it.
+    Cloth, or hair that hangs, on a moved jaw is what lay behind it.
     """
     maps, head, raster, u = move.known_maps, move.source.head, move.posed.raster, move.source.unit
     # the inside of a mouth changes without moving
@@ -205,7 +205,7 @@ def distrust_edges_and_cloth(move: Move, person: MovedPerson) -> MovedPerson:
     neck = head.part_mask(raster, "neck")[:, None]
     valid = torch.where(neck, valid.minimum(opened(valid, odd(4 * u))), valid)
     jaw = head.part_mask(raster, "face", "ears")[:, None] * shifted
-    return replace(person, validity=valid * (1 - jaw * maps.cloth))
+    return replace(person, validity=valid * (1 - jaw * maps.hanging))
 
 
 def distrust_behind_teeth(move: Move, person: MovedPerson) -> MovedPerson:
