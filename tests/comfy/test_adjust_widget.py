@@ -93,7 +93,9 @@ class Hand:
         last, calm = None, time.monotonic()
         while True:
             shown = self.source()
-            if shown != last or shown is None or shown == since:
+            # a slow machine may need longer for a move than a picture has to stay; the panel says so from 0.3 s on
+            busy = self.panel.locator(".difffae-busy").get_attribute("hidden") is None
+            if shown != last or shown is None or shown == since or busy:
                 last, calm = shown, time.monotonic()
             if time.monotonic() - calm > 0.5:
                 break
