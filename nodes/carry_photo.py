@@ -45,12 +45,15 @@ class DiffFAECarryPhoto(io.ComfyNode):
 
     @classmethod
     def execute(cls, difffae, image, source, target, crop=None, slots=None) -> io.NodeOutput:
+        from ..difffae.edit.analysing import with_pictures
         from ..difffae.edit.description import Edit, Faces
         from ..difffae.edit.moving import move
         from ..difffae.edit.native import with_photograph
         from .frames import on_device, to_image, to_mask, to_pictures
 
         picture = to_pictures(image)
+        if crop is not None:
+            picture = with_pictures(crop, picture).picture
         inside = torch.ones_like(picture[:, :1]) if crop is None else crop.inside_picture
         told = {} if slots is None else {"slots": slots.slots, "swaps": slots.swaps}
         faces = Faces(picture, inside, attributes=on_device(source), **told)

@@ -23,6 +23,7 @@ from ..head.attributes import FaceAttributes
 from ..source.regions import Layers, fitted_regions, layers
 from ..source.slots import SlotEncoder
 from .description import Faces, Parts, SlotTokens
+from .native import native_side, resize
 
 CHUNK = 16  # faces at a time, which bounds the memory
 AnyFaces = TypeVar("AnyFaces", bound=Faces)
@@ -116,11 +117,13 @@ def resized(parts: Parts, pictures: Tensor, name: str = "image") -> Faces:
 
 
 def with_pictures(faces: Faces, pictures: Tensor, name: str = "image") -> Faces:
-    """Other pixels (B,3,S,S) in the same squares, such as a crop that was worked on.
+    """Other pixels (B,3,S,S) in the same squares, such as a crop that was worked on, or (B,3,N,N) as they were moved.
 
     Raises:
         ImageError: the pictures have another size or number than the squares.
     """
+    if tuple(pictures.shape[-2:]) == (native_side(faces),) * 2:
+        pictures = resize(pictures, faces.picture.shape[-1]).clamp(0, 1)
     have, need = (f"{shown.shape[-1]}x{shown.shape[-2]}" for shown in (pictures, faces.picture))
     if have != need:
         hint = "wire the crop picture of the same Crop Face, or leave crop unwired"

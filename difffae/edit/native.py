@@ -15,7 +15,7 @@ from ..common.batches import expanded
 from ..faces.crop import extract
 from .description import Faces
 
-SMALLEST = 192  # pixels
+SMALLEST = 256  # pixels: smaller squares are enlarged, since moving pixels costs a little of their sharpness
 LARGEST = 512  # what larger squares hold of finer detail is moved apart (compositing.native_detail)
 
 
