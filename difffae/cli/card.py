@@ -18,9 +18,10 @@ from ..common.errors import ConfigError
 from ..common.files import atomic_write
 from ..edit.editor import DiffFAE
 from ..estimation.network import EncoderFit
+from ..head.axes import COEFFICIENTS
 from ..head.morphable import HeadModel
 from ..lab.bench.machine import describe
-from ..lab.card import blocks
+from ..lab.card import blocks, number_rows, numbers
 from ..lab.card import slot_quality as quality
 from ..lab.card.card import Card
 from ..lab.card.estimator_table import compare
@@ -80,20 +81,16 @@ def run(arguments: argparse.Namespace) -> None:
     card = Card.load(folder / "card.json", _settings(subjects.model, arguments))
     subjects.synthetic, subjects.synthetic_count = arguments.synthetic, min(SYNTHETIC_PAIRS, arguments.pairs)
     labels = read_groups(arguments.groups)
-    for name, (measure, ticks) in _parts(subjects, arguments).items():
-        done = any(block["part"] == name for block in card.blocks.values())
+    parts = _parts(subjects, arguments) | _by_numbers(subjects, card, folder, arguments)
+    for name, (measure, ticks) in parts.items():
+        done = any(block["part"] == name and not block.get("unfinished") for block in card.blocks.values())
         if done if arguments.only is None else name not in arguments.only:
             continue
-        start = time.monotonic()
+        start = time.monotonic() - _unfinished(card, name).get("seconds", 0)
         with tqdm(total=ticks, desc=name) as bar:
             subjects.tick = bar.update
             measured = measure()
-        note = {
-            "part": name,
-            "date": datetime.now(timezone.utc).date().isoformat(),
-            "machine": _machine(subjects.model),
-            "seconds": round((time.monotonic() - start) / max(1, len(measured)), 1),
-        }
+        note = _note(subjects.model, name, (time.monotonic() - start) / max(1, len(measured)), arguments)
         card.blocks |= {block: note | {"records": records} for block, records in measured.items()}
         card.groups = {source: labels.get(source, {}) for source, _ in subjects.pairs}
         write(folder / "card", card.markdown(), card.to_dict())  # an interrupted run goes on from here
@@ -153,6 +150,49 @@ def _parts(subjects: blocks.Subjects, arguments: argparse.Namespace) -> dict[str
         parts["slots"] = slots, names
         parts["swaps"] = (lambda: {"swaps": quality.swaps(replace(subjects, pairs=subjects.pairs[:SWAP_PAIRS]))}), min(count, SWAP_PAIRS)
     return parts
+
+
+def _by_numbers(
+    subjects: blocks.Subjects, card: Card, folder: Path, arguments: argparse.Namespace
+) -> dict[str, tuple[Callable[[], Measured], int]]:
+    """The part of that name, which is kept after every person; none for a model that carries nothing, or without ARKit's coefficients."""
+    model, name = subjects.model, number_rows.BLOCK
+    if model.carry_options is None or not set(COEFFICIENTS) <= set(model.head.expression_names):
+        return {}
+    people = subjects.names()[: arguments.limit or numbers.PEOPLE]
+
+    def measure() -> Measured:
+        before, start = _unfinished(card, name), time.monotonic()
+        known = before.get("records", []) if before.get("denoise") == _denoise(arguments) else []
+
+        def keep(records: list[Record]) -> None:
+            seconds = before.get("seconds", 0) + time.monotonic() - start
+            card.blocks[name] = _note(model, name, seconds, arguments) | {"unfinished": True, "records": records}
+            path = folder / "card.json"
+            with atomic_write(path) as temporary:
+                temporary.write_text(json.dumps(card.to_dict(rows_too=False), indent=2) + "\n", encoding="utf-8")
+
+        return {name: numbers.by_numbers(subjects, people, _denoise(arguments), known, keep)}
+
+    return {name: (measure, len(people))}
+
+
+def _unfinished(card: Card, name: str) -> dict[str, Any]:
+    """What an interrupted run left of a part."""
+    block = card.blocks.get(name, {})
+    return block if block.get("unfinished") else {}
+
+
+def _denoise(arguments: argparse.Namespace) -> float:
+    """By numbers, the moved photographs alone are measured unless asked for otherwise."""
+    return 0.0 if arguments.denoise is None else arguments.denoise
+
+
+def _note(model: DiffFAE, part: str, seconds: float, arguments: argparse.Namespace) -> dict[str, Any]:
+    """When, where and how a part was measured."""
+    date = datetime.now(timezone.utc).date().isoformat()
+    note = {"part": part, "date": date, "machine": _machine(model), "seconds": round(seconds, 1)}
+    return note | ({"denoise": _denoise(arguments)} if part == number_rows.BLOCK else {})
 
 
 def _folder(arguments: argparse.Namespace) -> Path:

@@ -9,7 +9,7 @@ from ..common.errors import ConfigError
 from .options import FRAMINGS, TAKEABLE, add_model, add_sampling, positive
 
 TABLES = ("comparison", "slots", "identity", "speed")
-CARD_PARTS = ("first-stage", "self", "edit", "drift", "synthetic", "carry", "samplers", "slots", "swaps")
+CARD_PARTS = ("first-stage", "self", "edit", "drift", "synthetic", "carry", "samplers", "slots", "swaps", "by-numbers")
 
 
 def add(subparsers) -> None:
@@ -38,7 +38,7 @@ def add(subparsers) -> None:
     estimators.add_argument("--makehuman", type=Path, metavar="FOLDER", help="MakeHuman's CC0 assets, to render those that are missing")
     estimators.add_argument("--people", type=positive, default=6, metavar="N", help="how many of them (default: %(default)s)")
     estimators.add_argument("--steady", type=positive, default=20, metavar="N", help="portraits for steadiness (default: %(default)s)")
-    estimators.add_argument("--limit", type=positive, metavar="N", help="most portraits that are read (default: all)")
+    estimators.add_argument("--limit", type=positive, metavar="N", help="most portraits that are read (default: all; by-numbers: 24)")
     methods = parser.add_argument_group("the paper's tables")
     methods.add_argument("--pairs-file", type=Path, metavar="CSV", help="columns source, query, result and, if wanted, take")
     methods.add_argument("--pictures", type=Path, metavar="FOLDER", help="where sources and queries lie (default: beside the CSV)")

@@ -14,7 +14,7 @@ from typing import Any
 
 from ...common.errors import ConfigError
 from ...common.markdown import table
-from . import rows
+from . import number_rows, rows
 from .blocks import FAST, NOISE_EXPRESSION, NOISE_LIGHT, NOISE_TURN, SLOW
 from .groups import TONE
 from .rows import LEAST_LIGHT, SPLIT, SYNTHETIC, Record, Row, bootstrap, clusters
@@ -56,9 +56,11 @@ class Card:
     def records(self, block: str) -> list[Record]:
         return self.blocks.get(block, {}).get("records", [])
 
-    def to_dict(self) -> dict[str, Any]:
-        every = (*rows.GOALS, *rows.DRIFT_DETAIL, *rows.SYNTHETIC_DETAIL, *rows.SLOTS, *rows.SWAPS)
-        numbers = {row.key: _numbers(row, self.records(row.block)) for row in every}
+    def to_dict(self, rows_too: bool = True) -> dict[str, Any]:
+        """Plain values for JSON; without the rows, whose intervals take seconds, an interrupted run can go on from it as well."""
+        others = (*number_rows.NUMBERS, *number_rows.DETAIL)
+        every = (*rows.GOALS, *rows.DRIFT_DETAIL, *rows.SYNTHETIC_DETAIL, *rows.SLOTS, *rows.SWAPS, *others)
+        numbers = {row.key: _numbers(row, self.records(row.block)) for row in every} if rows_too else {}
         return {"format": FORMAT, "settings": self.settings, "rows": numbers, "groups": self.groups, "blocks": self.blocks}
 
     @classmethod
@@ -80,7 +82,8 @@ class Card:
     def markdown(self) -> str:
         goals = self._standard("Goals", *rows.GOALS)
         details = self._standard("Details", *rows.EDIT[5:], *rows.DRIFT_DETAIL, *rows.SYNTHETIC_DETAIL)
-        return "\n".join([*self._head(), *goals, *self._sampler(), *self._carry(), *details, *self._slots(), *self._splits()])
+        middle = (*self._sampler(), *self._carry(), *details, *self._by_numbers())
+        return "\n".join([*self._head(), *goals, *middle, *self._slots(), *self._splits()])
 
     def _head(self) -> list[str]:
         s = self.settings
@@ -135,6 +138,25 @@ class Card:
                 lines.append([row.label, *cells])
         pairs = len(clusters(self.records("preview edit")))
         return _section(f"Ablation: carry ({pairs} pairs)", ("row", *MODES.values()), lines)
+
+    def _by_numbers(self) -> list[str]:
+        records = self.records(number_rows.BLOCK)
+        if not records:
+            return []
+        denoise = self.blocks[number_rows.BLOCK]["denoise"]
+        how = f"Measured at denoise {denoise:g}" + (", on the moved photographs alone." if denoise == 0 else ".")
+        lines = []
+        for slider, responses in number_rows.RESPONSES.items():
+            others = (number_rows.RISING[slider], number_rows.SPILLS[slider], number_rows.WORST_SPILLS[slider])
+            into = number_rows.spills(records, slider)
+            cells = [_cell(row, records) for row in (*responses, *others)]
+            asked = ", ".join(f"{amount:g}" for amount in number_rows.AMOUNTS[slider])
+            lines.append([slider, asked, *cells, max(into, key=into.__getitem__, default="/")])
+        amounts = [f"response, {which}" for which in ("least", "middle", "most")]
+        title = ("slider", "asked", *amounts, "rising", "spill, mean", "spill, largest", "into")
+        table_ = _section("By numbers: every slider", title, lines)
+        goals = self._standard("By numbers", *number_rows.NUMBERS, *number_rows.LIGHT_DETAIL)
+        return [*goals, f"{how} {number_rows.NOTE}", "", *table_]
 
     def _slots(self) -> list[str]:
         lines = self._standard("Slots", *rows.SLOTS, *rows.SWAPS)
