@@ -21,17 +21,18 @@ CELL, LINE = 256, 16  # pixels: side of a picture, height of its text
 
 
 def edits(model: DiffFAE, a: Portrait, b: Portrait) -> Cells:
-    taken = model.edit(a, b)
-    cells = [("source", a.picture), ("query", b.picture), ("render", taken.render), ("carried (preview)", taken.carried)]
-    cells.append(("edit", taken.crop))
     numbers = {
         "--yaw 18": Adjustments(yaw=18),
-        "--yaw -18 --pitch -8": Adjustments(yaw=-18, pitch=-8),
-        "--jaw-open 0.6": Adjustments(jaw_open=0.6),
-        "--light-azimuth -60": Adjustments(light_azimuth=-60),
-        "--yaw 12 --roll 6 --smile -0.6 ...": Adjustments(yaw=12, roll=6, smile=-0.6, brow_up=0.6, light_azimuth=50),
+        "--grin 0.8": Adjustments(grin=0.8),
+        "--blink 1": Adjustments(blink=1),
+        "--light-azimuth -60 --light-strength 0.9": Adjustments(light_azimuth=-60, light_strength=0.9),
     }
-    return cells + [(text, model.edit(who, adjust=change).crop) for who in (a, b) for text, change in numbers.items()]
+    cells: Cells = []
+    for who, other in ((a, b), (b, a)):
+        cells.append(("source", who.picture))
+        cells += [(text, model.edit(who, adjust=change).crop) for text, change in numbers.items()]
+        cells.append(("--query (the other one)", model.edit(who, other).crop))
+    return cells
 
 
 def swaps(model: DiffFAE, a: Portrait, b: Portrait, long_hair: Portrait) -> Cells:
@@ -57,7 +58,7 @@ def sheet(cells: Cells, columns: int) -> Image.Image:
 def main(edit_path: str, swap_path: str) -> None:
     model = DiffFAE.from_pretrained("open-256")
     a, b, c = (model.analyse(read_image(asset_path(name))[0], name=name) for name in ("source.png", "query.png", "surprised.jpg"))
-    sheet(edits(model, a, b), 5).save(edit_path, quality=90, optimize=True)
+    sheet(edits(model, a, b), 6).save(edit_path, quality=90, optimize=True)
     sheet(swaps(model, a, b, c), 6).save(swap_path, quality=90, optimize=True)
 
 

@@ -73,7 +73,8 @@ def person_source(source: Source, layers: Layers) -> PersonSource:
         matte=cut.alpha,
         body=body,
         standing_out=_standing_out(replace(layers, person=cut.alpha), mesh, raster, head, edge) * (1 - resting),
-        hanging=cloth.maximum(layers.hair * below_chin(head, points[..., :2], grid, 0.5)),
+        # what hangs before a face is the head's own
+        hanging=cloth.maximum(layers.hair * below_chin(head, points[..., :2], grid, 0.5) * (1 - above)),
         resting=((resting - 0.1) / 0.4).clamp(0, 1),
         hair=layers.hair * source.validity,
         colours=colours,
