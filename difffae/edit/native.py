@@ -52,7 +52,8 @@ def with_photograph(faces: Faces, crop: Faces, tolerance: float = 2 / 255) -> Fa
     own, now = crop.picture.to(faces.picture), faces.picture
     if crop.original is None or own.shape[1:] != now.shape[1:] or len(own) not in (1, len(now)) or (own - now).abs().max() > tolerance:
         return faces
-    return replace(faces, squares=crop.squares, original=crop.original)
+    # the squares as they were cut, bit for bit
+    return replace(faces, picture=own.expand_as(now), squares=crop.squares, original=crop.original)
 
 
 def native_rows(faces: Faces, side: int, batch: int, rows: slice = slice(None)) -> tuple[Tensor, Tensor]:

@@ -144,6 +144,7 @@ def _pasted(
     if moved is not None:
         share = moved.owner_share[part] if len(moved) > 1 else moved.owner_share.expand(len(rows), -1, -1, -1)
         own = resize(share.to(edited), side, "bilinear")
+        own = torch.where(own > 0.999, 1, own)  # sums of ones round
     return paste_squares(whole, edited, before, squares, cut, feather, detail, own)
 
 

@@ -342,7 +342,7 @@ def _library_seconds() -> float:
     """Of one move of the same photograph with all its preparation, in this process: how fast this machine is."""
     model = DiffFAE.from_pretrained("open-256")
     face = model.analyse(read_image(asset_path("source.png"))[0])
-    layers = layers_of(with_slots(model, face).slots, face.picture)
+    layers = layers_of(with_slots(model, face).slots, face.picture, 1)
     target = model.target(face, change=Adjustments(yaw=18, smile=0.3, light_azimuth=54))
     seconds = []
     with torch.inference_mode():
