@@ -236,9 +236,9 @@ def test_card_shows_the_block_with_goals_and_intervals():
 def test_command_measures_people_and_goes_on_where_it_was_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ):
-    few = {name: (AMOUNTS[name][0],) * 3 for name in ("yaw", "jaw_open")}
-    monkeypatch.setattr("difffae.lab.card.numbers.SLIDERS", ("yaw", "pitch", "roll", "jaw_open"))
-    monkeypatch.setattr("difffae.lab.card.numbers.AMOUNTS", {**dict.fromkeys(("pitch", "roll"), ()), **few})
+    few = {name: AMOUNTS[name][:1] for name in ("yaw", "jaw_open")}
+    monkeypatch.setattr("difffae.lab.card.numbers.SLIDERS", ("yaw", "pitch", "roll", "blink", "jaw_open"))
+    monkeypatch.setattr("difffae.lab.card.numbers.AMOUNTS", {**dict.fromkeys(("pitch", "roll", "blink"), ()), **few})
     monkeypatch.setattr("difffae.lab.card.numbers.SPILLED", ("jaw_open", "roll"))
     folder = tmp_path / "portraits"
     folder.mkdir()
