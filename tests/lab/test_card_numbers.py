@@ -79,10 +79,11 @@ def measured(
     def read(crop: Tensor) -> Reading | None:
         start = values_of(own.attributes, own)
         if not shown:
-            return Reading(start, landmarks())
+            return Reading(start, start, landmarks())
         end = values_of(shown[-1], own)
         seen = {name: start[name] + share * (end[name] - start[name]) + (leak or {}).get(name, 0.0) for name in start}
-        return None if lost else Reading(seen, landmarks())
+        fitted = {name: start[name] + 0.5 * (end[name] - start[name]) for name in start}
+        return None if lost else Reading(seen, fitted, landmarks())
 
     def matte(crop: Tensor) -> Tensor:
         person = torch.zeros(1, 1, SIDE, SIDE)
@@ -112,6 +113,7 @@ def test_a_share_that_arrives_is_the_response():
     assert rows.least_response("gaze_x")(records) == pytest.approx(0.4)
     assert rows.least_response("pitch")(records) == pytest.approx(0.4, abs=1e-3)
     assert rows.seen("blink", 0.5, 0.5)(records) == pytest.approx(0.3)
+    assert rows.response("smile", 1.0, "fitted")(records) == pytest.approx(0.5)
 
 
 def test_an_editor_that_does_nothing_has_no_response_and_no_spill():
@@ -144,6 +146,7 @@ def test_spill_counts_sliders_that_were_not_asked_for():
     assert found["yaw"] == pytest.approx(5 / TURN_UNIT)
     assert rows.spill(max, "jaw_open")(records) == pytest.approx(0.2)
     assert "yaw" not in rows.spills(records, "yaw")
+    assert set(SPILLED) - set(rows.spills(records, "wink_left")) == {"blink", "gaze_x", "gaze_y", "squint", "smile"}
     # a smile squeezes the eyes itself
     assert set(SPILLED) - set(rows.spills(records, "smile")) == {"smile", "squint"}
     assert set(EXPRESSION_AXES) > {"smile", "squint"}
@@ -236,9 +239,9 @@ def test_card_shows_the_block_with_goals_and_intervals():
 def test_command_measures_people_and_goes_on_where_it_was_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ):
-    few = {name: (AMOUNTS[name][0],) * 3 for name in ("yaw", "jaw_open")}
-    monkeypatch.setattr("difffae.lab.card.numbers.SLIDERS", ("yaw", "pitch", "roll", "jaw_open"))
-    monkeypatch.setattr("difffae.lab.card.numbers.AMOUNTS", {**dict.fromkeys(("pitch", "roll"), ()), **few})
+    few = {name: AMOUNTS[name][:1] for name in ("yaw", "jaw_open")}
+    monkeypatch.setattr("difffae.lab.card.numbers.SLIDERS", ("yaw", "pitch", "roll", "blink", "jaw_open"))
+    monkeypatch.setattr("difffae.lab.card.numbers.AMOUNTS", {**dict.fromkeys(("pitch", "roll", "blink"), ()), **few})
     monkeypatch.setattr("difffae.lab.card.numbers.SPILLED", ("jaw_open", "roll"))
     folder = tmp_path / "portraits"
     folder.mkdir()

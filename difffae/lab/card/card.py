@@ -147,13 +147,13 @@ class Card:
         how = f"Measured at denoise {denoise:g}" + (", on the moved photographs alone." if denoise == 0 else ".")
         lines = []
         for slider, responses in number_rows.RESPONSES.items():
-            others = (number_rows.RISING[slider], number_rows.SPILLS[slider], number_rows.WORST_SPILLS[slider])
+            others = (number_rows.FITTED[slider], number_rows.RISING[slider], number_rows.SPILLS[slider], number_rows.WORST_SPILLS[slider])
             into = number_rows.spills(records, slider)
             cells = [_cell(row, records) for row in (*responses, *others)]
             asked = ", ".join(f"{amount:g}" for amount in number_rows.AMOUNTS[slider])
             lines.append([slider, asked, *cells, max(into, key=into.__getitem__, default="/")])
         amounts = [f"response, {which}" for which in ("least", "middle", "most")]
-        title = ("slider", "asked", *amounts, "rising", "spill, mean", "spill, largest", "into")
+        title = ("slider", "asked", *amounts, "by the estimator", "rising", "spill, mean", "spill, largest", "into")
         table_ = _section("By numbers: every slider", title, lines)
         goals = self._standard("By numbers", *number_rows.NUMBERS, *number_rows.LIGHT_DETAIL)
         return [*goals, f"{how} {number_rows.NOTE}", "", *table_]

@@ -13,10 +13,11 @@ BLOCK = "by-numbers"
 STRICT = ("yaw", "pitch", "roll", "jaw_open", "smile", "gaze_x", "gaze_y")  # those that have a goal for their response
 NOTE = (
     "Scores are those of the pack's own networks: expressions the landmark network's, turns the estimator's. Response: what arrives in the "
-    "edited picture, read anew, over what was asked for, sums over the people; 1 is right, 0 is nothing. Coefficients end at 1, so what "
-    "was asked for is what the target's numbers say. Every other person is asked for the opposite turn, gaze and side of the jaw. Rising: "
-    "share of people for whom every larger number reads larger. Spill: absolute change of sliders that were not asked for, turns as shares "
-    "of 25 degrees, mean over sliders and people at the largest number; and the slider that changes most, mean over the people. "
+    "edited picture, read anew, over what was asked for, sums over the people; 1 is right, 0 is nothing; at the largest number also by the "
+    "estimator's coefficients. Coefficients end at 1, so what was asked for is what the target's numbers say. Every other person is asked "
+    "for the opposite turn, gaze and side of the jaw. Rising: share of people for whom every larger number reads larger. Spill: absolute "
+    "change of sliders that were not asked for, turns as shares of 25 degrees, mean over sliders and people at the largest number (gaze "
+    "and squint do not count where lids close); and the slider that changes most, mean over the people. "
     f"Burnt: pixels of the face above {BURNT:g} of white that were not so before. Rings: the largest change of a pixel farther than {FAR} "
     "pixels from the old and the new person, of heads turned by 20 degrees and more on plain backgrounds."
 )
@@ -30,12 +31,13 @@ def edits(records: Sequence[Record], slider: str, amount: float) -> Iterator[dic
             yield edit
 
 
-def response(slider: str, amount: float) -> Statistic:
-    """What arrives over what was asked for, sums over the people, whichever way they were asked to go."""
+def response(slider: str, amount: float, by: str = "arrived") -> Statistic:
+    """What arrives over what was asked for, sums over the people, whichever way they were asked to go; by the landmark network's scores
+    ("arrived") or the estimator ("fitted")."""
 
     def statistic(records: Sequence[Record]) -> float | None:
         counted = [edit for edit in edits(records, slider, amount) if abs(edit["asked"]) > LEAST_ASKED]
-        signed = sum(edit["arrived"] * (1 if edit["asked"] > 0 else -1) for edit in counted)
+        signed = sum(edit[by] * (1 if edit["asked"] > 0 else -1) for edit in counted)
         return signed / sum(abs(edit["asked"]) for edit in counted) if counted else None
 
     return statistic
@@ -182,7 +184,11 @@ LIGHT_DETAIL = tuple(
 )
 # slider -> a row for each of its three numbers, then what else its line of the table says
 RESPONSES = {s: tuple(Row(f"response_{s}_{a:g}", f"{s} {a:g}: response", BLOCK, response(s, a)) for a in AMOUNTS[s]) for s in SLIDERS}
+FITTED = {
+    s: Row(f"fitted_{s}", f"{s} {AMOUNTS[s][-1]:g}: response by the estimator", BLOCK, response(s, AMOUNTS[s][-1], "fitted"))
+    for s in SLIDERS
+}
 RISING = {s: Row(f"rising_{s}", f"{s}: rising", BLOCK, rising(s)) for s in SLIDERS}
 SPILLS = {s: Row(f"spill_{s}", f"{s}: spill, mean", BLOCK, spill(fmean, s)) for s in SLIDERS}
 WORST_SPILLS = {s: Row(f"spill_largest_{s}", f"{s}: spill, largest", BLOCK, spill(max, s)) for s in SLIDERS}
-DETAIL = (*LIGHT_DETAIL, *(row for s in SLIDERS for row in (*RESPONSES[s], RISING[s], SPILLS[s], WORST_SPILLS[s])))
+DETAIL = (*LIGHT_DETAIL, *(row for s in SLIDERS for row in (*RESPONSES[s], FITTED[s], RISING[s], SPILLS[s], WORST_SPILLS[s])))

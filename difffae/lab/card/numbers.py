@@ -36,6 +36,7 @@ AMOUNTS: Mapping[str, tuple[float, float, float]] = {name: (8.0, 16.0, 25.0) if 
 BOTH_WAYS = (*TURNS, "gaze_x", "gaze_y", "jaw_side")  # every other person is asked for the opposite
 # Sliders that something else may spill into: those that hardly share a coefficient
 SPILLED = (*TURNS, "blink", "squint", "gaze_x", "gaze_y", "brow_up", "smile", "jaw_open", "jaw_side", "pout", "funnel", "wide")
+LIDS, HIDDEN_BY_LIDS = ("blink", "wink_left", "wink_right"), ("gaze_x", "gaze_y", "squint")  # a closed eye has no gaze to be read
 TURN_UNIT = 25.0  # degrees that spill into a turn is a share of
 HALF_BLINK = ("blink", 0.5)
 SHARP_TURNS = (20.0, 35.0)  # degrees of yaw at which sharpness is measured
@@ -58,10 +59,12 @@ class Reading:
     """What the networks see in one square.
 
     values     slider -> degrees, or difference of the mean scores that its two ends are about
+    fitted     the same by the estimator's coefficients
     landmarks  (1,478,2 or 3) in pixels of the square
     """
 
     values: Mapping[str, float]
+    fitted: Mapping[str, float]
     landmarks: Tensor
 
 
@@ -93,7 +96,9 @@ def networks_reader(model: DiffFAE) -> Reader:
         if seen is None:
             return None
         scores = dict(zip(BLENDSHAPE_NAMES, seen.blendshapes[0].tolist(), strict=True))
-        return Reading(slider_values({"tongueOut": 0.0} | scores, head_angles(seen).tolist()), seen.landmarks)
+        coefficients = dict(zip(model.head.expression_names, seen.attributes.expression[0].tolist(), strict=True))
+        angles = head_angles(seen).tolist()
+        return Reading(slider_values({"tongueOut": 0.0} | scores, angles), slider_values(coefficients, angles), seen.landmarks)
 
     return read
 
@@ -139,10 +144,10 @@ class Numbers:
         """One record; turned_back: ask for the opposite of what can go both ways.
 
         Returns:
-            `edits`: name -> asked, arrived (differences from the photograph's reading), seen (the reading itself) and spill (slider ->
-            absolute difference), or only lost; `lights`: name -> burnt (share of the face) and stops (of its mean light);
-            `sharpness`: degrees -> quotient; `rings`: largest change in 255ths, None where the background is not plain. Everything is
-            None or empty where no face is found in the photograph's own square.
+            `edits`: name -> asked, arrived and, by the estimator, fitted (differences from the photograph's reading), seen (the reading
+            itself) and spill (slider -> absolute difference), or only lost; `lights`: name -> burnt (share of the face) and stops (of its
+            mean light); `sharpness`: degrees -> quotient, of turns that were not limited; `rings`: largest change in 255ths, None where
+            the background is not plain. Everything is None or empty where no face is found in the photograph's own square.
         """
         record: Record = {"source": source.name, "edits": {}, "lights": {}, "sharpness": {}, "rings": None}
         before = self.read(source.picture)
@@ -153,7 +158,8 @@ class Numbers:
             result = self.edit(prepared, Adjustments.from_record({slider: number}))
             after = self.read(result.crop)
             record["edits"][name] = {"lost": True} if after is None else self._compared(source, result, slider, before, after)
-            if slider == "yaw" and abs(number) in SHARP_TURNS and after is not None:
+            whole = abs(record["edits"][name].get("asked", 0.0)) > abs(number) - 1
+            if slider == "yaw" and abs(number) in SHARP_TURNS and after is not None and whole:
                 record["sharpness"][f"{abs(number):g}"] = views.sharpness(result, before, after)
             if slider in TURNS and abs(number) >= SHARP_TURNS[0]:
                 rings = views.rings(result)
@@ -168,12 +174,15 @@ class Numbers:
         arrived = {name: after.values[name] - before.values[name] for name in SLIDERS}
         spill = {}
         for name in SPILLED:
+            if slider in LIDS and name in HIDDEN_BY_LIDS:
+                continue
             if name in TURNS:
                 if abs(asked[name]) < LEAST_ASKED:
                     spill[name] = abs(arrived[name]) / TURN_UNIT
             elif all(abs(wanted[0][c] - own[0][c]) < 1e-6 for end in (AXIS[name].positive, AXIS[name].negative) for c in leading_of(end)):
                 spill[name] = abs(arrived[name])
-        return {"asked": asked[slider], "arrived": arrived[slider], "seen": after.values[slider], "spill": spill}
+        fitted = after.fitted[slider] - before.fitted[slider]
+        return {"asked": asked[slider], "arrived": arrived[slider], "fitted": fitted, "seen": after.values[slider], "spill": spill}
 
     def _described(self, portrait: Portrait) -> tuple[dict[str, float], dict[str, float]]:
         """Coefficients by name, and where they stand on the sliders."""
