@@ -27,7 +27,7 @@ from difffae.lab.card.card import Card
 from difffae.lab.card.numbers import AMOUNTS, SLIDERS, SPILLED, TURN_UNIT, Numbers, Reading, edit_name, plan, slider_values
 from difffae.lab.card.rows import Record
 
-SIDE = 192
+SIDE = 256  # at which squares are moved as they are
 Change = Callable[[Tensor, FaceAttributes], Tensor]
 
 
@@ -46,10 +46,10 @@ def portrait(name: str = "a", picture: Tensor | None = None, **coefficients: flo
 
 
 def landmarks() -> Tensor:
-    """A face whose oval is a circle of radius 48 around the middle."""
+    """A face whose oval is a circle of radius 64 around the middle."""
     points = torch.full((1, 478, 3), SIDE / 2)
     angles = torch.arange(len(FACE_OVAL)) / len(FACE_OVAL) * 2 * torch.pi
-    points[0, list(FACE_OVAL), :2] = SIDE / 2 + 48 * torch.stack([angles.sin(), -angles.cos()], -1)
+    points[0, list(FACE_OVAL), :2] = SIDE / 2 + 64 * torch.stack([angles.sin(), -angles.cos()], -1)
     return points
 
 
@@ -87,7 +87,7 @@ def measured(
 
     def matte(crop: Tensor) -> Tensor:
         person = torch.zeros(1, 1, SIDE, SIDE)
-        person[..., 72:120, 72:120] = 1
+        person[..., 96:160, 96:160] = 1
         return person
 
     return Numbers(edit, read, matte, COEFFICIENTS).person(own, None, turned_back)  # type: ignore[arg-type]
@@ -185,7 +185,7 @@ def test_lights_burn_and_brighten():
 def test_rings_are_looked_for_far_from_both_persons():
     def paint(picture: Tensor, target: FaceAttributes) -> Tensor:
         ringed = picture.clone()
-        ringed[..., 96, 127] += 0.4  # within 8 pixels of the person
+        ringed[..., 128, 166] += 0.4  # within 8 pixels of the person
         if target.pose.abs().max() > 0.3:  # 17 degrees
             ringed[..., 5, 5] += 10 / 255
         return ringed
