@@ -84,13 +84,13 @@ def _hairy(move: Move) -> Tensor:
     """How far a pixel's colour is hair's rather than skin's, by its place on the head: (B,1,H,W), 1
     beside the head.
     """
-    head, target, raster = move.source.head, move.target, move.posed.raster
+    head, raster = move.source.head, move.posed.raster
     outside = (~move.posed.mesh).to(move.posed.normals)
     if not has_scalp(head):
         return outside
-    weight = hair_weight(head, head.unposed(target.shape, target.expression))
+    weight = hair_weight(head, move.unposed)
     # a nape is skin unless hair hangs there
-    stands_out = move.source.hair_offsets.norm(dim=-1) * target.camera[:, :1]
+    stands_out = move.source.hair_offsets.norm(dim=-1) * move.target.camera[:, :1]
     hanging = (stands_out / move.source.options.nape_hair).clamp(max=1)
     weight = torch.where(head.vertex_mask("neck"), weight * hanging, weight)
     return interpolate(raster, head.faces, weight[..., None]) + outside
