@@ -5,7 +5,7 @@ Shape letters: B batch, H and W picture height and width.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -77,7 +77,10 @@ def _with_inner_mouth(move: Move, guess: Tensor, image: Tensor, known: Tensor) -
     if not bool((core > 0).any()):
         return guess, torch.zeros_like(hole)
     wide = gaussian_blur(dilate(core, 5).minimum(hole), move.source.options.edge_blur)
-    return torch.lerp(guess, inside_of_mouth(move.source.head, move.target, move.posed, where), wide), wide
+    # only there is it worked out
+    raster = move.posed.raster
+    raster = replace(raster, face=torch.where(wide[:, 0] > 0, raster.face, -1))
+    return torch.lerp(guess, inside_of_mouth(move.source.head, move.target, replace(move.posed, raster=raster), where), wide), wide
 
 
 def _hairy(move: Move) -> Tensor:

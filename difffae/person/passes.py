@@ -288,7 +288,7 @@ def what_stays(move: Move) -> tuple[Tensor, Tensor, Tensor]:
     Returns:
         picture (B,3,H,W); where the head was and nothing is known now (B,1,H,W); and the share of what rests on the shoulders (B,1,H,W).
     """
-    source, told, u = move.source, _told(move), move.source.unit
+    told, u = _told(move), move.source.unit
     grid = flow_grid(move.resting_offset)
     both = torch.cat([told.resting, told.resting_colours], dim=1)
     seen, share, behind, colours = F.grid_sample(both, grid, padding_mode="border", align_corners=False).split([1, 1, 1, 3], dim=1)
