@@ -22,7 +22,7 @@ from torch import Tensor
 from ..common.pixels import gather, nearest_inside
 from ..head.attributes import FaceAttributes
 from ..head.morphable import HeadModel
-from ..head.rasterizer import Raster, rasterize
+from ..head.rasterizer import Raster, silhouette
 from ..head.shading import project
 from ..source.regions import Layers
 from .options import HairOptions
@@ -123,7 +123,7 @@ def _silhouette(head: HeadModel, points: Tensor, middle: Tensor, size: tuple[int
     middle (B,1,2): (B,A). size: of the picture.
     """
     outer = head.vertex_mask(*OUTER)[head.faces].any(-1)
-    mesh = rasterize(points, head.faces[outer], *size).mask[:, None].to(points)
+    mesh = silhouette(points, head.faces[outer], *size)[:, None].to(points)
     distance, _ = _polar(points[..., :2] - middle, o.angles)
     farthest = (distance * _above_shoulders(head)).amax(1, keepdim=True).expand(-1, o.angles)
     share = torch.linspace(0, 1, 3 * o.radii, device=points.device, dtype=points.dtype)
@@ -168,7 +168,7 @@ def _neck_offsets(head: HeadModel, rest: Tensor, points: Tensor, layers: Layers,
     rows = torch.lerp(torch.lerp(chin, high, 0.5)[:, None], low[:, None], share)  # (B,K)
     axis = points[:, neck, 0].mean(1, keepdim=True)
     x, y = points[..., 0] - axis, points[..., 1]
-    mesh = rasterize(points, head.faces[neck[head.faces].all(-1)], layers.person.shape[-2], layers.person.shape[-1]).mask
+    mesh = silhouette(points, head.faces[neck[head.faces].all(-1)], layers.person.shape[-2], layers.person.shape[-1])
     pictures = torch.cat([mesh[:, None].to(points), layers.person, layers.loose], dim=1)
     place = ((y - rows[:, :1]) / (rows[:, -1:] - rows[:, :1]) * (o.neck_rows - 1)).clamp(0, o.neck_rows - 1.001)
     left, right = (_at(_neck_ratios(head, x * side, y, rows, axis, side, pictures, o), place) for side in (-1, 1))

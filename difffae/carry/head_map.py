@@ -290,7 +290,7 @@ def _continued(x: Tensor, weight: Tensor, otherwise: Tensor) -> Tensor:
     where next to nothing is known, from elsewhere."""
     weight = torch.where(weight.sum((2, 3), keepdim=True) > 50, weight, otherwise)
     mean = (x * weight).sum((2, 3), keepdim=True) / weight.sum((2, 3), keepdim=True).clamp_min(1)
-    near = _smooth(weight, torch.ones_like(weight), 8.0)
+    near = _smooth(weight, None, 8.0)
     return torch.lerp(mean, _smooth(x, weight), near / (near + 0.1))
 
 
@@ -299,17 +299,18 @@ def _around(x: Tensor, columns: int) -> Tensor:
     return F.pad(x, (columns, columns, 0, 0), mode="circular")
 
 
-def _smooth(x: Tensor, weight: Tensor, sigma: float = 2.0) -> Tensor:
-    """x (B,C,h,w) as far as it is known (B,1,h,w), blurred by 4 * sigma texels, and continued."""
-    weight = weight + 1e-6
-    known = F.avg_pool2d(weight, 4)
-    mean = F.avg_pool2d(x * weight, 4) / known
-    q = known.shape[-1] // 4
-    known, mean = _around(known, q), _around(mean, q)
-    total = gaussian_blur(known, sigma)
-    mean = gaussian_blur(mean * known, sigma) / total
-    mean = gaussian_blur(pull_push(mean, (total / 0.3).clamp(max=1)), 1.0)
-    return F.interpolate(mean, scale_factor=4, mode="bilinear", align_corners=False)[..., 4 * q : -4 * q]
+def _smooth(x: Tensor, weight: Tensor | None, sigma: float = 2.0) -> Tensor:
+    """x (B,C,h,w) as far as it is known (B,1,h,w; None is all over), blurred by 4 * sigma texels, and continued."""
+    q = x.shape[-1] // 16
+    if weight is None:
+        mean = gaussian_blur(_around(F.avg_pool2d(x, 4), q), sigma)
+    else:
+        weight = weight + 1e-6
+        known, weighted = (_around(F.avg_pool2d(values, 4), q) for values in (weight, x * weight))
+        total = gaussian_blur(known, sigma)
+        mean = pull_push(gaussian_blur(weighted, sigma) / total, (total / 0.3).clamp(max=1))
+    mean = gaussian_blur(mean, 1.0)[..., q - 1 : 1 - q]
+    return F.interpolate(mean, scale_factor=4, mode="bilinear", align_corners=False)[..., 4:-4]
 
 
 def _grain(detail: Tensor, kind: Tensor, of_hair: Tensor, of_skin: Tensor, sure: Tensor, o: MapOptions) -> Tensor:
@@ -339,7 +340,7 @@ def _grain(detail: Tensor, kind: Tensor, of_hair: Tensor, of_skin: Tensor, sure:
         finer = torch.minimum(strands, 1.5 * finer)
         strength = torch.lerp(pores * 0.25**number, finer * known, kind)
         # hair has more bright strands than even noise
-        total = total + 1.2 * made * (strength / _smooth(made.abs(), torch.ones_like(made)).clamp_min(1e-6))
+        total = total + 1.2 * made * (strength / _smooth(made.abs(), None).clamp_min(1e-6))
     # colours vary with the brightness as they do where they were seen
     skin_gain, hair_gain = (
         ((detail * grey * one).sum((2, 3), keepdim=True) / (grey.square() * one).sum((2, 3), keepdim=True).clamp_min(1e-6)).clamp(0.5, 1.5)
@@ -361,7 +362,7 @@ def _strands(grey: Tensor, of_hair: Tensor) -> tuple[Tensor, Tensor]:
     dy = (smooth[..., 2:, 1:-1] - smooth[..., :-2, 1:-1])[..., 3:-3]
     tensor = F.pad(torch.cat([dx.square() - dy.square(), 2 * dx * dy, dx.square() + dy.square()], 1), (0, 0, 1, 1))
     # near the photograph strands go on as they lie there, far from it away from the whorl
-    near = _smooth(of_hair, torch.ones_like(of_hair), 6.0)
+    near = _smooth(of_hair, None, 6.0)
     near = near / (near + 0.15)
     local = _smooth(tensor, of_hair)
     length = (local[:, :1].square() + local[:, 1:2].square()).sqrt()

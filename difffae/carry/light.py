@@ -163,6 +163,8 @@ def fold_light(source: Source, target: FaceAttributes, posed: PosedHead) -> Tens
         return torch.zeros_like(source.image[:, :1])
     columns = [source.head.expression_names.index(name) for name in SMILE]
     change = (target.expression - source.face.expression)[:, columns].mean(1).clamp(*SMILES)[:, None, None, None]
+    if not bool(change.any()):
+        return torch.zeros_like(source.image[:, :1])
     shown = F.grid_sample(source.folds, source.head.uv_grid(posed.raster), padding_mode="border", align_corners=False)
     skin = source.head.part_mask(posed.raster, "face")[:, None].to(shown)
     return FOLDS * change * gaussian_blur(shown * skin, max(0.7, source.pixels(0.002)))

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..common.pixels import gather, gaussian_blur, gradient_norm, nearest_inside, pixel_grid
+from ..common.pixels import gather, gaussian_blur, gradient_norm, pixel_grid
 from ..head.attributes import FaceAttributes
 from ..head.morphable import HeadModel
 from ..head.rasterizer import Raster, interpolate, rasterize
@@ -74,7 +74,7 @@ def follow_surface(source: Source, target: PosedHead, log_ratio: Tensor) -> Surf
     depth, facing_s, facing_t = source.posed.points[..., 2:3], source.posed.normals[..., 2:3], target.normals[..., 2:3]
     per_vertex = torch.cat([offset, log_ratio, depth, facing_s, facing_t], -1)
     shown = interpolate(target.raster, source.head.faces, per_vertex)
-    nearest, distance = nearest_inside(target.raster.mask)
+    nearest, distance = target.nearest
     offset, log_ratio, depth, facing_s, facing_t = shown.split([2, 3, 1, 1, 1], dim=1)
     return Surface(offset, log_ratio, depth, facing_s, facing_t, nearest, distance)
 
@@ -164,6 +164,8 @@ def moved_validity(move: Move) -> Tensor:
         (B,1,H,W) in 0..1; exactly that of the source in rows where nothing moves.
     """
     source, grid = move.source, move.grid
+    if move.all_still:
+        return source.validity
     stretched = torch.exp(-((gradient_norm(move.offset) / source.options.stretch) ** 2))
     covered = F.grid_sample(source.posed.mesh.to(grid.dtype), grid, padding_mode="border", align_corners=False)
     # a pixel of the background that samples the source's head is a smear

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..common.pixels import nearest_inside, relit
 from ..head.attributes import FaceAttributes
 from ..head.morphable import HeadModel
 from ..head.rasterizer import Raster
@@ -63,6 +65,11 @@ class PosedHead:
     def mesh(self) -> Tensor:
         """(B,1,H,W) bool: the pixels that the head covers."""
         return self.raster.mask[:, None]
+
+    @cached_property
+    def nearest(self) -> tuple[Tensor, Tensor]:
+        """Flat index (B,H,W) of the nearest pixel of the mesh, and the distance (B,H,W) to it in pixels."""
+        return nearest_inside(self.raster.mask)
 
 
 @dataclass(frozen=True, eq=False)
@@ -321,10 +328,44 @@ class Move:
     unlit: Tensor
     completed: Completed | None = None
 
-    @property
+    @cached_property
     def shift(self) -> Tensor:
         """(B,1,H,W): by how many pixels each pixel moved."""
         return self.offset.square().sum(1, keepdim=True).sqrt()
+
+    @cached_property
+    def resting_shift(self) -> Tensor:
+        """(B,1,H,W): the same of what rests on the shoulders."""
+        return self.resting_offset.square().sum(1, keepdim=True).sqrt()
+
+    @cached_property
+    def resting_image(self) -> Tensor:
+        """(B,3,H,W): the photographs where they were, in the light on what rests."""
+        return relit(self.source.image, self.resting_light)
+
+    @cached_property
+    def unposed(self) -> Tensor:
+        """(B,V,3): the target's vertices before posing."""
+        return self.source.head.unposed(self.target.shape, self.target.expression)
+
+    @cached_property
+    def turned(self) -> Tensor:
+        """(B,1,1,1): 1 where the skull itself moves by more than a few pixels, 0 where it does not: a jaw that opens is no turn."""
+        scalp = self.source.head.vertex_mask("scalp")
+        if not bool(scalp.any()):
+            return 1 - self.still.to(self.offset)
+        moved = (self.source.posed.points - self.posed.points)[:, scalp, :2].norm(dim=-1).mean(1) * 128
+        return (moved / 4 - 1).clamp(0, 1)[:, None, None, None]
+
+    @cached_property
+    def any_turned(self) -> bool:
+        """Whether any row is `turned`."""
+        return bool(self.turned.any())
+
+    @cached_property
+    def all_still(self) -> bool:
+        """Whether nothing moves in any row."""
+        return bool(self.still.all())
 
     @property
     def known_maps(self) -> Maps:

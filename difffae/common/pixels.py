@@ -5,9 +5,14 @@ Shape letters: B batch, C channels, H and W picture sides.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+NO_SEED = (1 << 31) - 1  # where jump flooding knows of no pixel yet; far from all pixels if it is read as one
 
 
 def pixel_grid(height: int, width: int, like: Tensor) -> Tensor:
@@ -37,50 +42,66 @@ def nearest_inside(mask: Tensor) -> tuple[Tensor, Tensor]:
         the whole mask is empty every pixel is its own too, and infinitely far.
     """
     h, w = mask.shape[-2:]
-    far = 4.0 * max(h, w)
-    blocks = mask.unflatten(1, (h // 2, 2)).unflatten(3, (w // 2, 2)).permute(0, 1, 3, 2, 4).flatten(3)  # (B,H/2,W/2,4)
-    corner = blocks.to(torch.uint8).argmax(-1)
-    ys, xs = torch.meshgrid(
-        torch.arange(h // 2, device=mask.device, dtype=torch.float32) * 2,
-        torch.arange(w // 2, device=mask.device, dtype=torch.float32) * 2,
-        indexing="ij",
-    )
-    some = blocks.any(-1)
-    seed_y = torch.where(some, ys + corner.div(2, rounding_mode="floor"), -far)
-    seed_x = torch.where(some, xs + corner % 2, -far)
-    ys, xs = ys + 0.5, xs + 0.5
-    best = (seed_y - ys).square() + (seed_x - xs).square()
-    step = 1 << ((max(h, w) // 2 - 1).bit_length() - 1)
+    rows, columns = h // 2, w // 2
+    blocks = mask.unflatten(1, (rows, 2)).unflatten(3, (columns, 2)).permute(0, 1, 3, 2, 4).flatten(3)  # (B,H/2,W/2,4)
+    corner = blocks.to(torch.uint8).argmax(-1).int()
+    ys = torch.arange(rows, device=mask.device, dtype=torch.int32)[:, None] * 2
+    xs = torch.arange(columns, device=mask.device, dtype=torch.int32) * 2
+    # a seed is one number, so that it is replaced at once
+    seeds = torch.where(blocks.any(-1), ((ys + (corner >> 1)) << 16) + xs + (corner & 1), NO_SEED)
+    middle_y, middle_x = ys + 0.5, xs + 0.5
+    step = (1 << (max(rows, columns) - 1).bit_length()) >> 1
     while step >= 1:
-        padded_y, padded_x = F.pad(seed_y, (step,) * 4, value=-far), F.pad(seed_x, (step,) * 4, value=-far)
-        for dy in (0, step, 2 * step):
-            for dx in (0, step, 2 * step):
-                if dy == dx == step:
-                    continue
-                other_y, other_x = padded_y[:, dy : dy + h // 2, dx : dx + w // 2], padded_x[:, dy : dy + h // 2, dx : dx + w // 2]
-                distance = (other_y - ys).square() + (other_x - xs).square()
-                closer = distance < best
-                best = torch.where(closer, distance, best)
-                seed_y, seed_x = torch.where(closer, other_y, seed_y), torch.where(closer, other_x, seed_x)
+        seeds = _flooded(seeds, middle_y, middle_x, step)
         step //= 2
-    seed_y, seed_x = (seed.repeat_interleave(2, 1).repeat_interleave(2, 2) for seed in (seed_y, seed_x))
-    ys, xs = torch.meshgrid(
-        torch.arange(h, device=mask.device, dtype=torch.float32), torch.arange(w, device=mask.device, dtype=torch.float32), indexing="ij"
-    )
-    found = (seed_y >= 0) & ~mask
-    seed_y, seed_x = torch.where(found, seed_y, ys), torch.where(found, seed_x, xs)
-    distance = ((seed_y - ys).square() + (seed_x - xs).square()).sqrt()
+    seeds = seeds.repeat_interleave(2, 1).repeat_interleave(2, 2)
+    ys = torch.arange(h, device=mask.device, dtype=torch.int32)[:, None]
+    xs = torch.arange(w, device=mask.device, dtype=torch.int32)
+    seeds = torch.where((seeds < NO_SEED) & ~mask, seeds, (ys << 16) + xs)
+    seed_y, seed_x = seeds >> 16, seeds & 0xFFFF
+    distance = (seed_y - ys).float().square().add_((seed_x - xs).float().square()).sqrt_()
     empty = ~mask.flatten(1).any(1)[:, None, None]
     return (seed_y * w + seed_x).long(), torch.where(empty, torch.inf, distance)
+
+
+def _flooded(seeds: Tensor, ys: Tensor, xs: Tensor, step: int) -> Tensor:
+    """One step of the flooding: every block's seed, or that of one of the eight blocks a step away, whichever is nearest.
+
+    Args:
+        seeds: (B,h,w) int32, row * 65536 + column, or NO_SEED.
+        ys: (h,1) rows of the blocks' middles.
+        xs: (w,) columns of them.
+        step: in blocks.
+    """
+    h, w = seeds.shape[-2:]
+    seed_y, seed_x = (seeds >> 16).float(), (seeds & 0xFFFF).float()
+    best, nearest = (seed_y - ys).square().add_((seed_x - xs).square()), seeds.clone()
+    for dy in (-step, 0, step):
+        for dx in (-step, 0, step):
+            if dy == dx == 0 or step >= (h if dy else w) or step >= (w if dx else h):
+                continue
+            here = (..., slice(max(0, -dy), h - max(0, dy)), slice(max(0, -dx), w - max(0, dx)))
+            there = (..., slice(max(0, dy), h + min(0, dy)), slice(max(0, dx), w + min(0, dx)))
+            distance = (seed_y[there] - ys[here[1]]).square_().add_((seed_x[there] - xs[here[2]]).square_())
+            closer = distance < best[here]
+            torch.minimum(best[here], distance, out=best[here])
+            torch.where(closer, seeds[there], nearest[here], out=nearest[here])
+    return nearest
 
 
 def gaussian_blur(x: Tensor, sigma: float) -> Tensor:
     """(B,C,H,W) blurred by a Gaussian of `sigma` pixels, edges replicated; zero in, zero out."""
     radius = max(1, int(2.5 * sigma + 0.5))
-    taps = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, device=x.device, dtype=x.dtype) / sigma) ** 2)
-    taps = (taps / taps.sum()).repeat(x.shape[1], 1)
-    x = F.conv2d(F.pad(x, (radius, radius, 0, 0), mode="replicate"), taps[:, None, None, :], groups=x.shape[1])
-    return F.conv2d(F.pad(x, (0, 0, radius, radius), mode="replicate"), taps[:, None, :, None], groups=x.shape[1])
+    taps = [math.exp(-0.5 * (k / sigma) ** 2) for k in range(radius + 1)]
+    total = taps[0] + 2 * sum(taps[1:])
+    # sums of shifted pictures: on a CPU convolutions of so few channels are several times slower
+    for dim, pad in ((-1, (radius, radius, 0, 0)), (-2, (0, 0, radius, radius))):
+        size, wide = x.shape[dim], F.pad(x, pad, mode="replicate")
+        x = x * (taps[0] / total)
+        for k in range(1, radius + 1):
+            pair = wide.narrow(dim, radius - k, size) + wide.narrow(dim, radius + k, size)
+            x = torch.add(x, pair, alpha=taps[k] / total)
+    return x
 
 
 def box_blur(x: Tensor, radius: int, times: int) -> Tensor:
@@ -116,12 +137,24 @@ def gather(x: Tensor, index: Tensor) -> Tensor:
 
 def dilate(x: Tensor, size: int) -> Tensor:
     """Largest value of x (B,C,H,W) in the square of an odd `size` around every pixel."""
-    return F.max_pool2d(F.max_pool2d(x, (size, 1), 1, (size // 2, 0)), (1, size), 1, (0, size // 2))
+    return _extreme(x, size, torch.maximum, -torch.inf)
 
 
 def erode(x: Tensor, size: int) -> Tensor:
     """Smallest value of x (B,C,H,W) in the square of an odd `size` around every pixel."""
-    return -dilate(-x, size)
+    return _extreme(x, size, torch.minimum, torch.inf)
+
+
+def _extreme(x: Tensor, size: int, of: Callable[[Tensor, Tensor], Tensor], beyond: float) -> Tensor:
+    """The larger (or smaller) of all pairs in windows, which double until they are as wide as asked for."""
+    reach = size // 2
+    for dim, pad in ((-1, (reach, reach, 0, 0)), (-2, (0, 0, reach, reach))):
+        x, wide = F.pad(x, pad, value=beyond), 1
+        while wide < size:
+            step = min(wide, size - wide)
+            left = x.shape[dim] - step
+            x, wide = of(x.narrow(dim, 0, left), x.narrow(dim, step, left)), wide + step
+    return x
 
 
 def opened(x: Tensor, size: int) -> Tensor:

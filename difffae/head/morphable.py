@@ -316,7 +316,8 @@ class HeadModel(nn.Module):
 
     def part_mask(self, raster: Raster, *names: str) -> Tensor:
         """(B,H,W) bool: pixels whose label is one of `names` (see LABELS)."""
-        return labelled(self.face_labels, *names)[raster.face.clamp_min(0)] & (raster.face >= 0)
+        chosen = F.pad(labelled(self.face_labels, *names), (1, 0))  # the first is for pixels without a face
+        return chosen.index_select(0, (raster.face + 1).flatten()).view_as(raster.face)
 
     def skin_mask(self, raster: Raster) -> Tensor:
         """(B,H,W) bool: bare skin of face and ears, where a photograph shows albedo times light."""
@@ -373,7 +374,10 @@ def label_index(name: str) -> int:
 
 def labelled(labels: Tensor, *names: str) -> Tensor:
     """Of indices into LABELS (...): whether they are of one of `names`, bool (...)."""
-    return torch.isin(labels, torch.tensor([label_index(name) for name in names], device=labels.device))
+    found = torch.zeros_like(labels, dtype=torch.bool)
+    for name in names:
+        found |= labels == label_index(name)
+    return found
 
 
 def expand_pairs(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -10,9 +10,11 @@ triangle are drawn; the smallest z wins, and of equal z the lower face index.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.util import find_spec
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..common.errors import ConfigError
@@ -39,6 +41,12 @@ class Raster:
     def mask(self) -> Tensor:
         """(B,H,W) bool."""
         return self.face >= 0
+
+    @cached_property
+    def covered(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Of the P pixels that show a face: flat index (P,), row of the batch (P,), face (P,) and barycentrics (P,3)."""
+        flat, batch = _covered(self.face)
+        return flat, batch, self.face.reshape(-1).index_select(0, flat), self.bary.reshape(-1, 3).index_select(0, flat)
 
 
 def rasterize(points: Tensor, faces: Tensor, height: int, width: int, backend: str = "torch") -> Raster:
@@ -74,6 +82,11 @@ def rasterize(points: Tensor, faces: Tensor, height: int, width: int, backend: s
     bary = points.new_zeros(face.numel(), 3).index_copy(0, flat, w).view(*face.shape, 3)
     depth = points.new_zeros(face.numel()).index_copy(0, flat, z).view(face.shape)
     return Raster(face, bary, depth)
+
+
+def silhouette(points: Tensor, faces: Tensor, height: int, width: int) -> Tensor:
+    """(B,H,W) bool: which pixels faces cover; arguments as `rasterize`."""
+    return _nearest_faces(points.detach().float(), faces, height, width) >= 0
 
 
 def _covered(face: Tensor) -> tuple[Tensor, Tensor]:
@@ -180,21 +193,22 @@ def _splat(
 
 def interpolate(raster: Raster, faces: Tensor, attributes: Tensor) -> Tensor:
     """Vertex attributes (B,V,C) at every pixel: (B,C,H,W), zero where no face is. Differentiable in attributes and barycentrics."""
-    flat, batch = _covered(raster.face)
-    corners = _gather_corners(attributes, faces, batch, raster.face.view(-1)[flat])
-    return _place(raster, corners, flat)
+    flat, batch, number, bary = raster.covered
+    v, c = attributes.shape[1:]
+    vertex = faces.index_select(0, number) + (batch * v)[:, None]
+    values = F.embedding_bag(vertex, attributes.reshape(-1, c), mode="sum", per_sample_weights=bary.to(attributes.dtype))
+    return _placed(raster, values, flat)
 
 
 def interpolate_corners(raster: Raster, corners: Tensor) -> Tensor:
     """Attributes (F,3,C) per face corner, shared by the batch, at every pixel: (B,C,H,W), zero where no face is."""
-    flat, _ = _covered(raster.face)
-    return _place(raster, corners.index_select(0, raster.face.view(-1)[flat]), flat)
+    flat, _, number, bary = raster.covered
+    values = (bary.to(corners.dtype)[:, None] @ corners.index_select(0, number))[:, 0]
+    return _placed(raster, values, flat)
 
 
-def _place(raster: Raster, corners: Tensor, flat: Tensor) -> Tensor:
-    """Corner attributes (P,3,C) of the covered pixels, weighted and put in their places: (B,C,H,W)."""
+def _placed(raster: Raster, values: Tensor, flat: Tensor) -> Tensor:
+    """Values (P,C) of the covered pixels in their places: (B,C,H,W), zero elsewhere."""
     b, h, w = raster.face.shape
-    bary = raster.bary.reshape(-1, 3).index_select(0, flat).to(corners.dtype)
-    values = (bary[:, None] @ corners)[:, 0]
     out = values.new_zeros(b * h * w, values.shape[-1]).index_copy(0, flat, values)
     return out.view(b, h, w, -1).permute(0, 3, 1, 2)

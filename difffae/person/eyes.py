@@ -66,7 +66,8 @@ def eye_source(head: HeadModel, face: FaceAttributes, image: Tensor, posed: Pose
         return None
     on_head = head_landmarks(head, posed, image)
     seen = on_head if landmarks is None else landmarks.to(image)
-    apart = [_taken_apart(image, seen, side) for side in range(2)]
+    polar = _disc_places(image)
+    apart = [_taken_apart(image, seen, side, polar) for side in range(2)]
     upper, lower, top, iris, white, disc = (torch.stack(parts, 1) for parts in zip(*apart, strict=True))
     look, closed = closed_look(head, face)
     return EyeSource(seen, on_head, upper, lower, top, iris, white, disc, look, closed, skin_around(head).expand(len(face), -1, -1))
@@ -93,8 +94,8 @@ def _ramp(values: Tensor, low: float, high: float) -> Tensor:
     return ((values - low) / (high - low)).clamp(0, 1)
 
 
-def _taken_apart(image: Tensor, landmarks: Tensor, side: int) -> tuple[Tensor, ...]:
-    """Curves, iris and textures of one eye, in the order of EyeSource."""
+def _taken_apart(image: Tensor, landmarks: Tensor, side: int, polar: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Curves, iris and textures of one eye, in the order of EyeSource; polar is what `_disc_places` gives."""
     frame, eye = EyeFrame.of(landmarks, side), EYES[side]
     upper, lower, brow = (curve_through(frame.coordinates(landmarks[:, list(marks), :2])) for marks in (eye.upper, eye.lower, BROWS[side]))
     lower = lower.maximum(upper)
@@ -103,7 +104,7 @@ def _taken_apart(image: Tensor, landmarks: Tensor, side: int) -> tuple[Tensor, .
     radius = (ring[:, 1:] - ring[:, :1]).norm(dim=-1).mean(1).clamp(0.19, 0.25)
     iris = torch.cat([ring[:, 0], radius[:, None]], -1)
     white, shade = _white(image, frame, (upper, lower), iris)
-    disc = _disc(image, frame, (upper, lower), iris, shade)
+    disc = _disc(image, frame, (upper, lower), iris, shade, polar)
     return upper, lower, top, iris, torch.cat([white, shade[:, None, :, None].expand(-1, 1, -1, COLUMNS)], 1), disc
 
 
@@ -144,18 +145,25 @@ def _below(lower: Tensor) -> tuple[Tensor, Tensor]:
     return along, curve_at(lower, along) + down
 
 
-def _disc(image: Tensor, frame: EyeFrame, lids: tuple[Tensor, Tensor], iris: Tensor, shade: Tensor) -> Tensor:
-    """The iris (B,4,k,k), unshaded, as if no lid lay on it, and where the photograph shows it."""
-    line = torch.linspace(-DISC_REACH, DISC_REACH, DISC, device=image.device, dtype=image.dtype)
+def _disc_places(like: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The iris's texture: x and y (k,k) of its texels in radii, their distances from the middle (k*k,), and how much each pair of texels
+    has to say of each other's colour (k*k,k*k): an iris is a disc of rings.
+    """
+    line = torch.linspace(-DISC_REACH, DISC_REACH, DISC, device=like.device, dtype=like.dtype)
     y, x = torch.meshgrid(line, line, indexing="ij")
+    away, turn = (x.square() + y.square()).sqrt().flatten(), torch.atan2(y, x.abs()).flatten()
+    ring = torch.exp(-(((away[:, None] - away) / 0.06) ** 2) / 2)
+    return x, y, away, ring * (0.02 + torch.exp(-(((turn[:, None] - turn) / 0.4) ** 2) / 2))
+
+
+def _disc(image: Tensor, frame: EyeFrame, lids: tuple[Tensor, Tensor], iris: Tensor, shade: Tensor, polar: tuple[Tensor, ...]) -> Tensor:
+    """The iris (B,4,k,k), unshaded, as if no lid lay on it, and where the photograph shows it."""
+    x, y, away, alike = polar
     along, across = (iris[:, i, None, None] + iris[:, 2, None, None] * axis for i, axis in ((0, x), (1, y)))
     upper, lower = (curve_at(lid, along) for lid in lids)
     depth = (across - upper) / (lower - upper).clamp_min(0.03)
     shown = _pick(image, frame.places(along, across)).clamp(0, 1) / _shade_at(shade, depth)[:, None]
     known = _ramp(across - upper, 0.05, 0.12) * _ramp(lower - across, 0.0, 0.05)
-    away, turn = (x.square() + y.square()).sqrt().flatten(), torch.atan2(y, x.abs()).flatten()
-    ring = torch.exp(-(((away[:, None] - away) / 0.06) ** 2) / 2)
-    alike = ring * (0.02 + torch.exp(-(((turn[:, None] - turn) / 0.4) ** 2) / 2))
     luma = _luma(shown).flatten(1)
     # a catch light is one spot, not a ring
     dull = _ramp(-luma / luma.median(1, keepdim=True).values.clamp_min(0.02), -2.2, -1.5)

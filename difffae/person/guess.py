@@ -5,7 +5,7 @@ Shape letters: B batch, H and W picture height and width.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -77,20 +77,23 @@ def _with_inner_mouth(move: Move, guess: Tensor, image: Tensor, known: Tensor) -
     if not bool((core > 0).any()):
         return guess, torch.zeros_like(hole)
     wide = gaussian_blur(dilate(core, 5).minimum(hole), move.source.options.edge_blur)
-    return torch.lerp(guess, inside_of_mouth(move.source.head, move.target, move.posed, where), wide), wide
+    # only there is it worked out
+    raster = move.posed.raster
+    raster = replace(raster, face=torch.where(wide[:, 0] > 0, raster.face, -1))
+    return torch.lerp(guess, inside_of_mouth(move.source.head, move.target, replace(move.posed, raster=raster), where), wide), wide
 
 
 def _hairy(move: Move) -> Tensor:
     """How far a pixel's colour is hair's rather than skin's, by its place on the head: (B,1,H,W), 1
     beside the head.
     """
-    head, target, raster = move.source.head, move.target, move.posed.raster
+    head, raster = move.source.head, move.posed.raster
     outside = (~move.posed.mesh).to(move.posed.normals)
     if not has_scalp(head):
         return outside
-    weight = hair_weight(head, head.unposed(target.shape, target.expression))
+    weight = hair_weight(head, move.unposed)
     # a nape is skin unless hair hangs there
-    stands_out = move.source.hair_offsets.norm(dim=-1) * target.camera[:, :1]
+    stands_out = move.source.hair_offsets.norm(dim=-1) * move.target.camera[:, :1]
     hanging = (stands_out / move.source.options.nape_hair).clamp(max=1)
     weight = torch.where(head.vertex_mask("neck"), weight * hanging, weight)
     return interpolate(raster, head.faces, weight[..., None]) + outside

@@ -117,6 +117,9 @@ def person_before_background(move: Move, image: Tensor, validity: Tensor) -> Mov
         the finished picture; its alpha is the person's, moved and resting. Where nothing moves nearby it is `image`.
     """
     source, maps = move.source, move.known_maps
+    if move.all_still:
+        lit = torch.where(move.unlit, source.image, torch.lerp(move.resting_image, image, maps.matte))
+        return MovedPerson(lit, source.validity, _told(move).layers.person)
     seen = validity
     move, validity = with_map(move, validity)
     person = MovedPerson(relit(_sharp(move, source_colours(source)), move.light_ratio), validity, cut_out_moved(move))
@@ -125,7 +128,7 @@ def person_before_background(move: Move, image: Tensor, validity: Tensor) -> Mov
     layered = in_order(move, person)
     near = _activity(move)
     # what hardly moves stays one surface, before a background that does not move at all
-    image = torch.lerp(relit(source.image, move.resting_light), image, maps.matte)
+    image = torch.lerp(move.resting_image, image, maps.matte)
     image = torch.lerp(image, layered.image, near)
     image = torch.where(move.unlit & move.still, source.image, image)
     still_valid = torch.where(move.still, source.validity, seen.maximum(1 - maps.matte) * source.validity)
@@ -165,18 +168,22 @@ def cut_out_moved(move: Move) -> Tensor:
     cut = gaussian_blur(cut * mesh, 1.2 * u) / gaussian_blur(mesh, 1.2 * u).clamp_min(0.05)
     cut = ((cut - 0.3) / 0.4).clamp(0, 1) * rim
     on_mesh = torch.lerp(torch.ones_like(mesh), maps.matte, cut)
-    away = nearest_inside(inside[:, 0])[1][:, None] / u
+    if not move.any_turned:
+        return torch.where(inside, on_mesh, maps.body)
+    away = move.posed.nearest[1][:, None] / u
     skin = maps.body * (1 - (away - 0.7) / 1.2).clamp(0, 1) * (1 - maps.hair)
     hair = maps.standing_out * (2 * maps.hair - 0.3).clamp(0, 1)
-    return torch.where(inside, on_mesh, torch.lerp(maps.body, hair.maximum(skin), _turned(move)))
+    return torch.where(inside, on_mesh, torch.lerp(maps.body, hair.maximum(skin), move.turned))
 
 
 def close_gaps(move: Move, person: MovedPerson) -> MovedPerson:
     """No background shows in a narrow gap between face and hair; what does was not seen. Below the head gaps are none."""
+    if not move.any_turned:
+        return person
     size = odd(1.3 * move.source.pixels(move.source.options.closing))
     neck = move.source.head.part_mask(move.posed.raster, "neck", "shoulders")[:, None].to(person.alpha)
-    above = 1 - gather(neck, nearest_inside(move.posed.mesh[:, 0])[0])
-    gap = (erode(dilate(person.alpha, size), size) - person.alpha).clamp(0, 1) * above * _turned(move)
+    above = 1 - gather(neck, move.posed.nearest[0])
+    gap = (erode(dilate(person.alpha, size), size) - person.alpha).clamp(0, 1) * above * move.turned
     return replace(person, alpha=person.alpha + gap, validity=person.validity * (1 - gap))
 
 
@@ -187,7 +194,7 @@ def smooth_outline(move: Move, person: MovedPerson) -> MovedPerson:
     strands = gaussian_blur(dilate(move.known_maps.hair * (1 - mesh), 3), 1.0)
     alpha = torch.lerp(smooth, gaussian_blur(alpha, 0.8 * u), (2 * strands).clamp(0, 1))
     scalp = move.source.head.part_mask(move.posed.raster, "scalp")[:, None].to(alpha)
-    scalp = gaussian_blur(gather(scalp, nearest_inside(move.posed.mesh[:, 0])[0]), 2 * u) * (1 - erode(mesh, odd(8 * u)))
+    scalp = gaussian_blur(gather(scalp, move.posed.nearest[0]), 2 * u) * (1 - erode(mesh, odd(8 * u)))
     return replace(person, alpha=torch.lerp(alpha, gaussian_blur(alpha, 0.9 * u), scalp))
 
 
@@ -239,18 +246,20 @@ def fill_holes(move: Move, person: MovedPerson) -> MovedPerson:
 
 def redraw_rims(move: Move, person: MovedPerson) -> MovedPerson:
     """Along the outline of bare skin the fit is wrong by a pixel or two: the colours of a core go on there."""
+    if not move.any_turned:
+        return person
     head, raster, u = move.source.head, move.posed.raster, move.source.unit
     mesh = move.posed.mesh.to(person.alpha)
     deep = erode(mesh, odd(7 * u)) > 0.5
     index, away = nearest_inside(deep[:, 0])
     core = gaussian_blur(gather(person.image, index), 1.2)
-    nearest = nearest_inside(move.posed.mesh[:, 0])[0]
+    nearest = move.posed.nearest[0]
 
     def beside(*names: str) -> Tensor:
         return gather(head.part_mask(raster, *names)[:, None].to(mesh), nearest)
 
     bare = (1 - ((move.known_maps.hair - 0.15) / 0.3).clamp(0, 1)) * (~deep) * (1 - gaussian_blur(beside("scalp"), 2 * u))
-    bare = bare * (1 - ((away[:, None] / u - 5) / 3).clamp(0, 1)) * _turned(move) * (1 - beside("ears"))
+    bare = bare * (1 - ((away[:, None] / u - 5) / 3).clamp(0, 1)) * move.turned * (1 - beside("ears"))
     share = gaussian_blur(bare, 0.8) * (erode(mesh, odd(4 * u)) <= 0.5)
     return replace(person, image=torch.lerp(person.image, core, share), validity=person.validity.maximum(0.6 * share))
 
@@ -267,7 +276,7 @@ def in_order(move: Move, person: MovedPerson) -> MovedPerson:
     headness, shoulders = _head_not_neck(move)
     over = person.alpha * (1 - resting * (1 - headness)) * (1 - gaussian_blur(shoulders * move.posed.mesh, u))
     # a neck that comes out of its collar is a fair guess
-    neck = source.head.part_mask(move.posed.raster, "neck")[:, None].to(over) * (1 - headness) * _turned(move)
+    neck = source.head.part_mask(move.posed.raster, "neck")[:, None].to(over) * (1 - headness) * move.turned
     valid = person.validity.maximum(0.45 * neck)
     behind = (1 - left * (1 - back.validity)) * source.validity
     alpha = over + (1 - over) * told.layers.person.minimum(1 - left).maximum(resting)
@@ -280,7 +289,7 @@ def what_stays(move: Move) -> tuple[Tensor, Tensor, Tensor]:
     Returns:
         picture (B,3,H,W); where the head was and nothing is known now (B,1,H,W); and the share of what rests on the shoulders (B,1,H,W).
     """
-    source, told, u = move.source, _told(move), move.source.unit
+    told, u = _told(move), move.source.unit
     grid = flow_grid(move.resting_offset)
     both = torch.cat([told.resting, told.resting_colours], dim=1)
     seen, share, behind, colours = F.grid_sample(both, grid, padding_mode="border", align_corners=False).split([1, 1, 1, 3], dim=1)
@@ -291,10 +300,10 @@ def what_stays(move: Move) -> tuple[Tensor, Tensor, Tensor]:
     left = gaussian_blur(dilate(told.maps.body, odd(5 * u)).maximum(apart), 0.7)
     left = ((left - 0.05) / 0.3).clamp(0, 1)
     # shoulders that moved left their place, too
-    went = move.resting_offset.square().sum(1, keepdim=True).sqrt()
+    went = move.resting_shift
     left = left.maximum(dilate(own.maximum(share), odd(5 * u)) * (went - 0.3).clamp(0, 1))
     made = torch.lerp(told.backdrop.filled, relit(colours, move.resting_light), behind)
-    return torch.lerp(relit(source.image, move.resting_light), made, left), left * (1 - seen), share
+    return torch.lerp(move.resting_image, made, left), left * (1 - seen), share
 
 
 def _head_not_neck(move: Move) -> tuple[Tensor, Tensor]:
@@ -302,9 +311,8 @@ def _head_not_neck(move: Move) -> tuple[Tensor, Tensor]:
     (B,1,H,W).
     """
     head, raster, u, mesh = move.source.head, move.posed.raster, move.source.unit, move.posed.mesh.to(move.offset)
-    nearest = nearest_inside(move.posed.mesh[:, 0])[0]
-    face = move.target
-    upper = ~(head.vertex_mask("neck", "shoulders") | nape(head, head.unposed(face.shape, face.expression)))
+    nearest = move.posed.nearest[0]
+    upper = ~(head.vertex_mask("neck", "shoulders") | nape(head, move.unposed))
     share = interpolate(raster, head.faces, upper.to(mesh).expand(len(mesh), -1)[..., None])
     share = gaussian_blur(share * mesh, 0.8 * u) / gaussian_blur(mesh, 0.8 * u).clamp_min(0.05)
     share = gaussian_blur(gather(((share - 0.3) / 0.2).clamp(0, 1), nearest), 1.6 * u)
@@ -316,18 +324,8 @@ def _head_not_neck(move: Move) -> tuple[Tensor, Tensor]:
 def _activity(move: Move) -> Tensor:
     """(B,1,H,W): 1 where the person moves nearby, 0 where nothing does and the picture can stay as it is."""
     u = move.source.unit
-    moves = (move.shift.maximum(move.resting_offset.square().sum(1, keepdim=True).sqrt()) - 0.3).clamp(0, 1)
+    moves = (move.shift.maximum(move.resting_shift) - 0.3).clamp(0, 1)
     return gaussian_blur(dilate(moves, odd(9 * u)), 2 * u) * (1 - move.still.to(moves))
-
-
-def _turned(move: Move) -> Tensor:
-    """(B,1,1,1): 1 where the skull itself moves by more than a few pixels, 0 where it does not: a jaw that opens is no turn."""
-    head = move.source.head
-    scalp = head.vertex_mask("scalp")
-    if not bool(scalp.any()):
-        return 1 - move.still.to(move.offset)
-    moved = (move.source.posed.points - move.posed.points)[:, scalp, :2].norm(dim=-1).mean(1) * 128
-    return (moved / 4 - 1).clamp(0, 1)[:, None, None, None]
 
 
 def _shift_around(move: Move) -> Tensor:

@@ -87,7 +87,7 @@ class Prepared(Source):
         Raises:
             AttributeShapeError: for other numbers of faces.
         """
-        source = repeat_rows(self, len(target)) if len(self) == 1 else self
+        source = repeat_rows(self, len(target)) if len(self) == 1 < len(target) else self
         move = start_move(source, target)
         image = moved_image(move)
         validity = moved_validity(move)
@@ -180,17 +180,24 @@ def start_move(source: Source, target: FaceAttributes) -> Move:
         target = rested_eyes(source.face, target, head.expression_names)
     if o.stretch_expression:
         target = stretch_expression(source.face, target, head.expression_names)
-    posed = pose_head(head, target, source.offsets, source.size)
-    surface = follow_surface(source, posed, log_light_ratio(source, posed, target))
     # a head posed among others differs in its last bits from the same head posed alone, so what does
     # not change is set to zero where the numbers are equal
     still = _equal_rows(source.face, target, ("shape", "expression", "pose", "camera"))
     unlit = still & _equal_rows(source.face, target, ("light",))
-    offset, resting = (torch.where(still, 0, moves) for moves in spread_offset(source, posed, surface))
+    maps = None if source.person is None else source.person.maps
+    offset = resting = torch.zeros_like(source.image[:, :2])
+    log_ratio = resting_light = torch.zeros_like(source.image)
+    moves = not bool(still.all())
+    posed = pose_head(head, target, source.offsets, source.size) if moves else source.posed
+    surface = follow_surface(source, posed, log_light_ratio(source, posed, target))
+    if moves:
+        offset, resting = (torch.where(still, 0, spread) for spread in spread_offset(source, posed, surface))
     grid = flow_grid(offset)
-    maps = None if source.person is None else source.person.maps.carried_along(grid)
-    lights, folds = spread_light(source, posed, surface, maps), fold_light(source, target, posed)
-    log_ratio, resting_light = torch.where(unlit, 0, lights[0] + folds), torch.where(unlit, 0, lights[1])
+    if moves and maps is not None:
+        maps = maps.carried_along(grid)
+    if not bool(unlit.all()):
+        lights, folds = spread_light(source, posed, surface, maps), fold_light(source, target, posed)
+        log_ratio, resting_light = torch.where(unlit, 0, lights[0] + folds), torch.where(unlit, 0, lights[1])
     return Move(
         source=source,
         target=target,
@@ -212,8 +219,10 @@ def moved_image(move: Move) -> Tensor:
     """(B,3,H,W): the photographs moved and relit as a whole; rows in which nothing changes keep
     their bits.
     """
-    moved = F.grid_sample(move.source.image, move.grid, mode="bicubic", padding_mode="border", align_corners=False)
-    moved = torch.where(move.still, move.source.image, moved)
+    moved = move.source.image
+    if not move.all_still:
+        moved = F.grid_sample(moved, move.grid, mode="bicubic", padding_mode="border", align_corners=False)
+        moved = torch.where(move.still, move.source.image, moved)
     return torch.where(move.unlit & move.still, moved, relit(moved, move.light_ratio))
 
 
