@@ -60,4 +60,4 @@ class DiffFAECarryPhoto(io.ComfyNode):
         if crop is not None:
             faces = with_photograph(faces, crop)
         result = move(difffae, Edit(faces, on_device(target)))
-        return io.NodeOutput(to_image(result.image), to_mask(result.validity), result)
+        return io.NodeOutput(to_image(result.square(result.image)), to_mask(result.square(result.validity)), result)

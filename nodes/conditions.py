@@ -48,10 +48,8 @@ def make_conditions(vae: Any, slots: Faces, identity: Tensor, render: Tensor, ca
     assert slots.slots is not None
     assert slots.slots.masks is not None
     size = (slots.slots.masks.shape[-2] * vae.factor, slots.slots.masks.shape[-1] * vae.factor)
-    if carry is not None and tuple(carry.offset_to_source.shape[-2:]) != size:
-        raise ConfigError(
-            f"carry: is {tuple(carry.offset_to_source.shape[-2:])} pixels, but the slots are for {size}; use one Crop Face for both"
-        )
+    if carry is not None and (carry.size, carry.size) != size:
+        raise ConfigError(f"carry: is {(carry.size, carry.size)} pixels, but the slots are for {size}; use one Crop Face for both")
     shown = to_pictures(render, "render")
     if tuple(shown.shape[-2:]) != size:
         shown = F.interpolate(shown, size, mode="bilinear", antialias=True, align_corners=False)

@@ -38,8 +38,8 @@ def conditions(
     told = Conditions(expanded(tokens, batch), expanded(identity.to(tokens), batch), expanded(latents, batch))
     if moved is None:
         return told, None
-    image, side = moved.image, render.shape[-1]
-    shown, validity = resize(image, side).clamp(0, 1), resize(moved.validity, side, "bilinear")
+    side = render.shape[-1]
+    shown, validity = resize(moved.square(moved.image), side).clamp(0, 1), resize(moved.square(moved.validity), side, "bilinear")
     carried, validity = carry_latents(first_stage, shown, validity)
     start = expanded(first_stage.encode(shown), batch)
     return replace(told, carried=expanded(carried, batch), validity=expanded(validity, batch)), start

@@ -30,6 +30,8 @@ from ..source.other_encoders import SourceEncoder
 from ..source.slots import SlotEncoder
 from ..vocabulary import DENOISE, SAMPLERS, STEPS, SWAPPABLE
 
+MARGIN = 0.25  # of a square's side: how much of the picture around it a wider canvas has on every side
+
 
 class Parts(Protocol):
     """The networks that the steps of an edit need, on the device to work on: `DiffFAE`, or what ComfyUI's loader gives."""
@@ -300,10 +302,10 @@ class ReferenceDetail:
     person_alpha: Tensor
     owner_share: Tensor
 
-    def detail(self, row: int, weight: Tensor, side: int) -> tuple[Tensor, FaceCrop, Tensor, Tensor, Tensor, Tensor]:
+    def detail(self, row: int, weight: Tensor, square: FaceCrop) -> tuple[Tensor, FaceCrop, Tensor, Tensor, Tensor, Tensor]:
         """The arguments of `compositing.native_detail` for one row, where the carried photograph counts by weight (B,1,S,S).
 
-        side: N of the moved photographs, which hold the rest.
+        square: of this row in the reference, of the size of the moved photographs, which hold the rest.
         """
         rows = slice(row, row + 1)
         maps, share = (
@@ -311,12 +313,15 @@ class ReferenceDetail:
             for group in ((self.offset_to_source, self.light_ratio, self.person_alpha), (self.owner_share,))
         )
         original = self.faces.picture_around(row).to(weight)
-        return original, replace(self.faces.square(row), size=side), *maps, share[0] * weight[rows]  # type: ignore[return-value]
+        return original, square, *maps, share[0] * weight[rows]  # type: ignore[return-value]
 
 
 @dataclass(frozen=True, eq=False)
 class MovedPhoto:
     """The photographs of B faces, moved and relit to their target attributes, in their own pixels.
+
+    Where hair or a hat goes on beyond the squares, all tensors are of a wider canvas around them: then N and S below are the sides of
+    that canvas, N + 2 margin and S times as much as it is wider.
 
     image             (B,3,N,N) RGB 0..1
     validity          (B,1,N,N) 1 where the pixels can be trusted, 0 where nothing is known
@@ -326,6 +331,7 @@ class MovedPhoto:
     owner_share       (B,1,S,S) share of the pixels that are the source's own rather than a reference's or a guess
     unchanged         (B,) bool: nothing was asked of this face, so its pixels stay as they are
     references        those of the swaps whose photographs are larger than their squares
+    margin            pixels of `image` around the square on every side, 0 without a wider canvas
     """
 
     image: Tensor
@@ -336,11 +342,24 @@ class MovedPhoto:
     owner_share: Tensor
     unchanged: Tensor
     references: tuple[ReferenceDetail, ...] = ()
+    worn: bool = False
+    margin: int = 0
 
     def __len__(self) -> int:
         return len(self.image)
 
     @property
     def side(self) -> int:
-        """N."""
-        return self.image.shape[-1]
+        """Side of the squares in pixels of `image`."""
+        return self.image.shape[-1] - 2 * self.margin
+
+    @property
+    def size(self) -> int:
+        """Side of the squares in pixels of the maps."""
+        wide = self.offset_to_source.shape[-1]
+        return round(wide / (1 + 2 * MARGIN)) if self.margin else wide
+
+    def square(self, values: Tensor) -> Tensor:
+        """The squares alone (B,C,N,N) of `image`, `validity` or another picture of their size."""
+        inner = slice(self.margin, self.margin + self.side)
+        return values[..., inner, inner]

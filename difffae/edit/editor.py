@@ -309,7 +309,7 @@ class DiffFAE:
         if bool(moved.unchanged.all()):
             image, crop = faces.picture_around(0), faces.picture
         else:
-            drawn = moved.image
+            drawn = moved.square(moved.image)
             if edit.denoise > 0:
                 identity = identity_tokens(self, faces)
                 told, start = conditions(self.model.autoencoder, faces, identity, shown.image, moved if carries else None)
@@ -318,7 +318,8 @@ class DiffFAE:
         masks = None if faces.slots is None else faces.slots.masks
         if masks is not None:
             masks = F.interpolate(masks, (size, size), mode="bilinear", align_corners=False)
-        carried, validity = resize(moved.image, size).clamp(0, 1), resize(moved.validity, size, "bilinear")
+        carried, validity = (moved.square(values) for values in (moved.image, moved.validity))
+        carried, validity = resize(carried, size).clamp(0, 1), resize(validity, size, "bilinear")
         return EditResult(image[0], crop, shown.image, masks, edit.target, carried, validity, edit)
 
     def render(self, attributes: FaceAttributes, size: int | None = None, rasterizer: str = RASTERIZERS[0]) -> Render:

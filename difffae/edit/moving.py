@@ -1,6 +1,6 @@
 """Second step of an edit: the photographs moved and relit, with the regions that come from other faces.
 
-Shape letters: B faces, S side of the square crops, N the same in the photograph's own pixels,
+Shape letters: B faces, S side of the square crops, N the same in the photograph's own pixels (on a wider canvas both are the canvas's),
 K slots, D token size, h and w sides of the slot masks, R references.
 """
 
@@ -17,14 +17,14 @@ from ..head.attributes import FaceAttributes
 from ..head.render import render
 from ..person.prepared import Carried, Prepared, nothing_carried
 from ..person.prepared import prepare as prepare_photos
-from ..source.regions import kept_pixels, swapped_region
+from ..source.regions import Layers, kept_pixels, swapped_region
 from ..source.slots import swap
 from ..swap.region_parts import FaceAreas
 from ..swap.region_sources import SwapReference, SwapSource
 from ..swap.region_transfer import take_regions
 from .analysing import layers_of, with_attributes
-from .description import Edit, Faces, MovedPhoto, Parts, ReferenceDetail, RegionSwap, SlotTokens
-from .native import native_rows, native_side, resize
+from .description import MARGIN, Edit, Faces, MovedPhoto, Parts, ReferenceDetail, RegionSwap, SlotTokens
+from .native import Canvas, canvas_margin, native_rows, native_side, options_on, resize
 
 CHUNK = 4  # faces at a time, which bounds the memory
 MAPS = ("offset_to_source", "light_ratio", "person_alpha")
@@ -109,6 +109,7 @@ class PreparedFaces:
 
     faces       whose they are
     photos      the photographs
+    canvas      where their squares lie in them
     regions     their regions, or None without swaps by photograph
     references  those of the swaps by photograph, for one camera
     swaps       those swaps
@@ -116,12 +117,14 @@ class PreparedFaces:
 
     faces: Faces
     photos: Prepared
+    canvas: Canvas
     regions: SwapSource | None = None
     references: tuple[SwapReference, ...] = ()
     swaps: tuple[RegionSwap, ...] = ()
 
     def move(self, target: FaceAttributes) -> tuple[Carried, Tensor, list[Carried]]:
         """The photographs at the targets (b rows), whose pixels they show (b,1+R,N,N), and the references as they were carried."""
+        target = self.canvas.attributes(target)
         moved = self.photos.move(target)
         if self.regions is None:
             return moved, moved.own_share, []
@@ -151,23 +154,32 @@ def prepare(parts: Parts, faces: Faces, camera: Tensor | None = None, rows: slic
     state = None if faces.slots is None else swapped(faces)
     batch = batch or (len(faces) if state is None else max(len(faces), len(state.tokens)))
     side = native_side(faces)
-    pictures, inside = native_rows(faces, side, batch, rows)
+    # decided for all faces, not for some rows: all pictures of a video have one size
+    canvas = Canvas.of(faces, side, 0 if parts.matte is None else canvas_margin(faces, side), batch, rows)
+    pictures, inside = native_rows(faces, side, batch, rows, canvas.margin)
     assert faces.attributes is not None
-    own = faces.attributes.to(pictures.device).expand(batch)[rows]
+    own = canvas.attributes(faces.attributes.to(pictures.device).expand(batch)[rows])
     if state is not None and state.redraw is not None:
-        inside = inside * _kept(parts, own, expanded(state.redraw, batch)[rows].to(pictures), side)
-    layers = None if faces.slots is None else layers_of(faces.slots, pictures, batch, rows)
-    landmarks = None if faces.landmarks is None else expanded(faces.landmarks, batch)[rows] * (side / faces.picture.shape[-1])
-    photos = prepare_photos(pictures, own, parts.head, inside, layers, parts.carry_options, landmarks)
+        inside = inside * _kept(parts, own, canvas.cells(expanded(state.redraw, batch)[rows].to(pictures)), canvas.width)
+    layers = _layers(parts, faces, pictures, canvas, batch, rows)
+    landmarks = None if faces.landmarks is None else canvas.points(expanded(faces.landmarks, batch)[rows], faces.picture.shape[-1])
+    photos = prepare_photos(pictures, own, parts.head, inside, layers, options_on(canvas, parts.carry_options), landmarks)
     if state is None or not state.taken:
-        return PreparedFaces(faces, photos)
-    camera = own.camera if camera is None else camera
+        return PreparedFaces(faces, photos, canvas)
+    camera = own.camera if camera is None else canvas.camera(camera)
     ready: dict[int, SwapReference] = {}  # one face may give several regions
     for reference in (one.reference for one in state.taken):
         if id(reference) not in ready:
-            ready[id(reference)] = _prepared_reference(parts, reference, camera, side, batch, rows)
+            ready[id(reference)] = _prepared_reference(parts, reference, camera, canvas, batch, rows)
     references = tuple(ready[id(one.reference)] for one in state.taken)
-    return PreparedFaces(faces, photos, SwapSource.of(photos), references, state.taken)
+    return PreparedFaces(faces, photos, canvas, SwapSource.of(photos), references, state.taken)
+
+
+def _layers(parts: Parts, faces: Faces, pictures: Tensor, canvas: Canvas, batch: int, rows: slice) -> Layers | None:
+    """What some rows of the photographs (b,3,N,N) show where; None for faces without slots."""
+    if faces.slots is None or faces.slots.masks is None or not canvas.margin:
+        return None if faces.slots is None else layers_of(faces.slots, pictures, batch, rows)
+    return layers_of(canvas.slots(parts, faces.slots, pictures, batch, rows), pictures, len(pictures))
 
 
 def move(parts: Parts, edit: Edit, prepared: PreparedFaces | None = None) -> MovedPhoto:
@@ -196,13 +208,17 @@ def move(parts: Parts, edit: Edit, prepared: PreparedFaces | None = None) -> Mov
         return _not_carried(parts, faces, expanded(faces.picture, batch), target, unchanged)
     if prepared is None and _serves_all(faces, target):
         prepared = prepare(parts, faces, target.camera[:1])
-    moved = []
+    moved, margin = [], 0
     for part in parts.chunks(batch, CHUNK):
         ready = prepare(parts, faces, target.camera[part], part, batch) if prepared is None else prepared
         moved.append(ready.move(target[part]))
+        margin = ready.canvas.margin
+    side += 2 * round(MARGIN * side) if margin else 0
     owner_share = torch.cat([share for _, share, _ in moved])
     whole = _moved([carried for carried, _, _ in moved], owner_share[:, :1], side, unchanged)
-    return replace(whole, references=_details(faces, [givers for _, _, givers in moved], owner_share, side))
+    worn = any(one.photo and {"clothes", "background"} & set(one.regions) for one in faces.swaps)
+    details = _details(faces, [givers for _, _, givers in moved], owner_share, side)
+    return replace(whole, references=details, margin=margin, worn=bool(worn))
 
 
 def _serves_all(faces: Faces, target: FaceAttributes) -> bool:
@@ -254,15 +270,16 @@ def _kept(parts: Parts, own: FaceAttributes, redraw: Tensor, side: int) -> Tenso
     return kept_pixels(redraw, face, (side, side))
 
 
-def _prepared_reference(parts: Parts, reference: Faces, camera: Tensor, side: int, batch: int, rows: slice) -> SwapReference:
-    """Some rows of a reference, prepared for the targets' camera, at the side of the source's squares."""
+def _prepared_reference(parts: Parts, reference: Faces, camera: Tensor, canvas: Canvas, batch: int, rows: slice) -> SwapReference:
+    """Some rows of a reference, prepared for the targets' camera, on a canvas like the source's."""
     assert reference.attributes is not None
     assert reference.slots is not None
-    pictures, inside = native_rows(reference, side, batch, rows)
-    layers = layers_of(reference.slots, pictures, batch, rows)
+    theirs = Canvas.of(reference, canvas.side, canvas.margin, batch, rows)
+    pictures, inside = native_rows(reference, theirs.side, batch, rows, theirs.margin)
+    layers = _layers(parts, reference, pictures, theirs, batch, rows)
     assert layers is not None
-    own = reference.attributes.expand(batch)[rows]
-    return SwapReference.of(pictures, inside, own, camera, parts.head, layers, parts.carry_options)
+    own = theirs.attributes(reference.attributes.expand(batch)[rows])
+    return SwapReference.of(pictures, inside, own, camera, parts.head, layers, options_on(theirs, parts.carry_options))
 
 
 def _details(faces: Faces, givers: list[list[Carried]], shares: Tensor, side: int) -> tuple[ReferenceDetail, ...]:

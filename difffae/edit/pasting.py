@@ -1,12 +1,12 @@
 """Last step of an edit: the photograph's sharp pixels over what the model painted, back in the whole picture.
 
-Shape letters: B faces, H and W picture height and width, S side of the square crops, N side of a square in its picture's own pixels.
+Shape letters: B faces, H and W picture height and width, S side of the square crops, N side of a square in its picture's own pixels,
+C side of the canvas on which the photograph was moved (N without a wider one).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -18,9 +18,10 @@ from ..faces.crop import extract
 from ..faces.crop import paste as paste_squares
 from ..vocabulary import FEATHER
 from .description import Faces, MovedPhoto
-from .native import native_rows, resize
+from .native import native_rows, padded, ramp, resize, widened
 
 CHUNK = 4  # faces at a time, which bounds the memory
+WORN_FEATHER = 0.05  # of squares in which clothes or a background are somebody else's, which end at their borders
 
 
 def paste(
@@ -57,20 +58,22 @@ def paste(
     batch = common_batch(sizes if mask is None else sizes | {"mask": len(mask)})
     size = faces.picture.shape[-1]
     drawn = expanded(drawn, batch)
-    side, weight = size, None
+    side, margin, weight = size, 0, None
     if moved is not None:
-        side = moved.side
+        side, margin = moved.side, moved.margin
         weight = _kept_share(resize(drawn, size).clamp(0, 1), moved)
     grey = _grey_rows(faces, moved, batch).to(drawn.device)
     pictures, squares = [], []
     for part in chunks(batch, CHUNK):
-        before = native_rows(faces, side, batch, part)[0].to(drawn)
+        before = native_rows(faces, side, batch, part, margin)[0].to(drawn)
         edited = resize(drawn[part], side).clamp(0, 1)
+        edited = padded(edited, margin) if margin else edited
         if moved is not None and weight is not None:
             edited = _composited(edited, before, moved, weight[part], part)
         edited = keep_grey(edited, grey[part])
         pictures.append(keep_grey(_pasted(faces, edited, before, part, (mask, moved, weight, feather)), grey[part]))
-        squares.append(_as_squares(faces, edited, before, part, mask))
+        inner = (edited, before) if moved is None else (moved.square(edited), moved.square(before))
+        squares.append(_as_squares(faces, *inner, part, mask))
     return torch.cat(pictures), torch.cat(squares)
 
 
@@ -99,14 +102,20 @@ def mask_of_squares(faces: Faces, mask: Tensor) -> Tensor:
 
 
 def _kept_share(drawn: Tensor, moved: MovedPhoto) -> Tensor:
-    """How much the moved photographs count beside what was painted (B,3,S,S): (B,1,S,S)."""
+    """How much the moved photographs count beside what was painted in the squares (B,3,S,S): (B,1,S,S), or as the maps of a canvas, on
+    which they alone count around the squares."""
     size = drawn.shape[-1]
-    image, validity = resize(moved.image.to(drawn), size).clamp(0, 1), resize(moved.validity.to(drawn), size, "bilinear")
-    return composite_weight(drawn, expanded(image, len(drawn)), expanded(validity, len(drawn)))
+    image, validity = (moved.square(values).to(drawn) for values in (moved.image, moved.validity))
+    image, validity = resize(image, size).clamp(0, 1), resize(validity, size, "bilinear")
+    weight = composite_weight(drawn, expanded(image, len(drawn)), expanded(validity, len(drawn)))
+    if not moved.margin:
+        return weight
+    around = (moved.offset_to_source.shape[-1] - size) // 2
+    return 1 - ramp(weight, around) * padded(1 - weight, around)
 
 
 def _composited(painted: Tensor, before: Tensor, moved: MovedPhoto, weight: Tensor, part: slice) -> Tensor:
-    """Some rows of the moved photographs over what was painted (b,3,N,N). weight (b,1,S,S): how much they count."""
+    """Some rows of the moved photographs over what was painted (b,3,C,C). weight of `_kept_share`: how much they count."""
 
     def rows(values: Tensor) -> Tensor:
         return values[part if len(values) > 1 else slice(None)].to(painted.device)
@@ -128,29 +137,33 @@ def _grey_rows(faces: Faces, moved: MovedPhoto | None, batch: int) -> Tensor:
 def _pasted(
     faces: Faces, edited: Tensor, before: Tensor, part: slice, how: tuple[Tensor | None, MovedPhoto | None, Tensor | None, float]
 ) -> Tensor:
-    """Some rows (b,3,N,N) in their pictures (b,3,H,W)."""
+    """Some rows (b,3,C,C) in their pictures (b,3,H,W)."""
     mask, moved, weight, feather = how
     assert faces.original is not None
-    side, rows = edited.shape[-1], range(part.start, part.stop)
+    wide, rows = edited.shape[-1], range(part.start, part.stop)
+    margin = 0 if moved is None else moved.margin
+    side = wide - 2 * margin
     whole = (faces.original if len(faces.original) == 1 else faces.original[part]).to(edited)
-    squares = [replace(faces.square(row), size=side) for row in rows]
+    squares = [widened(faces.square(row), side, margin) for row in rows]
     cut = None
     if mask is not None:
         cut = resize(mask[part] if len(mask) > 1 else mask.expand(len(rows), -1, -1, -1), side, "bilinear")
+        cut = padded(cut, margin) if margin else cut
     detail = None
     if moved is not None and weight is not None:
         detail = [_fine_detail(faces, moved, weight, row) for row in rows]
     own = None
     if moved is not None:
         share = moved.owner_share[part] if len(moved) > 1 else moved.owner_share.expand(len(rows), -1, -1, -1)
-        own = resize(share.to(edited), side, "bilinear")
+        own = resize(share.to(edited), wide, "bilinear")
         own = torch.where(own > 0.999, 1, own)  # sums of ones round
-    return paste_squares(whole, edited, before, squares, cut, feather, detail, own)
+        feather = max(feather, WORN_FEATHER) if moved.worn else feather
+    return paste_squares(whole, edited, before, squares, cut, feather * (side / wide), detail, own)
 
 
 def _fine_detail(faces: Faces, moved: MovedPhoto, weight: Tensor, row: int) -> Tensor | None:
     """Detail (3,side,side) of one row that squares of N pixels cannot hold: of its own photograph where that shows, and of references
-    where they do. None where its square has none to show. weight (B,1,S,S): how much the moved photographs count."""
+    where they do. None where its square has none to show. weight of `_kept_share`: how much the moved photographs count."""
     one = slice(row, row + 1)
 
     def rows(values: Tensor) -> Tensor:
@@ -158,8 +171,10 @@ def _fine_detail(faces: Faces, moved: MovedPhoto, weight: Tensor, row: int) -> T
 
     share = weight[one] * rows(moved.owner_share)
     offset, ratio, alpha = (rows(values) for values in (moved.offset_to_source, moved.light_ratio, moved.person_alpha))
-    detail = native_detail(faces.picture_around(row).to(weight), replace(faces.square(row), size=moved.side), offset, ratio, alpha, share)
+    square = widened(faces.square(row), moved.side, moved.margin)
+    detail = native_detail(faces.picture_around(row).to(weight), square, offset, ratio, alpha, share)
     if detail is not None:
         for reference in moved.references:
-            detail = with_reference_detail(detail, native_detail(*reference.detail(row, weight, moved.side)))
+            square = widened(reference.faces.square(row), moved.side, moved.margin)
+            detail = with_reference_detail(detail, native_detail(*reference.detail(row, weight, square)))
     return detail
