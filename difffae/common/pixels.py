@@ -103,7 +103,7 @@ def gaussian_blur(x: Tensor, sigma: float) -> Tensor:
         x = x * (taps[0] / total)
         for k in range(1, radius + 1):
             pair = wide.narrow(dim, radius - k, size) + wide.narrow(dim, radius + k, size)
-            x = torch.add(x, pair, alpha=taps[k] / total)
+            x.add_(pair, alpha=taps[k] / total)
     return x
 
 
@@ -129,7 +129,7 @@ def relit(image: Tensor, ratio: Tensor, knee: float = 0.8) -> Tensor:
     bright = image.clamp(knee, 1)
     room = (1 - bright).clamp_min(1e-4)
     product = (image * ratio).clamp_min(0)
-    return torch.where(product <= bright, product, bright + room * torch.tanh((product - bright) / room)).clamp(max=1)
+    return (product.minimum(bright) + room * torch.tanh((product - bright).clamp_min(0) / room)).clamp(max=1)
 
 
 def gather(x: Tensor, index: Tensor) -> Tensor:
