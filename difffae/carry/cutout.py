@@ -17,11 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..common.pixels import dilate, erode, gather, gaussian_blur, nearest_inside, pull_push
-from ..head.morphable import HeadModel
-from ..head.rasterizer import Raster
 from ..source.regions import Layers
 from .options import CutoutOptions
-from .state import Backdrop
+from .state import Backdrop, PosedHead
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,22 +189,20 @@ def _weighted(colours: Tensor, weights: list[Tensor]) -> Tensor:
     return weights[0] * near[0] + weights[1] * near[1] + weights[2] * near[2] + weights[3] * near[3]
 
 
-def resting_share(alpha: Tensor, cloth: Tensor, hair: Tensor, head: HeadModel, raster: Raster) -> Tensor:
+def resting_share(alpha: Tensor, cloth: Tensor, hair: Tensor, posed: PosedHead) -> Tensor:
     """What of a person does not turn with the head: clothes, chest, whatever is far from the head model.
 
     Args:
         alpha: (B,1,H,W) share of the person.
         cloth: (B,1,H,W) clothes.
         hair: (B,1,H,W) hair.
-        head: the head model.
-        raster: of the posed head.
+        posed: the head.
     """
     u = max(alpha.shape[-2:]) / 256
-    upper = (raster.face >= 0) & ~head.part_mask(raster, "shoulders")
-    away = nearest_inside(upper)[1][:, None] / u
+    away = posed.nearest_above[1][:, None] / u
     hairy = ((gaussian_blur(dilate(hair, _odd(14 * u)), 2 * u) - 0.1) / 0.2).clamp(0, 1)
     still = cloth.maximum(alpha * ((away - 10) / 8).clamp(0, 1) * (1 - hairy))
-    shoulders = head.part_mask(raster, "shoulders")[:, None].to(alpha)
+    shoulders = posed.shoulders[:, None].to(alpha)
     bare = alpha * gaussian_blur(erode(shoulders, 3), 1.5) * (1 - hair)
     return still.maximum(bare).minimum(alpha)
 

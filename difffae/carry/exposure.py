@@ -20,7 +20,7 @@ from torch import Tensor
 from ..common.pixels import dilate, gaussian_blur, relit
 from ..head.adjust import LUMINANCE
 from ..head.morphable import HeadModel, labelled
-from ..head.shading import face_normals
+from ..head.shading import face_normals, vertex_sums
 from .options import CarryOptions
 from .state import PosedHead, Skin, Source
 
@@ -41,9 +41,7 @@ def face_skin(image: Tensor, posed: PosedHead, head: HeadModel, o: CarryOptions)
     """
     # the camera looks along z, and a projected triangle that faces it has a negative normal there
     areas = (-face_normals(posed.points, head.faces)[..., 2]).clamp_min(0)
-    area = torch.zeros_like(posed.points[..., 0])
-    for corner in range(3):
-        area = area.index_add(1, head.faces[:, corner], areas)
+    area = vertex_sums(areas[..., None], head.faces, head.vertex_count)[..., 0]
     face = labelled(head.labels, "face")
     inside = (posed.points[:, face, :2].abs() <= 1).all(-1)
     side = max(image.shape[-2:])

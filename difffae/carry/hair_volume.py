@@ -19,10 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..common.pixels import gather, nearest_inside
 from ..head.attributes import FaceAttributes
 from ..head.morphable import HeadModel
-from ..head.rasterizer import Raster, silhouette
+from ..head.rasterizer import silhouette
 from ..head.shading import project
 from ..source.regions import Layers
 from .options import HairOptions
@@ -286,23 +285,6 @@ def below_chin(head: HeadModel, points: Tensor, pixels: Tensor, reach: float = 1
     chin, lobes = (points[:, head.vertex_mask(name), 1].amax(1)[:, None, None, None] for name in ("face", "ears"))
     low = torch.minimum(lobes, chin - 0.05)
     return ramp((pixels[..., 1] - low) / (chin - low), 0, reach)
-
-
-def shoulder_motion(head: HeadModel, raster: Raster, motion: Tensor) -> Tensor:
-    """How the shoulders move, carried on beyond them; where the raster shows no shoulders, how the
-    surface moves.
-
-    Args:
-        head: the head model.
-        raster: of the posed head.
-        motion: (B,2,H,W) how its surface moves.
-
-    Returns:
-        (B,2,H,W).
-    """
-    shoulders = head.part_mask(raster, "shoulders")
-    some = shoulders.flatten(1).any(1)[:, None, None]
-    return gather(motion, nearest_inside(torch.where(some, shoulders, raster.face >= 0))[0])
 
 
 def _above_shoulders(head: HeadModel) -> Tensor:

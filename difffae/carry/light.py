@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..common.checkpoint import asset_path, load_checkpoint
-from ..common.pixels import gather, gaussian_blur, nearest_inside
+from ..common.pixels import gather, gaussian_blur
 from ..head.attributes import FaceAttributes
 from ..head.morphable import HeadModel
 from ..head.rasterizer import Raster, interpolate
@@ -91,8 +91,8 @@ def spread_light(source: Source, target: PosedHead, surface: Surface, maps: Maps
     o, raster = source.options, target.raster
     # shoulders are covered: a light fitted to bare skin says little about cloth below it, so it
     # fades from the neck down
-    skin = raster.mask & ~source.head.part_mask(raster, "shoulders")
-    nearest, distance = nearest_inside(skin)
+    skin = raster.mask & ~target.shoulders
+    nearest, distance = target.nearest_above
     reach = o.light_reach if maps is None else o.matte_light_reach
     fade = torch.exp(-((distance / source.pixels(reach)) ** 2))[:, None] * inwards(
         source.size, source.pixels(o.light_border), raster.mask.device

@@ -19,7 +19,7 @@ from ..head.morphable import HeadModel
 from ..head.rasterizer import Raster, interpolate, rasterize
 from ..head.shading import project, vertex_normals
 from .expression import lid_offsets
-from .hair_volume import head_outline, motion_around, shoulder_motion
+from .hair_volume import head_outline, motion_around
 from .state import Move, PosedHead, Source
 
 NOTHING = -1e3  # a depth in front of everything, for pixels beside the mesh
@@ -36,7 +36,8 @@ def pose_head(head: HeadModel, face: FaceAttributes, hair_offsets: Tensor, size:
     """
     vertices = head(face.shape, face.expression, face.pose, hair_offsets + lid_offsets(head, face.expression))
     points = project(vertices, face.camera)
-    return PosedHead(points, vertex_normals(vertices, head.faces), rasterize(points, head.faces, *size))
+    raster = rasterize(points, head.faces, *size)
+    return PosedHead(points, vertex_normals(vertices, head.faces), raster, head.part_mask(raster, "shoulders"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +123,8 @@ def spread_offset(source: Source, target: PosedHead, surface: Surface) -> tuple[
         beside = beside * half_size(source)[:, None, None] * fading(source, distance, o.hair_reach)
         spread = torch.lerp(spread, beside, holds)
     if person is not None:
-        resting = shoulder_motion(source.head, target.raster, surface.offset) * fade
+        # how the shoulders move, carried on beyond them
+        resting = gather(surface.offset, target.nearest_shoulders[0]) * fade
         spread = torch.lerp(spread, resting, person.hanging)
     return torch.where(target.mesh, surface.offset, spread), resting
 

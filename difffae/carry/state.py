@@ -55,21 +55,41 @@ class PosedHead:
         points: (B,V,3) projected vertices, x right and y down in -1..1, z smaller = nearer.
         normals: (B,V,3) of the vertices, unit vectors.
         raster: which face shows at each pixel.
+        shoulders: (B,H,W) bool: the pixels that show the head model's shoulders.
     """
 
     points: Tensor
     normals: Tensor
     raster: Raster
+    shoulders: Tensor
 
     @property
     def mesh(self) -> Tensor:
         """(B,1,H,W) bool: the pixels that the head covers."""
         return self.raster.mask[:, None]
 
-    @cached_property
+    @property
     def nearest(self) -> tuple[Tensor, Tensor]:
         """Flat index (B,H,W) of the nearest pixel of the mesh, and the distance (B,H,W) to it in pixels."""
-        return nearest_inside(self.raster.mask)
+        return self._nearest[0]
+
+    @property
+    def nearest_above(self) -> tuple[Tensor, Tensor]:
+        """The same of the mesh above the shoulders."""
+        return self._nearest[1]
+
+    @property
+    def nearest_shoulders(self) -> tuple[Tensor, Tensor]:
+        """The same of the shoulders; of the mesh where none are in sight."""
+        return self._nearest[2]
+
+    @cached_property
+    def _nearest(self) -> list[tuple[Tensor, Tensor]]:
+        mesh = self.raster.mask
+        some = self.shoulders.flatten(1).any(1)[:, None, None]
+        # searched together, which costs little more than one of them
+        masks = torch.cat([mesh, mesh & ~self.shoulders, torch.where(some, self.shoulders, mesh)])
+        return list(zip(*(found.chunk(3) for found in nearest_inside(masks)), strict=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,7 +188,7 @@ class PersonSource:
         backdrop: what is behind the person.
         outline: of the head, or None for a head model without labels.
         lips_apart: (B,1,1,1) distance of the lips, in units of half the side.
-        teeth: (B,1,H,W) where the picture shows upper teeth, or None for a head model without them.
+        teeth: (B,1,H,W) where the picture shows upper teeth, or None where it shows none.
         head_map: the head's colours all around, or None for a head model without labels.
     """
 

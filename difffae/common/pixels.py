@@ -12,8 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-NO_SEED = (1 << 31) - 1  # where jump flooding knows of no pixel yet; far from all pixels if it is read as one
-
 
 def pixel_grid(height: int, width: int, like: Tensor) -> Tensor:
     """Pixel centres (H,W,2) as (x right, y down) in -1..1."""
@@ -35,7 +33,7 @@ def nearest_inside(mask: Tensor) -> tuple[Tensor, Tensor]:
     for scattered dots.
 
     Args:
-        mask: (B,H,W) bool, even sides.
+        mask: (B,H,W) bool, even sides; of less than 2**21 pixels, so that floats can count them.
 
     Returns:
         index (B,H,W) into H*W and distance (B,H,W) in pixels. A pixel inside is its own nearest; where
@@ -47,45 +45,50 @@ def nearest_inside(mask: Tensor) -> tuple[Tensor, Tensor]:
     corner = blocks.to(torch.uint8).argmax(-1).int()
     ys = torch.arange(rows, device=mask.device, dtype=torch.int32)[:, None] * 2
     xs = torch.arange(columns, device=mask.device, dtype=torch.int32) * 2
-    # a seed is one number, so that it is replaced at once
-    seeds = torch.where(blocks.any(-1), ((ys + (corner >> 1)) << 16) + xs + (corner & 1), NO_SEED)
+    # a seed is one number, row * w + column, exact as a float; none is far below the picture
+    none = 4.0 * max(h, w) * w
+    seeds = torch.where(blocks.any(-1), (ys + (corner >> 1)) * w + xs + (corner & 1), none).float()
     middle_y, middle_x = ys + 0.5, xs + 0.5
     step = (1 << (max(rows, columns) - 1).bit_length()) >> 1
     while step >= 1:
-        seeds = _flooded(seeds, middle_y, middle_x, step)
+        seeds = _flooded(seeds, w, middle_y, middle_x, step)
         step //= 2
     seeds = seeds.repeat_interleave(2, 1).repeat_interleave(2, 2)
-    ys = torch.arange(h, device=mask.device, dtype=torch.int32)[:, None]
-    xs = torch.arange(w, device=mask.device, dtype=torch.int32)
-    seeds = torch.where((seeds < NO_SEED) & ~mask, seeds, (ys << 16) + xs)
-    seed_y, seed_x = seeds >> 16, seeds & 0xFFFF
-    distance = (seed_y - ys).float().square().add_((seed_x - xs).float().square()).sqrt_()
+    ys = torch.arange(h, device=mask.device, dtype=torch.float32)[:, None]
+    xs = torch.arange(w, device=mask.device, dtype=torch.float32)
+    seeds = torch.where((seeds < none) & ~mask, seeds, ys * w + xs)
+    seed_y = (seeds / w).floor_()
+    distance = (seed_y - ys).square_().add_((seeds - seed_y * w - xs).square_()).sqrt_()
     empty = ~mask.flatten(1).any(1)[:, None, None]
-    return (seed_y * w + seed_x).long(), torch.where(empty, torch.inf, distance)
+    return seeds.long(), torch.where(empty, torch.inf, distance)
 
 
-def _flooded(seeds: Tensor, ys: Tensor, xs: Tensor, step: int) -> Tensor:
+def _flooded(seeds: Tensor, width: int, ys: Tensor, xs: Tensor, step: int) -> Tensor:
     """One step of the flooding: every block's seed, or that of one of the eight blocks a step away, whichever is nearest.
 
     Args:
-        seeds: (B,h,w) int32, row * 65536 + column, or NO_SEED.
+        seeds: (B,h,w), row * width + column.
+        width: of the picture.
         ys: (h,1) rows of the blocks' middles.
         xs: (w,) columns of them.
         step: in blocks.
     """
     h, w = seeds.shape[-2:]
-    seed_y, seed_x = (seeds >> 16).float(), (seeds & 0xFFFF).float()
-    best, nearest = (seed_y - ys).square().add_((seed_x - xs).square()), seeds.clone()
+    seed_y = (seeds / width).floor_()
+    seed_x = seeds - seed_y * width
+    best, nearest = (seed_y - ys).square_().add_((seed_x - xs).square_()), seeds.clone()
     for dy in (-step, 0, step):
         for dx in (-step, 0, step):
             if dy == dx == 0 or step >= (h if dy else w) or step >= (w if dx else h):
                 continue
-            here = (..., slice(max(0, -dy), h - max(0, dy)), slice(max(0, -dx), w - max(0, dx)))
+            y, x = slice(max(0, -dy), h - max(0, dy)), slice(max(0, -dx), w - max(0, dx))
             there = (..., slice(max(0, dy), h + min(0, dy)), slice(max(0, dx), w + min(0, dx)))
-            distance = (seed_y[there] - ys[here[1]]).square_().add_((seed_x[there] - xs[here[2]]).square_())
-            closer = distance < best[here]
-            torch.minimum(best[here], distance, out=best[here])
-            torch.where(closer, seeds[there], nearest[here], out=nearest[here])
+            distance = (seed_y[there] - ys[y]).square_().add_((seed_x[there] - xs[x]).square_())
+            best_here, nearest_here = best[..., y, x], nearest[..., y, x]
+            # squared distances differ by whole numbers, so that this is 1 where the other is nearer, else 0
+            nearer = (best_here - distance).clamp_(0, 1)
+            torch.minimum(best_here, distance, out=best_here)
+            nearest_here.addcmul_(nearer, seeds[there] - nearest_here)
     return nearest
 
 
@@ -100,7 +103,7 @@ def gaussian_blur(x: Tensor, sigma: float) -> Tensor:
         x = x * (taps[0] / total)
         for k in range(1, radius + 1):
             pair = wide.narrow(dim, radius - k, size) + wide.narrow(dim, radius + k, size)
-            x = torch.add(x, pair, alpha=taps[k] / total)
+            x.add_(pair, alpha=taps[k] / total)
     return x
 
 
@@ -126,7 +129,7 @@ def relit(image: Tensor, ratio: Tensor, knee: float = 0.8) -> Tensor:
     bright = image.clamp(knee, 1)
     room = (1 - bright).clamp_min(1e-4)
     product = (image * ratio).clamp_min(0)
-    return torch.where(product <= bright, product, bright + room * torch.tanh((product - bright) / room)).clamp(max=1)
+    return (product.minimum(bright) + room * torch.tanh((product - bright).clamp_min(0) / room)).clamp(max=1)
 
 
 def gather(x: Tensor, index: Tensor) -> Tensor:

@@ -166,7 +166,7 @@ def _splat(
 ) -> None:
     """Write packed depth and face index of all candidate pixels of some faces into the buffer (B*H*W,)."""
     total = int(counts.sum())
-    owner = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts, output_size=total)
+    owner = torch.repeat_interleave(torch.arange(len(counts), device=counts.device, dtype=torch.int32), counts, output_size=total)
     # 32-bit arithmetic is several times faster than 64-bit; one part has fewer than 2^31 candidates
     starts = (counts.cumsum(0) - counts).int()
     small = torch.stack([starts, span_x.int()], -1).index_select(0, owner)
@@ -176,8 +176,9 @@ def _splat(
     else:
         dy = torch.div(local, small[:, 1], rounding_mode="floor").float()
     dx = local - dy.int() * small[:, 1]
-    offset = torch.stack([torch.ones_like(dy), dx.float(), dy], -1)[..., None]  # (N,3,1)
-    w = torch.bmm(planes.index_select(0, owner), offset)[..., 0]
+    offset = torch.stack([torch.ones_like(dy), dx.float(), dy], -1)  # (N,3)
+    terms = owner[:, None] * 3 + torch.arange(3, device=owner.device, dtype=owner.dtype)
+    w = F.embedding_bag(terms, planes.mT.reshape(-1, 3), mode="sum", per_sample_weights=offset)
     inside = (w.amin(-1) > 0).nonzero()[:, 0]
     owner, w = owner.index_select(0, inside), w.index_select(0, inside)
     depth = (w * z.index_select(0, owner)).sum(-1)

@@ -62,7 +62,7 @@ def person_source(source: Source, layers: Layers) -> PersonSource:
     cloth = crisp_cloth(source.image, (layers.loose - layers.hair).clamp_min(0), cut.alpha, layers.hair, face)
     above = gaussian_blur(erode(head.part_mask(raster, "face", "ears", "scalp")[:, None].to(mesh), odd(7 * source.unit)), 1.0)
     cloth = (cloth * (3 * low).clamp(max=1) * (1 - above)).minimum(cut.alpha)
-    resting = resting_share(cut.alpha, cloth, layers.hair, head, raster)
+    resting = resting_share(cut.alpha, cloth, layers.hair, source.posed)
     body = (cut.alpha - resting).clamp_min(0)
     # a collar goes on behind the jaw in front of it, and cloth behind all that moves
     front = going_on(resting, body * head.part_mask(raster, "face", "ears", "scalp")[:, None])
@@ -79,7 +79,7 @@ def person_source(source: Source, layers: Layers) -> PersonSource:
         hair=layers.hair * source.validity,
         colours=colours,
     )
-    upper = source.upper_teeth
+    teeth = teeth_in_sight(head, raster, source.upper_teeth, source.validity)
     return PersonSource(
         layers=layers,
         maps=maps,
@@ -89,7 +89,7 @@ def person_source(source: Source, layers: Layers) -> PersonSource:
         backdrop=cut.backdrop,
         outline=head_outline(head, points[..., :2]) if has_scalp(head) else None,
         lips_apart=lips_apart(head, points),
-        teeth=teeth_in_sight(head, raster, upper, source.validity) if upper else None,
+        teeth=teeth if bool(teeth.any()) else None,
         head_map=head_map(source, layers, maps),
     )
 
@@ -316,7 +316,7 @@ def _head_not_neck(move: Move) -> tuple[Tensor, Tensor]:
     share = interpolate(raster, head.faces, upper.to(mesh).expand(len(mesh), -1)[..., None])
     share = gaussian_blur(share * mesh, 0.8 * u) / gaussian_blur(mesh, 0.8 * u).clamp_min(0.05)
     share = gaussian_blur(gather(((share - 0.3) / 0.2).clamp(0, 1), nearest), 1.6 * u)
-    shoulders = gather(head.part_mask(raster, "shoulders")[:, None].to(mesh), nearest)
+    shoulders = gather(move.posed.shoulders[:, None].to(mesh), nearest)
     # hair hangs over what rests on the shoulders
     return ((share - 0.38) / 0.24).clamp(0, 1).maximum(move.known_maps.hair), shoulders * (1 - move.known_maps.hair)
 
