@@ -190,12 +190,17 @@ def close_gaps(move: Move, person: MovedPerson) -> MovedPerson:
 def smooth_outline(move: Move, person: MovedPerson) -> MovedPerson:
     """A mesh ends in whole pixels and stairs, a head does not. Strands beside it stay as they are."""
     u, alpha, mesh = move.source.unit, person.alpha, move.posed.mesh.to(person.alpha)
-    smooth = ((gaussian_blur(alpha, 1.6 * u) - 0.5) * (3.2 / u**0.5) + 0.5).clamp(0, 1)
+    smooth = _sharpened(alpha, 1.6 * u, 3.2 / u**0.5)
     strands = gaussian_blur(dilate(move.known_maps.hair * (1 - mesh), 3), 1.0)
-    alpha = torch.lerp(smooth, gaussian_blur(alpha, 0.8 * u), (2 * strands).clamp(0, 1))
+    alpha = torch.lerp(smooth, _sharpened(alpha, 0.8 * u, 1.7), (2 * strands).clamp(0, 1))
     scalp = move.source.head.part_mask(move.posed.raster, "scalp")[:, None].to(alpha)
     scalp = gaussian_blur(gather(scalp, move.posed.nearest[0]), 2 * u) * (1 - erode(mesh, odd(8 * u)))
-    return replace(person, alpha=torch.lerp(alpha, gaussian_blur(alpha, 0.9 * u), scalp))
+    return replace(person, alpha=torch.lerp(alpha, _sharpened(alpha, 0.9 * u, 1.7), scalp))
+
+
+def _sharpened(alpha: Tensor, sigma: float, slope: float) -> Tensor:
+    """A share (B,1,H,W) without stairs, but with an edge about as steep as before."""
+    return ((gaussian_blur(alpha, sigma) - 0.5) * slope + 0.5).clamp(0, 1)
 
 
 def distrust_edges_and_cloth(move: Move, person: MovedPerson) -> MovedPerson:
