@@ -25,6 +25,7 @@ from ...edit.description import Edit, MovedPhoto, Sampling
 from ...edit.editor import DiffFAE, Portrait
 from ...edit.model import DEFAULT_IDENTITY
 from ...edit.moving import move
+from ...edit.native import resize
 from ...edit.pasting import paste
 from ...edit.profiles import Profile
 from ...estimation.choose import estimate
@@ -132,7 +133,8 @@ class Bench:
             return model.identity.embed(source.picture, source.landmarks[..., :2])
 
         shown, carried = model.render(wanted, size).image, move_once()
-        conditions = m.conditions(tokens, name_person(), shown, carried.image, carried.validity)
+        moved, valid = resize(carried.square(carried.image), size).clamp(0, 1), resize(carried.square(carried.validity), size, "bilinear")
+        conditions = m.conditions(tokens, name_person(), shown, moved, valid)
         latents, step = torch.randn_like(conditions.render), torch.full((1,), 500, device=model.device)
 
         def finish() -> Tensor:
