@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from people import person
 from scipy.ndimage import distance_transform_edt
 
@@ -100,3 +101,20 @@ def test_relit_keeps_detail_of_bright_skin_and_is_a_product_elsewhere():
     assert steps.min() >= 0  # brighter stays brighter
     assert steps[55:75].min() > 1e-3  # and different, where a product would be white from 0.67 on
     assert brighter.max() <= 1
+
+
+@pytest.mark.parametrize("size", [1, 3, 5, 9, 19])
+def test_dilate_is_the_maximum_of_the_window(size: int) -> None:
+    x = torch.randn(2, 3, 24, 37, generator=torch.Generator().manual_seed(3))
+    assert torch.equal(dilate(x, size), F.max_pool2d(x, size, 1, size // 2))
+
+
+@pytest.mark.parametrize("sigma", [0.55, 1.7, 4.0])
+def test_gaussian_blur_is_a_convolution_with_replicated_edges(sigma: float) -> None:
+    x = torch.randn(2, 3, 24, 37, generator=torch.Generator().manual_seed(3))
+    blurred = gaussian_blur(x, sigma)
+    radius = max(1, int(2.5 * sigma + 0.5))
+    taps = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / sigma) ** 2)
+    square = torch.outer(taps, taps) / taps.sum() ** 2
+    expected = F.conv2d(F.pad(x, (radius,) * 4, mode="replicate"), square.expand(3, 1, -1, -1), groups=3)
+    assert torch.allclose(blurred, expected, atol=1e-5)

@@ -7,12 +7,13 @@ import time
 import numpy as np
 import pytest
 import torch
+from people import person
 from places import SHARED
 
 from difffae.common.errors import HeadModelMismatchError
 from difffae.head.attributes import FaceAttributes
 from difffae.head.morphable import HeadModel
-from difffae.head.rasterizer import interpolate, rasterize
+from difffae.head.rasterizer import interpolate, rasterize, silhouette
 from difffae.head.render import render
 from difffae.head.shading import SH_CONSTANTS, project, sh_shading, vertex_normals
 
@@ -268,3 +269,9 @@ def test_render_takes_at_most_60_ms(head):
             times.append(time.process_time() - start)
     # processor time of all threads: on two idle cores the wall time is at most that
     assert sorted(times)[len(times) // 2] < 0.06 * max(1, min(2, torch.get_num_threads()))
+
+
+def test_silhouette_is_the_mask_of_the_raster(head: HeadModel) -> None:
+    face = person(head, 2, yaw=20)
+    points = project(head(face.shape, face.expression, face.pose), face.camera)
+    assert torch.equal(silhouette(points, head.faces, 80, 96), rasterize(points, head.faces, 80, 96).mask)

@@ -112,3 +112,16 @@ def test_skin_goes_on_as_skin_beside_cloth(head: HeadModel):
         off.append((guess.image - skin).abs()[hole])
     assert off[0].mean() < 0.04, [x.mean() for x in off]
     assert off[1].mean() > 3 * off[0].mean(), [x.mean() for x in off]
+
+
+def test_a_head_that_stays_looks_the_same_beside_one_that_turns(head: HeadModel, afro):
+    """Light alone takes a shorter way if nothing in the batch moves."""
+    image, layers, face = afro
+    prepared = prepare(image, face, head, layers=layers)
+    lit, turned = replace(face, light=directional(0.5, 0.1, 0.4)), replace(face, pose=person(head, 3, yaw=20).pose)
+    alone, both = prepared.move(lit), prepared.move(FaceAttributes.cat([lit, turned, face]))
+    assert (alone.image - image).abs().max() > 0.05
+    for name in ("image", "validity", "offset_to_source", "light_ratio", "mesh_mask", "person_alpha", "own_share"):
+        assert torch.allclose(getattr(alone, name), getattr(both, name)[:1], atol=1e-4), name
+    assert torch.equal(both.image[2:], image)
+    assert torch.equal(prepared.move(face).image, image)
