@@ -176,17 +176,18 @@ def _light(normals: Tensor, light: Tensor, floor: float) -> Tensor:
 
 def _unrolled(source: Source, maps: Maps, rest: Tensor, places: Tensor, o: MapOptions) -> _Texels:
     """The photographs in the map's coordinates; rest (B,V,3) are the unposed vertices, places (B,V,3) the same in the map."""
-    head, posed = source.head, source.posed
-    corners = places[:, head.faces]  # (B,F,3,3)
-    # faces across the seam, straight down, would cover all columns
-    whole = (corners[..., 0].amax(2) - corners[..., 0].amin(2) < 0.7).all(0) & (corners[..., 1] < 1.1).all(2).all(0)
-    faces = head.faces[whole & labelled(head.face_labels, *SKIN)]
-    raster = rasterize(places, faces, ROWS, COLUMNS)
-    light = _light(posed.normals, source.face.light, o.floor)
-    grows = _grows(source, maps, rest)
-    found = interpolate(raster, faces, torch.cat([posed.points, posed.normals[..., 2:], light, grows[..., None]], -1))
+    head, posed, rows, shown = source.head, source.posed, [], []
+    light, skin = _light(posed.normals, source.face.light, o.floor), labelled(head.face_labels, *SKIN)
+    told = torch.cat([posed.points, posed.normals[..., 2:], light, _grows(source, maps, rest)[..., None]], -1)
+    for place, of in zip(places.split(1), told.split(1), strict=True):  # each row by itself, so that a batch is as its rows are
+        corners = place[0, head.faces]  # (F,3,3); faces across the seam, straight down, would cover all columns
+        whole = (corners[..., 0].amax(1) - corners[..., 0].amin(1) < 0.7) & (corners[..., 1] < 1.1).all(1)
+        raster = rasterize(place, faces := head.faces[whole & skin], ROWS, COLUMNS)
+        rows.append(interpolate(raster, faces, of))
+        shown.append(raster.mask[:, None])
+    found = torch.cat(rows)
     points, facing, light, scalp = found.split([3, 1, 1, 1], dim=1)
-    inside = raster.mask[:, None].to(found)
+    inside = torch.cat(shown).to(found)
     grid = points[:, :2].permute(0, 2, 3, 1)
     edge = source.window(o.edge)
     kept = erode(maps.body * source.validity, edge) * (1 - dilate(maps.hanging, source.window(o.cloth)))

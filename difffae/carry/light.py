@@ -71,8 +71,8 @@ def log_light_ratio(source: Source, posed: PosedHead, target: FaceAttributes) ->
     # numbers promise to leave the face's brightness alone; light of another picture is applied as it is
     # in one colour: where a lamp takes a coloured light away, little is known of the colour that is left
     colour = (target.light[:, :1].clamp_min(1e-3) / source.face.light[:, :1].clamp_min(1e-3)).log()
-    limited = limited.mean(-1, keepdim=True) + colour - colour.mean(-1, keepdim=True)
-    return torch.lerp(limited, exposed(source, limited, turned).clamp(-limit, limit), target.lamp[:, None])
+    grey = limited.mean(-1, keepdim=True) + colour - colour.mean(-1, keepdim=True)
+    return torch.lerp(limited, exposed(source, grey, turned).clamp(-limit, limit), target.lamp[:, None])
 
 
 def spread_light(source: Source, target: PosedHead, surface: Surface, maps: Maps | None) -> tuple[Tensor, Tensor]:

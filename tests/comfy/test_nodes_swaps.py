@@ -47,8 +47,8 @@ def test_the_carried_photograph_is_the_librarys(pack: Pack, source: Face, office
     sampling = pack.library("edit.description").Sampling(steps=1)
     result = model.swap(source.image[0].movedim(-1, 0), officer.image[0].movedim(-1, 0), regions, sampling=sampling)
     # moved in the source's own pixels; the library tells of them at the size of its squares
-    side = source.crop.squares[0].side
-    assert carry.image.shape[-2:] == carry.validity.shape[-2:] == (side, side) != result.carried.shape[-2:]
+    side = pack.library("edit.native").native_side(source.crop)
+    assert carry.image.shape[-2:] == carry.validity.shape[-2:] == (side, side)
     resize = pack.library("edit.native").resize
     assert (resize(carry.image, SIDE).clamp(0, 1) - result.carried).abs().max() < 2e-3
     assert (resize(carry.validity, SIDE, "bilinear") - result.validity).abs().max() < 5e-3
