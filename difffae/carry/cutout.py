@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..common.pixels import dilate, erode, gather, gaussian_blur, nearest_inside, pull_push
+from ..common.pixels import dilate, erode, gather, gaussian_blur, nearest_inside, odd, pull_push
 from ..source.regions import Layers
 from .options import CutoutOptions
 from .state import Backdrop, PosedHead
@@ -64,16 +64,11 @@ def _units(image: Tensor) -> float:
     return max(image.shape[-2:]) / 256
 
 
-def _odd(pixels: float) -> int:
-    """A window of about so many pixels."""
-    return max(1, round(pixels)) | 1
-
-
 def _person_and_strands(layers: Layers, cloth: Tensor, image: Tensor, o: CutoutOptions) -> Tensor:
     """Everything that may hold some of the person (B,1,H,W): a few pixels around it, and more around hair."""
     u = _units(image)
-    around = dilate(layers.person, _odd(o.margin * u))
-    strands = dilate(layers.person * layers.hair * (1 - dilate(cloth, _odd(3 * u))), _odd(o.hair_margin * u))
+    around = dilate(layers.person, odd(o.margin * u))
+    strands = dilate(layers.person * layers.hair * (1 - dilate(cloth, odd(3 * u))), odd(o.hair_margin * u))
     return around.maximum(((strands - 0.2) / 0.3).clamp(0, 1))
 
 
@@ -109,24 +104,24 @@ def _projected(image: Tensor, filled: Tensor, plain: Tensor, layers: Layers, clo
     to the hair's. (B,1,H,W).
     """
     u, matte = _units(image), layers.person
-    inside = erode(matte, _odd(5 * u)) > 0.95
+    inside = erode(matte, odd(5 * u)) > 0.95
     hair = gaussian_blur(gather(image, nearest_inside(inside[:, 0])[0]), 1.5 * u)
     line = hair - filled
     length = line.norm(dim=1, keepdim=True)
     share = (((image - filled) * line).sum(1, keepdim=True) / length.square().clamp_min(1e-4) - 0.06) / 0.84
     sure = ((length - 0.15) / 0.2).clamp(0, 1) * ((plain - 0.3) / 0.4).clamp(0, 1)
-    hairy = ((dilate(layers.hair, _odd(7 * u)) - 0.3) / 0.4).clamp(0, 1) * (1 - ((dilate(cloth, _odd(3 * u)) - 0.1) / 0.3).clamp(0, 1))
-    band = (dilate(matte, _odd(o.band * u)) > 0.02) & (erode(matte, _odd(3 * u)) < 0.98)
+    hairy = ((dilate(layers.hair, odd(7 * u)) - 0.3) / 0.4).clamp(0, 1) * (1 - ((dilate(cloth, odd(3 * u)) - 0.1) / 0.3).clamp(0, 1))
+    band = (dilate(matte, odd(o.band * u)) > 0.02) & (erode(matte, odd(3 * u)) < 0.98)
     return torch.where(band, torch.lerp(matte, share.clamp(0, 1), sure * hairy), matte)
 
 
 def _strays(image: Tensor, matte: Tensor, plain: Tensor, o: CutoutOptions) -> Tensor:
     """Single hairs far from the person, where a plain background shows them (B,1,H,W)."""
     u, side = _units(image), max(image.shape[-2:])
-    near = dilate(matte, _odd(o.stray_reach * side))
+    near = dilate(matte, odd(o.stray_reach * side))
     far = gaussian_blur(gather(image, nearest_inside(near[:, 0] < 0.05)[0]), o.fill_blur * side)
     unlike = (image - far).abs().amax(1, keepdim=True) > o.stray_difference
-    found = dilate((unlike & (near > 0.1)).to(image), _odd(2 * u))
+    found = dilate((unlike & (near > 0.1)).to(image), odd(2 * u))
     return gaussian_blur(found * ((plain - 0.5) / 0.3).clamp(0, 1), 1.0)
 
 
@@ -200,7 +195,7 @@ def resting_share(alpha: Tensor, cloth: Tensor, hair: Tensor, posed: PosedHead) 
     """
     u = max(alpha.shape[-2:]) / 256
     away = posed.nearest_above[1][:, None] / u
-    hairy = ((gaussian_blur(dilate(hair, _odd(14 * u)), 2 * u) - 0.1) / 0.2).clamp(0, 1)
+    hairy = ((gaussian_blur(dilate(hair, odd(14 * u)), 2 * u) - 0.1) / 0.2).clamp(0, 1)
     still = cloth.maximum(alpha * ((away - 10) / 8).clamp(0, 1) * (1 - hairy))
     shoulders = posed.shoulders[:, None].to(alpha)
     bare = alpha * gaussian_blur(erode(shoulders, 3), 1.5) * (1 - hair)
@@ -216,7 +211,7 @@ def going_on(resting: Tensor, hidden: Tensor) -> Tensor:
         hidden: (B,1,H,W) what may lie in front of it.
     """
     u = max(resting.shape[-2:]) / 256
-    known = 1 - ((dilate(hidden, _odd(5 * u)) - 0.1) / 0.3).clamp(0, 1)
+    known = 1 - ((dilate(hidden, odd(5 * u)) - 0.1) / 0.3).clamp(0, 1)
     inner = ((pull_push(resting, known) - 0.5) * 4 + 0.5).clamp(0, 1)
     return torch.lerp(inner, resting, known).maximum(resting)
 
@@ -236,15 +231,15 @@ def two_coats(image: Tensor, cut: Cutout, body: Tensor, resting: Tensor, cloth: 
         two pictures (B,3,H,W).
     """
     u = _units(image)
-    sure = erode(body, _odd(2 * u)) > 0.9
-    core = sure & (dilate(cloth, _odd(5 * u)) < 0.3)
+    sure = erode(body, odd(2 * u)) > 0.9
+    core = sure & (dilate(cloth, odd(5 * u)) < 0.3)
     core = torch.where(core.flatten(1).any(1)[:, None, None, None], core, sure)
     beyond = gaussian_blur(gather(cut.colours, nearest_inside(core[:, 0])[0]), 1.0)
     keep = ((body - 0.5) / 0.4).clamp(0, 1) * (1 - ((dilate(resting, 3) - 0.1) / 0.3).clamp(0, 1))
-    keep = keep * ((erode(body, _odd(3 * u)) - 0.6) / 0.3).clamp(0, 1)
+    keep = keep * ((erode(body, odd(3 * u)) - 0.6) / 0.3).clamp(0, 1)
     hairy = ((hair - 0.3) / 0.3).clamp(0, 1) * ((cut.alpha - 0.1) / 0.3).clamp(0, 1)
     moving = torch.lerp(beyond, cut.colours, keep.maximum(hairy * (1 - resting)))
-    firm = erode(resting, _odd(2 * u)) > 0.9
+    firm = erode(resting, odd(2 * u)) > 0.9
     index, away = nearest_inside(firm[:, 0])
     around = torch.where(away[:, None].isfinite(), gaussian_blur(gather(cut.colours, index), 1.0), cut.colours)
     return moving, torch.lerp(around, cut.colours, ((resting - 0.6) / 0.35).clamp(0, 1))

@@ -138,6 +138,11 @@ def gather(x: Tensor, index: Tensor) -> Tensor:
     return x.flatten(2).gather(2, index.reshape(b, 1, h * w).expand(b, c, h * w)).reshape(b, c, h, w)
 
 
+def odd(pixels: float) -> int:
+    """A window of about so many pixels, with a middle: for `dilate`, `erode` and `opened`."""
+    return max(1, round(pixels)) | 1
+
+
 def dilate(x: Tensor, size: int) -> Tensor:
     """Largest value of x (B,C,H,W) in the square of an odd `size` around every pixel."""
     return _extreme(x, size, torch.maximum, -torch.inf)

@@ -331,6 +331,7 @@ class MovedPhoto:
     owner_share       (B,1,S,S) share of the pixels that are the source's own rather than a reference's or a guess
     unchanged         (B,) bool: nothing was asked of this face, so its pixels stay as they are
     references        those of the swaps whose photographs are larger than their squares
+    worn              whether clothes or a background of somebody else lie in it, which end at the squares' borders
     margin            pixels of `image` around the square on every side, 0 without a wider canvas
     """
 

@@ -21,7 +21,7 @@ from ..carry.filling import closed_lines
 from ..carry.hair_volume import below_chin, has_scalp, head_outline, nape
 from ..carry.head_map import head_map, with_map
 from ..carry.state import Maps, Move, PersonSource, Source
-from ..common.pixels import dilate, erode, flow_grid, gather, gaussian_blur, nearest_inside, opened, pixel_grid, relit
+from ..common.pixels import dilate, erode, flow_grid, gather, gaussian_blur, nearest_inside, odd, opened, pixel_grid, relit
 from ..head.morphable import HeadModel
 from ..head.rasterizer import Raster, interpolate
 from ..source.regions import Layers
@@ -66,7 +66,6 @@ def person_source(source: Source, layers: Layers) -> PersonSource:
     body = (cut.alpha - resting).clamp_min(0)
     # a collar goes on behind the jaw in front of it, and cloth behind all that moves
     front = going_on(resting, body * head.part_mask(raster, "face", "ears", "scalp")[:, None])
-    # the mesh may stand out beyond the person (ears, skull): along its edge the matte decides
     colours, resting_colours = two_coats(source.image, cut, body, resting, cloth, layers.hair)
     maps = Maps(
         light=layers.light,
@@ -122,7 +121,7 @@ def person_before_background(move: Move, image: Tensor, validity: Tensor) -> Mov
         return MovedPerson(lit, source.validity, _told(move).layers.person)
     seen = validity
     move, validity = with_map(move, validity)
-    person = MovedPerson(relit(_sharp(move, source_colours(source)), move.light_ratio), validity, cut_out_moved(move))
+    person = MovedPerson(relit(_sharp(move, _told(move).maps.colours), move.light_ratio), validity, cut_out_moved(move))
     for improve in (close_gaps, smooth_outline, distrust_edges_and_cloth, distrust_behind_teeth, keep_teeth, fill_holes, redraw_rims):
         person = improve(move, person)
     layered = in_order(move, person)
@@ -137,12 +136,6 @@ def person_before_background(move: Move, image: Tensor, validity: Tensor) -> Mov
     size = round(source.pixels(source.options.line)) | 1
     mesh = move.posed.mesh.to(image.dtype)
     return MovedPerson(*closed_lines(image, valid, erode(mesh, size) * (1 - move.still.to(mesh)), size), alpha)
-
-
-def source_colours(source: Source) -> Tensor:
-    """(B,3,H,W) the colours of what moves with the head."""
-    assert source.person is not None
-    return source.person.maps.colours
 
 
 def _sharp(move: Move, picture: Tensor) -> Tensor:
@@ -349,8 +342,3 @@ def _told(move: Move) -> PersonSource:
 def _in_edges(move: Move, pixels: Tensor) -> Tensor:
     """A distance in pixels as a multiple of what a fit may be wrong by (`mesh_edge`)."""
     return pixels / move.source.pixels(move.source.options.mesh_edge)
-
-
-def odd(pixels: float) -> int:
-    """A window of about so many pixels, with a middle."""
-    return max(1, round(pixels)) | 1
