@@ -9,7 +9,7 @@ passes, each of which corrects colours, validity or outline for one reason.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -21,27 +21,13 @@ from ..carry.filling import closed_lines
 from ..carry.hair_volume import below_chin, has_scalp, head_outline, nape
 from ..carry.head_map import head_map, with_map
 from ..carry.state import Maps, Move, PersonSource, Source
-from ..common.pixels import dilate, erode, flow_grid, gather, gaussian_blur, nearest_inside, odd, opened, pixel_grid, relit
+from ..common.pixels import dilate, erode, flow_grid, gather, gaussian_blur, odd, opened, pixel_grid, relit
 from ..head.morphable import HeadModel
 from ..head.rasterizer import Raster, interpolate
 from ..source.regions import Layers
 from .guess import guess_person
 from .mouth import INNER, kept_teeth, lips_apart, teeth_in_sight
-
-
-@dataclass(frozen=True, eq=False)
-class MovedPerson:
-    """The person as the passes leave it.
-
-    Attributes:
-        image: (B,3,H,W) RGB 0..1, the source's head moved and relit all over.
-        validity: (B,1,H,W) of these pixels.
-        alpha: (B,1,H,W) share of the moving person; the rest is what stays.
-    """
-
-    image: Tensor
-    validity: Tensor
-    alpha: Tensor
+from .rims import MovedPerson, hair_outline, person_of, redraw_rims, smooth_outline
 
 
 def person_source(source: Source, layers: Layers) -> PersonSource:
@@ -118,11 +104,12 @@ def person_before_background(move: Move, image: Tensor, validity: Tensor) -> Mov
     source, maps = move.source, move.known_maps
     if move.all_still:
         lit = torch.where(move.unlit, source.image, torch.lerp(move.resting_image, image, maps.matte))
-        return MovedPerson(lit, source.validity, _told(move).layers.person)
+        return MovedPerson(lit, source.validity, person_of(move).layers.person)
     seen = validity
     move, validity = with_map(move, validity)
-    person = MovedPerson(relit(_sharp(move, _told(move).maps.colours), move.light_ratio), validity, cut_out_moved(move))
-    for improve in (close_gaps, smooth_outline, distrust_edges_and_cloth, distrust_behind_teeth, keep_teeth, fill_holes, redraw_rims):
+    person = MovedPerson(relit(_sharp(move, person_of(move).maps.colours), move.light_ratio), validity, cut_out_moved(move))
+    trust = (distrust_edges_and_cloth, distrust_behind_teeth)
+    for improve in (close_gaps, smooth_outline, *trust, keep_teeth, fill_holes, redraw_rims, hair_outline):
         person = improve(move, person)
     layered = in_order(move, person)
     near = _activity(move)
@@ -132,7 +119,7 @@ def person_before_background(move: Move, image: Tensor, validity: Tensor) -> Mov
     image = torch.where(move.unlit & move.still, source.image, image)
     still_valid = torch.where(move.still, source.validity, seen.maximum(1 - maps.matte) * source.validity)
     valid = torch.lerp(still_valid, layered.validity, near)
-    alpha = torch.lerp(_told(move).layers.person, layered.alpha, near)
+    alpha = torch.lerp(person_of(move).layers.person, layered.alpha, near)
     size = round(source.pixels(source.options.line)) | 1
     mesh = move.posed.mesh.to(image.dtype)
     return MovedPerson(*closed_lines(image, valid, erode(mesh, size) * (1 - move.still.to(mesh)), size), alpha)
@@ -180,22 +167,6 @@ def close_gaps(move: Move, person: MovedPerson) -> MovedPerson:
     return replace(person, alpha=person.alpha + gap, validity=person.validity * (1 - gap))
 
 
-def smooth_outline(move: Move, person: MovedPerson) -> MovedPerson:
-    """A mesh ends in whole pixels and stairs, a head does not. Strands beside it stay as they are."""
-    u, alpha, mesh = move.source.unit, person.alpha, move.posed.mesh.to(person.alpha)
-    smooth = _sharpened(alpha, 1.6 * u, 3.2 / u**0.5)
-    strands = gaussian_blur(dilate(move.known_maps.hair * (1 - mesh), 3), 1.0)
-    alpha = torch.lerp(smooth, _sharpened(alpha, 0.8 * u, 1.7), (2 * strands).clamp(0, 1))
-    scalp = move.source.head.part_mask(move.posed.raster, "scalp")[:, None].to(alpha)
-    scalp = gaussian_blur(gather(scalp, move.posed.nearest[0]), 2 * u) * (1 - erode(mesh, odd(8 * u)))
-    return replace(person, alpha=torch.lerp(alpha, _sharpened(alpha, 0.9 * u, 1.7), scalp))
-
-
-def _sharpened(alpha: Tensor, sigma: float, slope: float) -> Tensor:
-    """A share (B,1,H,W) without stairs, but with an edge about as steep as before."""
-    return ((gaussian_blur(alpha, sigma) - 0.5) * slope + 0.5).clamp(0, 1)
-
-
 def distrust_edges_and_cloth(move: Move, person: MovedPerson) -> MovedPerson:
     """What hardly moved is valid on the mesh: nothing new hides it. What moved is, as far as it was the moving person.
 
@@ -219,7 +190,7 @@ def distrust_behind_teeth(move: Move, person: MovedPerson) -> MovedPerson:
     tongue.
     """
     head = move.source.head
-    opened_by = (lips_apart(head, move.posed.points) - _told(move).lips_apart).clamp_min(0) * move.source.size[0] / 2
+    opened_by = (lips_apart(head, move.posed.points) - person_of(move).lips_apart).clamp_min(0) * move.source.size[0] / 2
     behind = head.part_mask(move.posed.raster, "mouth", "tongue")[:, None]
     less = person.validity * (1 - _in_edges(move, opened_by).clamp(max=1))
     return replace(person, validity=torch.where(behind, less, person.validity))
@@ -227,7 +198,7 @@ def distrust_behind_teeth(move: Move, person: MovedPerson) -> MovedPerson:
 
 def keep_teeth(move: Move, person: MovedPerson) -> MovedPerson:
     """Upper teeth that the photograph shows stay at the skull."""
-    teeth = _told(move).teeth
+    teeth = person_of(move).teeth
     if teeth is None:
         return person
     image, shown = kept_teeth(move, teeth)
@@ -242,26 +213,6 @@ def fill_holes(move: Move, person: MovedPerson) -> MovedPerson:
     return replace(person, image=torch.lerp(guess.image, person.image, valid), validity=valid.maximum(guess.validity))
 
 
-def redraw_rims(move: Move, person: MovedPerson) -> MovedPerson:
-    """Along the outline of bare skin the fit is wrong by a pixel or two: the colours of a core go on there."""
-    if not move.any_turned:
-        return person
-    head, raster, u = move.source.head, move.posed.raster, move.source.unit
-    mesh = move.posed.mesh.to(person.alpha)
-    deep = erode(mesh, odd(7 * u)) > 0.5
-    index, away = nearest_inside(deep[:, 0])
-    core = gaussian_blur(gather(person.image, index), 1.2)
-    nearest = move.posed.nearest[0]
-
-    def beside(*names: str) -> Tensor:
-        return gather(head.part_mask(raster, *names)[:, None].to(mesh), nearest)
-
-    bare = (1 - ((move.known_maps.hair - 0.15) / 0.3).clamp(0, 1)) * (~deep) * (1 - gaussian_blur(beside("scalp"), 2 * u))
-    bare = bare * (1 - ((away[:, None] / u - 5) / 3).clamp(0, 1)) * move.turned * (1 - beside("ears"))
-    share = gaussian_blur(bare, 0.8) * (erode(mesh, odd(4 * u)) <= 0.5)
-    return replace(person, image=torch.lerp(person.image, core, share), validity=person.validity.maximum(0.6 * share))
-
-
 def in_order(move: Move, person: MovedPerson) -> MovedPerson:
     """The empty background, the neck, what rests on the shoulders, the head.
 
@@ -269,7 +220,7 @@ def in_order(move: Move, person: MovedPerson) -> MovedPerson:
         picture and validity of all, and the alpha of the whole person.
     """
     source, u = move.source, move.source.unit
-    told, back = _told(move), _told(move).backdrop
+    told, back = person_of(move), person_of(move).backdrop
     base, left, resting = what_stays(move)
     headness, shoulders = _head_not_neck(move)
     over = person.alpha * (1 - resting * (1 - headness)) * (1 - gaussian_blur(shoulders * move.posed.mesh, u))
@@ -287,7 +238,7 @@ def what_stays(move: Move) -> tuple[Tensor, Tensor, Tensor]:
     Returns:
         picture (B,3,H,W); where the head was and nothing is known now (B,1,H,W); and the share of what rests on the shoulders (B,1,H,W).
     """
-    told, u = _told(move), move.source.unit
+    told, u = person_of(move), move.source.unit
     grid = flow_grid(move.resting_offset)
     both = torch.cat([told.resting, told.resting_colours], dim=1)
     seen, share, behind, colours = F.grid_sample(both, grid, padding_mode="border", align_corners=False).split([1, 1, 1, 3], dim=1)
@@ -332,11 +283,6 @@ def _shift_around(move: Move) -> Tensor:
     """
     around = dilate(move.shift, move.source.window(2 * move.source.options.mesh_edge))
     return torch.where(move.posed.mesh, around, move.shift)
-
-
-def _told(move: Move) -> PersonSource:
-    assert move.source.person is not None
-    return move.source.person
 
 
 def _in_edges(move: Move, pixels: Tensor) -> Tensor:
