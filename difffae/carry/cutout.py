@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..common.pixels import dilate, erode, gather, gaussian_blur, nearest_inside, odd, pull_push
 from ..source.regions import Layers
+from .hair_volume import ramp
 from .options import CutoutOptions
 from .state import Backdrop, PosedHead
 
@@ -92,11 +93,20 @@ def behind(image: Tensor, person: Tensor, o: CutoutOptions) -> tuple[Tensor, Ten
     index = nearest_inside(outside[:, 0].repeat_interleave(stretch, 1))[0][:, stretch // 2 :: stretch]
     row = torch.div(index, width, rounding_mode="floor") // stretch
     around = gather(image, row * width + index % width)
-    filled = torch.where(outside, image, gaussian_blur(around, o.fill_blur * side))
+    filled = gaussian_blur(around, o.fill_blur * side)
     reach = o.plain_reach * side
-    mean, square = gaussian_blur(around, reach), gaussian_blur(around.square(), reach)
+    # the outline itself may hold some of the person: a plain background is one without it
+    apart = dilate(person, odd(2 * o.fill_blur * side)) < 0.05
+    beyond = gather(image, nearest_inside(apart[:, 0])[0])
+    mean, square = gaussian_blur(beyond, reach), gaussian_blur(beyond.square(), reach)
     spread = (square - mean.square()).mean(1, keepdim=True).clamp_min(0)
-    return filled, torch.exp(-spread / o.plain_spread**2)
+    plain = torch.exp(-spread / o.plain_spread**2)
+    # all around a person before a plain wall
+    beside = apart & (dilate(person, odd(8 * o.fill_blur * side)) > 0.05)
+    wall = ramp((plain * beside).sum((2, 3), keepdim=True) / beside.sum((2, 3), keepdim=True).clamp_min(1), 0.75, 0.9)
+    smooth = gaussian_blur(pull_push(image, apart.to(image)), o.fill_blur * side)
+    filled = torch.lerp(filled, smooth, wall)
+    return torch.where(outside, image, filled), plain
 
 
 def _projected(image: Tensor, filled: Tensor, plain: Tensor, layers: Layers, cloth: Tensor, o: CutoutOptions) -> Tensor:
