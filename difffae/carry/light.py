@@ -107,11 +107,11 @@ def spread_light(source: Source, target: PosedHead, surface: Surface, maps: Maps
         return log_ratio, log_ratio
     # light goes as far as neck and hair do, less onto clothes, and not onto the background
     above_collar = skin & ~source.head.part_mask(raster, "neck")
-    face = source.head.part_mask(raster, "face")[:, None].to(maps.matte)
+    face, face_before = (source.head.part_mask(of, "face")[:, None].to(maps.matte) for of in (raster, source.posed.raster))
     layers = source.person.layers
     return (
         log_ratio * torch.where(above_collar[:, None], maps.matte.maximum(face), maps.light),
-        log_ratio * torch.where(above_collar[:, None], layers.person.maximum(face), layers.light),
+        log_ratio * torch.where(above_collar[:, None], layers.person.maximum(face_before), layers.light),
     )
 
 

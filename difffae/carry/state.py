@@ -182,6 +182,7 @@ class PersonSource:
         layers: what the image shows where, as it was given.
         maps: what moves with the head.
         hanging: (B,1,H,W) 1 where clothes and hanging hair move as the shoulders do, and not as the head.
+        strands: (B,1,H,W) share of hair below the lobes of the ears.
         resting: (B,3,H,W) share of what lies on the shoulders (clothes, chest) and does not turn with the head: where the picture
             shows it; before a neck, where it goes on behind the jaw; and behind all that moves.
         resting_colours: (B,3,H,W) its colours, going on beyond it.
@@ -195,6 +196,7 @@ class PersonSource:
     layers: Layers
     maps: Maps
     hanging: Tensor
+    strands: Tensor
     resting: Tensor
     resting_colours: Tensor
     backdrop: Backdrop

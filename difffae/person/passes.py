@@ -27,7 +27,7 @@ from ..head.rasterizer import Raster, interpolate
 from ..source.regions import Layers
 from .guess import guess_person
 from .mouth import INNER, kept_teeth, lips_apart, teeth_in_sight
-from .rims import MovedPerson, hair_outline, person_of, redraw_rims, smooth_outline
+from .rims import MovedPerson, hair_outline, hang_hair, person_of, redraw_rims, smooth_outline
 
 
 def person_source(source: Source, layers: Layers) -> PersonSource:
@@ -69,6 +69,7 @@ def person_source(source: Source, layers: Layers) -> PersonSource:
         layers=layers,
         maps=maps,
         hanging=(cloth + layers.hair * below_chin(head, points[..., :2], grid, 1.25)).clamp(max=1),
+        strands=cut.alpha * layers.hair * below_chin(head, points[..., :2], grid, 0.5) * (1 - cloth),
         resting=torch.cat([resting, front, going_on(front, body)], dim=1),
         resting_colours=resting_colours,
         backdrop=cut.backdrop,
@@ -111,7 +112,7 @@ def person_before_background(move: Move, image: Tensor, validity: Tensor) -> Mov
     trust = (distrust_edges_and_cloth, distrust_behind_teeth)
     for improve in (close_gaps, smooth_outline, *trust, keep_teeth, fill_holes, redraw_rims, hair_outline):
         person = improve(move, person)
-    layered = in_order(move, person)
+    layered = hang_hair(move, in_order(move, person))
     near = _activity(move)
     # what hardly moves stays one surface, before a background that does not move at all
     image = torch.lerp(move.resting_image, image, maps.matte)

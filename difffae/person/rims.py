@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..carry.hair_volume import head_outline, motion_around, ramp
 from ..carry.state import Move, PersonSource
-from ..common.pixels import dilate, erode, gather, gaussian_blur, nearest_inside, odd, pixel_grid, relit
+from ..common.pixels import dilate, erode, flow_grid, gather, gaussian_blur, nearest_inside, odd, pixel_grid, relit
 
 HAIR_RIM = 0.05  # how far into the head its outline of hair reaches, as a share of the side
 STRANDS = 0.06  # and how far beyond it
@@ -96,6 +96,28 @@ def hair_outline(move: Move, person: MovedPerson) -> MovedPerson:
         torch.lerp(person.image, relit(colours, move.light_ratio), share),
         torch.lerp(person.validity, torch.full_like(share, source.options.map_validity), share),
         torch.lerp(person.alpha, alpha, here),
+    )
+
+
+def hang_hair(move: Move, person: MovedPerson) -> MovedPerson:
+    """Hair that hangs beside and before a jaw: at the ears it goes with the head, at the shoulders it stays.
+
+    Args:
+        move: the move.
+        person: everything, with the hair's place on the jaw guessed.
+    """
+    told = person_of(move)
+    if not move.any_turned:
+        return person
+    # on the mesh it does as beside it
+    offset = torch.where(move.posed.mesh, torch.lerp(move.offset, move.resting_offset, told.hanging), move.offset)
+    grid = flow_grid(offset)
+    strands = F.grid_sample(told.strands, grid, padding_mode="border", align_corners=False) * move.turned
+    colours = F.grid_sample(told.maps.colours, grid, mode="bicubic", padding_mode="border", align_corners=False).clamp(0, 1)
+    return MovedPerson(
+        torch.lerp(person.image, relit(colours, move.light_ratio), strands),
+        torch.lerp(person.validity, torch.ones_like(strands), strands),
+        person.alpha.maximum(strands),
     )
 
 
