@@ -269,12 +269,12 @@ def paste(
         change = _resize(narrow * fine + wide * coarse, crop.side)[here]
         picture = result[index : index + 1, :, y0:y1, x0:x1]
         lost = torch.zeros_like(narrow)  # share of the photograph's own detail that goes
-        if crop.side > crop.size:
+        if crop.side != crop.size:  # an enlarged crop does not hold a photograph's finest detail either
             activity = _blur(fine.square().mean(1, keepdim=True), max(1, crop.size // 64)).clamp_min(0)
             lost = narrow * (1 - torch.exp(-activity / DETAIL_TOLERANCE**2))
         if own_share is not None:
             lost = lost.maximum(narrow * (1 - own_share[index % len(own_share)][None].to(result)))
-        if own_share is not None or crop.side > crop.size:
+        if own_share is not None or crop.side != crop.size:
             own = picture - _resize(before, crop.side)[here]
             new = None if detail is None else detail[index]
             replaced = own if new is None else own - new.to(own)[None][here]
