@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..common.pixels import dilate, erode, gather, gaussian_blur, nearest_inside, odd, pull_push
 from ..source.regions import Layers
-from .hair_volume import ramp
+from .backdrop import behind, grown
 from .options import CutoutOptions
 from .state import Backdrop, PosedHead
 
@@ -49,14 +49,16 @@ def cut_out(image: Tensor, layers: Layers, options: CutoutOptions | None = None)
     o = options or CutoutOptions()
     cloth = (layers.loose - layers.hair).clamp_min(0)
     wide = _person_and_strands(layers, cloth, image, o)
-    filled, plain = behind(image, wide, o)
+    filled, plain, wall = behind(image, wide, o)
     alpha = _projected(image, filled, plain, layers, cloth, o)
     strays = _strays(image, layers.person, plain, o)
     if bool((strays > wide).any()):
         wide = wide.maximum(strays)
-        filled, plain = behind(image, wide, o)
+        filled, plain, wall = behind(image, wide, o)
     colours, _ = unmixed(image, alpha)
     colours = torch.where(alpha > 0.97, image, colours)
+    if bool((wall < 1).any()):
+        filled = torch.lerp(grown(image, wide, filled, o), filled, wall)
     return Cutout(alpha, colours, Backdrop(wide, filled, o.fill_validity * plain))
 
 
@@ -71,42 +73,6 @@ def _person_and_strands(layers: Layers, cloth: Tensor, image: Tensor, o: CutoutO
     around = dilate(layers.person, odd(o.margin * u))
     strands = dilate(layers.person * layers.hair * (1 - dilate(cloth, odd(3 * u))), odd(o.hair_margin * u))
     return around.maximum(((strands - 0.2) / 0.3).clamp(0, 1))
-
-
-def behind(image: Tensor, person: Tensor, o: CutoutOptions) -> tuple[Tensor, Tensor]:
-    """What may be behind a person: the colours beside it.
-
-    Backgrounds go on sideways rather than downwards (horizons, walls), so the nearest pixel is looked for in a picture that
-    is stretched upwards.
-
-    Args:
-        image: (B,3,H,W).
-        person: (B,1,H,W) in 0..1, what is not background.
-        o: reach of the filling.
-
-    Returns:
-        picture (B,3,H,W), and how plain the background is around (B,1,H,W) in 0..1.
-    """
-    side, width = max(image.shape[-2:]), image.shape[-1]
-    outside = person < 0.05
-    stretch = o.sideways
-    index = nearest_inside(outside[:, 0].repeat_interleave(stretch, 1))[0][:, stretch // 2 :: stretch]
-    row = torch.div(index, width, rounding_mode="floor") // stretch
-    around = gather(image, row * width + index % width)
-    filled = gaussian_blur(around, o.fill_blur * side)
-    reach = o.plain_reach * side
-    # the outline itself may hold some of the person: a plain background is one without it
-    apart = dilate(person, odd(2 * o.fill_blur * side)) < 0.05
-    beyond = gather(image, nearest_inside(apart[:, 0])[0])
-    mean, square = gaussian_blur(beyond, reach), gaussian_blur(beyond.square(), reach)
-    spread = (square - mean.square()).mean(1, keepdim=True).clamp_min(0)
-    plain = torch.exp(-spread / o.plain_spread**2)
-    # all around a person before a plain wall
-    beside = apart & (dilate(person, odd(8 * o.fill_blur * side)) > 0.05)
-    wall = ramp((plain * beside).sum((2, 3), keepdim=True) / beside.sum((2, 3), keepdim=True).clamp_min(1), 0.75, 0.9)
-    smooth = gaussian_blur(pull_push(image, apart.to(image)), o.fill_blur * side)
-    filled = torch.lerp(filled, smooth, wall)
-    return torch.where(outside, image, filled), plain
 
 
 def _projected(image: Tensor, filled: Tensor, plain: Tensor, layers: Layers, cloth: Tensor, o: CutoutOptions) -> Tensor:

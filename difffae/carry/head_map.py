@@ -20,19 +20,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..common.pixels import dilate, erode, gaussian_blur, pixel_grid, pull_push
+from ..common.pixels import dilate, erode, gaussian_blur
 from ..head.morphable import label_index, labelled
 from ..head.rasterizer import interpolate, rasterize
 from ..head.shading import sh_shading
 from ..source.regions import Layers
+from .grain import COLUMNS, LAST, ROWS, continued, degrees, grain, smoothed, wrapped
 from .hair_volume import hair_weight, has_scalp, middle_of_skull, ramp
 from .options import MapOptions
 from .state import Maps, Move, Source
 
-ROWS, COLUMNS = 208, 512
-LAST = 165.0  # degrees from the front of the last row; behind it the neck begins
 SKIN = ("face", "scalp")  # parts that the map holds: a neck is behind the chin, seen from the skull
-WHORL = math.radians(25)  # how far behind the top of the head it is
+LEAST_CONTRAST = 0.005  # variance of logarithms of light below which little can be explained
 DARKEST = 0.006  # added to colours before their logarithm
 
 
@@ -62,14 +61,16 @@ class HeadMap:
             move: of the source that the map was made of.
         """
         head, raster = move.source.head, move.posed.raster
-        light = _light(move.posed.normals, move.target.light, MapOptions().floor)
-        was = _light(move.source.posed.normals, move.source.face.light, MapOptions().floor)
+        light = _light(move.source, move.posed.normals, move.target.light)
+        was = _light(move.source, move.source.posed.normals, move.source.face.light)
         facing = move.posed.normals[..., 2:]
         found = interpolate(raster, head.faces, torch.cat([self.places, light, light - was, facing], -1))
         row, cos, sin, lit, change, facing = found.split(1, dim=1)
         # in the colour of light, and all in all as bright, as what the photograph shows
         seen = move.seen + 1e-6
         bias = ((move.light_ratio.log() - change) * seen).sum((2, 3), keepdim=True) / seen.sum((2, 3), keepdim=True)
+        # nothing that was not seen is brighter or darker than what was: a fitted light says little of other directions
+        lit = _within(lit, lit, seen > 0.3)
         column = torch.atan2(sin, cos) / math.pi
         texels = torch.cat([self.log_colour, self.seen, self.grows], 1)
         # where the head turns away, many texels are one pixel
@@ -167,17 +168,41 @@ def head_map(source: Source, layers: Layers, maps: Maps) -> HeadMap | None:
     return HeadMap(_completed(texels, o), texels.seen, texels.scalp, places, _other_ears(source, maps, o))
 
 
-def _light(normals: Tensor, light: Tensor, floor: float) -> Tensor:
+def _light(source: Source, normals: Tensor, light: Tensor) -> Tensor:
     """(B,V,1) logarithm of the light on vertices (normals B,V,3), without its colour: what a fit says of the colour of light on sides that
-    it did not see is noise."""
+    it did not see is noise. Its contrast is as high as it explains the photograph's skin well: where shadows fall and beards grow, the
+    fit takes too much of them for light, and other sides of the head would glow."""
+    head, skin = source.head, source.skin
+    face = labelled(head.labels, "face")
+    explains = _even_light(source.posed.normals[:, face], source.face.light)[..., 0]
+    values = (skin.colours.mean(-1) + DARKEST).log()
+    explains, values = (x - (x * skin.area).sum(1, keepdim=True) / skin.area.sum(1, keepdim=True) for x in (explains, values))
+    both, least = (explains * values * skin.area).sum(1), LEAST_CONTRAST * skin.area.sum(1)
+    alone = [(x.square() * skin.area).sum(1) for x in (explains, values)]
+    explained = (both.clamp_min(0).square() + least**2) / (alone[0] * alone[1] + least**2)  # share of variance
+    return explained.clamp(0.3, 1)[:, None, None] * _even_light(normals, light)
+
+
+def _even_light(normals: Tensor, light: Tensor) -> Tensor:
+    """(B,V,1) logarithm of the light on vertices over its mean, not below a floor."""
     shading = sh_shading(normals, light).mean(2, keepdim=True)
-    return (shading / shading.mean(1, keepdim=True).clamp_min(0.05)).clamp_min(floor).log()
+    return (shading / shading.mean(1, keepdim=True).clamp_min(0.05)).clamp_min(MapOptions().floor).log()
+
+
+def _within(values: Tensor, known: Tensor, where: Tensor) -> Tensor:
+    """Values (B,C,H,W) limited to the range of nearly all the known ones (B,C,H,W), in each row and channel."""
+    ends, bounds = values.new_tensor([0.03, 0.97]), []
+    for row, there in zip(known, where, strict=True):
+        found = row[:, there[0]]
+        bounds.append(found.quantile(ends, dim=1) if found.numel() else values.new_tensor([[-9.0], [9.0]]).expand(2, len(row)))
+    low, high = torch.stack(bounds)[..., None, None].unbind(1)
+    return values.maximum(low).minimum(high)
 
 
 def _unrolled(source: Source, maps: Maps, rest: Tensor, places: Tensor, o: MapOptions) -> _Texels:
     """The photographs in the map's coordinates; rest (B,V,3) are the unposed vertices, places (B,V,3) the same in the map."""
     head, posed, rows, shown = source.head, source.posed, [], []
-    light, skin = _light(posed.normals, source.face.light, o.floor), labelled(head.face_labels, *SKIN)
+    light, skin = _light(source, posed.normals, source.face.light), labelled(head.face_labels, *SKIN)
     told = torch.cat([posed.points, posed.normals[..., 2:], light, _grows(source, maps, rest)[..., None]], -1)
     for place, of in zip(places.split(1), told.split(1), strict=True):  # each row by itself, so that a batch is as its rows are
         corners = place[0, head.faces]  # (F,3,3); faces across the seam, straight down, would cover all columns
@@ -196,12 +221,12 @@ def _unrolled(source: Source, maps: Maps, rest: Tensor, places: Tensor, o: MapOp
     colour = F.grid_sample(maps.colours, grid, mode="bicubic", padding_mode="border", align_corners=False).clamp(0, 1)
     glimpsed = inside * _visible(source, grid, points[:, 2:]) * (facing > o.grazing)
     seen = glimpsed * ((facing - o.grazing) / o.facing).clamp(0, 1) * ((kept - 0.6) / 0.35).clamp(0, 1)
-    row, column = _degrees(seen)
+    row, column = degrees(seen)
     above = 1 - ramp(column.abs(), 75, 100)
     # hair that hangs before a cheek is not the cheek's
     seen = seen * (1 - (2 * around * (1 - (scalp / 0.3).clamp(0, 1)) * (1 - above)).clamp(max=1))
     # behind ears hair grows as around; what the photograph did not show above them is behind the forehead
-    scalp = torch.lerp(_smooth(scalp, inside), scalp, inside).maximum(ramp(row, 45, 55) * above * (1 - seen))
+    scalp = torch.lerp(smoothed(scalp, inside), scalp, inside).maximum(ramp(row, 45, 55) * above * (1 - seen))
     return _Texels((colour * (-light).exp() + DARKEST).log(), seen, glimpsed * (body > 0.5), hair, scalp)
 
 
@@ -215,7 +240,7 @@ def _other_ears(source: Source, maps: Maps, o: MapOptions) -> Tensor:
     kept = F.grid_sample(kept, points[:, None, :, :2], align_corners=False)[:, 0, 0]
     shown = kept * _visible(source, points[:, None, :, :2], points[:, None, None, :, 2])[:, 0, 0]
     shown = shown * ((source.posed.normals[..., 2] - 0.1) / 0.2).clamp(0, 1) * head.vertex_mask("ears")
-    light = _light(source.posed.normals, source.face.light, o.floor)
+    light = _light(source, source.posed.normals, source.face.light)
     return torch.cat([points[..., :2], light, shown[..., None]], -1)[:, head.mirror]
 
 
@@ -240,12 +265,12 @@ def _mirrored(texels: _Texels) -> _Texels:
     """What one side of the head does not show, the other side may, in this side's colours."""
     own, other = texels, replace(texels, **{name: getattr(texels, name).flip(-1) for name in ("log_colour", "seen", "hair")})
     alike = own.seen * other.seen * (1 - (own.hair - other.hair).abs())
-    differs = _continued(own.log_colour - other.log_colour, alike, alike)
+    differs = continued(own.log_colour - other.log_colour, alike, alike)
     brighter = differs.mean(1, keepdim=True)
     differs = brighter.clamp(-0.7, 0.7) + (differs - brighter).clamp(-0.15, 0.15)
     taken = other.seen * (1 - own.seen)
     total = (own.seen + taken).clamp_min(1e-3)
-    colour = (own.log_colour * own.seen + (other.log_colour + differs) * taken) / total
+    colour = (own.log_colour * own.seen + _within(other.log_colour + differs, own.log_colour, own.seen > 0.9) * taken) / total
     hair = (own.hair * own.seen + other.hair * taken) / total
     some = own.seen + taken > 1e-3
     return replace(
@@ -258,18 +283,18 @@ def _mirrored(texels: _Texels) -> _Texels:
 
 def _completed(texels: _Texels, o: MapOptions) -> Tensor:
     """(B,3,h,w): the logarithms of the colours where the photograph shows them, and their continuation."""
-    sure = (erode(_around(texels.seen, 2), 5)[..., 2:-2] > 0.9).to(texels.seen)
+    sure = (erode(wrapped(texels.seen, 2), 5)[..., 2:-2] > 0.9).to(texels.seen)
     # bald heads stay bald: what grows behind is what grows in front, column by column
-    hair = texels.scalp * _smooth(texels.hair, texels.glimpsed * (texels.scalp > 0.5))
+    hair = texels.scalp * smoothed(texels.hair, texels.glimpsed * (texels.scalp > 0.5))
     kind = ((torch.lerp(hair, texels.hair, texels.seen) - 0.3) / 0.4).clamp(0, 1)
     of_hair = sure * ((texels.hair - 0.5) / 0.3).clamp(0, 1) * (texels.scalp > 0.3)
-    row, column = _degrees(sure)
+    row, column = degrees(sure)
     of_skin = sure * (texels.hair < 0.3) * ~((column.abs() > 120) & (row > 60))
-    skin_colour, hair_colour = (_continued(texels.log_colour, one, sure) for one in (of_skin, of_hair))
+    skin_colour, hair_colour = (continued(texels.log_colour, one, sure) for one in (of_skin, of_hair))
     smooth = torch.lerp(skin_colour, hair_colour, kind)
     hole = (texels.seen < 0.99) & (row < o.reach)
     of_skin = of_skin * (row > 35)
-    made = _grain(texels.log_colour - smooth, kind, of_hair, of_skin, sure, o) * hole
+    made = grain(texels.log_colour - smooth, kind, of_hair, of_skin, sure, o) * hole
     return torch.lerp(smooth + made, texels.log_colour, texels.seen)
 
 
@@ -277,124 +302,4 @@ def _sampled(texels: Tensor, column: Tensor, row: Tensor) -> Tensor:
     """A map (B,C,h,w) at places (B,1,H,W): columns in -1..1, rows in 0..1."""
     wide = texels.shape[-1]
     grid = torch.cat([column * (wide / (wide + 2)), row * 2 - 1], 1).permute(0, 2, 3, 1)
-    return F.grid_sample(_around(texels, 1), grid, padding_mode="border", align_corners=False)
-
-
-def _degrees(like: Tensor) -> tuple[Tensor, Tensor]:
-    """Angles from the front, (h,1), and around it, (w,), of rows and columns."""
-    rows, columns = ((torch.arange(n, device=like.device, dtype=like.dtype) + 0.5) / n for n in (ROWS, COLUMNS))
-    return rows[:, None] * LAST, columns * 360 - 180
-
-
-def _continued(x: Tensor, weight: Tensor, otherwise: Tensor) -> Tensor:
-    """x (B,3,h,w) without detail, continued from where it is known (B,1,h,w), towards its mean far from there;
-    where next to nothing is known, from elsewhere."""
-    weight = torch.where(weight.sum((2, 3), keepdim=True) > 50, weight, otherwise)
-    mean = (x * weight).sum((2, 3), keepdim=True) / weight.sum((2, 3), keepdim=True).clamp_min(1)
-    near = _smooth(weight, None, 8.0)
-    return torch.lerp(mean, _smooth(x, weight), near / (near + 0.1))
-
-
-def _around(x: Tensor, columns: int) -> Tensor:
-    """A map (B,C,h,w) with some of its columns repeated at the other side: it goes around."""
-    return F.pad(x, (columns, columns, 0, 0), mode="circular")
-
-
-def _smooth(x: Tensor, weight: Tensor | None, sigma: float = 2.0) -> Tensor:
-    """x (B,C,h,w) as far as it is known (B,1,h,w; None is all over), blurred by 4 * sigma texels, and continued."""
-    q = x.shape[-1] // 16
-    if weight is None:
-        mean = gaussian_blur(_around(F.avg_pool2d(x, 4), q), sigma)
-    else:
-        weight = weight + 1e-6
-        known, weighted = (_around(F.avg_pool2d(values, 4), q) for values in (weight, x * weight))
-        total = gaussian_blur(known, sigma)
-        mean = pull_push(gaussian_blur(weighted, sigma) / total, (total / 0.3).clamp(max=1))
-    mean = gaussian_blur(mean, 1.0)[..., q - 1 : 1 - q]
-    return F.interpolate(mean, scale_factor=4, mode="bilinear", align_corners=False)[..., 4:-4]
-
-
-def _grain(detail: Tensor, kind: Tensor, of_hair: Tensor, of_skin: Tensor, sure: Tensor, o: MapOptions) -> Tensor:
-    """(B,3,h,w): detail as hair and skin have it where it was seen: noise, as strong in each band of frequencies as the
-    detail around, drawn out along the strands (Cabral and Leedom 1993, "Imaging vector fields using line integral convolution").
-
-    Args:
-        detail: (B,3,h,w) logarithms of colours without their smooth part.
-        kind: (B,1,h,w) 0 skin to 1 hair.
-        of_hair, of_skin, sure: (B,1,h,w) where the detail is theirs, and where it is anything's.
-        o: options.
-    """
-    grey = detail.mean(1, keepdim=True)
-    grey = torch.where(of_hair > 0, grey.clamp(-0.8, 0.8), grey.clamp(-0.06, 0.06))
-    along, drawn = _strands(grey, of_hair)
-    drawn = drawn * kind
-    noise = torch.randn((1, 1, *grey.shape[-2:]), generator=torch.Generator().manual_seed(0)).to(grey)
-    total = torch.zeros_like(grey)
-    finer = torch.full_like(grey, o.contrast)
-    # a few strands say little of the contrast of all
-    known = of_hair.sum((2, 3), keepdim=True)
-    known = known / (known + 300)
-    for number, (seen, made) in enumerate(zip(_bands(grey), _bands(noise), strict=True)):
-        made = _drawn_out(made.expand_as(grey), along, drawn * o.strand * 2**number)
-        # skin has pores, and no locks; what is much coarser than strands is a parting or a highlight
-        pores, strands = (_continued(seen.abs(), one, sure) for one in (of_skin, of_hair))
-        finer = torch.minimum(strands, 1.5 * finer)
-        strength = torch.lerp(pores * 0.25**number, finer * known, kind)
-        # hair has more bright strands than even noise
-        total = total + 1.2 * made * (strength / _smooth(made.abs(), None).clamp_min(1e-6))
-    # colours vary with the brightness as they do where they were seen
-    skin_gain, hair_gain = (
-        ((detail * grey * one).sum((2, 3), keepdim=True) / (grey.square() * one).sum((2, 3), keepdim=True).clamp_min(1e-6)).clamp(0.5, 1.5)
-        for one in (of_skin, of_hair)
-    )
-    return total * torch.lerp(skin_gain, hair_gain, kind)
-
-
-def _bands(x: Tensor) -> list[Tensor]:
-    """A map (B,1,h,w) by frequencies, the finest first."""
-    blurred = [gaussian_blur(_around(x, 12), sigma)[..., 12:-12] for sigma in (1.0, 2.5)]
-    return [x - blurred[0], blurred[0] - blurred[1], blurred[1]]
-
-
-def _strands(grey: Tensor, of_hair: Tensor) -> tuple[Tensor, Tensor]:
-    """Directions (B,2,h,w) in which hair lies, unit vectors of columns and rows, and how much it does (B,1,h,w), 0..1."""
-    smooth = gaussian_blur(_around(grey, 4), 0.7)
-    dx = (smooth[..., 1:-1, 2:] - smooth[..., 1:-1, :-2])[..., 3:-3]
-    dy = (smooth[..., 2:, 1:-1] - smooth[..., :-2, 1:-1])[..., 3:-3]
-    tensor = F.pad(torch.cat([dx.square() - dy.square(), 2 * dx * dy, dx.square() + dy.square()], 1), (0, 0, 1, 1))
-    # near the photograph strands go on as they lie there, far from it away from the whorl
-    near = _smooth(of_hair, None, 6.0)
-    near = near / (near + 0.15)
-    local = _smooth(tensor, of_hair)
-    length = (local[:, :1].square() + local[:, 1:2].square()).sqrt()
-    strength = _smooth((length / local[:, 2:].clamp_min(1e-8)).clamp(0, 1), of_hair)
-    seen = local[:, :2] / length.clamp_min(1e-8)
-    # the gradient is across the strand: the double angle of the strand is opposite
-    double = torch.lerp(_hanging(grey), -seen, near)
-    angle = 0.5 * torch.atan2(double[:, 1:], double[:, :1])
-    return torch.cat([angle.cos(), angle.sin()], 1), strength
-
-
-def _hanging(like: Tensor) -> Tensor:
-    """(1,2,h,w): cosine and sine of twice the angle, in the map, in which hair lies: away from the whorl."""
-    theta, phi = (torch.deg2rad(x) for x in _degrees(like))
-    up, back = math.cos(WHORL), math.sin(WHORL)
-    columns = up * phi.sin() / theta.sin() * (COLUMNS / (2 * math.pi))
-    rows = -(up * theta.cos() * phi.cos() + back * theta.sin()) * (ROWS / math.radians(LAST))
-    angle = 2 * torch.atan2(rows, columns)
-    return torch.stack([angle.cos(), angle.sin()])[None]
-
-
-def _drawn_out(noise: Tensor, along: Tensor, length: Tensor, steps: int = 6) -> Tensor:
-    """Noise (B,1,h,w) averaged along directions (B,2,h,w), by a Gaussian whose standard deviation is a length (B,1,h,w) in texels."""
-    height, width = noise.shape[-2:]
-    pad = 64
-    wide = _around(noise, pad)
-    at = pixel_grid(height, width, noise) * noise.new_tensor([width / (width + 2 * pad), 1.0])
-    step = (along * length * (2 / steps)).permute(0, 2, 3, 1) * noise.new_tensor([2 / (width + 2 * pad), 2 / height])
-    total = noise
-    for k in range(1, steps + 1):
-        weight = math.exp(-0.5 * (2 * k / steps) ** 2)
-        for way in (k, -k):
-            total = total + weight * F.grid_sample(wide, at + way * step, padding_mode="reflection", align_corners=False)
-    return total
+    return F.grid_sample(wrapped(texels, 1), grid, padding_mode="border", align_corners=False)

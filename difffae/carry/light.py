@@ -58,21 +58,27 @@ def log_light_ratio(source: Source, posed: PosedHead, target: FaceAttributes) ->
         (B,V,3), RGB.
     """
     o = source.options
-    ratio = log_shading(posed.normals, target.light, o.shading_floor) - source.log_shading
-    turned = log_shading(posed.normals, source.face.light, o.shading_floor) - source.log_shading
+    own = log_shading(posed.normals, source.face.light, o.shading_floor)
+    turned = _limited(own - source.log_shading, o.turn_limit)
+    ratio = log_shading(posed.normals, target.light, o.shading_floor) - own + turned
     # a stressed light is no brighter: the mean ratio on what faces the viewer stays
     facing = posed.normals[..., 2:].clamp_min(0) + 1e-6
     stressed = o.light_gain * ratio
     stressed = stressed + ((facing * ratio.exp()).sum(1, keepdim=True) / (facing * stressed.exp()).sum(1, keepdim=True)).log()
-    limit = math.log(o.ratio_limit)
-    limited = limit * torch.tanh(stressed / limit)
+    limited = _limited(stressed, o.ratio_limit)
     if target.lamp is None:
         return limited
     # numbers promise to leave the face's brightness alone; light of another picture is applied as it is
     # in one colour: where a lamp takes a coloured light away, little is known of the colour that is left
     colour = (target.light[:, :1].clamp_min(1e-3) / source.face.light[:, :1].clamp_min(1e-3)).log()
     grey = limited.mean(-1, keepdim=True) + colour - colour.mean(-1, keepdim=True)
-    return torch.lerp(limited, exposed(source, grey, turned).clamp(-limit, limit), target.lamp[:, None])
+    return torch.lerp(limited, exposed(source, grey, turned).clamp(-math.log(o.ratio_limit), math.log(o.ratio_limit)), target.lamp[:, None])
+
+
+def _limited(log_ratio: Tensor, factor: float) -> Tensor:
+    """The logarithm of a ratio that softly stays between a factor and its inverse."""
+    limit = math.log(factor)
+    return limit * torch.tanh(log_ratio / limit)
 
 
 def spread_light(source: Source, target: PosedHead, surface: Surface, maps: Maps | None) -> tuple[Tensor, Tensor]:

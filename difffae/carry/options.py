@@ -37,6 +37,8 @@ class CarryOptions:
     light_gain: float = 1.05
     # light ratios approach this and its inverse softly
     ratio_limit: float = 8.0
+    # the same for what a turn alone changes: sides that turn to the camera were hardly seen by the fit of the light
+    turn_limit: float = 1.5
     # by how many stops of linear light a face lit by numbers may become darker or brighter in the mean
     darker_stops: float = 0.15
     brighter_stops: float = 0.15

@@ -180,6 +180,11 @@ def distrust_edges_and_cloth(move: Move, person: MovedPerson) -> MovedPerson:
     own = maps.body.maximum((1 - rim) * maps.matte) * (1 - maps.resting)
     on_mesh = torch.lerp(torch.ones_like(person.validity), person.validity * own, shifted)
     valid = torch.where(move.posed.mesh, on_mesh, person.validity)
+    if move.any_turned:
+        # the photograph's outline, stretched over a side that turns to the camera, is a smear that holds background
+        firm = F.grid_sample(erode(person_of(move).maps.body, odd(7 * u)), move.grid, padding_mode="border", align_corners=False)
+        inner = gaussian_blur(erode(move.posed.mesh.to(valid), odd(9 * u)), 1.5 * u) * move.turned
+        valid = valid * (1 - inner * (1 - firm) * shifted)
     neck = head.part_mask(raster, "neck")[:, None]
     valid = torch.where(neck, valid.minimum(opened(valid, odd(4 * u))), valid)
     jaw = head.part_mask(raster, "face", "ears")[:, None] * shifted
@@ -247,7 +252,9 @@ def what_stays(move: Move) -> tuple[Tensor, Tensor, Tensor]:
     # strands go with the head, and so does their place, where the background is plain enough to know it
     apart = (told.backdrop.place - told.maps.matte).clamp_min(0) * (1 - dilate(own, odd(4 * u)))
     apart = apart * (told.backdrop.validity / 0.3 - 1).clamp(0, 1)
-    left = gaussian_blur(dilate(told.maps.body, odd(5 * u)).maximum(apart), 0.7)
+    # hair has a rim of strands and light that no matte holds
+    fringe = dilate(told.maps.body * told.maps.hair, odd(11 * u)) * (1 - dilate(own, odd(4 * u)))
+    left = gaussian_blur(dilate(told.maps.body, odd(5 * u)).maximum(fringe).maximum(apart), 0.7 * u)
     left = ((left - 0.05) / 0.3).clamp(0, 1)
     # shoulders that moved left their place, too
     went = move.resting_shift

@@ -6,7 +6,8 @@ import pytest
 import torch
 from painted import HAIR, WALL
 
-from difffae.carry.cutout import behind, cut_out, going_on, unmixed
+from difffae.carry.backdrop import behind
+from difffae.carry.cutout import cut_out, going_on, unmixed
 from difffae.carry.options import CutoutOptions
 from difffae.common.pixels import gaussian_blur, pixel_grid
 from difffae.source.regions import Layers
@@ -59,7 +60,7 @@ def test_a_horizon_goes_on_behind_a_person():
     """Upper half light, lower half dark: behind the disc the border between them stays where it is."""
     picture = torch.full((1, 3, SIZE, SIZE), 0.8)
     picture[..., SIZE // 2 :, :] = 0.2
-    filled, plain = behind(picture, disc(0.4, 1.0), CutoutOptions())
+    filled, plain, _ = behind(picture, disc(0.4, 1.0), CutoutOptions())
     middle = filled[0, 0, :, SIZE // 2]
     assert (middle[: SIZE // 2 - 6] > 0.75).all()
     assert (middle[SIZE // 2 + 6 :] < 0.25).all()
