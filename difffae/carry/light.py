@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..common.checkpoint import asset_path, load_checkpoint
-from ..common.pixels import gather, gaussian_blur
+from ..common.pixels import erode, gather, gaussian_blur, odd
 from ..head.attributes import FaceAttributes
 from ..head.morphable import HeadModel
 from ..head.rasterizer import Raster, interpolate
@@ -113,10 +113,12 @@ def spread_light(source: Source, target: PosedHead, surface: Surface, maps: Maps
         return log_ratio, log_ratio
     # light goes as far as neck and hair do, less onto clothes, and not onto the background
     above_collar = skin & ~source.head.part_mask(raster, "neck")
-    face, face_before = (source.head.part_mask(of, "face")[:, None].to(maps.matte) for of in (raster, source.posed.raster))
+    # whatever the matte says, a face's inside is lit; its mesh may stand out beyond the person
+    inner = (erode(source.head.part_mask(of, "face")[:, None].to(maps.matte), odd(9 * source.unit)) for of in (raster, source.posed.raster))
+    face, face_before = inner
     layers = source.person.layers
     return (
-        log_ratio * torch.where(above_collar[:, None], maps.matte.maximum(face), maps.light),
+        log_ratio * torch.where(above_collar[:, None], (4 * maps.matte).clamp(max=1).maximum(face), maps.light),
         log_ratio * torch.where(above_collar[:, None], layers.person.maximum(face_before), layers.light),
     )
 

@@ -187,6 +187,7 @@ class PersonSource:
             shows it; before a neck, where it goes on behind the jaw; and behind all that moves.
         resting_colours: (B,3,H,W) its colours, going on beyond it.
         backdrop: what is behind the person.
+        own_colours: (B,3,H,W) the person's, without the background that its outline is mixed with.
         outline: of the head, or None for a head model without labels.
         lips_apart: (B,1,1,1) distance of the lips, in units of half the side.
         teeth: (B,1,H,W) where the picture shows upper teeth, or None where it shows none.
@@ -200,6 +201,7 @@ class PersonSource:
     resting: Tensor
     resting_colours: Tensor
     backdrop: Backdrop
+    own_colours: Tensor
     outline: Outline | None
     lips_apart: Tensor
     teeth: Tensor | None

@@ -27,7 +27,7 @@ from ..head.rasterizer import Raster, interpolate
 from ..source.regions import Layers
 from .guess import guess_person
 from .mouth import INNER, kept_teeth, lips_apart, teeth_in_sight
-from .rims import MovedPerson, hair_outline, hang_hair, person_of, redraw_rims, smooth_outline
+from .rims import MovedPerson, hair_outline, hang_hair, lit_in_place, person_of, redraw_rims, smooth_outline
 
 
 def person_source(source: Source, layers: Layers) -> PersonSource:
@@ -74,6 +74,7 @@ def person_source(source: Source, layers: Layers) -> PersonSource:
         resting_colours=resting_colours,
         backdrop=cut.backdrop,
         outline=head_outline(head, points[..., :2]) if has_scalp(head) else None,
+        own_colours=cut.colours,
         lips_apart=lips_apart(head, points),
         teeth=teeth if bool(teeth.any()) else None,
         head_map=head_map(source, layers, maps),
@@ -104,8 +105,7 @@ def person_before_background(move: Move, image: Tensor, validity: Tensor) -> Mov
     """
     source, maps = move.source, move.known_maps
     if move.all_still:
-        lit = torch.where(move.unlit, source.image, torch.lerp(move.resting_image, image, maps.matte))
-        return MovedPerson(lit, source.validity, person_of(move).layers.person)
+        return MovedPerson(torch.where(move.unlit, source.image, lit_in_place(move)), source.validity, person_of(move).layers.person)
     seen = validity
     move, validity = with_map(move, validity)
     person = MovedPerson(relit(_sharp(move, person_of(move).maps.colours), move.light_ratio), validity, cut_out_moved(move))

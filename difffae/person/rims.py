@@ -121,6 +121,14 @@ def hang_hair(move: Move, person: MovedPerson) -> MovedPerson:
     )
 
 
+def lit_in_place(move: Move) -> Tensor:
+    """(B,3,H,W): people who do not move in another light. In the pixels of an outline it falls on the person's share of the colours
+    alone: a bright wall that is mixed with dark hair would shine."""
+    told = person_of(move)
+    change = relit(told.own_colours, move.light_ratio) - relit(told.own_colours, move.resting_light)
+    return (move.resting_image + move.known_maps.matte * change).clamp(0, 1)
+
+
 def person_of(move: Move) -> PersonSource:
     """What the layers told of the source of a move that has layers."""
     assert move.source.person is not None
