@@ -27,7 +27,7 @@ from ..head.rasterizer import Raster, interpolate
 from ..source.regions import Layers
 from .guess import guess_person
 from .mouth import INNER, kept_teeth, lips_apart, teeth_in_sight
-from .rims import MovedPerson, hair_outline, hang_hair, lit_in_place, person_of, redraw_rims, smooth_outline
+from .rims import MovedPerson, hair_outline, hang_hair, lit_in_place, person_of, redraw_rims, smooth_outline, without_stairs
 
 
 def person_source(source: Source, layers: Layers) -> PersonSource:
@@ -123,7 +123,8 @@ def person_before_background(move: Move, image: Tensor, validity: Tensor) -> Mov
     alpha = torch.lerp(person_of(move).layers.person, layered.alpha, near)
     size = round(source.pixels(source.options.line)) | 1
     mesh = move.posed.mesh.to(image.dtype)
-    return MovedPerson(*closed_lines(image, valid, erode(mesh, size) * (1 - move.still.to(mesh)), size), alpha)
+    image, valid = closed_lines(image, valid, erode(mesh, size) * (1 - move.still.to(mesh)), size)
+    return MovedPerson(without_stairs(move, image), valid, alpha)
 
 
 def _sharp(move: Move, picture: Tensor) -> Tensor:

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from ..carry.hair_volume import head_outline, motion_around, ramp
 from ..carry.state import Move, PersonSource
-from ..common.pixels import dilate, erode, flow_grid, gather, gaussian_blur, nearest_inside, odd, pixel_grid, relit
+from ..common.pixels import dilate, erode, flow_grid, gather, gaussian_blur, gradient_norm, nearest_inside, odd, pixel_grid, relit
 
 HAIR_RIM = 0.05  # how far into the head its outline of hair reaches, as a share of the side
+BREAK = 1.5  # pixels by which the motions of neighbours differ where one surface ends before another
 STRANDS = 0.06  # and how far beyond it
 
 
@@ -119,6 +120,15 @@ def hang_hair(move: Move, person: MovedPerson) -> MovedPerson:
         torch.lerp(person.validity, torch.ones_like(strands), strands),
         person.alpha.maximum(strands),
     )
+
+
+def without_stairs(move: Move, image: Tensor) -> Tensor:
+    """A picture (B,3,H,W) without the stairs of pixels where one part of the head hides another, such as a cheek the hair behind it."""
+    if not move.any_turned:
+        return image
+    breaks = ((gradient_norm(move.offset) / BREAK - 1).clamp(0, 1) * move.posed.mesh).maximum(torch.zeros_like(image[:, :1]))
+    share = gaussian_blur(dilate(breaks, 3), 0.7) * move.turned
+    return torch.lerp(image, gaussian_blur(image, 0.8), share)
 
 
 def lit_in_place(move: Move) -> Tensor:
