@@ -51,7 +51,7 @@ def cut_out(image: Tensor, layers: Layers, options: CutoutOptions | None = None)
     wide = _person_and_strands(layers, cloth, image, o)
     filled, plain, wall = behind(image, wide, o)
     alpha = _projected(image, filled, plain, layers, cloth, o)
-    strays = _strays(image, layers.person, plain, o)
+    strays = _strays(image, layers.person, plain, wall, o)
     if bool((strays > wide).any()):
         wide = wide.maximum(strays)
         filled, plain, wall = behind(image, wide, o)
@@ -91,12 +91,16 @@ def _projected(image: Tensor, filled: Tensor, plain: Tensor, layers: Layers, clo
     return torch.where(band, torch.lerp(matte, share.clamp(0, 1), sure * hairy), matte)
 
 
-def _strays(image: Tensor, matte: Tensor, plain: Tensor, o: CutoutOptions) -> Tensor:
-    """Single hairs far from the person, where a plain background shows them (B,1,H,W)."""
+def _strays(image: Tensor, matte: Tensor, plain: Tensor, wall: Tensor, o: CutoutOptions) -> Tensor:
+    """Single hairs far from the person, where a plain background shows them (B,1,H,W): fainter ones before a wall that is plain all over
+    (B,1,1,1).
+    """
     u, side = _units(image), max(image.shape[-2:])
-    near = dilate(matte, odd(o.stray_reach * side))
-    far = gaussian_blur(gather(image, nearest_inside(near[:, 0] < 0.05)[0]), o.fill_blur * side)
-    unlike = (image - far).abs().amax(1, keepdim=True) > o.stray_difference
+    near = dilate(matte, odd(o.stray_reach * side * (1 + wall.amax().item())))
+    beyond = (near < 0.05).to(image)
+    far = gaussian_blur(gather(image, nearest_inside(beyond[:, 0] > 0)[0]), o.fill_blur * side)
+    far = torch.lerp(far, gaussian_blur(pull_push(image, beyond), o.fill_blur * side), wall)
+    unlike = (image - far).abs().amax(1, keepdim=True) > o.stray_difference * (1 - 0.5 * wall)
     found = dilate((unlike & (near > 0.1)).to(image), odd(2 * u))
     return gaussian_blur(found * ((plain - 0.5) / 0.3).clamp(0, 1), 1.0)
 

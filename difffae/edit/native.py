@@ -22,7 +22,8 @@ from .description import MARGIN, Faces, Parts, SlotTokens
 
 SMALLEST = 256  # pixels: smaller squares are enlarged, since moving pixels costs a little of their sharpness
 LARGEST = 512  # what larger squares hold of finer detail is moved apart (compositing.native_detail)
-LEAST_CUT = 0.02  # share of a border of a square that the person must touch, so that there is something to save beyond it
+# share of the border of a square that the person must come up to, and how near (a share of the side), so that there is something to save
+LEAST_CUT = 0.02
 SHOULDERS_AT = 0.6  # of a square's height: below there, shoulders may leave it
 JOIN = 0.03  # of the side: width within which what was said of a square goes over into what was said of its canvas
 # of CarryOptions: lengths that are shares of the side, or of the head as the camera sees it
@@ -72,14 +73,16 @@ def with_photograph(faces: Faces, crop: Faces, tolerance: float = 2 / 255) -> Fa
 def canvas_margin(faces: Faces, side: int) -> int:
     """M: how far photographs whose squares have N = `side` pixels are to be moved beyond them, one for all rows; 0: not at all.
 
-    A margin is needed where the person's upper part touches the border of a square and the picture goes on there.
+    A margin is needed where the person's upper part comes up to the border of a square and the picture goes on there.
     """
     slots = faces.slots
     if faces.original is None or not faces.squares or slots is None or slots.matte is None or "background" not in slots.order:
         return 0
     person = slots.matte[:, 0] > 0.5
     upper = person[:, : round(SHOULDERS_AT * person.shape[-2])]
-    cut = torch.stack([(part.float().mean(1) > LEAST_CUT) for part in (person[:, 0], upper[..., 0], upper[..., -1])]).cpu()
+    near = max(1, round(LEAST_CUT * person.shape[-1]))  # strands reach farther than the matte
+    sides = person[:, :near].any(1), upper[..., :near].any(2), upper[..., -near:].any(2)
+    cut = torch.stack([part.float().mean(1) > LEAST_CUT for part in sides]).cpu()
     beyond = torch.tensor([[one.top > 0, one.left > 0, one.left + one.side < one.width] for one in faces.squares]).T
     return round(MARGIN * side) if bool((cut & beyond).any()) else 0
 
