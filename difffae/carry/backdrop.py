@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..common.pixels import dilate, erode, gather, gaussian_blur, nearest_inside, odd, pixel_grid, pull_push
+from ..common.pixels import dilate, gather, gaussian_blur, nearest_inside, odd, pixel_grid, pull_push
 from .hair_volume import ramp
 from .options import CutoutOptions
 
@@ -90,7 +90,7 @@ def _apart(person: Tensor, o: CutoutOptions) -> Tensor:
 def _softly(image: Tensor, filled: Tensor, outside: Tensor) -> Tensor:
     """The picture outside, what was filled inside, and a soft border."""
     u = max(image.shape[-2:]) / 256
-    return torch.lerp(image, filled, gaussian_blur(erode((~outside).to(image), odd(3 * u)), u) * ~outside)
+    return torch.lerp(image, filled, (2.1 * gaussian_blur((~outside).to(image), u) - 1.05).clamp(0, 1) * ~outside)
 
 
 def _copied(image: Tensor, outside: Tensor, filled: Tensor) -> Tensor:

@@ -40,6 +40,8 @@ from .inner_mouth import open_mouths
 from .mouth import upper_teeth
 from .passes import person_before_background, person_source
 
+GUESSED = 0.6  # validity up to which pixels may be made up (`CarryOptions`), so that the photograph's fine detail is not theirs
+
 
 @dataclass(frozen=True, eq=False)
 class Carried:
@@ -98,7 +100,9 @@ class Prepared(Source):
         image, validity, offset, own = move_eyes(move, target.expand(len(source)), image, validity)
         image, validity, inside = open_mouths(move, image, validity)
         mesh = move.posed.mesh.to(image.dtype)
-        return Carried(image, validity.clamp(0, 1), offset, move.light_ratio, mesh, alpha, own * (1 - inside))
+        validity = validity.clamp(0, 1)
+        own = own * (1 - inside) * torch.where(move.still, 1, ((validity - GUESSED) / 0.2).clamp(0, 1))
+        return Carried(image, validity, offset, move.light_ratio, mesh, alpha, own)
 
 
 def prepare(

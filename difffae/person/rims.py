@@ -126,8 +126,9 @@ def without_stairs(move: Move, image: Tensor) -> Tensor:
     """A picture (B,3,H,W) without the stairs of pixels where one part of the head hides another, such as a cheek the hair behind it."""
     if not move.any_turned:
         return image
-    breaks = ((gradient_norm(move.offset) / BREAK - 1).clamp(0, 1) * move.posed.mesh).maximum(torch.zeros_like(image[:, :1]))
-    share = gaussian_blur(dilate(breaks, 3), 0.7) * move.turned
+    inner = erode(move.posed.mesh.to(image), odd(5 * move.source.unit))
+    breaks = (gradient_norm(move.offset) / BREAK - 1).clamp(0, 1) * inner
+    share = gaussian_blur(dilate(breaks, 3), 0.7) * move.turned * inner
     return torch.lerp(image, gaussian_blur(image, 0.8), share)
 
 

@@ -52,7 +52,8 @@ TOP, SIDES, SHOULDERS = (slice(0, 4), slice(100, 140)), (slice(40, 90), slice(0,
         (SIDES, 0, 100, True),  # on the right the picture goes on
         (SHOULDERS, 200, 100, False),
         ((slice(0, 1), slice(100, 103)), 200, 100, False),  # three pixels are no hat
-        ((slice(1, 190), slice(1, 255)), 200, 100, False),
+        ((slice(1, 190), slice(1, 255)), 200, 100, True),  # strands reach farther than the matte
+        ((slice(8, 190), slice(8, 248)), 200, 100, False),
     ],
 )
 def test_needed_where_hair_is_cut(touching: tuple[slice, slice], left: int, top: int, needed: bool) -> None:
