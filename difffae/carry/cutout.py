@@ -164,6 +164,23 @@ def _weighted(colours: Tensor, weights: list[Tensor]) -> Tensor:
     return weights[0] * near[0] + weights[1] * near[1] + weights[2] * near[2] + weights[3] * near[3]
 
 
+def wall_seen_through(image: Tensor, cut: Cutout, hair: Tensor) -> Tensor:
+    """Where a plain wall shows through hair, by its colour, if that is not the hair's (B,1,H,W): gaps that no matte holds.
+
+    Args:
+        image: (B,3,H,W).
+        cut: the person.
+        hair: (B,1,H,W) hair.
+    """
+    own = hair * (erode(cut.alpha, odd(5 * _units(image))) > 0.95)
+    usual = (image * own).sum((2, 3), keepdim=True) / own.sum((2, 3), keepdim=True).clamp_min(1)
+    wall = cut.backdrop.filled
+    unlike = ((usual - wall).abs().amax(1, keepdim=True) / 0.15 - 1).clamp(0, 1)
+    plain = ((cut.backdrop.validity / CutoutOptions().fill_validity - 0.3) / 0.4).clamp(0, 1)
+    same = (1.5 - (image - wall).abs().amax(1, keepdim=True) / 0.08).clamp(0, 1)
+    return gaussian_blur(same, 0.4 * _units(image)) * unlike * plain
+
+
 def resting_share(alpha: Tensor, cloth: Tensor, hair: Tensor, posed: PosedHead) -> Tensor:
     """What of a person does not turn with the head: clothes, chest, whatever is far from the head model.
 

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..carry.cloth import crisp_cloth
-from ..carry.cutout import cut_out, going_on, resting_share, two_coats
+from ..carry.cutout import cut_out, going_on, resting_share, two_coats, wall_seen_through
 from ..carry.filling import closed_lines
 from ..carry.hair_volume import below_chin, has_scalp, head_outline, nape
 from ..carry.head_map import head_map, with_map
@@ -69,7 +69,11 @@ def person_source(source: Source, layers: Layers) -> PersonSource:
         layers=layers,
         maps=maps,
         hanging=(cloth + layers.hair * below_chin(head, points[..., :2], grid, 1.25)).clamp(max=1),
-        strands=cut.alpha * layers.hair * below_chin(head, points[..., :2], grid, 0.5) * (1 - cloth),
+        strands=cut.alpha
+        * layers.hair
+        * below_chin(head, points[..., :2], grid, 0.5)
+        * (1 - cloth)
+        * (1 - wall_seen_through(source.image, cut, layers.hair)),
         resting=torch.cat([resting, front, going_on(front, body)], dim=1),
         resting_colours=resting_colours,
         backdrop=cut.backdrop,
