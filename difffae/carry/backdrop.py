@@ -57,7 +57,10 @@ def behind(image: Tensor, person: Tensor, o: CutoutOptions) -> tuple[Tensor, Ten
     worst = [here[there].quantile(0.1) if bool(there.any()) else here.new_zeros(()) for here, there in zip(plain, beside, strict=True)]
     wall = ramp(torch.stack(worst)[:, None, None, None], 0.5, 0.8)
     blur = o.fill_blur * side
-    filled = torch.lerp(gaussian_blur(around, blur), gaussian_blur(pull_push(image, outside.to(image)), blur), wall)
+    filled = gaussian_blur(around, blur)
+    if bool(wall.any()):
+        slope = _slope(image, outside)
+        filled = torch.lerp(filled, (slope + gaussian_blur(pull_push(image - slope, outside.to(image)), blur)).clamp(0, 1), wall)
     return _softly(image, filled, outside), plain, wall
 
 
@@ -85,6 +88,16 @@ def _apart(person: Tensor, o: CutoutOptions) -> Tensor:
     """(B,1,H,W) bool: certainly background. The outline itself may hold some of the person, which would go on in streaks."""
     apart = dilate(person, odd(2 * o.fill_blur * max(person.shape[-2:]))) < 0.05
     return torch.where(apart.flatten(1).any(1)[:, None, None, None], apart, person < 0.05)
+
+
+def _slope(image: Tensor, outside: Tensor) -> Tensor:
+    """(B,3,H,W): the polynomial of second degree that is most like a picture (B,3,H,W) outside (B,1,H,W): walls are lit unevenly."""
+    x, y = pixel_grid(*image.shape[-2:], image).unbind(-1)
+    terms = torch.stack([torch.ones_like(x), x, y, x * x, x * y, y * y]).flatten(1)  # (6,HW)
+    known = outside.flatten(1).to(image)[:, None] * terms  # (B,6,HW)
+    steady = 1e-3 * torch.eye(6, device=image.device, dtype=image.dtype)
+    factors = torch.linalg.solve(known @ terms.T + steady, known @ image.flatten(2).transpose(1, 2))  # (B,6,3)
+    return (factors.transpose(1, 2) @ terms).unflatten(2, image.shape[-2:])
 
 
 def _softly(image: Tensor, filled: Tensor, outside: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from ..common.pixels import dilate, erode, flow_grid, gather, gaussian_blur, gra
 
 HAIR_RIM = 0.05  # how far into the head its outline of hair reaches, as a share of the side
 BREAK = 1.5  # pixels by which the motions of neighbours differ where one surface ends before another
-STRANDS = 0.06  # and how far beyond it
+STRANDS = 0.1  # and how far beyond it
 
 
 @dataclass(frozen=True, eq=False)
