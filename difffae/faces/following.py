@@ -10,17 +10,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..common.errors import FaceChoiceError
+from .detector import box_iou
 from .landmarker import Face
 
 # Between two frames a face moves by this part of its size at most, and grows or shrinks by this factor; every frame in which it was not
 # seen adds as much, up to WAIT frames. What is farther away, as after a cut, is somebody else unless identity says otherwise.
 REACH, GROWTH, WAIT = 0.6, 1.35, 8
-# A face where the person is expected may differ from what was seen of them by this much more than two pictures of one person usually do
-# (it may be blurred, turned or half hidden); a face elsewhere may not.
-EXPECTED_SLACK = 1.3
+# A face that lies this far over the last one (intersection over union), with no cut between, is the same person's, even if it is blurred,
+# turned or half hidden: it may differ from what was seen of them by SLACK times as much as two pictures of one person usually do.
+OVERLAP, SLACK = 0.5, 1.1
+# Mean difference of two frames in THUMBNAIL x THUMBNAIL pixels from which there is a cut between them; people who talk make 0.01, a
+# camera that moves 0.03
+CUT, THUMBNAIL = 0.06, 24
 # So many different views of the person are remembered, each at least this part of the threshold away from the others
 VIEWS, VIEW_APART = 8, 0.4
 
@@ -60,6 +65,8 @@ class Follower:
     last: Face | None = None
     views: list[Tensor] = field(default_factory=list)
     tokens: dict[int, Tensor] = field(default_factory=dict)  # of the present frame's faces, by object
+    thumbnail: Tensor | None = None  # of the present frame
+    cut: bool = False  # whether the shot is another than when the person was last seen
 
     def step(self, faces: Sequence[Face], picture: Tensor | None = None) -> Face | None:
         """The followed person's face in the next frame.
@@ -75,12 +82,13 @@ class Follower:
             FaceChoiceError: the first frame that shows faces has fewer than `index` asks for.
         """
         self.tokens = {}
+        self._look_for_cut(picture)
         chosen = self._first(faces) if self.last is None else self._again(faces, picture)
         self.frames += 1
         if chosen is None:
             self.missed += 1
             return None
-        self.last, self.missed = chosen, 0
+        self.last, self.missed, self.cut = chosen, 0, False
         if self.identity is not None and picture is not None:
             self._remember(self._token(chosen, picture))
         return chosen
@@ -96,20 +104,27 @@ class Follower:
         return faces[self.index]
 
     def _again(self, faces: Sequence[Face], picture: Tensor | None) -> Face | None:
-        """The face that is nearest among those that can be the person's."""
-        expected = sorted((face for face in faces if self._distance(face) <= 1), key=self._distance)
+        """The person's face among those of a later frame."""
+        assert self.last is not None
+        near = sorted((face for face in faces if self._distance(face) <= 1), key=self._distance)
         if self.identity is None or picture is None or not self.views:
-            return expected[0] if expected else None
-        slack = EXPECTED_SLACK * self.identity.same_person
-        alike = [(self._unlikeness(face, picture), face) for face in expected]
-        near = [(unlike, face) for unlike, face in alike if unlike <= slack]
-        if near:
-            # of two people side by side the one who looks like the person; of equals, the nearer one
-            return min(near, key=lambda pair: pair[0] + 0.5 * slack * self._distance(pair[1]))[1]
-        elsewhere = [face for face in faces if not any(face is other for other in expected)]
-        far = [(self._unlikeness(face, picture), face) for face in elsewhere]
-        unlike, face = min(far, key=lambda pair: pair[0], default=(math.inf, None))
-        return face if unlike <= self.identity.same_person else None
+            return near[0] if near and not self.cut else None
+        steady = [] if self.missed or self.cut else [face for face in near if self._overlap(face) >= OVERLAP]
+        for candidates, most in ((steady, SLACK), (near, 1.0), (faces, 1.0)):
+            unlike, face = min(((self._unlikeness(face, picture), face) for face in candidates), key=_first_of, default=(math.inf, None))
+            if unlike <= most * self.identity.same_person:
+                return face
+        return None
+
+    def _look_for_cut(self, picture: Tensor | None) -> None:
+        if picture is None:
+            return
+        before, self.thumbnail = self.thumbnail, F.interpolate(picture[None], (THUMBNAIL, THUMBNAIL), mode="area")[0]
+        self.cut |= before is not None and float((self.thumbnail - before).abs().mean()) > CUT
+
+    def _overlap(self, face: Face) -> float:
+        assert self.last is not None
+        return float(box_iou(face.box, self.last.box[None])[0])
 
     def _distance(self, face: Face) -> float:
         """How far a face is from where and how large the person is expected to be: 1 is the farthest that can be."""
@@ -137,3 +152,7 @@ class Follower:
         apart = min((float(self.identity.distance(token, view)) for view in self.views), default=0.0)
         if not self.views or (len(self.views) < VIEWS and VIEW_APART <= apart / self.identity.same_person <= 1):
             self.views.append(token)
+
+
+def _first_of(pair: tuple[float, object]) -> float:
+    return pair[0]

@@ -1,9 +1,9 @@
 """Which way up a face is: the detector asked at quarter turns, and its keypoints held against the landmarks.
 
 The detector answers to a face that lies or stands on its head, too, but less surely than to the upright one, and the landmark network
-then draws an upright face over it, often with full confidence. What tells a right face from a wrong one, measured on 40 portraits at three
-rolls each: upright, the detector is surest, and its keypoints lie within 0.05 of the ROI's side of the landmarks (0.02 usually; 0.04 to
-0.45 on wrong ones).
+then draws an upright face over it, often with full confidence. What tells a right face from a wrong one, measured on 40 portraits at
+three rolls each: upright, the detector is surest or nearly so, and its keypoints lie within 0.05 of the ROI's side of the landmarks
+(0.02 usually; 0.04 to 0.45 on wrong ones).
 
 Shapes: N faces of one picture, D detections. Pixels: x right, y down; ROIs as in `tiles`.
 """
@@ -33,7 +33,7 @@ KEYPOINT_LANDMARKS = ((33, 133), (362, 263), (1, 1), (13, 14))
 AGREE = 0.05  # mean distance of keypoints and landmarks over the ROI's side, up to which they tell of one face
 # A face this sure, whose networks agree so far, needs no second look: nine of ten upright portraits, and none of 120 wrong faces
 CLEAR, CLEAR_AGREE = 0.85, 0.04
-TURNS = 3  # times that a face is turned upright by the detector before the landmark network looks at it
+RIVAL = 0.12  # ways up of which the detector is less sure than of the best by more than this are not looked at
 LEVEL = math.radians(15)  # a face that is turned by less counts as turned rightly from the start
 TILTED = math.radians(30)  # from here on the detector's angle is rough, and the landmarks are looked up again from their own
 
@@ -90,77 +90,78 @@ def checked(landmarker: FaceLandmarker, pyramid: Pyramid, detections: Detections
     """The faces (one per detection) that are the right way up; the others turned, or left out where no turn is convincing."""
     if not faces:
         return []
-    landmarks = torch.stack([face.landmarks for face in faces])
     rois = detections.rois[:, :4]
-    differ = disagreement(landmarks, detections.keypoints, rois[:, 2])
-    upright = angle_between(rois[:, 3], torch.zeros(())) < TILTED
-    scores = landmarks.new_tensor([face.score for face in faces])
-    clear = (scores >= CLEAR) & (differ <= CLEAR_AGREE) & upright
-    result = [face for face, enough in zip(faces, clear.tolist(), strict=True) if enough]
+    differ = disagreement(torch.stack([face.landmarks for face in faces]), detections.keypoints, rois[:, 2])
+    scores = differ.new_tensor([face.score for face in faces])
+    level = angle_between(rois[:, 3], torch.zeros(())) < TILTED
+    clear = (scores >= CLEAR) & (differ <= CLEAR_AGREE) & level
     doubtful = (~clear).nonzero()[:, 0]
+    result = [face for face, enough in zip(faces, clear.tolist(), strict=True) if enough]
     if len(doubtful):
-        result += _upright(landmarker, pyramid, rois[doubtful], [faces[k] for k in doubtful.tolist()])
+        unturned = level & (differ <= AGREE)
+        result += _upright(landmarker, pyramid, rois[doubtful], unturned[doubtful], [faces[k] for k in doubtful.tolist()])
     return result
 
 
-def _upright(landmarker: FaceLandmarker, pyramid: Pyramid, rois: Tensor, faces: Sequence[Face]) -> list[Face]:
-    """Faces that were looked at from these regions (N,4): as they are, turned, or left out."""
-    best = _turned_upright(landmarker, pyramid, rois)
-    kept = (angle_between(best[:, 3], rois[:, 3]) < LEVEL) & (angle_between(rois[:, 3], torch.zeros(())) < TILTED)
-    again = list(faces)
-    changed = (~kept).nonzero()[:, 0].tolist()
-    if changed:
-        first = landmarker.landmarks_at(pyramid, best[changed])
-        second = landmarker.landmarks_at(pyramid, face_roi(torch.stack([face.landmarks for face in first])))
-        for row, face in zip(changed, second, strict=True):
-            again[row] = face
-    scores = _scores_as_they_stand(landmarker, pyramid, torch.stack([face.landmarks for face in again])).tolist()
-    return [
-        face if same else replace(face, score=min(face.score, score))
-        for face, same, score in zip(again, kept.tolist(), scores, strict=True)
-        if score > 0
-    ]
+def _upright(landmarker: FaceLandmarker, pyramid: Pyramid, rois: Tensor, unturned: Tensor, faces: Sequence[Face]) -> list[Face]:
+    """For each face that was looked at from a region (N,4) the most convincing way up, if there is one.
+
+    unturned (N,): the face as it is, is one of the ways. Others are looked at anew, from where the detector sees a face that way up.
+    """
+    scores, points = _detections_at(landmarker, pyramid, rois, QUARTERS)
+    rival = (scores >= landmarker.threshold) & (scores >= scores.amax(1, keepdim=True) - RIVAL)
+    row, quarter = rival.nonzero(as_tuple=True)
+    turned = detection_roi(points[row, quarter], rois[row, 3] + rois.new_tensor(QUARTERS)[quarter])
+    same = unturned[row] & (quarter == 0) & (angle_between(turned[:, 3], rois[row, 3]) < LEVEL)
+    sure = scores[row, quarter]
+    seen: list[Face] = [faces[k] for k in row.tolist()]
+    anew = (~same).nonzero()[:, 0]
+    if len(anew):
+        sure[anew], again = _looked_at_anew(landmarker, pyramid, turned[anew])
+        for place, face in zip(anew.tolist(), again, strict=True):
+            seen[place] = face
+    result = []
+    for index in range(len(faces)):
+        ways = (row == index).nonzero()[:, 0]
+        best = ways[sure[ways].argmax()] if len(ways) else None
+        if best is not None and float(sure[best]) > 0:
+            result.append(seen[int(best)])
+    return result
 
 
-def _turned_upright(landmarker: FaceLandmarker, pyramid: Pyramid, rois: Tensor) -> Tensor:
-    """Regions (N,4) turned, by quarters and then by the eyes, until the detector is surest of them as they are."""
-    for _ in range(TURNS):
-        scores, points = _quarter_detections(landmarker, pyramid, rois)
-        best = scores.argmax(dim=1)
-        rows = torch.arange(len(rois), device=rois.device)
-        found = detection_roi(points[rows, best], rois[:, 3] + rois.new_tensor(QUARTERS)[best])
-        seen = scores[rows, best] > 0
-        settled = ~seen | ((best == 0) & (angle_between(found[:, 3], rois[:, 3]) < LEVEL))
-        rois = torch.where(seen[:, None], found, rois)
-        if bool(settled.all()):
-            break
-    return rois
+def _looked_at_anew(landmarker: FaceLandmarker, pyramid: Pyramid, rois: Tensor) -> tuple[Tensor, list[Face]]:
+    """Faces in regions (N,4) whose angle is rough. Returns how sure the detector is of them as they stand, (N,), 0 where the networks do
+    not agree; and the faces, no surer than that."""
+    _, points = _detections_at(landmarker, pyramid, rois)
+    for _ in range(2):  # the nearer to upright, the better the angle that the detector gives
+        faces = landmarker.landmarks_at(pyramid, detection_roi(points[:, 0], rois[:, 3]))
+        landmarks = torch.stack([face.landmarks for face in faces])
+        rois = face_roi(landmarks)
+        scores, points = _detections_at(landmarker, pyramid, rois)
+    right = disagreement(landmarks, points[:, 0, 2:], rois[:, 2]) <= AGREE
+    right &= scores.new_tensor([face.score for face in faces]) >= landmarker.threshold
+    sure = scores[:, 0] * right
+    return sure, [replace(face, score=min(face.score, score)) for face, score in zip(faces, sure.tolist(), strict=True)]
 
 
-def _quarter_detections(landmarker: FaceLandmarker, pyramid: Pyramid, rois: Tensor) -> tuple[Tensor, Tensor]:
-    """The detector's word on regions (N,4), as they are and at three quarter turns.
+def _detections_at(
+    landmarker: FaceLandmarker, pyramid: Pyramid, rois: Tensor, turns: Sequence[float] = QUARTERS[:1]
+) -> tuple[Tensor, Tensor]:
+    """The detector's word on regions (N,4), turned by each of T angles.
 
     Returns:
-        scores (N,4) and the detections' points (N,4,8,2), corners of the box and keypoints, in pixels. A score is 0 where no detection
+        scores (N,T) and the detections' points (N,T,8,2), corners of the box and keypoints, in pixels. A score is 0 where no detection
         lies in the region's middle.
     """
-    each = rois.repeat_interleave(len(QUARTERS), dim=0)
-    angles = each[:, 3] + each.new_tensor(QUARTERS).repeat(len(rois))
+    each = rois.repeat_interleave(len(turns), dim=0)
+    angles = each[:, 3] + each.new_tensor(turns).repeat(len(rois))
     each = torch.cat([each[:, :2], each[:, 2:3] * TILE_PER_ROI, angles[:, None]], dim=1)
     boxes, scores = landmarker.detections_in(pyramid, each)
     middles = (boxes[..., :2] + boxes[..., 2:4]) / 2
     best, anchor = (scores * ((middles - 0.5).norm(dim=-1) < CENTRAL)).max(dim=1)
     rows = torch.arange(len(boxes), device=boxes.device)
     points = from_roi(boxes[rows, anchor].unflatten(-1, (-1, 2)), each)
-    return best.unflatten(0, (-1, len(QUARTERS))), points.unflatten(0, (-1, len(QUARTERS)))
-
-
-def _scores_as_they_stand(landmarker: FaceLandmarker, pyramid: Pyramid, landmarks: Tensor) -> Tensor:
-    """How sure the detector is of faces (N,478,3): (N,), 0 for those that it sees elsewhere or another way up."""
-    rois = face_roi(landmarks)
-    scores, points = _quarter_detections(landmarker, pyramid, rois)
-    right = (scores.argmax(dim=1) == 0) & (disagreement(landmarks, points[:, 0, 2:], rois[:, 2]) <= AGREE)
-    return scores[:, 0] * right
+    return best.unflatten(0, (-1, len(turns))), points.unflatten(0, (-1, len(turns)))
 
 
 def disagreement(landmarks: Tensor, keypoints: Tensor, sides: Tensor) -> Tensor:

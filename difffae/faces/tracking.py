@@ -89,8 +89,7 @@ class Gaps:
         matrices = self.fill(axis_angle_to_matrix(attributes.pose.double()))
         seen = torch.tensor(self.present, device=attributes.pose.device)[:, None, None]
         pose = torch.where(seen, attributes.pose, matrix_to_axis_angle(_nearest_rotation(matrices)).to(attributes.pose))
-        others = {name: self.fill(values) for name, values in attributes.tensors().items() if name != "pose"}
-        return replace(attributes, pose=pose, **others)
+        return replace(attributes.map(self.fill), pose=pose)
 
 
 def follow_face(
