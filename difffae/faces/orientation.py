@@ -26,16 +26,17 @@ if TYPE_CHECKING:
     from .landmarker import Face, FaceLandmarker
 
 QUARTERS = tuple(k * math.pi / 2 for k in range(4))
-TILE_PER_ROI = 4 / 3  # side of the tile that the detector looks into again, over the ROI's
-CENTRAL = 0.2  # part of the tile's side from its centre within which the detection is the one that was asked for
+# The tile that the detector looks into again: its side over the ROI's, and the least in pixels, below which it sees but a blur
+TILE_PER_ROI, LEAST_TILE = 4 / 3, 64
+CENTRAL = 0.27  # part of the ROI's side from its centre within which a detection is the one that was asked for
 # Landmarks where the detector has its first four keypoints: both eyes, nose tip, mouth
 KEYPOINT_LANDMARKS = ((33, 133), (362, 263), (1, 1), (13, 14))
-AGREE = 0.05  # mean distance of keypoints and landmarks over the ROI's side, up to which they tell of one face
+# Mean distance of keypoints and landmarks up to which they tell of one face: over the ROI's side, and in pixels for tiny faces
+AGREE, AGREE_PIXELS = 0.05, 1.2
 # A face this sure, whose networks agree so far, needs no second look: nine of ten upright portraits, and none of 120 wrong faces
 CLEAR, CLEAR_AGREE = 0.85, 0.04
 RIVAL = 0.12  # ways up of which the detector is less sure than of the best by more than this are not looked at
-LEVEL = math.radians(15)  # a face that is turned by less counts as turned rightly from the start
-TILTED = math.radians(30)  # from here on the detector's angle is rough, and the landmarks are looked up again from their own
+TILTED = math.radians(35)  # from here on the detector's angle is rough, and faces are looked at anew
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,31 +96,37 @@ def checked(landmarker: FaceLandmarker, pyramid: Pyramid, detections: Detections
     scores = differ.new_tensor([face.score for face in faces])
     level = angle_between(rois[:, 3], torch.zeros(())) < TILTED
     clear = (scores >= CLEAR) & (differ <= CLEAR_AGREE) & level
-    doubtful = (~clear).nonzero()[:, 0]
     result = [face for face, enough in zip(faces, clear.tolist(), strict=True) if enough]
+    doubtful = (~clear).nonzero()[:, 0]
     if len(doubtful):
-        unturned = level & (differ <= AGREE)
-        result += _upright(landmarker, pyramid, rois[doubtful], unturned[doubtful], [faces[k] for k in doubtful.tolist()])
+        some = [faces[k] for k in doubtful.tolist()]
+        result += _upright(landmarker, pyramid, rois[doubtful], some, level[doubtful], differ[doubtful])
     return result
 
 
-def _upright(landmarker: FaceLandmarker, pyramid: Pyramid, rois: Tensor, unturned: Tensor, faces: Sequence[Face]) -> list[Face]:
+def _upright(
+    landmarker: FaceLandmarker, pyramid: Pyramid, rois: Tensor, faces: Sequence[Face], level: Tensor, differ: Tensor
+) -> list[Face]:
     """For each face that was looked at from a region (N,4) the most convincing way up, if there is one.
 
-    unturned (N,): the face as it is, is one of the ways. Others are looked at anew, from where the detector sees a face that way up.
+    level, differ (N,): whether the face may be upright as it is, and the disagreement of the networks about it. Other ways are looked at
+    anew, from where the detector sees a face that way up.
     """
     scores, points = _detections_at(landmarker, pyramid, rois, QUARTERS)
     rival = (scores >= landmarker.threshold) & (scores >= scores.amax(1, keepdim=True) - RIVAL)
     row, quarter = rival.nonzero(as_tuple=True)
     turned = detection_roi(points[row, quarter], rois[row, 3] + rois.new_tensor(QUARTERS)[quarter])
-    same = unturned[row] & (quarter == 0) & (angle_between(turned[:, 3], rois[row, 3]) < LEVEL)
     sure = scores[row, quarter]
     seen: list[Face] = [faces[k] for k in row.tolist()]
-    anew = (~same).nonzero()[:, 0]
+    kept = level & (differ <= _agreement(rois))
+    anew = ((quarter > 0) | ~kept[row]).nonzero()[:, 0]
     if len(anew):
         sure[anew], again = _looked_at_anew(landmarker, pyramid, turned[anew])
         for place, face in zip(anew.tolist(), again, strict=True):
-            seen[place] = face
+            angle = face_roi(face.landmarks[None])[0, 3]
+            # what was seen at first stays if it proves right
+            if not bool(level[row[place]]) or float(angle_between(angle, rois[row[place], 3])) > TILTED:
+                seen[place] = face
     result = []
     for index in range(len(faces)):
         ways = (row == index).nonzero()[:, 0]
@@ -138,7 +145,7 @@ def _looked_at_anew(landmarker: FaceLandmarker, pyramid: Pyramid, rois: Tensor) 
         landmarks = torch.stack([face.landmarks for face in faces])
         rois = face_roi(landmarks)
         scores, points = _detections_at(landmarker, pyramid, rois)
-    right = disagreement(landmarks, points[:, 0, 2:], rois[:, 2]) <= AGREE
+    right = disagreement(landmarks, points[:, 0, 2:], rois[:, 2]) <= _agreement(rois)
     right &= scores.new_tensor([face.score for face in faces]) >= landmarker.threshold
     sure = scores[:, 0] * right
     return sure, [replace(face, score=min(face.score, score)) for face, score in zip(faces, sure.tolist(), strict=True)]
@@ -155,10 +162,12 @@ def _detections_at(
     """
     each = rois.repeat_interleave(len(turns), dim=0)
     angles = each[:, 3] + each.new_tensor(turns).repeat(len(rois))
-    each = torch.cat([each[:, :2], each[:, 2:3] * TILE_PER_ROI, angles[:, None]], dim=1)
+    sides = (each[:, 2] * TILE_PER_ROI).clamp_min(LEAST_TILE)
+    central = CENTRAL * each[:, 2] / sides
+    each = torch.cat([each[:, :2], sides[:, None], angles[:, None]], dim=1)
     boxes, scores = landmarker.detections_in(pyramid, each)
     middles = (boxes[..., :2] + boxes[..., 2:4]) / 2
-    best, anchor = (scores * ((middles - 0.5).norm(dim=-1) < CENTRAL)).max(dim=1)
+    best, anchor = (scores * ((middles - 0.5).norm(dim=-1) < central[:, None])).max(dim=1)
     rows = torch.arange(len(boxes), device=boxes.device)
     points = from_roi(boxes[rows, anchor].unflatten(-1, (-1, 2)), each)
     return best.unflatten(0, (-1, len(turns))), points.unflatten(0, (-1, len(turns)))
@@ -177,6 +186,11 @@ def disagreement(landmarks: Tensor, keypoints: Tensor, sides: Tensor) -> Tensor:
     """
     places = torch.stack([landmarks[:, pair, :2].mean(1) for pair in KEYPOINT_LANDMARKS], dim=1)
     return (places - keypoints[:, : len(KEYPOINT_LANDMARKS)]).norm(dim=-1).mean(1) / sides.clamp_min(1e-6)
+
+
+def _agreement(rois: Tensor) -> Tensor:
+    """Up to where the networks agree on faces in regions (N,4): (N,), in the regions' sides."""
+    return (AGREE_PIXELS / rois[:, 2].clamp_min(1e-6)).clamp_min(AGREE)
 
 
 def angle_between(a: Tensor, b: Tensor) -> Tensor:
