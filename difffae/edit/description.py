@@ -22,6 +22,7 @@ from ..common.errors import ConfigError
 from ..estimation.choose import Estimator
 from ..faces.crop import FaceCrop
 from ..faces.landmarker import FaceLandmarker
+from ..faces.tracking import Gaps
 from ..head.attributes import FaceAttributes
 from ..head.morphable import HeadModel
 from ..source.identity import IdentityEncoder
@@ -87,12 +88,14 @@ class Faces:
     picture         (B,3,S,S) RGB 0..1, the squares at the model's size
     inside_picture  (B,1,S,S) 1 where a square shows the picture, 0 where it left it
     squares         B places of the squares in their pictures; empty for squares without a picture around them
-    original        (B or 1,3,H,W) the pictures that the squares were cut from, or None
+    original        (B or 1,3,H,W) the pictures that the squares were cut from, turned by `turns`, or None
     landmarks       (B,478,3) in pixels of the squares, or None before faces were looked for
     blendshapes     (B,52) scores of the landmark network, or None
     attributes      the numbers of the 3D head, or None before they were estimated
     slots           tokens and masks, or None before they were encoded
     swaps           regions that come from other faces, in the order in which they were asked for
+    gaps            which frames do not show the face, and where they took their values from; None: all show it
+    turns           quarter turns (see faces.quarter_turns) that brought the pictures, as they were given, upright
     name            what messages call these pictures
     """
 
@@ -105,6 +108,8 @@ class Faces:
     attributes: FaceAttributes | None = None
     slots: SlotTokens | None = None
     swaps: tuple[RegionSwap, ...] = ()
+    gaps: Gaps | None = None
+    turns: int = 0
     name: str = "image"
 
     def __len__(self) -> int:
@@ -124,8 +129,13 @@ class Faces:
             self.landmarks[one],
             self.blendshapes[one],
             self.attributes[row],
+            turns=self.turns,
             name=self.name,
         )
+
+    def shows_face(self, row: int) -> bool:
+        """Whether a row's picture shows the face at all."""
+        return self.gaps is None or self.gaps.present[row if len(self.gaps.present) > 1 else 0]
 
     def square(self, row: int) -> FaceCrop:
         """The place of one row's square."""
@@ -148,7 +158,7 @@ class Portrait(Faces):
 
     @property
     def image(self) -> Tensor:
-        """(3,H,W), the whole picture."""
+        """(3,H,W), the whole picture, in which the face is upright."""
         return self.picture_around(0)[0]
 
     @property
