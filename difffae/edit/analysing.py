@@ -87,13 +87,22 @@ def find_faces(
     """
     choice = choice or Choice()
     found = detect(parts, pictures) if found is None else found
-    track = join_track(follow_face(found, choice.index, name), choice.interpolate, name)
+    followed = follow_face(found, choice.index, name)
+    track = join_track(followed, choice.interpolate, name)
     shape = (pictures.shape[-2], pictures.shape[-1])
     squares = smooth_crops([crop_square(points, shape, parts.image_size) for points in track.landmarks], choice.smoothing)
     picture, inside = extract(pictures, squares)
     landmarks = torch.stack([square.to_crop(points) for square, points in zip(squares, track.landmarks, strict=True)])
+    others = [others_beside(faces, one) for faces, one in zip(found, followed, strict=True)]
+    others = [square.to_crop(points.to(landmarks)) for square, points in zip(squares, others, strict=True)]
     kept = pictures if original is None else original
-    return Faces(picture, inside, tuple(squares), kept, landmarks, track.blendshapes, name=name)
+    return Faces(picture, inside, tuple(squares), kept, landmarks, track.blendshapes, others=tuple(others), name=name)
+
+
+def others_beside(faces: Sequence[Face], chosen: Face | None) -> Tensor:
+    """(n,478,3): the landmarks of all faces of a picture but the chosen one; none where that was not found."""
+    others = [face.landmarks for face in faces if face is not chosen]
+    return torch.stack(others) if others and chosen is not None else torch.zeros(0, 478, 3)
 
 
 def as_squares(parts: Parts, pictures: Tensor, name: str = "image") -> Faces:
@@ -149,8 +158,11 @@ def with_landmarks(parts: Parts, faces: Faces) -> Faces:
     """The same faces with landmarks, looked for in the squares if they are not known yet. Raises NoFaceError."""
     if faces.landmarks is not None:
         return faces
-    track = join_track(follow_face(detect(parts, faces.picture), 0, faces.name), False, faces.name)
-    return replace(faces, landmarks=track.landmarks, blendshapes=track.blendshapes)
+    found = detect(parts, faces.picture)
+    followed = follow_face(found, 0, faces.name)
+    track = join_track(followed, False, faces.name)
+    others = tuple(others_beside(near, one) for near, one in zip(found, followed, strict=True))
+    return replace(faces, landmarks=track.landmarks, blendshapes=track.blendshapes, others=others)
 
 
 def with_attributes(parts: Parts, faces: Faces, estimator: Estimator | None = None) -> Faces:

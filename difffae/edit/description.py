@@ -93,6 +93,7 @@ class Faces:
     attributes      the numbers of the 3D head, or None before they were estimated
     slots           tokens and masks, or None before they were encoded
     swaps           regions that come from other faces, in the order in which they were asked for
+    others          B tensors (n,478,3): landmarks of the other faces of the pictures, in pixels of the squares; empty if none are known
     name            what messages call these pictures
     """
 
@@ -105,6 +106,7 @@ class Faces:
     attributes: FaceAttributes | None = None
     slots: SlotTokens | None = None
     swaps: tuple[RegionSwap, ...] = ()
+    others: tuple[Tensor, ...] = ()
     name: str = "image"
 
     def __len__(self) -> int:
@@ -124,8 +126,15 @@ class Faces:
             self.landmarks[one],
             self.blendshapes[one],
             self.attributes[row],
+            others=self.others and (self.others_of(row),),
             name=self.name,
         )
+
+    def others_of(self, row: int) -> Tensor:
+        """(n,478,3), the landmarks of the other faces around one row's."""
+        if not self.others:
+            return self.picture.new_zeros(0, 478, 3)
+        return self.others[row if len(self.others) > 1 else 0]
 
     def square(self, row: int) -> FaceCrop:
         """The place of one row's square."""
@@ -333,6 +342,8 @@ class MovedPhoto:
     references        those of the swaps whose photographs are larger than their squares
     worn              whether clothes or a background of somebody else lie in it, which end at the squares' borders
     margin            pixels of `image` around the square on every side, 0 without a wider canvas
+    kept              (B,1,N,N) share of what keeps its pixels whatever the person does: other people, and things in front of the face;
+                      None where there is nothing of the kind
     """
 
     image: Tensor
@@ -345,6 +356,7 @@ class MovedPhoto:
     references: tuple[ReferenceDetail, ...] = ()
     worn: bool = False
     margin: int = 0
+    kept: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.image)

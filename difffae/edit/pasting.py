@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..carry.compositing import composite_weight, is_grey, keep_grey, native_detail, with_reference_detail
 from ..common.batches import common_batch, expanded, slices
-from ..faces.crop import extract
+from ..faces.crop import extract, put_square
 from ..faces.crop import paste as paste_squares
 from ..vocabulary import FEATHER
 from .description import Faces, MovedPhoto
@@ -71,10 +71,24 @@ def paste(
         if moved is not None and weight is not None:
             edited = _composited(edited, before, moved, weight[part], part)
         edited = keep_grey(edited, grey[part])
-        pictures.append(keep_grey(_pasted(faces, edited, before, part, (mask, moved, weight, feather)), grey[part]))
+        whole = keep_grey(_pasted(faces, edited, before, part, (mask, moved, weight, feather)), grey[part])
+        pictures.append(whole if moved is None else _with_kept(faces, whole, moved, part))
         inner = (edited, before) if moved is None else (moved.square(edited), moved.square(before))
         squares.append(_as_squares(faces, *inner, part, mask))
     return torch.cat(pictures), torch.cat(squares)
+
+
+def _with_kept(faces: Faces, pictures: Tensor, moved: MovedPhoto, part: slice) -> Tensor:
+    """Some rows of the finished pictures (b,3,H,W), with what keeps its pixels as the photographs have it, to the last bit."""
+    if moved.kept is None or faces.original is None:
+        return pictures
+    rows, kept = range(part.start, part.stop), expanded(moved.kept.to(pictures), max(len(moved.kept), part.stop))
+    before = (faces.original if len(faces.original) == 1 else faces.original[part]).to(pictures)
+    shares = torch.zeros_like(pictures[:, :1])
+    for index, row in enumerate(rows):
+        square = widened(faces.square(row), moved.side, moved.margin)
+        shares[index : index + 1] = put_square(shares[index : index + 1], resize(kept[row : row + 1], square.side, "bilinear"), square)
+    return torch.lerp(pictures, before, shares)
 
 
 def _as_squares(faces: Faces, edited: Tensor, before: Tensor, part: slice, mask: Tensor | None) -> Tensor:
