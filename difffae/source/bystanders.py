@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..common.pixels import dilate, odd
+from ..common.pixels import dilate, odd, opened
 from ..faces.crop import OVAL_BOTTOM, OVAL_LEFT, OVAL_RIGHT, OVAL_TOP
 
 GRID = 128  # side of the grid on which people are told apart; their edges are found afterwards
@@ -26,6 +26,8 @@ SEED = 0.6  # of a face's oval, within which a pixel is that face's for certain
 STEPS = 300  # of conjugate gradients at most
 WINDOW, EDGE = 0.03, 1e-3  # of the guided filter that fits the shares to the picture: share of the side, variance of colours
 BORDER = 0.008  # of the side, by which other people are widened: the soft rim of their hair is theirs
+THINNEST = 0.03  # of the side: what is narrower is nobody
+BOX_RIM = 0.04  # of the side: in the box of another's face the edited person's rim stays too, since shares are wrong by a few pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,12 +60,22 @@ def find_bystanders(image: Tensor, matte: Tensor, own: Tensor, others: Tensor) -
     shares = walk(small, torch.exp(-2 * near.square()), seeds(near, faces, size))
     before = _covers(heads, shares, F.interpolate(matte, size, mode="area")[0, 0])
     wide = _fitted(image, F.interpolate(shares[None, 1:], image.shape[-2:], mode="bilinear", align_corners=False))
-    theirs = wide.sum(1, keepdim=True).clamp(max=1)
-    # where nobody is, nothing is anybody's, but for the strands that a matte misses
-    people = ((dilate(matte, odd(2 * BORDER * side)) - 0.1) / 0.3).clamp(0, 1)
-    front = (wide * before[None, :, None, None]).sum(1, keepdim=True) / theirs.clamp_min(1e-6)
-    theirs = theirs * people
+    claimed = wide.sum(1, keepdim=True).clamp(max=1)
+    front = (wide * before[None, :, None, None]).sum(1, keepdim=True) / claimed.clamp_min(1e-6)
+    # where nobody is, nothing is anybody's, but for the strands that a matte misses; the edited person's own rim is too thin for a body
+    people = opened(claimed * ((matte - 0.4) / 0.3).clamp(0, 1), odd(THINNEST * side))
+    theirs = claimed.minimum(dilate(people, odd((THINNEST + 2 * BORDER) * side)))
+    around = torch.stack([dilate(theirs, odd(BOX_RIM * side)) * _box(points, image) for points in others[..., :2].to(image)])
+    theirs = theirs.maximum(around.amax(0))
     return Bystanders(theirs * (1 - front), theirs * front)
+
+
+def _box(points: Tensor, image: Tensor) -> Tensor:
+    """(1,1,H,W): 1 in the box around points (L,2)."""
+    (left, top), (right, bottom) = points.amin(0).floor().tolist(), points.amax(0).ceil().tolist()
+    ys, xs = (torch.arange(n, device=image.device) + 0.5 for n in image.shape[-2:])
+    inside = ((ys > top) & (ys < bottom))[:, None] & ((xs > left) & (xs < right))[None]
+    return inside[None, None].to(image)
 
 
 def distances(faces: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
