@@ -22,7 +22,7 @@ from ..faces.tracking import follow_face, join_track, smooth_crops
 from ..head.attributes import FaceAttributes
 from ..source.regions import Layers, fitted_regions, layers
 from ..source.slots import SlotEncoder
-from .description import Faces, Parts, SlotTokens
+from .description import Faces, Parts, Portrait, SlotTokens
 from .native import native_side, resize
 
 CHUNK = 16  # faces at a time, which bounds the memory
@@ -97,6 +97,44 @@ def find_faces(
     others = [square.to_crop(points.to(landmarks)) for square, points in zip(squares, others, strict=True)]
     kept = pictures if original is None else original
     return Faces(picture, inside, tuple(squares), kept, landmarks, track.blendshapes, others=tuple(others), name=name)
+
+
+def find_all_faces(
+    parts: Parts, pictures: Tensor, name: str = "image", found: Sequence[Sequence[Face]] | None = None, original: Tensor | None = None
+) -> Faces:
+    """The squares around all faces of one picture, the largest first.
+
+    Args:
+        pictures: (1,3,H,W) RGB 0..1.
+        found, original: as `find_faces`.
+
+    Raises:
+        ImageError: more than one picture. NoFaceError: it shows no face.
+    """
+    if len(pictures) != 1:
+        raise ImageError(f"{name}: has {len(pictures)} frames; all faces are taken from one picture at a time, choose a face for a video")
+    found = detect(parts, pictures) if found is None else found
+    each = [find_faces(parts, pictures, Choice(index), name, found, original) for index in range(max(1, len(found[0])))]
+
+    def rows(field: str) -> Tensor:
+        return torch.cat([getattr(one, field) for one in each])
+
+    return replace(
+        each[0],
+        picture=rows("picture"),
+        inside_picture=rows("inside_picture"),
+        squares=tuple(one.squares[0] for one in each),
+        landmarks=rows("landmarks"),
+        blendshapes=rows("blendshapes"),
+        others=tuple(one.others[0] for one in each),
+        one_picture=True,
+    )
+
+
+def in_picture(portrait: Portrait, image: Tensor) -> Portrait:
+    """The same face in the picture (3,H,W) as it looks by now, after other faces of it were edited."""
+    picture, _ = extract(image.to(portrait.picture)[None], portrait.crop)
+    return replace(portrait, picture=picture, original=image[None])
 
 
 def others_beside(faces: Sequence[Face], chosen: Face | None) -> Tensor:

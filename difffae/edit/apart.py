@@ -40,9 +40,7 @@ class Apart:
     kept: Tensor | None = None
 
 
-def set_apart(
-    parts: Parts, faces: Faces, canvas: Canvas, own: FaceAttributes, photos: Apart, matte: Tensor | None, rows: range
-) -> Apart:
+def set_apart(parts: Parts, faces: Faces, canvas: Canvas, own: FaceAttributes, photos: Apart, matte: Tensor | None, rows: range) -> Apart:
     """Take everybody else out of some photographs.
 
     Args:

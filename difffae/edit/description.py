@@ -28,7 +28,7 @@ from ..source.identity import IdentityEncoder
 from ..source.matte import PersonMatte
 from ..source.other_encoders import SourceEncoder
 from ..source.slots import SlotEncoder
-from ..vocabulary import DENOISE, SAMPLERS, STEPS, SWAPPABLE
+from ..vocabulary import DENOISE, SAMPLERS, STEPS, SWAPPABLE, TAKEABLE
 
 MARGIN = 0.25  # of a square's side: how much of the picture around it a wider canvas has on every side
 
@@ -94,6 +94,7 @@ class Faces:
     slots           tokens and masks, or None before they were encoded
     swaps           regions that come from other faces, in the order in which they were asked for
     others          B tensors (n,478,3): landmarks of the other faces of the pictures, in pixels of the squares; empty if none are known
+    one_picture     whether the rows are the faces of one picture, which paste puts back one after another
     name            what messages call these pictures
     """
 
@@ -107,6 +108,7 @@ class Faces:
     slots: SlotTokens | None = None
     swaps: tuple[RegionSwap, ...] = ()
     others: tuple[Tensor, ...] = ()
+    one_picture: bool = False
     name: str = "image"
 
     def __len__(self) -> int:
@@ -214,6 +216,15 @@ def swaps_from(givers: Mapping[str, Faces], strengths: Mapping[str, float], phot
         else:
             found[same] = replace(one, regions=(*found[same].regions, region))
     return tuple(found)
+
+
+def by_what_they_give(pictures: Mapping[str, Any]) -> dict[str, Any]:
+    """{"hair_from": picture} -> {"hair": picture}, without those that are None. Raises ConfigError for other names."""
+    known = {f"{name}_from": name for name in (*TAKEABLE, *SWAPPABLE)}
+    for name in pictures:
+        if name not in known:
+            raise ConfigError(f"edit: there is no option '{name}'; choose from {', '.join(known)}")
+    return {known[name]: picture for name, picture in pictures.items() if picture is not None}
 
 
 @dataclass(frozen=True)

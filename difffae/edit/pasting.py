@@ -34,7 +34,7 @@ def paste(
 ) -> tuple[Tensor, Tensor]:
     """The edited squares, and the whole pictures with them.
 
-    Rows of which nothing was asked stay bit for bit; a grey photograph stays grey.
+    Rows of which nothing was asked stay bit for bit; a grey photograph stays grey. Faces of one picture go into it one after another.
 
     Args:
         faces: the squares as they were, with `original`, of 1 or B rows.
@@ -46,7 +46,7 @@ def paste(
         chunks: gives slices of at most so many of so many rows, which bounds the memory.
 
     Returns:
-        Pictures (B,3,H,W) and squares (B,3,S,S).
+        Pictures (B,3,H,W), one for the faces of one picture, and squares (B,3,S,S).
 
     Raises:
         ImageError: batches that do not go together.
@@ -63,32 +63,35 @@ def paste(
         side, margin = moved.side, moved.margin
         weight = _kept_share(resize(drawn, size).clamp(0, 1), moved)
     grey = _grey_rows(faces, moved, batch).to(drawn.device)
-    pictures, squares = [], []
-    for part in chunks(batch, CHUNK):
+    pictures: list[Tensor] = []
+    squares: list[Tensor] = []
+    for part in chunks(batch, 1 if faces.one_picture else CHUNK):
         before = native_rows(faces, side, batch, part, margin)[0].to(drawn)
         edited = resize(drawn[part], side).clamp(0, 1)
         edited = padded(edited, margin) if margin else edited
         if moved is not None and weight is not None:
             edited = _composited(edited, before, moved, weight[part], part)
         edited = keep_grey(edited, grey[part])
-        whole = keep_grey(_pasted(faces, edited, before, part, (mask, moved, weight, feather)), grey[part])
-        pictures.append(whole if moved is None else _with_kept(faces, whole, moved, part))
+        around = (faces.original if len(faces.original) == 1 else faces.original[part]).to(edited)
+        if faces.one_picture:
+            around = pictures.pop() if pictures else around
+        whole = keep_grey(_pasted(faces, around, edited, before, part, (mask, moved, weight, feather)), grey[part])
+        pictures.append(whole if moved is None else _with_kept(faces, around, whole, moved, part))
         inner = (edited, before) if moved is None else (moved.square(edited), moved.square(before))
         squares.append(_as_squares(faces, *inner, part, mask))
     return torch.cat(pictures), torch.cat(squares)
 
 
-def _with_kept(faces: Faces, pictures: Tensor, moved: MovedPhoto, part: slice) -> Tensor:
-    """Some rows of the finished pictures (b,3,H,W), with what keeps its pixels as the photographs have it, to the last bit."""
-    if moved.kept is None or faces.original is None:
+def _with_kept(faces: Faces, before: Tensor, pictures: Tensor, moved: MovedPhoto, part: slice) -> Tensor:
+    """Some rows of the finished pictures (b,3,H,W), with what keeps its pixels as it was before (b or 1,3,H,W), to the last bit."""
+    if moved.kept is None:
         return pictures
-    rows, kept = range(part.start, part.stop), expanded(moved.kept.to(pictures), max(len(moved.kept), part.stop))
-    before = (faces.original if len(faces.original) == 1 else faces.original[part]).to(pictures)
+    kept = expanded(moved.kept.to(pictures), max(len(moved.kept), part.stop))
     shares = torch.zeros_like(pictures[:, :1])
-    for index, row in enumerate(rows):
+    for index, row in enumerate(range(part.start, part.stop)):
         square = widened(faces.square(row), moved.side, moved.margin)
         shares[index : index + 1] = put_square(shares[index : index + 1], resize(kept[row : row + 1], square.side, "bilinear"), square)
-    return torch.lerp(pictures, before, shares)
+    return torch.lerp(pictures, before.expand_as(pictures), shares)
 
 
 def _as_squares(faces: Faces, edited: Tensor, before: Tensor, part: slice, mask: Tensor | None) -> Tensor:
@@ -149,15 +152,18 @@ def _grey_rows(faces: Faces, moved: MovedPhoto | None, batch: int) -> Tensor:
 
 
 def _pasted(
-    faces: Faces, edited: Tensor, before: Tensor, part: slice, how: tuple[Tensor | None, MovedPhoto | None, Tensor | None, float]
+    faces: Faces,
+    whole: Tensor,
+    edited: Tensor,
+    before: Tensor,
+    part: slice,
+    how: tuple[Tensor | None, MovedPhoto | None, Tensor | None, float],
 ) -> Tensor:
-    """Some rows (b,3,C,C) in their pictures (b,3,H,W)."""
+    """Some rows (b,3,C,C) in their pictures (b or 1,3,H,W)."""
     mask, moved, weight, feather = how
-    assert faces.original is not None
     wide, rows = edited.shape[-1], range(part.start, part.stop)
     margin = 0 if moved is None else moved.margin
     side = wide - 2 * margin
-    whole = (faces.original if len(faces.original) == 1 else faces.original[part]).to(edited)
     squares = [widened(faces.square(row), side, margin) for row in rows]
     cut = None
     if mask is not None:

@@ -9,6 +9,7 @@ Shape letters: P people, the edited one first; H and W picture height and width,
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -158,7 +159,7 @@ def _passing(step: Tensor) -> Tensor:
     return torch.exp(-step.square().sum(1) / COLOUR_STEP) + LEAST_STEP
 
 
-def _solved(system, right: Tensor, diagonal: Tensor, start: Tensor) -> Tensor:
+def _solved(system: Callable[[Tensor], Tensor], right: Tensor, diagonal: Tensor, start: Tensor) -> Tensor:
     """Conjugate gradients for several right sides (P,h,w), scaled by the diagonal."""
     x, residual = start, right - system(start)
     scaled = residual / diagonal
