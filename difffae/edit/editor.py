@@ -39,7 +39,7 @@ from .conditioning import conditions
 from .description import Edit, Faces, Portrait, RegionSwap, Sampling, by_what_they_give, swaps_from
 from .loading import load_parts
 from .model import EditModel
-from .moving import PreparedFaces, move, prepare
+from .moving import PreparedFaces, framed, move, prepare
 from .native import resize
 from .pasting import paste
 from .recipe import CheckpointInfo
@@ -334,7 +334,7 @@ class DiffFAE:
             if edit.sampling.denoise not in (None, 1):
                 raise ConfigError(f"denoise: model '{self.model.name}' carries no photograph to keep; leave denoise out")
             edit = replace(edit, sampling=replace(edit.sampling, denoise=1.0))
-        edit = replace(edit, source=with_slots(self, edit.source))
+        edit = replace(edit, source=with_slots(self, edit.source), target=framed(self, edit))
         faces = edit.faces
         moved = move(self, edit, None if edit.swaps else prepared)
         size = faces.picture.shape[-1]

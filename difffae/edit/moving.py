@@ -6,11 +6,13 @@ K slots, D token size, h and w sides of the slot masks, R references.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from ..carry.framing import within_frame
 from ..common.batches import common_batch, expanded
 from ..common.errors import ConfigError, ImageError
 from ..head.attributes import FaceAttributes
@@ -27,6 +29,7 @@ from .apart import Apart, set_apart
 from .description import MARGIN, Edit, Faces, MovedPhoto, Parts, ReferenceDetail, RegionSwap, SlotTokens
 from .native import Canvas, canvas_margin, native_rows, native_side, options_on, resize
 
+log = logging.getLogger(__name__)
 CHUNK = 4  # faces at a time, which bounds the memory
 MAPS = ("offset_to_source", "light_ratio", "person_alpha")
 
@@ -221,7 +224,7 @@ def move(parts: Parts, edit: Edit, prepared: PreparedFaces | None = None) -> Mov
         raise ImageError(f"image: is {got}; crops of {side}x{side} are needed, from DiffFAE Crop Face")
     faces = _with_references(parts, faces)
     batch = _batch(edit, faces)
-    target = edit.target.to(faces.picture.device).expand(batch)
+    target = framed(parts, edit).to(faces.picture.device).expand(batch)
     assert faces.attributes is not None
     unchanged = _equal_rows(faces.attributes.to(target.shape.device).expand(batch), target) & (not faces.swaps)
     if parts.carry_options is None:
@@ -242,6 +245,19 @@ def move(parts: Parts, edit: Edit, prepared: PreparedFaces | None = None) -> Mov
     details = _details(faces, [givers for _, _, givers in moved], owner_share, side)
     share = torch.cat(kept)
     return replace(whole, references=details, margin=margin, worn=bool(worn), kept=share if bool(share.any()) else None)
+
+
+def framed(parts: Parts, edit: Edit) -> FaceAttributes:
+    """The targets of an edit, of 1 or B faces, turned as far as the frames of the photographs allow; a log line says how far."""
+    source, target = edit.source, edit.target
+    if parts.carry_options is None or source.attributes is None or not source.squares:
+        return target
+    corners = [(-one.left, -one.top, one.width - one.left, one.height - one.top, one.side) for one in source.squares]
+    frame = torch.tensor(corners, dtype=target.pose.dtype, device=target.pose.device)
+    frame = frame[:, :4] * (2 / frame[:, 4:]) - 1
+    batch = max(len(source.attributes), len(frame), len(target))
+    own = source.attributes.to(target.pose.device)
+    return within_frame(parts.head, own, target.expand(batch), frame, log.warning)
 
 
 def _serves_all(faces: Faces, target: FaceAttributes) -> bool:
