@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from comfy_api.v0_0_2 import io
 
@@ -58,6 +60,6 @@ class DiffFAECarryPhoto(io.ComfyNode):
         told = {} if slots is None else {"slots": slots.slots, "swaps": slots.swaps}
         faces = Faces(picture, inside, attributes=on_device(source), **told)
         if crop is not None:
-            faces = with_photograph(faces, crop)
+            faces = with_photograph(replace(faces, landmarks=crop.landmarks, others=crop.others), crop)
         result = move(difffae, Edit(faces, on_device(target)))
         return io.NodeOutput(to_image(result.square(result.image)), to_mask(result.square(result.validity)), result)

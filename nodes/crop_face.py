@@ -47,6 +47,13 @@ class DiffFAECropFace(io.ComfyNode):
                 io.BoundingBox.Input(
                     "bboxes", optional=True, force_input=True, tooltip="Boxes around faces; then only they are looked at, in their order."
                 ),
+                io.Boolean.Input(
+                    "all_faces",
+                    default=False,
+                    optional=True,
+                    advanced=True,
+                    tooltip="On: all faces of one picture as a batch, the largest first, which Paste Back puts back one after another.",
+                ),
             ],
             outputs=[
                 io.Image.Output("crop_image", display_name="crop", tooltip="The squares, at the model's size."),
@@ -58,13 +65,16 @@ class DiffFAECropFace(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, difffae, image, face, missing_face, smoothing, face_landmarks=None, bboxes=None) -> io.NodeOutput:
-        from ..difffae.edit.analysing import Choice, find_faces
+    def execute(cls, difffae, image, face, missing_face, smoothing, face_landmarks=None, bboxes=None, all_faces=False) -> io.NodeOutput:
+        from ..difffae.edit.analysing import Choice, find_all_faces, find_faces
         from .analysis import found_faces
         from .frames import as_original, to_image, to_mask, to_pictures
 
         pictures = to_pictures(image)
         choice = Choice(face, missing_face, smoothing)
         found = found_faces(difffae, pictures, face_landmarks, bboxes)
-        crop = find_faces(difffae, pictures, choice, found=found, original=as_original(image))
+        if all_faces:
+            crop = find_all_faces(difffae, pictures, found=found, original=as_original(image))
+        else:
+            crop = find_faces(difffae, pictures, choice, found=found, original=as_original(image))
         return io.NodeOutput(to_image(crop.picture), to_mask(crop.inside_picture), crop)

@@ -92,7 +92,7 @@ def _apart(person: Tensor, o: CutoutOptions) -> Tensor:
 
 def _slope(image: Tensor, outside: Tensor) -> Tensor:
     """(B,3,H,W): the polynomial of second degree that is most like a picture (B,3,H,W) outside (B,1,H,W): walls are lit unevenly."""
-    x, y = pixel_grid(*image.shape[-2:], image).unbind(-1)
+    x, y = pixel_grid(image.shape[-2], image.shape[-1], image).unbind(-1)
     terms = torch.stack([torch.ones_like(x), x, y, x * x, x * y, y * y]).flatten(1)  # (6,HW)
     known = outside.flatten(1).to(image)[:, None] * terms  # (B,6,HW)
     steady = 1e-3 * torch.eye(6, device=image.device, dtype=image.dtype)

@@ -16,7 +16,7 @@ def add(subparsers) -> None:
     parser.add_argument("--source", metavar="PICTURE", help="portrait to edit (default: a bundled one)")
     parser.add_argument("--output", default="out.png", metavar="PICTURE", help="where to write the result (default: %(default)s)")
     parser.add_argument("--sheet", metavar="PICTURE", help="where to write a contact sheet (bundled source: sheet.png; else none)")
-    add_faces(parser)
+    add_faces(parser, several=True)
     add_query(parser)
     add_swaps(parser)
     add_sampling(parser)

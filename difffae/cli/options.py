@@ -10,6 +10,8 @@ from ..common.errors import ConfigError
 from ..head.axes import AXES, COEFFICIENTS, PRESETS, TURN_LIMIT, check_names
 from ..vocabulary import DENOISE, ESTIMATORS, FRAMINGS, SAMPLERS, STEPS, SWAPPABLE, TAKEABLE
 
+ALL_FACES = "all"
+
 
 class OneLineParser(argparse.ArgumentParser):
     """Reports every usage problem as a ConfigError of one line instead of printing the whole usage."""
@@ -117,8 +119,20 @@ def add_tokens_only(group: argparse._ActionsContainer) -> None:
     group.add_argument("--tokens-only", action="store_true", help=text)
 
 
-def add_faces(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--face", type=int, metavar="N", help="which face of the source, 0 is the largest (default: the largest)")
+def face_number(text: str) -> int | str:
+    """A face's number, or ALL_FACES."""
+    return text if text == ALL_FACES else int(text)
+
+
+def add_faces(parser: argparse.ArgumentParser, several: bool = False) -> None:
+    """Which face is meant. several: whether all faces of the source can be, each with numbers of its own."""
+    text = "which face of the source, 0 is the largest (default: the largest)"
+    if several:
+        parser.add_argument("--face", type=face_number, metavar="N", help=f"{text}; '{ALL_FACES}' edits all, one after another")
+        text = f'numbers of single faces for --face {ALL_FACES}: a JSON list, the largest face first, such as [{{"yaw": 10}}, null]'
+        parser.add_argument("--per-face", metavar="FILE", help=f"{text}; null leaves a face alone, further faces get the other numbers")
+    else:
+        parser.add_argument("--face", type=int, metavar="N", help=text)
     parser.add_argument("--query-face", type=int, metavar="N", help="which face of the query or reference")
 
 

@@ -27,7 +27,7 @@ def run(arguments: argparse.Namespace) -> None:
     wishes = Wishes.read(arguments, source_only=True)
     outputs(wishes.inputs, arguments.output)
     model = load_model(arguments)
-    source, query, portraits = wishes.analyse(model)
+    (source,), query, portraits = wishes.analyse(model)
     taken = (dict.fromkeys(wishes.take, query) if query is not None else {}) | portraits
     target = model.target(source, **taken, change=wishes.numbers, strength=wishes.strengths, framing=arguments.framing)
     write(arguments.output, model.render(target, arguments.size, arguments.rasterizer).image)

@@ -19,8 +19,12 @@ from ..common.errors import ConfigError
 from ..common.images import check_writable, read_image, write_image
 from ..edit.recipe import Recipe, identity_distances
 from ..head.adjust import Adjustments
+from ..head.attributes import FaceAttributes
 from ..head.axes import AXES
 from ..vocabulary import FRAMINGS, SWAPPABLE, TAKEABLE
+from .options import ALL_FACES
+
+PER_FACE = 'write one entry per face, the largest first, such as [{"yaw": 10}, null]'
 
 if TYPE_CHECKING:
     from ..edit.description import Portrait
@@ -54,6 +58,8 @@ class Wishes:
     givers     group or region -> its own picture
     numbers    changes by number, or None
     strengths  group or region -> 0..1
+    all_faces  edit all faces of the source
+    per_face   numbers of single faces then, the largest first, in place of `numbers`
     """
 
     source: Picture
@@ -62,6 +68,8 @@ class Wishes:
     givers: Mapping[str, Picture] = field(default_factory=dict)
     numbers: Adjustments | None = None
     strengths: Mapping[str, float] = field(default_factory=dict)
+    all_faces: bool = False
+    per_face: tuple[Adjustments | None, ...] = ()
 
     @staticmethod
     def read(arguments: argparse.Namespace, source_only: bool = False) -> Wishes:
@@ -71,7 +79,10 @@ class Wishes:
         names = (*TAKEABLE, *SWAPPABLE)
         paths = {name: path for name in names if (path := getattr(arguments, f"{name}_from", None)) is not None}
         query = arguments.query
-        if query is None and not paths and numbers.empty:
+        all_faces, per_face = arguments.face == ALL_FACES, numbers_per_face(getattr(arguments, "per_face", None))
+        if per_face and not all_faces:
+            raise ConfigError(f"--per-face: has numbers for several faces; add --face {ALL_FACES}")
+        if query is None and not paths and numbers.empty and not per_face:
             if arguments.source is None:
                 query = asset_path("query.png")
             elif not source_only:
@@ -84,12 +95,14 @@ class Wishes:
         for path in paths.values():
             read.setdefault(path, Picture.read(path))
         return Wishes(
-            source=Picture.read(arguments.source or asset_path("source.png"), arguments.face),
+            source=Picture.read(arguments.source or asset_path("source.png"), None if all_faces else arguments.face),
             query=Picture.read(query, arguments.query_face) if query is not None else None,
             take=tuple(arguments.take or TAKEABLE),
             givers={name: read[path] for name, path in paths.items()},
             numbers=None if numbers.empty else numbers,
             strengths={name: shares.get(name, everywhere) for name in names},
+            all_faces=all_faces,
+            per_face=per_face,
         )
 
     @property
@@ -102,17 +115,21 @@ class Wishes:
         """The groups that come from some picture."""
         return [name for name in TAKEABLE if name in self.givers or (self.query is not None and name in self.take)]
 
-    @property
-    def record(self) -> dict[str, Any]:
-        """What a recipe says of the wishes."""
-        given = {} if self.numbers is None else self.numbers.record()
+    def numbers_of_face(self, index: int) -> Adjustments | None:
+        """What a face of the source was asked to change by number."""
+        return self.per_face[index] if index < len(self.per_face) else self.numbers
+
+    def record(self, face: int = 0) -> dict[str, Any]:
+        """What a recipe says of the wishes for one face."""
+        numbers = self.numbers_of_face(face)
+        given = {} if numbers is None else numbers.record()
         shares = {name: self.strengths.get(name, 1.0) for name in self.taken}
         equal = len(set(shares.values())) <= 1
         taken = {"take": self.taken, "strength": next(iter(shares.values()), 1.0) if equal else shares} if self.taken else {}
         return taken | ({"numbers": given} if given else {})
 
-    def analyse(self, model: DiffFAE) -> tuple[Portrait, Portrait | None, dict[str, Portrait]]:
-        """Source, query and the givers of single groups and regions; a picture that serves several is analysed once."""
+    def analyse(self, model: DiffFAE) -> tuple[list[Portrait], Portrait | None, dict[str, Portrait]]:
+        """The source's faces, query and the givers of single groups and regions; a picture that serves several is analysed once."""
         seen: dict[Picture, Portrait] = {}
 
         def portrait(picture: Picture) -> Portrait:
@@ -120,14 +137,30 @@ class Wishes:
                 seen[picture] = picture.analyse(model)
             return seen[picture]
 
-        source, query = portrait(self.source), portrait(self.query) if self.query else None
-        return source, query, {name: portrait(picture) for name, picture in self.givers.items()}
+        faces = model.analyse_all(self.source.image, self.source.path) if self.all_faces else [portrait(self.source)]
+        query = portrait(self.query) if self.query else None
+        return faces, query, {name: portrait(picture) for name, picture in self.givers.items()}
 
 
 def numbers_of(arguments: argparse.Namespace) -> Adjustments:
     """The changes by number. Raises ConfigError."""
     asked = {axis.name: getattr(arguments, axis.name) for axis in AXES} | dict(arguments.coefficients)
     return Adjustments(preset=arguments.preset, absolute=arguments.absolute, beyond_limit=arguments.beyond_limit, **asked)
+
+
+def numbers_per_face(path: str | None) -> tuple[Adjustments | None, ...]:
+    """The numbers of single faces from a JSON file, or none without one. Raises ConfigError."""
+    if path is None:
+        return ()
+    try:
+        told = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: is not JSON ({error}); {PER_FACE}") from error
+    if not isinstance(told, list) or not all(one is None or isinstance(one, dict) for one in told):
+        raise ConfigError(f"{path}: is no list of numbers by name; {PER_FACE}")
+    return tuple(None if one is None else Adjustments.from_record(one) for one in told)
 
 
 def edit_and_write(arguments: argparse.Namespace, wishes: Wishes, sheet: str | None) -> None:
@@ -137,13 +170,14 @@ def edit_and_write(arguments: argparse.Namespace, wishes: Wishes, sheet: str | N
 
     outputs(wishes.inputs, arguments.output, sheet)
     model = load_model(arguments)
-    source, query, portraits = wishes.analyse(model)
+    sources, query, portraits = wishes.analyse(model)
     photo = model.carry_options is not None and not arguments.tokens_only
     framing = getattr(arguments, "framing", FRAMINGS[0])
     with progress() as advance:
-        result = model.edit(
-            source,
-            query,
+        results = model.edit_all(
+            sources,
+            wishes.per_face,
+            query=query,
             take=wishes.take if query is not None else (),
             adjust=wishes.numbers,
             swaps=swaps_from({name: portraits[name] for name in SWAPPABLE if name in portraits}, wishes.strengths, photo),
@@ -153,13 +187,17 @@ def edit_and_write(arguments: argparse.Namespace, wishes: Wishes, sheet: str | N
             progress=advance,
             **{f"{name}_from": portraits[name] for name in TAKEABLE if name in portraits},
         )
-    step = {"command": arguments.command, **wishes.record, "framing": framing, **result.edit.record()}
-    recipe = recipe_of(model, source, result, step)
-    write(arguments.output, result.image, wishes.source.alpha, recipe)
+    steps = [
+        {"command": arguments.command, **wishes.record(face), "framing": framing, **result.edit.record()}
+        | ({"face": face} if wishes.all_faces else {})
+        for face, result in enumerate(results)
+    ]
+    recipe = recipe_of(model, sources, results, steps)
+    write(arguments.output, results[-1].image, wishes.source.alpha, recipe)
     if sheet:
         shown = ({"query": query} if query is not None else {}) | _named(portraits)
         order = model.model.slots.config.order if model.model.has_slots else ()
-        write(sheet, contact_sheet(source, result, shown, model.head.expression_names, order), recipe=recipe)
+        write(sheet, contact_sheet(sources[0], results[0], shown, model.head.expression_names, order), recipe=recipe)
 
 
 def _named(portraits: Mapping[str, Portrait]) -> dict[str, Portrait]:
@@ -207,13 +245,15 @@ def progress() -> Iterator[Callable[[int, int], None]]:
             bar.close()
 
 
-def recipe_of(model: DiffFAE, source: Portrait, result: EditResult, step: dict[str, Any]) -> Recipe:
-    """The recipe of a result that one command made."""
+def recipe_of(model: DiffFAE, sources: Sequence[Portrait], results: Sequence[EditResult], steps: list[dict[str, Any]]) -> Recipe:
+    """The recipe of what one command made: one result, or one of every face of a picture."""
+    pairs = zip(sources, results, strict=True)
+    distances = [identity_distances(model.landmarker, model.identity, one.picture, result.crop, one.landmarks)[0] for one, result in pairs]
     return Recipe(
         checkpoint=model.checkpoint.record() if model.checkpoint else None,
-        steps=[step],
-        attributes=json.loads(result.attributes.to_json()),
-        identity_distance=identity_distances(model.landmarker, model.identity, source.picture, result.crop, source.landmarks),
+        steps=steps,
+        attributes=json.loads(FaceAttributes.cat([result.attributes for result in results]).to_json()),
+        identity_distance=distances,
     )
 
 

@@ -24,7 +24,7 @@ from ..head.attributes import FaceAttributes
 from ..source.regions import Layers, fitted_regions, layers
 from ..source.slots import SlotEncoder
 from ..vocabulary import MISSING_FACE
-from .description import Faces, Parts, SlotTokens
+from .description import Faces, Parts, Portrait, SlotTokens
 from .native import native_side, resize
 
 CHUNK = 16  # faces at a time, which bounds the memory
@@ -90,16 +90,84 @@ def find_faces(
     choice = choice or Choice()
     found = detect(parts, pictures) if found is None else found
     identity = parts.identity if len(pictures) > 1 else None
-    track = join_track(follow_face(found, choice.index, name, pictures, identity), choice.missing, name)
-    turns = turns_to_upright(track.landmarks)
-    places = turned_points(track.landmarks, turns, *pictures.shape[-2:])
+    followed = follow_face(found, choice.index, name, pictures, identity)
+    return _squares(parts, pictures, (found, followed), choice, name, original)
+
+
+def _squares(
+    parts: Parts,
+    pictures: Tensor,
+    faces: tuple[Sequence[Sequence[Face]], Sequence[Face | None]],
+    choice: Choice,
+    name: str,
+    original: Tensor | None,
+    turns: int | None = None,
+) -> Faces:
+    """`find_faces` for all faces of the pictures, and the followed ones. turns: that bring the pictures upright, None for those of the
+    faces."""
+    found, followed = faces
+    track = join_track(followed, choice.missing, name)
+    turns = turns_to_upright(track.landmarks) if turns is None else turns
+    size = (pictures.shape[-2], pictures.shape[-1])
+    places = turned_points(track.landmarks, turns, *size)
     kept = turned(pictures if original is None else original, turns)
     pictures = turned(pictures, turns)
     shape = (pictures.shape[-2], pictures.shape[-1])
     squares = smooth_crops([crop_square(points, shape, parts.image_size) for points in places], choice.smoothing)
     picture, inside = extract(pictures, squares)
     landmarks = torch.stack([square.to_crop(points) for square, points in zip(squares, places, strict=True)])
-    return Faces(picture, inside, tuple(squares), kept, landmarks, track.blendshapes, gaps=track.gaps, turns=turns, name=name)
+    near = [turned_points(others_beside(faces, one), turns, *size) for faces, one in zip(found, followed, strict=True)]
+    others = tuple(square.to_crop(points.to(landmarks)) for square, points in zip(squares, near, strict=True))
+    gaps = track.gaps
+    return Faces(picture, inside, tuple(squares), kept, landmarks, track.blendshapes, others=others, gaps=gaps, turns=turns, name=name)
+
+
+def find_all_faces(
+    parts: Parts, pictures: Tensor, name: str = "image", found: Sequence[Sequence[Face]] | None = None, original: Tensor | None = None
+) -> Faces:
+    """The squares around all faces of one picture, the largest first.
+
+    Args:
+        pictures: (1,3,H,W) RGB 0..1.
+        found, original: as `find_faces`.
+
+    Raises:
+        ImageError: more than one picture. NoFaceError: it shows no face.
+    """
+    if len(pictures) != 1:
+        raise ImageError(f"{name}: has {len(pictures)} frames; all faces are taken from one picture at a time, choose a face for a video")
+    found = detect(parts, pictures) if found is None else found
+    each: list[Faces] = []
+    for index in range(max(1, len(found[0]))):
+        followed = follow_face(found, index, name)
+        each.append(_squares(parts, pictures, (found, followed), Choice(index), name, original, each[0].turns if each else None))
+
+    def rows(field: str) -> Tensor:
+        return torch.cat([getattr(one, field) for one in each])
+
+    return replace(
+        each[0],
+        picture=rows("picture"),
+        inside_picture=rows("inside_picture"),
+        squares=tuple(one.squares[0] for one in each),
+        landmarks=rows("landmarks"),
+        blendshapes=rows("blendshapes"),
+        others=tuple(one.others[0] for one in each),
+        one_picture=True,
+    )
+
+
+def in_picture(portrait: Portrait, image: Tensor) -> Portrait:
+    """The same face in the picture (3,H,W) as it looks by now, after other faces of it were edited."""
+    upright = turned(image[None], portrait.turns)
+    picture, _ = extract(upright.to(portrait.picture), portrait.crop)
+    return replace(portrait, picture=picture, original=upright)
+
+
+def others_beside(faces: Sequence[Face], chosen: Face | None) -> Tensor:
+    """(n,478,3): the landmarks of all faces of a picture but the chosen one; none where that was not found."""
+    others = [face.landmarks for face in faces if face is not chosen]
+    return torch.stack(others) if others and chosen is not None else torch.zeros(0, 478, 3)
 
 
 def as_squares(parts: Parts, pictures: Tensor, name: str = "image") -> Faces:
@@ -156,8 +224,11 @@ def with_landmarks(parts: Parts, faces: Faces) -> Faces:
     """The same faces with landmarks, looked for in the squares if they are not known yet. Raises NoFaceError."""
     if faces.landmarks is not None:
         return faces
-    track = join_track(follow_face(detect(parts, faces.picture), 0, faces.name), name=faces.name)
-    return replace(faces, landmarks=track.landmarks, blendshapes=track.blendshapes)
+    found = detect(parts, faces.picture)
+    followed = follow_face(found, 0, faces.name)
+    track = join_track(followed, name=faces.name)
+    others = tuple(others_beside(near, one) for near, one in zip(found, followed, strict=True))
+    return replace(faces, landmarks=track.landmarks, blendshapes=track.blendshapes, others=others)
 
 
 def with_attributes(parts: Parts, faces: Faces, estimator: Estimator | None = None) -> Faces:

@@ -29,7 +29,7 @@ from ..source.identity import IdentityEncoder
 from ..source.matte import PersonMatte
 from ..source.other_encoders import SourceEncoder
 from ..source.slots import SlotEncoder
-from ..vocabulary import DENOISE, SAMPLERS, STEPS, SWAPPABLE
+from ..vocabulary import DENOISE, SAMPLERS, STEPS, SWAPPABLE, TAKEABLE
 
 MARGIN = 0.25  # of a square's side: how much of the picture around it a wider canvas has on every side
 
@@ -96,6 +96,8 @@ class Faces:
     swaps           regions that come from other faces, in the order in which they were asked for
     gaps            which frames do not show the face, and where they took their values from; None: all show it
     turns           quarter turns (see faces.quarter_turns) that brought the pictures, as they were given, upright
+    others          B tensors (n,478,3): landmarks of the other faces of the pictures, in pixels of the squares; empty if none are known
+    one_picture     whether the rows are the faces of one picture, which paste puts back one after another
     name            what messages call these pictures
     """
 
@@ -110,6 +112,8 @@ class Faces:
     swaps: tuple[RegionSwap, ...] = ()
     gaps: Gaps | None = None
     turns: int = 0
+    others: tuple[Tensor, ...] = ()
+    one_picture: bool = False
     name: str = "image"
 
     def __len__(self) -> int:
@@ -129,6 +133,7 @@ class Faces:
             self.landmarks[one],
             self.blendshapes[one],
             self.attributes[row],
+            others=self.others and (self.others_of(row),),
             turns=self.turns,
             name=self.name,
         )
@@ -136,6 +141,12 @@ class Faces:
     def shows_face(self, row: int) -> bool:
         """Whether a row's picture shows the face at all."""
         return self.gaps is None or self.gaps.present[row if len(self.gaps.present) > 1 else 0]
+
+    def others_of(self, row: int) -> Tensor:
+        """(n,478,3), the landmarks of the other faces around one row's."""
+        if not self.others:
+            return self.picture.new_zeros(0, 478, 3)
+        return self.others[row if len(self.others) > 1 else 0]
 
     def square(self, row: int) -> FaceCrop:
         """The place of one row's square."""
@@ -215,6 +226,15 @@ def swaps_from(givers: Mapping[str, Faces], strengths: Mapping[str, float], phot
         else:
             found[same] = replace(one, regions=(*found[same].regions, region))
     return tuple(found)
+
+
+def by_what_they_give(pictures: Mapping[str, Any]) -> dict[str, Any]:
+    """{"hair_from": picture} -> {"hair": picture}, without those that are None. Raises ConfigError for other names."""
+    known = {f"{name}_from": name for name in (*TAKEABLE, *SWAPPABLE)}
+    for name in pictures:
+        if name not in known:
+            raise ConfigError(f"edit: there is no option '{name}'; choose from {', '.join(known)}")
+    return {known[name]: picture for name, picture in pictures.items() if picture is not None}
 
 
 @dataclass(frozen=True)
@@ -343,6 +363,8 @@ class MovedPhoto:
     references        those of the swaps whose photographs are larger than their squares
     worn              whether clothes or a background of somebody else lie in it, which end at the squares' borders
     margin            pixels of `image` around the square on every side, 0 without a wider canvas
+    kept              (B,1,N,N) share of what keeps its pixels whatever the person does: other people, and things in front of the face;
+                      None where there is nothing of the kind
     """
 
     image: Tensor
@@ -355,6 +377,7 @@ class MovedPhoto:
     references: tuple[ReferenceDetail, ...] = ()
     worn: bool = False
     margin: int = 0
+    kept: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.image)

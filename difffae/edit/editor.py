@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -34,12 +35,12 @@ from ..source.matte import PersonMatte
 from ..source.other_encoders import SourceEncoder
 from ..source.slots import SlotEncoder
 from ..vocabulary import ESTIMATORS, FRAMINGS, RASTERIZERS, SWAPPABLE, TAKEABLE
-from .analysing import Choice, analyse, detect, identity_tokens, with_slots
+from .analysing import Choice, analyse, detect, find_all_faces, identity_tokens, in_picture, with_attributes, with_slots
 from .conditioning import conditions
-from .description import Edit, Faces, Portrait, RegionSwap, Sampling, swaps_from
+from .description import Edit, Faces, Portrait, RegionSwap, Sampling, by_what_they_give, swaps_from
 from .loading import load_parts
 from .model import EditModel
-from .moving import PreparedFaces, move, prepare
+from .moving import PreparedFaces, framed, move, prepare
 from .native import resize
 from .pasting import paste
 from .recipe import CheckpointInfo
@@ -180,6 +181,12 @@ class DiffFAE:
         return analyse(self, pictures, Choice(face or 0), name, found).portrait(0)
 
     @torch.no_grad()
+    def analyse_all(self, image: Tensor, name: str = "image") -> list[Portrait]:
+        """All faces of a picture (3,H,W), analysed, the largest first. Raises NoFaceError."""
+        faces = with_attributes(self, find_all_faces(self, image.to(self.device)[None], name))
+        return [faces.portrait(row) for row in range(len(faces))]
+
+    @torch.no_grad()
     def prepare(self, source: Portrait | Tensor) -> PreparedFaces:
         """Work out once what depends on a photograph alone, for many edits of it: `edit` takes the result in its place.
 
@@ -257,7 +264,7 @@ class DiffFAE:
         """
         prepared = source if isinstance(source, PreparedFaces) else None
         portrait = self._portrait(source.faces if isinstance(source, PreparedFaces) else source, "source")
-        givers = {name: self._portrait(own, f"{name} picture") for name, own in _givers(pictures).items()}
+        givers = {name: self._portrait(own, f"{name} picture") for name, own in by_what_they_give(pictures).items()}
         common = self._portrait(query, "query") if query is not None else None
         for name in (take := tuple(take)):
             if name not in TAKEABLE:
@@ -271,6 +278,32 @@ class DiffFAE:
         taken = (*swaps, *swaps_from(givers, shares, self.carry_options is not None))
         edit = Edit(portrait, wanted, self._ready(taken), sampling or Sampling())
         return self.run(edit, progress, prepared)
+
+    def edit_all(
+        self, source: Sequence[Portrait] | Tensor, each: Sequence[Adjustments | None] = (), adjust: Adjustments | None = None, **asked: Any
+    ) -> list[EditResult]:
+        """Edit all faces of one picture, one after another.
+
+        Args:
+            source: the picture (3,H,W), or its faces, as `analyse_all` gives them.
+            each: numbers for single faces, in their order, in place of `adjust`; None leaves a face its own.
+            adjust: numbers for all faces after these.
+            asked: the other arguments of `edit`, alike for all faces.
+
+        Returns:
+            one result per face; the image of the last one shows all edits.
+
+        Raises:
+            NoFaceError, ConfigError: as `edit`; or numbers for more faces than there are.
+        """
+        faces = self.analyse_all(source, "source") if isinstance(source, Tensor) else list(source)
+        if len(each) > len(faces):
+            raise ConfigError(f"numbers for {len(each)} faces were given, but the picture shows {len(faces)}; give one per face")
+        results: list[EditResult] = []
+        for index, face in enumerate(faces):
+            now = in_picture(face, results[-1].image) if results else face
+            results.append(self.edit(now, adjust=each[index] if index < len(each) else adjust, **asked))
+        return results
 
     def swap(
         self,
@@ -302,7 +335,7 @@ class DiffFAE:
             if edit.sampling.denoise not in (None, 1):
                 raise ConfigError(f"denoise: model '{self.model.name}' carries no photograph to keep; leave denoise out")
             edit = replace(edit, sampling=replace(edit.sampling, denoise=1.0))
-        edit = replace(edit, source=with_slots(self, edit.source))
+        edit = replace(edit, source=with_slots(self, edit.source), target=framed(self, edit))
         faces = edit.faces
         moved = move(self, edit, None if edit.swaps else prepared)
         size = faces.picture.shape[-1]
@@ -363,12 +396,3 @@ class DiffFAE:
 def _share(strength: Strength, name: str) -> float:
     """The strength of one group or region, 1 if it is not named."""
     return float(strength.get(name, 1.0) if isinstance(strength, Mapping) else strength)
-
-
-def _givers(pictures: Mapping[str, Portrait | Tensor | None]) -> dict[str, Portrait | Tensor]:
-    """{"hair_from": picture} -> {"hair": picture}. Raises ConfigError for other names."""
-    known = {f"{name}_from": name for name in (*TAKEABLE, *SWAPPABLE)}
-    for name in pictures:
-        if name not in known:
-            raise ConfigError(f"edit: there is no option '{name}'; choose from {', '.join(known)}")
-    return {known[name]: picture for name, picture in pictures.items() if picture is not None}

@@ -6,26 +6,30 @@ K slots, D token size, h and w sides of the slot masks, R references.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from ..carry.framing import within_frame
 from ..common.batches import common_batch, expanded
 from ..common.errors import ConfigError, ImageError
 from ..head.attributes import FaceAttributes
 from ..head.render import render
 from ..person.prepared import Carried, Prepared, nothing_carried
 from ..person.prepared import prepare as prepare_photos
-from ..source.regions import Layers, kept_pixels, swapped_region
+from ..source.regions import kept_pixels, swapped_region
 from ..source.slots import swap
 from ..swap.region_parts import FaceAreas
 from ..swap.region_sources import SwapReference, SwapSource
 from ..swap.region_transfer import take_regions
 from .analysing import layers_of, with_attributes
+from .apart import Apart, set_apart
 from .description import MARGIN, Edit, Faces, MovedPhoto, Parts, ReferenceDetail, RegionSwap, SlotTokens
 from .native import Canvas, canvas_margin, native_rows, native_side, options_on, resize
 
+log = logging.getLogger(__name__)
 CHUNK = 4  # faces at a time, which bounds the memory
 MAPS = ("offset_to_source", "light_ratio", "person_alpha")
 
@@ -110,6 +114,7 @@ class PreparedFaces:
     faces       whose they are
     photos      the photographs
     canvas      where their squares lie in them
+    kept        share (b,1,N,N) of what keeps the pixels of the photographs (b,3,N,N), and these; None where nothing does
     regions     their regions, or None without swaps by photograph
     references  those of the swaps by photograph, for one camera
     swaps       those swaps
@@ -118,6 +123,7 @@ class PreparedFaces:
     faces: Faces
     photos: Prepared
     canvas: Canvas
+    kept: tuple[Tensor, Tensor] | None = None
     regions: SwapSource | None = None
     references: tuple[SwapReference, ...] = ()
     swaps: tuple[RegionSwap, ...] = ()
@@ -127,7 +133,7 @@ class PreparedFaces:
         target = self.canvas.attributes(target)
         moved = self.photos.move(target)
         if self.regions is None:
-            return moved, moved.own_share, []
+            return self._before(moved), moved.own_share, []
         areas = FaceAreas.of(self.photos.head, target, self.photos.image)
         mixed = self.regions.parts(moved, areas)
         givers = []
@@ -135,7 +141,14 @@ class PreparedFaces:
             theirs = reference.move(target, areas)
             mixed = take_regions(mixed, theirs, one.regions, areas, one.strength, self.photos.options)
             givers.append(theirs.carried)
-        return mixed.carried, mixed.owner_share, givers
+        return self._before(mixed.carried), mixed.owner_share, givers
+
+    def _before(self, moved: Carried) -> Carried:
+        """Moved photographs with what keeps its pixels laid over them."""
+        if self.kept is None:
+            return moved
+        share, pictures = (expanded(values, len(moved.image)) for values in self.kept)
+        return replace(moved, image=torch.lerp(moved.image, pictures, share), validity=moved.validity.maximum(share))
 
 
 def prepare(parts: Parts, faces: Faces, camera: Tensor | None = None, rows: slice = slice(None), batch: int | None = None) -> PreparedFaces:
@@ -161,25 +174,35 @@ def prepare(parts: Parts, faces: Faces, camera: Tensor | None = None, rows: slic
     own = canvas.attributes(faces.attributes.to(pictures.device).expand(batch)[rows])
     if state is not None and state.redraw is not None:
         inside = inside * _kept(parts, own, canvas.cells(expanded(state.redraw, batch)[rows].to(pictures)), canvas.width)
-    layers = _layers(parts, faces, pictures, canvas, batch, rows)
+    alone = _alone(parts, faces, Apart(pictures, inside), own, canvas, batch, rows)
     landmarks = None if faces.landmarks is None else canvas.points(expanded(faces.landmarks, batch)[rows], faces.picture.shape[-1])
-    photos = prepare_photos(pictures, own, parts.head, inside, layers, options_on(canvas, parts.carry_options), landmarks)
+    options = options_on(canvas, parts.carry_options)
+    photos = prepare_photos(alone.image, own, parts.head, alone.inside, alone.layers, options, landmarks)
+    kept = None if alone.kept is None else (alone.kept, pictures)
     if state is None or not state.taken:
-        return PreparedFaces(faces, photos, canvas)
+        return PreparedFaces(faces, photos, canvas, kept)
     camera = own.camera if camera is None else canvas.camera(camera)
     ready: dict[int, SwapReference] = {}  # one face may give several regions
     for reference in (one.reference for one in state.taken):
         if id(reference) not in ready:
             ready[id(reference)] = _prepared_reference(parts, reference, camera, canvas, batch, rows)
     references = tuple(ready[id(one.reference)] for one in state.taken)
-    return PreparedFaces(faces, photos, canvas, SwapSource.of(photos), references, state.taken)
+    return PreparedFaces(faces, photos, canvas, kept, SwapSource.of(photos), references, state.taken)
 
 
-def _layers(parts: Parts, faces: Faces, pictures: Tensor, canvas: Canvas, batch: int, rows: slice) -> Layers | None:
-    """What some rows of the photographs (b,3,N,N) show where; None for faces without slots."""
-    if faces.slots is None or faces.slots.masks is None or not canvas.margin:
-        return None if faces.slots is None else layers_of(faces.slots, pictures, batch, rows)
-    return layers_of(canvas.slots(parts, faces.slots, pictures, batch, rows), pictures, len(pictures))
+def _alone(parts: Parts, faces: Faces, photos: Apart, own: FaceAttributes, canvas: Canvas, batch: int, rows: slice) -> Apart:
+    """Some rows of the photographs (b,3,N,N) with what they show where, and without other people; as they are for faces without slots."""
+    if faces.slots is None:
+        return photos
+    slots, part, numbers = faces.slots, rows, range(batch)[rows]
+    if slots.masks is not None and canvas.margin:
+        slots, part = canvas.slots(parts, slots, photos.image, batch, rows), slice(None)
+        batch = len(photos.image)
+    photos = replace(photos, layers=layers_of(slots, photos.image, batch, part))
+    matte = slots.matte
+    if matte is not None:
+        matte = resize(expanded(matte, batch)[part].to(photos.image), photos.image.shape[-1], "bilinear")
+    return set_apart(parts, faces, canvas, own, photos, matte, numbers)
 
 
 def move(parts: Parts, edit: Edit, prepared: PreparedFaces | None = None) -> MovedPhoto:
@@ -201,24 +224,40 @@ def move(parts: Parts, edit: Edit, prepared: PreparedFaces | None = None) -> Mov
         raise ImageError(f"image: is {got}; crops of {side}x{side} are needed, from DiffFAE Crop Face")
     faces = _with_references(parts, faces)
     batch = _batch(edit, faces)
-    target = edit.target.to(faces.picture.device).expand(batch)
+    target = framed(parts, edit).to(faces.picture.device).expand(batch)
     assert faces.attributes is not None
     unchanged = _equal_rows(faces.attributes.to(target.shape.device).expand(batch), target) & (not faces.swaps)
     if parts.carry_options is None:
         return _not_carried(parts, faces, expanded(faces.picture, batch), target, unchanged)
     if prepared is None and _serves_all(faces, target):
         prepared = prepare(parts, faces, target.camera[:1])
-    moved, margin = [], 0
+    moved, kept, margin = [], [], 0
     for part in parts.chunks(batch, CHUNK):
         ready = prepare(parts, faces, target.camera[part], part, batch) if prepared is None else prepared
         moved.append(ready.move(target[part]))
+        shown = moved[-1][0].validity
+        kept.append(torch.zeros_like(shown) if ready.kept is None else expanded(ready.kept[0], len(shown)))
         margin = ready.canvas.margin
     side += 2 * round(MARGIN * side) if margin else 0
     owner_share = torch.cat([share for _, share, _ in moved])
     whole = _moved([carried for carried, _, _ in moved], owner_share[:, :1], side, unchanged)
     worn = any(one.photo and {"clothes", "background"} & set(one.regions) for one in faces.swaps)
     details = _details(faces, [givers for _, _, givers in moved], owner_share, side)
-    return replace(whole, references=details, margin=margin, worn=bool(worn))
+    share = torch.cat(kept)
+    return replace(whole, references=details, margin=margin, worn=bool(worn), kept=share if bool(share.any()) else None)
+
+
+def framed(parts: Parts, edit: Edit) -> FaceAttributes:
+    """The targets of an edit, of 1 or B faces, turned as far as the frames of the photographs allow; a log line says how far."""
+    source, target = edit.source, edit.target
+    if parts.carry_options is None or source.attributes is None or not source.squares:
+        return target
+    corners = [(-one.left, -one.top, one.width - one.left, one.height - one.top, one.side) for one in source.squares]
+    frame = torch.tensor(corners, dtype=target.pose.dtype, device=target.pose.device)
+    frame = frame[:, :4] * (2 / frame[:, 4:]) - 1
+    batch = max(len(source.attributes), len(frame), len(target))
+    own = source.attributes.to(target.pose.device)
+    return within_frame(parts.head, own, target.expand(batch), frame, log.warning)
 
 
 def _serves_all(faces: Faces, target: FaceAttributes) -> bool:
@@ -276,10 +315,10 @@ def _prepared_reference(parts: Parts, reference: Faces, camera: Tensor, canvas: 
     assert reference.slots is not None
     theirs = Canvas.of(reference, canvas.side, canvas.margin, batch, rows)
     pictures, inside = native_rows(reference, theirs.side, batch, rows, theirs.margin)
-    layers = _layers(parts, reference, pictures, theirs, batch, rows)
-    assert layers is not None
     own = theirs.attributes(reference.attributes.expand(batch)[rows])
-    return SwapReference.of(pictures, inside, own, camera, parts.head, layers, options_on(theirs, parts.carry_options))
+    alone = _alone(parts, reference, Apart(pictures, inside), own, theirs, batch, rows)
+    assert alone.layers is not None
+    return SwapReference.of(alone.image, alone.inside, own, camera, parts.head, alone.layers, options_on(theirs, parts.carry_options))
 
 
 def _details(faces: Faces, givers: list[list[Carried]], shares: Tensor, side: int) -> tuple[ReferenceDetail, ...]:

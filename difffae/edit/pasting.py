@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..carry.compositing import composite_weight, is_grey, keep_grey, native_detail, with_reference_detail
 from ..common.batches import common_batch, expanded, slices
-from ..faces.crop import extract
+from ..faces.crop import extract, put_square
 from ..faces.crop import paste as paste_squares
 from ..faces.quarter_turns import turned
 from ..vocabulary import FEATHER
@@ -35,7 +35,8 @@ def paste(
 ) -> tuple[Tensor, Tensor]:
     """The edited squares, and the whole pictures with them.
 
-    Rows of which nothing was asked, and those that do not show the face, stay bit for bit; a grey photograph stays grey.
+    Rows of which nothing was asked, and those that do not show the face, stay bit for bit; a grey photograph stays grey. Faces of one
+    picture go into it one after another.
 
     Args:
         faces: the squares as they were, with `original`, of 1 or B rows.
@@ -47,7 +48,7 @@ def paste(
         chunks: gives slices of at most so many of so many rows, which bounds the memory.
 
     Returns:
-        Pictures (B,3,H,W), as they were given (not turned upright), and squares (B,3,S,S).
+        Pictures (B,3,H,W), as they were given (not turned upright), one for the faces of one picture; and squares (B,3,S,S).
 
     Raises:
         ImageError: batches that do not go together.
@@ -64,8 +65,9 @@ def paste(
         side, margin = moved.side, moved.margin
         weight = _kept_share(resize(drawn, size).clamp(0, 1), moved)
     grey = _grey_rows(faces, moved, batch).to(drawn.device)
-    pictures, squares = [], []
-    for part in chunks(batch, CHUNK):
+    pictures: list[Tensor] = []
+    squares: list[Tensor] = []
+    for part in chunks(batch, 1 if faces.one_picture else CHUNK):
         before = native_rows(faces, side, batch, part, margin)[0].to(drawn)
         edited = resize(drawn[part], side).clamp(0, 1)
         edited = padded(edited, margin) if margin else edited
@@ -73,11 +75,27 @@ def paste(
             edited = _composited(edited, before, moved, weight[part], part)
         shown = torch.tensor([faces.shows_face(row) for row in range(part.start, part.stop)], device=edited.device)[:, None, None, None]
         edited = torch.where(shown, keep_grey(edited, grey[part]), before)
-        whole = keep_grey(_pasted(faces, edited, before, part, (mask, moved, weight, feather)), grey[part])
-        pictures.append(torch.where(shown, whole, faces.original[part if len(faces.original) > 1 else slice(None)].to(whole)))
+        around = (faces.original if len(faces.original) == 1 else faces.original[part]).to(edited)
+        if faces.one_picture:
+            around = pictures.pop() if pictures else around
+        whole = keep_grey(_pasted(faces, around, edited, before, part, (mask, moved, weight, feather)), grey[part])
+        whole = whole if moved is None else _with_kept(faces, around, whole, moved, part)
+        pictures.append(whole if faces.one_picture else torch.where(shown, whole, around))
         inner = (edited, before) if moved is None else (moved.square(edited), moved.square(before))
         squares.append(_as_squares(faces, *inner, part, mask))
     return turned(torch.cat(pictures), -faces.turns), torch.cat(squares)
+
+
+def _with_kept(faces: Faces, before: Tensor, pictures: Tensor, moved: MovedPhoto, part: slice) -> Tensor:
+    """Some rows of the finished pictures (b,3,H,W), with what keeps its pixels as it was before (b or 1,3,H,W), to the last bit."""
+    if moved.kept is None:
+        return pictures
+    kept = expanded(moved.kept.to(pictures), max(len(moved.kept), part.stop))
+    shares = torch.zeros_like(pictures[:, :1])
+    for index, row in enumerate(range(part.start, part.stop)):
+        square = widened(faces.square(row), moved.side, moved.margin)
+        shares[index : index + 1] = put_square(shares[index : index + 1], resize(kept[row : row + 1], square.side, "bilinear"), square)
+    return torch.lerp(pictures, before.expand_as(pictures), shares)
 
 
 def _as_squares(faces: Faces, edited: Tensor, before: Tensor, part: slice, mask: Tensor | None) -> Tensor:
@@ -140,15 +158,18 @@ def _grey_rows(faces: Faces, moved: MovedPhoto | None, batch: int) -> Tensor:
 
 
 def _pasted(
-    faces: Faces, edited: Tensor, before: Tensor, part: slice, how: tuple[Tensor | None, MovedPhoto | None, Tensor | None, float]
+    faces: Faces,
+    whole: Tensor,
+    edited: Tensor,
+    before: Tensor,
+    part: slice,
+    how: tuple[Tensor | None, MovedPhoto | None, Tensor | None, float],
 ) -> Tensor:
-    """Some rows (b,3,C,C) in their pictures (b,3,H,W)."""
+    """Some rows (b,3,C,C) in their pictures (b or 1,3,H,W)."""
     mask, moved, weight, feather = how
-    assert faces.original is not None
     wide, rows = edited.shape[-1], range(part.start, part.stop)
     margin = 0 if moved is None else moved.margin
     side = wide - 2 * margin
-    whole = (faces.original if len(faces.original) == 1 else faces.original[part]).to(edited)
     squares = [widened(faces.square(row), side, margin) for row in rows]
     cut = None
     if mask is not None:

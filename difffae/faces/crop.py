@@ -155,6 +155,16 @@ def extract(image: Tensor, crops: FaceCrop | Sequence[FaceCrop]) -> tuple[Tensor
     return torch.cat(pictures), torch.cat(known)
 
 
+def put_square(picture: Tensor, square: Tensor, crop: FaceCrop) -> Tensor:
+    """A picture (B,C,H,W) with a square (B,C,side,side) of its own pixels put in its place, as far as that lies in the picture."""
+    x0, x1 = max(crop.left, 0), min(crop.left + crop.side, crop.width)
+    y0, y1 = max(crop.top, 0), min(crop.top + crop.side, crop.height)
+    result = picture.clone()
+    if x0 < x1 and y0 < y1:
+        result[..., y0:y1, x0:x1] = square[..., y0 - crop.top : y1 - crop.top, x0 - crop.left : x1 - crop.left]
+    return result
+
+
 def _window(radius: int, like: Tensor) -> Tensor:
     """Hann window of 2 radius + 1 taps that sums to 1."""
     t = torch.arange(-radius, radius + 1, device=like.device, dtype=like.dtype) / (radius + 1)
