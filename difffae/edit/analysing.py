@@ -20,6 +20,7 @@ from ..faces.crop import crop_square, extract
 from ..faces.landmarker import Face
 from ..faces.tracking import follow_face, join_track, smooth_crops
 from ..head.attributes import FaceAttributes
+from ..person.lent_mouth import mouth_patches
 from ..source.regions import Layers, fitted_regions, layers
 from ..source.slots import SlotEncoder
 from .description import Faces, Parts, SlotTokens
@@ -170,7 +171,8 @@ def estimated(parts: Parts, faces: Faces, estimator: Estimator | None = None) ->
     found = []
     for part in parts.chunks(len(faces), CHUNK):
         points, scores = faces.landmarks[part].to(device), faces.blendshapes[part].to(device)
-        found.append(estimate(reader, faces.picture[part], points, scores, faces.inside_picture[part]))
+        numbers = estimate(reader, faces.picture[part], points, scores, faces.inside_picture[part])
+        found.append(replace(numbers, mouth=mouth_patches(faces.picture[part], points)))
     return FaceAttributes.cat(found)
 
 

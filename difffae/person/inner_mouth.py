@@ -20,6 +20,7 @@ from torch import Tensor
 from ..carry.state import Move
 from ..common.pixels import dilate, gather, gaussian_blur, nearest_inside, pull_push, relit
 from ..head.morphable import HeadModel
+from .lent_mouth import LENDS, lent_inside, lent_mouth, skin_colours
 from .mouth import LOWER, MOUTH, OUTER_LOWER, OUTER_UPPER, UPPER, DentalArch, MouthFrame, edge_at, upper_teeth_row
 
 LUMA = (0.299, 0.587, 0.114)
@@ -32,6 +33,7 @@ LEAST, MOST = 0.135, 0.22  # of the upper teeth that a wide mouth shows
 PARTED, OPEN = 0.10, 0.45  # openings from which, and up to which, that grows
 SHOWS_OWN = 0.05, 0.09  # openings of a photograph from which its own inside shows
 GROWS = 0.03, 0.09  # growth of the opening from which that is not enough
+OWN_GROWS = 0.10, 0.14  # the same where another photograph lends its mouth
 CHANGES = 0.05  # a change of the opening after which nothing of the moved inside is left
 # --- colours of a mouth in bright light, RGB ---
 DARKNESS, WALLS, TONGUE = (0.19, 0.095, 0.08), (0.40, 0.205, 0.185), (0.58, 0.285, 0.27)
@@ -184,6 +186,11 @@ class _Light:
         bright = float(_luma(image)[known > 0.5].quantile(0.9)) if bool((known > 0.5).any()) else mean
         return cls(opening.grown(skin / luma.clamp_min(0.02)), opening.grown((luma / mean).clamp(0.5, 1.6)), mean, bright)
 
+    @property
+    def teeth(self) -> float:
+        """Luma of teeth in it."""
+        return min(TEETH * (self.mean / TEETH_LIGHT) ** 0.55, 0.95 * self.bright)
+
 
 def _opened(move: Move, row: int, opening: _Opening, image: Tensor, validity: Tensor, amount: float) -> tuple[Tensor, Tensor, Tensor]:
     """One picture (1,3,H,W), its validity (1,1,H,W) and the share of its mouth's inside (1,1,H,W)."""
@@ -203,6 +210,7 @@ def _opened(move: Move, row: int, opening: _Opening, image: Tensor, validity: Te
         # an opening that hardly grows shows the photograph's own inside
         own = _own_inside(move, row, opening)
         inside = torch.lerp(inside, own, own_share * (1 - _step(wide - opening.own.opening, *GROWS)))
+    inside = _lent(move, row, opening, image, inside, light)
     alpha = opening.shrunk(opening.alpha[None])
     inside = opening.shrunk(inside.clamp(0, 1) * opening.alpha) / alpha.clamp_min(1e-3)
     lips, near = _healed_lips(move, row, opening, window)
@@ -211,6 +219,20 @@ def _opened(move: Move, row: int, opening: _Opening, image: Tensor, validity: Te
     image[opening.here] = torch.lerp(window, torch.lerp(lips, inside, alpha), amount * near)
     validity[opening.here] = torch.lerp(known, torch.full_like(known, move.source.options.mouth_validity), amount * alpha)
     return image, validity, shares
+
+
+def _lent(move: Move, row: int, opening: _Opening, image: Tensor, inside: Tensor, light: _Light) -> Tensor:
+    """Colours (3,h,w) of the inside with what another photograph lends, as far as the source's own mouth does not do."""
+    patch = lent_mouth(move.source.face, move.target, row)
+    if patch is None:
+        return inside
+    own = _step(opening.own.opening, *SHOWS_OWN) * (1 - _step(opening.frame.opening - opening.own.opening, *OWN_GROWS))
+    share = (opening.along - opening.frame.upper[0, 0]) / (opening.frame.upper[-1, 0] - opening.frame.upper[0, 0])
+    depth = opening.below / (opening.below + opening.above).clamp_min(1e-3)
+    marks = _marks(move.source.head, move.posed.points[row : row + 1], move.source.size)
+    teeth = (light.teeth * _colour(TEETH_TINT, light.hue) * light.hue.clamp(0.6, 1.5) ** 0.35).mean((1, 2))
+    colours = lent_inside(patch, share, depth.clamp(0, 1), skin_colours(image, marks)[0], teeth) * light.share.sqrt()
+    return torch.lerp(inside, colours, (1 - own) * _step(float(patch.opening), *LENDS))
 
 
 def _darkness(opening: _Opening, light: _Light) -> Tensor:
@@ -241,10 +263,9 @@ def _painted_teeth(opening: _Opening, light: _Light, arch: DentalArch, own_arch:
     above_tip, brightness = upper_teeth_row(row, height)
     pixels = SAMPLES * float(arch.axes[1].norm())
     share = (above_tip * pixels + 0.5).clamp(0, 1) * (1 - _ramp(row, 0.015, 0.030))
-    level = min(TEETH * (light.mean / TEETH_LIGHT) ** 0.55, 0.95 * light.bright)
     contact = 1 - 0.45 * torch.exp(-((opening.below.clamp_min(0) / (0.02 + 0.25 * shown)) ** 2))
     brightness = brightness * contact * (0.35 + 0.65 * torch.exp(-((row / SIDES) ** 2)))
-    return level * _colour(TEETH_TINT, light.hue) * light.hue.clamp(0.6, 1.5) ** 0.35 * light.share * brightness, share
+    return light.teeth * _colour(TEETH_TINT, light.hue) * light.hue.clamp(0.6, 1.5) ** 0.35 * light.share * brightness, share
 
 
 def _sampled(picture: Tensor, places: Tensor) -> Tensor:
