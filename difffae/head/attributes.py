@@ -145,7 +145,8 @@ class FaceAttributes:
             if data.pop("format") != JSON_FORMAT:
                 raise KeyError("format")
             head = data.pop("head")
-            return FaceAttributes(head=head, **{name: torch.tensor(value, dtype=torch.float32) for name, value in data.items()})
+            numbers: dict[str, Any] = {name: torch.tensor(value, dtype=torch.float32) for name, value in data.items()}
+            return FaceAttributes(head=head, **numbers)
         except (json.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise ConfigError(f"attributes JSON: cannot be read ({error}); paste text that DiffFAE wrote") from error
 

@@ -31,13 +31,17 @@ SIDES = 0.017  # along the row, at which teeth lie in the cheeks' shadow
 REST = 0.045  # what of the upper teeth lies below the lip of a relaxed mouth
 LEAST, MOST = 0.135, 0.22  # of the upper teeth that a wide mouth shows
 PARTED, OPEN = 0.10, 0.45  # openings from which, and up to which, that grows
+LIP_SHADE, GOES_ON = 0.03, (0.12, 0.2)  # rows of own teeth in the lip's shade, and how far above it they go on
+FEW = 0.35, 0.65  # share of the opening that teeth of the photograph's own must fill
+FILLED = 1.1  # share of the opening of a smile that upper teeth fill
 SHOWS_OWN = 0.05, 0.09  # openings of a photograph from which its own inside shows
 GROWS = 0.03, 0.09  # growth of the opening from which that is not enough
 OWN_GROWS = 0.10, 0.14  # the same where another photograph lends its mouth
 CHANGES = 0.05  # a change of the opening after which nothing of the moved inside is left
+DRAWN = {"mouthSmile": 0.6, "mouthUpperUp": 0.8, "mouthLowerDown": 0.4}  # coefficients that draw lips from teeth, and how far
 # --- colours of a mouth in bright light, RGB ---
-DARKNESS, WALLS, TONGUE = (0.19, 0.095, 0.08), (0.40, 0.205, 0.185), (0.58, 0.285, 0.27)
-TEETH, TEETH_TINT = 0.74, (1.04, 1.0, 0.90)
+DARKNESS, WALLS, TONGUE = (0.20, 0.095, 0.08), (0.44, 0.215, 0.19), (0.72, 0.36, 0.34)
+TEETH, TEETH_TINT = 0.78, (1.05, 0.985, 0.93)
 TEETH_LIGHT = 0.6  # luma of skin beside which teeth have that brightness
 
 
@@ -202,10 +206,14 @@ def _opened(move: Move, row: int, opening: _Opening, image: Tensor, validity: Te
         for posed in (move.posed, move.source.posed)
     ]
     inside = _darkness(opening, light)
-    colours, share = _painted_teeth(opening, light, *arches)
-    inside = torch.lerp(inside, colours, share * (1 - own_share) * _step(wide, 0.06, 0.2))
-    if own_share > 0:
-        colours, share = _own_teeth(move, row, opening, *arches)
+    smiling, painted = _smiling(move, row), 1 - own_share
+    own_teeth = _own_teeth(move, row, opening, *arches) if own_share > 0 else None
+    if own_teeth is not None:  # a few own teeth do not fill a wide smile
+        painted = max(painted, smiling * (1 - _step(float((own_teeth[1] * opening.alpha).sum() / opening.alpha.sum()), *FEW)))
+    colours, share = _painted_teeth(opening, light, smiling, *arches)
+    inside = torch.lerp(inside, colours, share * painted)
+    if own_teeth is not None:
+        colours, share = own_teeth
         inside = torch.lerp(inside, colours, share * own_share)
         # an opening that hardly grows shows the photograph's own inside
         own = _own_inside(move, row, opening)
@@ -242,29 +250,44 @@ def _darkness(opening: _Opening, light: _Light) -> Tensor:
     dark, walls, tongue = (level * _colour(values, light.share) for values in (DARKNESS, WALLS, TONGUE))
     inside = torch.lerp(walls, dark, depth) * light.share.sqrt()
     beside = (opening.along - 0.5) / 0.36
-    below_edge = (0.36 * wide + 0.03) * (1 - 0.55 * beside.square()) - opening.above
+    below_edge = (0.44 * wide + 0.03) * (1 - 0.55 * beside.square()) - opening.above
     shown = _ramp(below_edge, -0.045, 0.06) * _ramp(1 - beside.abs(), 0.0, 0.35) * _step(wide, 0.18, 0.5)
     furrow = 1 - 0.10 * torch.exp(-((beside / 0.10) ** 2))
     tongue = tongue * light.share * furrow * (0.55 + 0.45 * _ramp(below_edge, 0.0, 0.16))
     return torch.lerp(inside, tongue, shown) * (1 - 0.35 * torch.exp(-((opening.above / 0.03) ** 2)))
 
 
-def _painted_teeth(opening: _Opening, light: _Light, arch: DentalArch, own_arch: DentalArch) -> tuple[Tensor, Tensor]:
-    """Upper teeth that no photograph showed: colours (3,h,w) and share (h,w)."""
+def _smiling(move: Move, row: int) -> float:
+    """How far the target's lips are drawn from its teeth, 0..1."""
+    names, codes = move.source.head.expression_names, move.target.expression[row]
+    drawn = sum(
+        share * float(codes[names.index(name + side)]) / 2
+        for name, share in DRAWN.items()
+        for side in ("Left", "Right")
+        if name + side in names
+    )
+    return _step(drawn, 0.2, 0.7)
+
+
+def _painted_teeth(opening: _Opening, light: _Light, smiling: float, arch: DentalArch, own_arch: DentalArch) -> tuple[Tensor, Tensor]:
+    """Upper teeth that no photograph showed, of a mouth that smiles 0..1: colours (3,h,w) and share (h,w)."""
     frame, own = opening.frame, opening.own
     (along, down), (own_along, own_down) = frame.straight(arch.tip), own.straight(own_arch.tip)
     lip, own_lip = (float(edge_at(one.upper, x.clamp(0.3, 0.7)[None])) for one, x in ((frame, along), (own, own_along)))
     # fits say little about the height of hidden teeth; behind a relaxed lip they end a little below it
     below_lip = float(down) - lip + (own_lip + REST - float(own_down)) * own.width / frame.width
     shown = min(max(below_lip, LEAST * _step(frame.opening, PARTED, OPEN)), MOST, 0.55 * frame.opening)
+    shown = max(shown, smiling * min(FILLED * frame.opening, MOST))
     arch = arch.shifted((lip + shown - float(down)) * frame.down)
     angle, height = arch.angle_and_height(opening.places)
     row = arch.length(angle)
     above_tip, brightness = upper_teeth_row(row, height)
     pixels = SAMPLES * float(arch.axes[1].norm())
     share = (above_tip * pixels + 0.5).clamp(0, 1) * (1 - _ramp(row, 0.015, 0.030))
-    contact = 1 - 0.45 * torch.exp(-((opening.below.clamp_min(0) / (0.02 + 0.25 * shown)) ** 2))
+    share = share * max(_step(frame.opening, 0.04, 0.12), smiling * _step(frame.opening, 0.01, 0.04))
+    contact = 1 - (0.45 - 0.3 * smiling) * torch.exp(-((opening.below.clamp_min(0) / (0.02 + 0.25 * shown)) ** 2))
     brightness = brightness * contact * (0.35 + 0.65 * torch.exp(-((row / SIDES) ** 2)))
+    brightness = brightness * (1 + 0.08 * smiling)
     return light.teeth * _colour(TEETH_TINT, light.hue) * light.hue.clamp(0.6, 1.5) ** 0.35 * light.share * brightness, share
 
 
@@ -285,12 +308,14 @@ def _own_teeth(move: Move, row: int, opening: _Opening, arch: DentalArch, own_ar
     if person is None or person.teeth is None:
         return opening.places.new_zeros(3, 1, 1), torch.zeros_like(opening.alpha)
     places = own_arch.places(*arch.angle_and_height(opening.places))
-    one = slice(row, row + 1)
-    sampled = _sampled(torch.cat([source.image[one], person.teeth[one]], 1), places)
-    own = opening.own
+    one, own = slice(row, row + 1), opening.own
     along, down = own.straight(places).unbind(-1)
+    # a lip that is raised shows more of teeth: what is nearest to it goes on
+    edge = edge_at(own.upper, along) + LIP_SHADE
+    hidden, down = (edge - down).clamp_min(0), down.maximum(edge)
+    sampled = _sampled(torch.cat([source.image[one], person.teeth[one]], 1), own.places(torch.stack([along, down], -1)))
     within = torch.minimum(down - edge_at(own.upper, along), edge_at(own.lower, along) - down) * own.width
-    share = sampled[3] * _ramp(within, -0.8, 0.8)
+    share = sampled[3] * _ramp(within, -0.8, 0.8) * (1 - _ramp(hidden, *GOES_ON))
     if not bool((share > 0.5).any()):
         return sampled[:3], torch.zeros_like(share)
     # what is much darker lies behind the teeth, but for the gaps between them
@@ -299,7 +324,7 @@ def _own_teeth(move: Move, row: int, opening: _Opening, arch: DentalArch, own_ar
     width = opening.frame.width * SAMPLES
     teeth = dilate(_ramp(luma, 0.35 * bright, 0.6 * bright)[None, None], 2 * round(0.03 * width) + 1)
     share = share * gaussian_blur(teeth, 0.02 * width)[0, 0]
-    return _relit(move, row, opening, sampled[:3]), share
+    return _relit(move, row, opening, sampled[:3]) * (1 - 0.25 * _ramp(hidden, 0.0, GOES_ON[0])), share
 
 
 def _own_inside(move: Move, row: int, opening: _Opening) -> Tensor:
