@@ -40,7 +40,7 @@ OWN_GROWS = 0.10, 0.14  # the same where another photograph lends its mouth
 CHANGES = 0.05  # a change of the opening after which nothing of the moved inside is left
 DRAWN = {"mouthSmile": 0.6, "mouthUpperUp": 0.8, "mouthLowerDown": 0.4}  # coefficients that draw lips from teeth, and how far
 # --- colours of a mouth in bright light, RGB ---
-DARKNESS, WALLS, TONGUE = (0.20, 0.095, 0.08), (0.44, 0.215, 0.19), (0.72, 0.36, 0.34)
+DARKNESS, WALLS, TONGUE = (0.20, 0.095, 0.08), (0.44, 0.215, 0.19), (0.60, 0.30, 0.285)
 TEETH, TEETH_TINT = 0.78, (1.05, 0.985, 0.93)
 TEETH_LIGHT = 0.6  # luma of skin beside which teeth have that brightness
 
