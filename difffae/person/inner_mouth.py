@@ -236,7 +236,9 @@ def _lent(move: Move, row: int, opening: _Opening, image: Tensor, inside: Tensor
         return inside
     own = _step(opening.own.opening, *SHOWS_OWN) * (1 - _step(opening.frame.opening - opening.own.opening, *OWN_GROWS))
     share = (opening.along - opening.frame.upper[0, 0]) / (opening.frame.upper[-1, 0] - opening.frame.upper[0, 0])
-    depth = opening.below / (opening.below + opening.above).clamp_min(1e-3)
+    # lips that are less apart than theirs hide more of it, they do not press it together
+    shown = min(1.0, opening.frame.opening / float(patch.opening))
+    depth = shown * opening.below / (opening.below + opening.above).clamp_min(1e-3)
     marks = _marks(move.source.head, move.posed.points[row : row + 1], move.source.size)
     teeth = (light.teeth * _colour(TEETH_TINT, light.hue) * light.hue.clamp(0.6, 1.5) ** 0.35).mean((1, 2))
     colours = lent_inside(patch, share, depth.clamp(0, 1), skin_colours(image, marks)[0], teeth) * light.share.sqrt()
