@@ -21,6 +21,7 @@ from ..faces.landmarker import Face
 from ..faces.quarter_turns import turned, turned_points, turns_to_upright
 from ..faces.tracking import follow_face, join_track, smooth_crops
 from ..head.attributes import FaceAttributes
+from ..person.lent_mouth import mouth_patches
 from ..source.regions import Layers, fitted_regions, layers
 from ..source.slots import SlotEncoder
 from ..vocabulary import MISSING_FACE
@@ -248,7 +249,8 @@ def estimated(parts: Parts, faces: Faces, estimator: Estimator | None = None) ->
     found = []
     for part in parts.chunks(len(faces), CHUNK):
         points, scores = faces.landmarks[part].to(device), faces.blendshapes[part].to(device)
-        found.append(estimate(reader, faces.picture[part], points, scores, faces.inside_picture[part]))
+        numbers = estimate(reader, faces.picture[part], points, scores, faces.inside_picture[part])
+        found.append(replace(numbers, mouth=mouth_patches(faces.picture[part], points)))
     # what was read off frames that do not show the face means nothing
     return FaceAttributes.cat(found) if faces.gaps is None else faces.gaps.fill_attributes(FaceAttributes.cat(found))
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from ..common.batches import common_batch
 from ..common.errors import AttributeShapeError, ConfigError, HeadModelMismatchError
 from ..common.rotations import slerp
+from .mouth_patch import MouthPatch
 
 JSON_FORMAT = "difffae-attributes/1"
 
@@ -35,6 +36,8 @@ class FaceAttributes:
     detail      (B,128) DECA's detail code, or None
     lamp        (B,1) 0..1, how far the light was set by numbers (`adjust`), which leave the face's brightness alone and burn no
                 skin where a photograph is lit; None: not at all
+    mouth       what the photograph shows inside the mouth, which goes along with the expression; None: unknown. It is no number:
+                `tensors` and JSON leave it out
 
     Raises:
         AttributeShapeError: a field has another shape, or another number of faces.
@@ -49,6 +52,7 @@ class FaceAttributes:
     light: Tensor
     detail: Tensor | None = None
     lamp: Tensor | None = None
+    mouth: MouthPatch | None = None
 
     def __post_init__(self) -> None:
         batch = self.shape.shape[0]
@@ -58,6 +62,8 @@ class FaceAttributes:
             expected["detail"] = (batch, None)
         if self.lamp is not None:
             expected["lamp"] = (batch, 1)
+        if self.mouth is not None and len(self.mouth) != batch:
+            raise AttributeShapeError(f"attributes.mouth: {len(self.mouth)} mouths for {batch} faces; all fields must have one batch size")
         for name, want in expected.items():
             got = tuple(getattr(self, name).shape)
             if len(got) != len(want) or any(w is not None and g != w for g, w in zip(got, want, strict=True)):
@@ -68,7 +74,7 @@ class FaceAttributes:
         return self.shape.shape[0]
 
     def tensors(self) -> dict[str, Tensor]:
-        """The fields that are tensors, by name."""
+        """The fields that are numbers, by name."""
         return {f.name: value for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}
 
     @property
@@ -79,7 +85,7 @@ class FaceAttributes:
     def map(self, function: Callable[[Tensor], Tensor]) -> FaceAttributes:
         """Apply a function to every tensor."""
         changed: dict[str, Any] = {name: function(value) for name, value in self.tensors().items()}
-        return replace(self, **changed)
+        return replace(self, **changed, mouth=None if self.mouth is None else self.mouth.map(function))
 
     def to(self, *args: Any, **kwargs: Any) -> FaceAttributes:
         """Every tensor on a device or of a type, as `Tensor.to`."""
@@ -122,6 +128,9 @@ class FaceAttributes:
         if any(item.lamp is not None for item in items):
             items = [replace(item, lamp=item.lamplight) for item in items]
         joined: dict[str, Any] = {name: torch.cat([getattr(item, name) for item in items]) for name in items[0].tensors()}
+        if any(item.mouth is not None for item in items):
+            mouths = [MouthPatch.closed(len(item), item.shape) if item.mouth is None else item.mouth for item in items]
+            joined["mouth"] = MouthPatch.cat(mouths)
         return replace(items[0], **joined)
 
     def to_json(self) -> str:
@@ -136,7 +145,8 @@ class FaceAttributes:
             if data.pop("format") != JSON_FORMAT:
                 raise KeyError("format")
             head = data.pop("head")
-            return FaceAttributes(head=head, **{name: torch.tensor(value, dtype=torch.float32) for name, value in data.items()})
+            numbers: dict[str, Any] = {name: torch.tensor(value, dtype=torch.float32) for name, value in data.items()}
+            return FaceAttributes(head=head, **numbers)
         except (json.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise ConfigError(f"attributes JSON: cannot be read ({error}); paste text that DiffFAE wrote") from error
 
@@ -162,7 +172,7 @@ def compose(
     Args:
         source: whose face it is; one face serves as many rows as the others have.
         pose: gives pose rows 0-1 and the camera.
-        expression: gives the expression and pose rows 2-4.
+        expression: gives the expression, pose rows 2-4 and, at any strength, the inside of its mouth.
         light: gives the SH light, and whether it was set by numbers.
         identity: gives shape, albedo and detail.
         strength: 0..1 from the source's values to the taken ones; rotations go along the shortest arc.
@@ -208,6 +218,7 @@ def compose(
     if expression is not None:
         rows[2:] = [turn(rows[i], expression.pose[:, i]) for i in range(2, 5)]
         changed["expression"] = blend(source.expression, expression.expression)
+        changed["mouth"] = expression.mouth
     if pose is not None or expression is not None:
         changed["pose"] = torch.stack(rows, dim=1)
     if light is not None:

@@ -55,4 +55,5 @@ def mirror(attributes: FaceAttributes, head: HeadModel) -> FaceAttributes:
         camera=attributes.camera * attributes.camera.new_tensor([1.0, -1.0, 1.0]),
         expression=attributes.expression[:, head.expression_mirror],
         light=attributes.light * sign,
+        mouth=None if attributes.mouth is None else replace(attributes.mouth, picture=attributes.mouth.picture.flip(-1)),
     )

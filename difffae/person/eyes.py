@@ -36,8 +36,9 @@ DISC_REACH = 1.3  # of the iris's texture, in radii
 LUMA = (0.299, 0.587, 0.114)
 
 # What coefficients move, in widths of the eye
-LOOK_ASIDE, LOOK_UP, LOOK_DOWN = 0.29, 0.22, 0.2
-UPPER_UP, UPPER_DOWN = 0.08, 0.15  # how far the upper lid follows
+LOOK_ASIDE, LOOK_UP, LOOK_DOWN = 0.31, 0.22, 0.2
+UPPER_UP, UPPER_DOWN = 0.16, 0.21  # how far the upper lid follows
+LOWER_UP, LOWER_DOWN = 0.02, 0.05  # how far the lower lid does
 OPENING, BLINK_CLOSES, WIDE_OPENS = 0.36, 0.46, 0.12  # how far lids are apart, by their coefficients
 ALIKE = 0.2  # openings that differ by less belong to one blink, the more the less they do
 FARTHEST = 0.37  # of an iris from the middle
@@ -244,10 +245,12 @@ def _targets(move: Move, eyes: EyeSource, wanted: Tensor) -> list[EyeTarget]:
         kept = (after / before.clamp_min(0.04)).clamp(0, 1)[:, None]
         more = (after - before.clamp_min(0)).clamp_min(0)[:, None]
         bow = (1 - (2 * columns(upper)).square()).clamp_min(0)
-        follows = (UPPER_DOWN * down - UPPER_UP * up)[:, None] * bow.sqrt()
+        follows, follows_below = (
+            (lowers * down - lifts * up)[:, None] * bow.sqrt() for lowers, lifts in ((UPPER_DOWN, UPPER_UP), (LOWER_DOWN, LOWER_UP))
+        )
         meet = lower + MEET * bow
         lowered = (torch.lerp(meet, upper + follows, kept) - 0.85 * more * bow.sqrt()).minimum(meet.maximum(upper))
-        lower = lower + 0.15 * more * bow.sqrt()
+        lower = lower + (0.15 * more * bow.sqrt() + kept * follows_below)
         middle = frame.coordinates(landmarks[:, IRISES[side][0], :2])
         # a closed eye's iris lies anywhere; in an open one it hangs from the upper lid
         hanging = ((lowered + lower) / 2)[:, COLUMNS // 2] - HANGS

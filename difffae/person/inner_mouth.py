@@ -18,77 +18,30 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..carry.state import Move
-from ..common.pixels import dilate, gather, gaussian_blur, nearest_inside, pull_push, relit
-from ..head.morphable import HeadModel
-from .mouth import LOWER, MOUTH, OUTER_LOWER, OUTER_UPPER, UPPER, DentalArch, MouthFrame, edge_at, upper_teeth_row
+from ..common.pixels import dilate, gaussian_blur, pull_push, relit
+from .lent_mouth import LENDS, lent_inside, lent_mouth, skin_colours
+from .lips import healed_lips, softened_seam
+from .mouth import LOWER, UPPER, DentalArch, MouthFrame, edge_at, upper_teeth_row
+from .mouth_opening import SAMPLES, Opening, colour_map, luma_of, mouth_marks, smooth_ramp, smooth_step
 
-LUMA = (0.299, 0.587, 0.114)
-SAMPLES = 2  # by which a mouth is painted finer than the picture, for smooth edges
 # --- in metres ---
 SIDES = 0.017  # along the row, at which teeth lie in the cheeks' shadow
 # --- in widths of the mouth ---
 REST = 0.045  # what of the upper teeth lies below the lip of a relaxed mouth
 LEAST, MOST = 0.135, 0.22  # of the upper teeth that a wide mouth shows
 PARTED, OPEN = 0.10, 0.45  # openings from which, and up to which, that grows
+LIP_SHADE, GOES_ON = 0.03, (0.12, 0.2)  # rows of own teeth in the lip's shade, and how far above it they go on
+FEW = 0.35, 0.65  # share of the opening that teeth of the photograph's own must fill
+FILLED = 1.1  # share of the opening of a smile that upper teeth fill
 SHOWS_OWN = 0.05, 0.09  # openings of a photograph from which its own inside shows
 GROWS = 0.03, 0.09  # growth of the opening from which that is not enough
+OWN_GROWS = 0.10, 0.14  # the same where another photograph lends its mouth
 CHANGES = 0.05  # a change of the opening after which nothing of the moved inside is left
+DRAWN = {"mouthSmile": 0.6, "mouthUpperUp": 0.8, "mouthLowerDown": 0.4}  # coefficients that draw lips from teeth, and how far
 # --- colours of a mouth in bright light, RGB ---
-DARKNESS, WALLS, TONGUE = (0.19, 0.095, 0.08), (0.40, 0.205, 0.185), (0.58, 0.285, 0.27)
-TEETH, TEETH_TINT = 0.74, (1.04, 1.0, 0.90)
+DARKNESS, WALLS, TONGUE = (0.20, 0.095, 0.08), (0.44, 0.215, 0.19), (0.60, 0.30, 0.285)
+TEETH, TEETH_TINT = 0.78, (1.05, 0.985, 0.93)
 TEETH_LIGHT = 0.6  # luma of skin beside which teeth have that brightness
-
-
-@dataclass(frozen=True, eq=False)
-class _Opening:
-    """One mouth of a moved picture, in a window around it, at SAMPLES times the window's resolution (h,w).
-
-    rows, columns  of the window
-    frame, own     the mouth now, and in the photograph
-    places         (h,w,2) in pixels
-    along          (h,w) in widths of the mouth
-    below, above   (h,w) distance from the upper lip downwards, and from the lower lip upwards, in widths
-    inside         (h,w) distance from the nearer lip, negative outside
-    alpha          (h,w) share of the opening
-    """
-
-    rows: slice
-    columns: slice
-    frame: MouthFrame
-    own: MouthFrame
-    places: Tensor
-    along: Tensor
-    below: Tensor
-    above: Tensor
-    inside: Tensor
-    alpha: Tensor
-
-    @classmethod
-    def of(cls, frame: MouthFrame, own: MouthFrame, size: tuple[int, int]) -> _Opening:
-        middle = frame.middle
-        reach = 0.85 * frame.width
-        low, high = (middle - reach).floor().tolist(), (middle + reach).ceil().tolist()
-        columns, rows = (slice(int(min(max(a, 0), n - 2)), int(min(max(b, 2), n))) for a, b, n in zip(low, high, size[::-1], strict=True))
-        ys, xs = ((torch.arange((one.stop - one.start) * SAMPLES).to(middle) + 0.5) / SAMPLES - 0.5 + one.start for one in (rows, columns))
-        places = torch.stack(torch.meshgrid(xs, ys, indexing="xy"), -1)
-        along, down = frame.straight(places).unbind(-1)
-        below, above = down - edge_at(frame.upper, along), edge_at(frame.lower, along) - down
-        inside = torch.stack([below, above, along - frame.upper[0, 0], frame.upper[-1, 0] - along]).amin(0)
-        alpha = (inside * frame.width + 0.6).clamp(0, 1) * ((below + above) * frame.width / 1.2).clamp(0, 1)
-        return cls(rows, columns, frame, own, places, along, below, above, inside, alpha)
-
-    @property
-    def here(self) -> tuple[slice, slice, slice, slice]:
-        """Index of the window in pictures."""
-        return slice(None), slice(None), self.rows, self.columns
-
-    def shrunk(self, values: Tensor) -> Tensor:
-        """Values (C,h,w) at the picture's resolution: (1,C,h/SAMPLES,w/SAMPLES)."""
-        return F.avg_pool2d(values[None], SAMPLES)
-
-    def grown(self, values: Tensor) -> Tensor:
-        """Values (1,C,...) of the window at this resolution: (C,h,w)."""
-        return F.interpolate(values, self.alpha.shape, mode="bilinear", align_corners=False)[0]
 
 
 def open_mouths(move: Move, image: Tensor, validity: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -107,54 +60,28 @@ def open_mouths(move: Move, image: Tensor, validity: Tensor) -> tuple[Tensor, Te
     inside = torch.zeros_like(validity)
     if not source.options.mouths or not source.head.has_face_mesh or not source.upper_teeth:
         return image, validity, inside
-    now, before = (_marks(source.head, posed.points, size) for posed in (move.posed, source.posed))
+    now, before = (mouth_marks(source.head, posed.points, size) for posed in (move.posed, source.posed))
     images, validities, insides = (list(values.split(1)) for values in (image, validity, inside))
     for row in range(len(image)):
         frame, own = MouthFrame.of(now[row]), MouthFrame.of(before[row])
         shift = (now[row] - before[row])[list(UPPER + LOWER), :2].norm(dim=-1).max()
         moves = 0.0 if bool(move.still[row]) else float(shift) / source.pixels(source.options.mesh_edge)
-        seam = (min(moves, 1.0) - 0.02) * (1 - _step(frame.opening, *SHOWS_OWN))
+        seam = (min(moves, 1.0) - 0.02) * (1 - smooth_step(frame.opening, *SHOWS_OWN))
         if seam > 0:
-            images[row] = _softened_seam(move, row, images[row], seam)
+            images[row] = softened_seam(move, row, images[row], seam)
         amount = _amount(frame, own, moves) if moves > 0 else 0.0
         if amount > 0:
-            opening = _Opening.of(frame.rounded(), own, size)
+            opening = Opening.of(frame.rounded(), own, size)
             rows = _opened(move, row, opening, images[row], validities[row], amount)
             images[row], validities[row], insides[row] = rows
     return torch.cat(images), torch.cat(validities), torch.cat(insides)
-
-
-def _marks(head: HeadModel, points: Tensor, size: tuple[int, int]) -> Tensor:
-    """Landmarks (B,N,3) in pixels of projected vertices (B,V,3)."""
-    height, width = size
-    scale = points.new_tensor([width / 2, height / 2, max(height, width) / 2])
-    return (head.landmarks(points) + points.new_tensor([1, 1, 0])) * scale - points.new_tensor([0.5, 0.5, 0])
-
-
-def _ramp(values: Tensor, low: float, high: float) -> Tensor:
-    """0 up to `low`, 1 from `high`, smooth between."""
-    t = ((values - low) / (high - low)).clamp(0, 1)
-    return t.square() * (3 - 2 * t)
-
-
-def _step(value: float, low: float, high: float) -> float:
-    return float(_ramp(torch.tensor(value), low, high))
-
-
-def _colour(values: tuple[float, ...], like: Tensor) -> Tensor:
-    return like.new_tensor(values)[:, None, None]
-
-
-def _luma(image: Tensor) -> Tensor:
-    """(...,3,H,W) -> (...,1,H,W)."""
-    return (image * _colour(LUMA, image)).sum(-3, keepdim=True)
 
 
 def _amount(frame: MouthFrame, own: MouthFrame, moves: float) -> float:
     """How far the inside of a mouth is shown, 0..1, by the lips' largest move in units of what a fit may be wrong by."""
     opens = abs(frame.opening - own.opening) / CHANGES
     # the inside of a mouth that moves open does not move as the head model's does
-    return min(max(opens, _step(own.opening, *SHOWS_OWN) * moves) - 0.02, 1.0)
+    return min(max(opens, smooth_step(own.opening, *SHOWS_OWN) * moves) - 0.02, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,39 +100,49 @@ class _Light:
     bright: float
 
     @classmethod
-    def around(cls, move: Move, row: int, opening: _Opening, image: Tensor, validity: Tensor) -> _Light:
+    def around(cls, move: Move, row: int, opening: Opening, image: Tensor, validity: Tensor) -> _Light:
         """Of a window (1,3,...) of the moved picture and its validity."""
         face = move.source.head.part_mask(move.posed.raster, "face")[row][None, None, opening.rows, opening.columns]
         known = (face & (validity > 0.5)).to(image)
         skin = gaussian_blur(pull_push(image, known), 0.25 * opening.frame.width)
-        luma = _luma(skin)
+        luma = luma_of(skin)
         inside = opening.shrunk(opening.alpha[None])
         mean = max(float((luma * inside).sum() / inside.sum().clamp_min(1e-3)), 0.02)
-        bright = float(_luma(image)[known > 0.5].quantile(0.9)) if bool((known > 0.5).any()) else mean
+        bright = float(luma_of(image)[known > 0.5].quantile(0.9)) if bool((known > 0.5).any()) else mean
         return cls(opening.grown(skin / luma.clamp_min(0.02)), opening.grown((luma / mean).clamp(0.5, 1.6)), mean, bright)
 
+    @property
+    def teeth(self) -> float:
+        """Luma of teeth in it."""
+        return min(TEETH * (self.mean / TEETH_LIGHT) ** 0.55, 0.95 * self.bright)
 
-def _opened(move: Move, row: int, opening: _Opening, image: Tensor, validity: Tensor, amount: float) -> tuple[Tensor, Tensor, Tensor]:
+
+def _opened(move: Move, row: int, opening: Opening, image: Tensor, validity: Tensor, amount: float) -> tuple[Tensor, Tensor, Tensor]:
     """One picture (1,3,H,W), its validity (1,1,H,W) and the share of its mouth's inside (1,1,H,W)."""
     window, known = image[opening.here], validity[opening.here]
     light = _Light.around(move, row, opening, window, known)
-    wide, own_share = opening.frame.opening, _step(opening.own.opening, *SHOWS_OWN)
+    wide, own_share = opening.frame.opening, smooth_step(opening.own.opening, *SHOWS_OWN)
     arches = [
         DentalArch.of(move.source.head, move.source.upper_teeth, posed.points[row], move.source.size)
         for posed in (move.posed, move.source.posed)
     ]
     inside = _darkness(opening, light)
-    colours, share = _painted_teeth(opening, light, *arches)
-    inside = torch.lerp(inside, colours, share * (1 - own_share) * _step(wide, 0.06, 0.2))
-    if own_share > 0:
-        colours, share = _own_teeth(move, row, opening, *arches)
+    smiling, painted = _smiling(move, row), 1 - own_share
+    own_teeth = _own_teeth(move, row, opening, *arches) if own_share > 0 else None
+    if own_teeth is not None:  # a few own teeth do not fill a wide smile
+        painted = max(painted, smiling * (1 - smooth_step(float((own_teeth[1] * opening.alpha).sum() / opening.alpha.sum()), *FEW)))
+    colours, share = _painted_teeth(opening, light, smiling, *arches)
+    inside = torch.lerp(inside, colours, share * painted)
+    if own_teeth is not None:
+        colours, share = own_teeth
         inside = torch.lerp(inside, colours, share * own_share)
         # an opening that hardly grows shows the photograph's own inside
         own = _own_inside(move, row, opening)
-        inside = torch.lerp(inside, own, own_share * (1 - _step(wide - opening.own.opening, *GROWS)))
+        inside = torch.lerp(inside, own, own_share * (1 - smooth_step(wide - opening.own.opening, *GROWS)))
+    inside = _lent(move, row, opening, image, inside, light)
     alpha = opening.shrunk(opening.alpha[None])
     inside = opening.shrunk(inside.clamp(0, 1) * opening.alpha) / alpha.clamp_min(1e-3)
-    lips, near = _healed_lips(move, row, opening, window)
+    lips, near = healed_lips(move, row, opening, window)
     image, validity, shares = image.clone(), validity.clone(), torch.zeros_like(validity)
     shares[opening.here] = amount * alpha
     image[opening.here] = torch.lerp(window, torch.lerp(lips, inside, alpha), amount * near)
@@ -213,38 +150,68 @@ def _opened(move: Move, row: int, opening: _Opening, image: Tensor, validity: Te
     return image, validity, shares
 
 
-def _darkness(opening: _Opening, light: _Light) -> Tensor:
+def _lent(move: Move, row: int, opening: Opening, image: Tensor, inside: Tensor, light: _Light) -> Tensor:
+    """Colours (3,h,w) of the inside with what another photograph lends, as far as the source's own mouth does not do."""
+    patch = lent_mouth(move.source.face, move.target, row)
+    if patch is None:
+        return inside
+    own = smooth_step(opening.own.opening, *SHOWS_OWN) * (1 - smooth_step(opening.frame.opening - opening.own.opening, *OWN_GROWS))
+    share = (opening.along - opening.frame.upper[0, 0]) / (opening.frame.upper[-1, 0] - opening.frame.upper[0, 0])
+    # lips that are less apart than theirs hide more of it, they do not press it together
+    shown = min(1.0, opening.frame.opening / float(patch.opening))
+    depth = shown * opening.below / (opening.below + opening.above).clamp_min(1e-3)
+    marks = mouth_marks(move.source.head, move.posed.points[row : row + 1], move.source.size)
+    teeth = (light.teeth * colour_map(TEETH_TINT, light.hue) * light.hue.clamp(0.6, 1.5) ** 0.35).mean((1, 2))
+    colours = lent_inside(patch, share, depth.clamp(0, 1), skin_colours(image, marks)[0], teeth) * light.share.sqrt()
+    return torch.lerp(inside, colours, (1 - own) * smooth_step(float(patch.opening), *LENDS))
+
+
+def _darkness(opening: Opening, light: _Light) -> Tensor:
     """(3,h,w): the walls of a mouth, darker the farther they are from the lips, and the tongue."""
     wide, level = opening.frame.opening, light.mean**0.8
-    depth = _ramp(opening.inside, 0.0, min(0.10, 0.3 * wide + 0.01))
-    dark, walls, tongue = (level * _colour(values, light.share) for values in (DARKNESS, WALLS, TONGUE))
+    depth = smooth_ramp(opening.inside, 0.0, min(0.10, 0.3 * wide + 0.01))
+    dark, walls, tongue = (level * colour_map(values, light.share) for values in (DARKNESS, WALLS, TONGUE))
     inside = torch.lerp(walls, dark, depth) * light.share.sqrt()
     beside = (opening.along - 0.5) / 0.36
-    below_edge = (0.36 * wide + 0.03) * (1 - 0.55 * beside.square()) - opening.above
-    shown = _ramp(below_edge, -0.045, 0.06) * _ramp(1 - beside.abs(), 0.0, 0.35) * _step(wide, 0.18, 0.5)
+    below_edge = (0.44 * wide + 0.03) * (1 - 0.55 * beside.square()) - opening.above
+    shown = smooth_ramp(below_edge, -0.045, 0.06) * smooth_ramp(1 - beside.abs(), 0.0, 0.35) * smooth_step(wide, 0.18, 0.5)
     furrow = 1 - 0.10 * torch.exp(-((beside / 0.10) ** 2))
-    tongue = tongue * light.share * furrow * (0.55 + 0.45 * _ramp(below_edge, 0.0, 0.16))
+    tongue = tongue * light.share * furrow * (0.55 + 0.45 * smooth_ramp(below_edge, 0.0, 0.16))
     return torch.lerp(inside, tongue, shown) * (1 - 0.35 * torch.exp(-((opening.above / 0.03) ** 2)))
 
 
-def _painted_teeth(opening: _Opening, light: _Light, arch: DentalArch, own_arch: DentalArch) -> tuple[Tensor, Tensor]:
-    """Upper teeth that no photograph showed: colours (3,h,w) and share (h,w)."""
+def _smiling(move: Move, row: int) -> float:
+    """How far the target's lips are drawn from its teeth, 0..1."""
+    names, codes = move.source.head.expression_names, move.target.expression[row]
+    drawn = sum(
+        share * float(codes[names.index(name + side)]) / 2
+        for name, share in DRAWN.items()
+        for side in ("Left", "Right")
+        if name + side in names
+    )
+    return smooth_step(drawn, 0.2, 0.7)
+
+
+def _painted_teeth(opening: Opening, light: _Light, smiling: float, arch: DentalArch, own_arch: DentalArch) -> tuple[Tensor, Tensor]:
+    """Upper teeth that no photograph showed, of a mouth that smiles 0..1: colours (3,h,w) and share (h,w)."""
     frame, own = opening.frame, opening.own
     (along, down), (own_along, own_down) = frame.straight(arch.tip), own.straight(own_arch.tip)
     lip, own_lip = (float(edge_at(one.upper, x.clamp(0.3, 0.7)[None])) for one, x in ((frame, along), (own, own_along)))
     # fits say little about the height of hidden teeth; behind a relaxed lip they end a little below it
     below_lip = float(down) - lip + (own_lip + REST - float(own_down)) * own.width / frame.width
-    shown = min(max(below_lip, LEAST * _step(frame.opening, PARTED, OPEN)), MOST, 0.55 * frame.opening)
+    shown = min(max(below_lip, LEAST * smooth_step(frame.opening, PARTED, OPEN)), MOST, 0.55 * frame.opening)
+    shown = max(shown, smiling * min(FILLED * frame.opening, MOST))
     arch = arch.shifted((lip + shown - float(down)) * frame.down)
     angle, height = arch.angle_and_height(opening.places)
     row = arch.length(angle)
     above_tip, brightness = upper_teeth_row(row, height)
     pixels = SAMPLES * float(arch.axes[1].norm())
-    share = (above_tip * pixels + 0.5).clamp(0, 1) * (1 - _ramp(row, 0.015, 0.030))
-    level = min(TEETH * (light.mean / TEETH_LIGHT) ** 0.55, 0.95 * light.bright)
-    contact = 1 - 0.45 * torch.exp(-((opening.below.clamp_min(0) / (0.02 + 0.25 * shown)) ** 2))
+    share = (above_tip * pixels + 0.5).clamp(0, 1) * (1 - smooth_ramp(row, 0.015, 0.030))
+    share = share * max(smooth_step(frame.opening, 0.04, 0.12), smiling * smooth_step(frame.opening, 0.01, 0.04))
+    contact = 1 - (0.45 - 0.3 * smiling) * torch.exp(-((opening.below.clamp_min(0) / (0.02 + 0.25 * shown)) ** 2))
     brightness = brightness * contact * (0.35 + 0.65 * torch.exp(-((row / SIDES) ** 2)))
-    return level * _colour(TEETH_TINT, light.hue) * light.hue.clamp(0.6, 1.5) ** 0.35 * light.share * brightness, share
+    brightness = brightness * (1 + 0.08 * smiling)
+    return light.teeth * colour_map(TEETH_TINT, light.hue) * light.hue.clamp(0.6, 1.5) ** 0.35 * light.share * brightness, share
 
 
 def _sampled(picture: Tensor, places: Tensor) -> Tensor:
@@ -253,35 +220,37 @@ def _sampled(picture: Tensor, places: Tensor) -> Tensor:
     return F.grid_sample(picture, grid[None], mode="bicubic", padding_mode="border", align_corners=False)[0].clamp(0, 1)
 
 
-def _relit(move: Move, row: int, opening: _Opening, colours: Tensor) -> Tensor:
+def _relit(move: Move, row: int, opening: Opening, colours: Tensor) -> Tensor:
     """Colours (3,h,w) of the photograph in the target's light."""
     return relit(colours[None], opening.grown(move.light_ratio[row : row + 1][opening.here])[None])[0]
 
 
-def _own_teeth(move: Move, row: int, opening: _Opening, arch: DentalArch, own_arch: DentalArch) -> tuple[Tensor, Tensor]:
+def _own_teeth(move: Move, row: int, opening: Opening, arch: DentalArch, own_arch: DentalArch) -> tuple[Tensor, Tensor]:
     """The photograph's upper teeth, which stay at the skull: colours (3,h,w) and share (h,w)."""
     source, person = move.source, move.source.person
     if person is None or person.teeth is None:
         return opening.places.new_zeros(3, 1, 1), torch.zeros_like(opening.alpha)
     places = own_arch.places(*arch.angle_and_height(opening.places))
-    one = slice(row, row + 1)
-    sampled = _sampled(torch.cat([source.image[one], person.teeth[one]], 1), places)
-    own = opening.own
+    one, own = slice(row, row + 1), opening.own
     along, down = own.straight(places).unbind(-1)
+    # a lip that is raised shows more of teeth: what is nearest to it goes on
+    edge = edge_at(own.upper, along) + LIP_SHADE
+    hidden, down = (edge - down).clamp_min(0), down.maximum(edge)
+    sampled = _sampled(torch.cat([source.image[one], person.teeth[one]], 1), own.places(torch.stack([along, down], -1)))
     within = torch.minimum(down - edge_at(own.upper, along), edge_at(own.lower, along) - down) * own.width
-    share = sampled[3] * _ramp(within, -0.8, 0.8)
+    share = sampled[3] * smooth_ramp(within, -0.8, 0.8) * (1 - smooth_ramp(hidden, *GOES_ON))
     if not bool((share > 0.5).any()):
         return sampled[:3], torch.zeros_like(share)
     # what is much darker lies behind the teeth, but for the gaps between them
-    luma = _luma(sampled[:3])[0]
+    luma = luma_of(sampled[:3])[0]
     bright = float(luma[share > 0.5].quantile(0.9))
     width = opening.frame.width * SAMPLES
-    teeth = dilate(_ramp(luma, 0.35 * bright, 0.6 * bright)[None, None], 2 * round(0.03 * width) + 1)
+    teeth = dilate(smooth_ramp(luma, 0.35 * bright, 0.6 * bright)[None, None], 2 * round(0.03 * width) + 1)
     share = share * gaussian_blur(teeth, 0.02 * width)[0, 0]
-    return _relit(move, row, opening, sampled[:3]), share
+    return _relit(move, row, opening, sampled[:3]) * (1 - 0.25 * smooth_ramp(hidden, 0.0, GOES_ON[0])), share
 
 
-def _own_inside(move: Move, row: int, opening: _Opening) -> Tensor:
+def _own_inside(move: Move, row: int, opening: Opening) -> Tensor:
     """(3,h,w): the photograph's own inside of the mouth, between the lips as they are now."""
     frame, own = opening.frame, opening.own
     share = (opening.along - frame.upper[0, 0]) / (frame.upper[-1, 0] - frame.upper[0, 0])
@@ -292,40 +261,3 @@ def _own_inside(move: Move, row: int, opening: _Opening) -> Tensor:
     down = upper + (opening.below * (before / now).clamp(max=1)).clamp(-0.02, None).minimum(before + 0.02)
     sampled = _sampled(move.source.image[row : row + 1], own.places(torch.stack([along, down], -1)))
     return _relit(move, row, opening, sampled)
-
-
-def _softened_seam(move: Move, row: int, image: Tensor, amount: float) -> Tensor:
-    """One picture (1,3,H,W) whose closed lips have moved: slits of a pixel between those of the mesh are no row of dots."""
-    slit = move.source.head.part_mask(move.posed.raster, *MOUTH)[row][None, None].to(image)
-    soft = gaussian_blur(image, max(0.7, move.source.pixels(0.004)))
-    return torch.lerp(image, soft, amount * gaussian_blur(dilate(slit, 3), 0.6))
-
-
-def _healed_lips(move: Move, row: int, opening: _Opening, window: Tensor) -> tuple[Tensor, Tensor]:
-    """The window (1,3,...) with whole lips, and where it may be changed (1,1,...).
-
-    What closed lips hid of themselves comes to view as they part: their colour goes on.
-    """
-    frame, head, size = opening.frame, move.source.head, window.shape[-2:]
-    hole = head.part_mask(move.posed.raster, *MOUTH)[row][None, None, opening.rows, opening.columns].to(window)
-    hole = hole.maximum(opening.shrunk(opening.alpha[None]))
-    edge = dilate(hole, 2 * max(1, round(0.045 * frame.width)) + 1)
-    along, down = frame.straight(opening.places).unbind(-1)
-    marks = _marks(head, move.posed.points[row : row + 1], move.source.size)[0]
-    upper, lower = (_sorted(frame.straight(marks[list(points), :2])) for points in (OUTER_UPPER, OUTER_LOWER))
-    lips = torch.minimum(down - edge_at(upper, along), edge_at(lower, along) - down) > 0.015
-    whole = (opening.shrunk(lips[None].to(window)) > 0.5) & (edge < 0.1)
-    if not bool(whole.any()):
-        return window, edge
-    even = (0, size[1] % 2, 0, size[0] % 2)
-    nearest = nearest_inside(F.pad(whole[:, 0], even))[0]
-    healed = gaussian_blur(gather(F.pad(window, even), nearest)[..., : size[0], : size[1]], max(0.5, 0.014 * frame.width))
-    corners = opening.shrunk(_ramp(torch.minimum(along, 1 - along), -0.02, 0.06)[None])
-    lips_now = torch.lerp(window, healed, edge.maximum(gaussian_blur(edge, 0.6)) * corners)
-    outside = opening.shrunk(opening.inside.clamp(max=0)[None])
-    shadow = 1 - 0.30 * torch.exp(-((outside / 0.022) ** 2)) * min(1.0, frame.opening / 0.1)
-    return lips_now * shadow, dilate(hole, 2 * max(2, round(0.09 * frame.width)) + 1)
-
-
-def _sorted(edge: Tensor) -> Tensor:
-    return edge[edge[:, 0].argsort()]

@@ -46,8 +46,16 @@ EYES = (
 SIDES = ("Right", "Left")  # the subject's, in the order of EYES
 SHOWN_CLOSED, SHOWN_OPEN = 0.6, 0.45  # a source's coefficient from which, and up to which, its own lid, or none, shows
 LID_HEIGHT = 0.5  # of the almond that is laid, in widths of the eye
-LID_COLOUR = 0.55  # share of the skin above the lashes in a closed lid's colour, beside the skin below the eye
+LID_COLOUR = 0.55  # share of the skin above the lashes in a closed lid's brightness, beside the skin below the eye
+LID_BRIGHT = 0.75, 1.2  # the least and the most of that brightness, over that of the skin below
 LASHES = 0.13  # how far lashes reach below the edge
+SHADE = (0.84, 1.03, 1.12)  # powers of a lid's brightness that red, green and blue take: shaded skin is warm, not grey
+LASH_POWER = 1.1  # the same of its lashes, all colours
+GRAIN, MOST_GRAIN = 0.8, 0.035  # share of the cheek's fine texture that a lid takes, and the most of it
+GRAIN_MIRROR = 0.09  # the line, below the lid's edge, in which that is mirrored
+# single lashes: from corner to corner, their length, how far they lean outwards, half their width as a share of their distance, and
+# how much light they take; those nearer to each other than so many pixels blur into the line that they grow from
+LASH_COUNT, LASH_LENGTH, LASH_LEAN, LASH_HALF, LASH_DARK, LASHES_APART = 19, 0.10, 0.9, 0.17, 0.45, (2.0, 4.0)
 HALF_WIDTH = 0.75  # of the almond
 REACH, COLUMNS = 0.8, 96  # of curves: how far to both sides of the eye's middle, and in how many columns
 AROUND = 1.3  # in widths of the eye from its middle: skin that belongs to it
@@ -227,11 +235,41 @@ def closed_lid(
     along, across = coordinates
     eye_width = float(frame.across.norm())
     grid = torch.stack([_unit(along, ALONG), _unit(across, ACROSS)], -1)
-    ratio = F.grid_sample(look, grid, padding_mode="border", align_corners=True).exp()
+    dark = F.grid_sample(look, grid, padding_mode="border", align_corners=True)
+    # lashes are no shade
+    power = torch.lerp(look.new_tensor(SHADE)[:, None, None], torch.full_like(dark, LASH_POWER), ((-dark - 0.6) / 0.5).clamp(0, 1))
+    ratio = (dark * power).exp()
     share = gaussian_blur(_almond(along, across)[:, None] * skin, 0.03 * eye_width + 0.3) * amount
     bare = _bare_skin(image, known, along, across, eye_width)
-    made = ((bare + FLOOR) * ratio - FLOOR).clamp(0, 1)
+    made = (bare + FLOOR) * ratio * (1 - _lashes(along, across, eye_width)[:, None]) - FLOOR
+    made = (made + _grain(image, across, frame) * ratio).clamp(0, 1)
     return torch.lerp(image, made, share), share
+
+
+def _lashes(along: Tensor, across: Tensor, width: float) -> Tensor:
+    """How much light single lashes below a lid's edge take (B,H,W), by coordinates; width of the eye in pixels."""
+    lean = LASH_LEAN * (0.62 - along)  # they fan out
+    root = along + lean * across
+    number = LASH_COUNT * root + 0.35 * torch.sin(11 * root) + 0.25 * torch.sin(29 * root)
+    away = (number - number.round()).abs() / LASH_HALF
+    length = LASH_LENGTH * (0.75 + 0.25 * torch.sin(5.3 * number.round())) * (1 - (2 * root - 1).square()).clamp_min(0).sqrt()
+    reach = (1 - across / length.clamp_min(1e-3)).clamp(0, 1) * ((across + 0.02) / 0.02).clamp(0, 1)
+    low, high = LASHES_APART
+    shown = min(max((width / LASH_COUNT - low) / (high - low), 0.0), 1.0)
+    return LASH_DARK * shown * torch.exp(-away.square()) * reach
+
+
+def _grain(image: Tensor, across: Tensor, frame: LidFrame) -> Tensor:
+    """The fine texture of the skin below the eye (B,3,H,W), laid on the lid above it as in a mirror."""
+    width = float(frame.across.norm())
+    pixels = 2 * (GRAIN_MIRROR - across)[..., None] * frame.across[:, None, None]
+    height, wide = image.shape[-2:]
+    line = [torch.arange(n, device=image.device, dtype=image.dtype) for n in (wide, height)]
+    places = torch.stack(torch.meshgrid(line[0], line[1], indexing="xy"), -1)[None] + pixels
+    grid = (places + 0.5) * 2 / places.new_tensor([wide, height]) - 1
+    fine = image - gaussian_blur(image, 0.03 * width + 0.5)
+    texture = F.grid_sample(fine.clamp(-MOST_GRAIN, MOST_GRAIN), grid, padding_mode="zeros", align_corners=False)
+    return GRAIN * texture * ((-across - 0.02) / 0.06).clamp(0, 1)[:, None]
 
 
 def _almond(along: Tensor, across: Tensor) -> Tensor:
@@ -243,11 +281,12 @@ def _almond(along: Tensor, across: Tensor) -> Tensor:
 
 
 def _bare_skin(image: Tensor, known: Tensor, along: Tensor, across: Tensor, width: float) -> Tensor:
-    """The colour of the skin (B,3,H,W): of that below the eye, and partly of the lid above its lashes."""
+    """The colour of the skin (B,3,H,W): that of skin below the eye, as bright as this and partly the lid above its lashes."""
     beside = (along > -0.1) & (along < 1.1)
     below, lid = (across > 0.16) & (across < 0.5) & beside, (across > -LID_HEIGHT) & (across < -0.13) & (along > 0.1) & (along < 0.9)
     cheek, both = (pull_push(image, (where[:, None] & (known > 0.5)).to(image)) for where in (below, below | lid))
-    return gaussian_blur(torch.lerp(cheek, both, LID_COLOUR), 0.08 * width + 0.6)
+    bright = both.mean(1, keepdim=True) / cheek.mean(1, keepdim=True).clamp_min(0.02)
+    return gaussian_blur(cheek * torch.lerp(torch.ones_like(bright), bright.clamp(*LID_BRIGHT), LID_COLOUR), 0.08 * width + 0.6)
 
 
 def _unit(values: Tensor, bounds: tuple[float, float]) -> Tensor:

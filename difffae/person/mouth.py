@@ -35,7 +35,7 @@ FORWARDS = 0.004  # by which the head model's teeth lie too far behind its lips
 TOOTH_WIDTHS = (0.0084, 0.0066, 0.0076, 0.0070, 0.0070)  # from the middle to one side
 TOOTH_TIPS = (0.0, 0.0007, 0.0002, 0.0008, 0.0013)  # how much higher than the first tooth's they lie
 TIP_ROUNDING = 0.00075
-GAP_WIDTH, GAP_DARKNESS = 0.00045, 0.42
+GAP_WIDTH, GAP_DARKNESS = 0.00045, 0.33
 
 
 def lips_apart(head: HeadModel, points: Tensor) -> Tensor:

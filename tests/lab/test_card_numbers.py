@@ -97,7 +97,8 @@ def test_what_arrives_exactly_is_a_response_of_one():
     records = [measured(portrait("a")), measured(portrait("b"), turned_back=True)]
     for slider in SLIDERS:
         for amount in AMOUNTS[slider]:
-            assert rows.response(slider, amount)(records) == pytest.approx(1, abs=1e-3), (slider, amount)
+            expected = 1 / rows.READ_SHARE.get(slider, 1.0)  # the reader here reads all of a pitch
+            assert rows.response(slider, amount)(records) == pytest.approx(expected, abs=1e-3), (slider, amount)
         assert rows.rising(slider)(records) == 1
         assert max(rows.spills(records, slider).values()) < 1e-5
     assert records[0]["edits"]["yaw 16"]["asked"] == pytest.approx(16, abs=1e-3)
@@ -111,9 +112,17 @@ def test_what_arrives_exactly_is_a_response_of_one():
 def test_a_share_that_arrives_is_the_response():
     records = [measured(portrait(), share=0.4)]
     assert rows.least_response("gaze_x")(records) == pytest.approx(0.4)
-    assert rows.least_response("pitch")(records) == pytest.approx(0.4, abs=1e-3)
+    assert rows.least_response("pitch")(records) == pytest.approx(0.4 / rows.READ_SHARE["pitch"], abs=1e-3)
     assert rows.seen("blink", 0.5, 0.5)(records) == pytest.approx(0.3)
     assert rows.response("smile", 1.0, "fitted")(records) == pytest.approx(0.5)
+
+
+def test_expressions_count_only_of_heads_that_face_the_viewer():
+    facing, away = measured(portrait("a")), measured(portrait("b"), share=0.4)
+    away["turned"] = rows.READABLE + 1
+    assert rows.response("smile", 1.0)([facing, away]) == pytest.approx(1)
+    assert rows.response("yaw", 8.0)([facing, away]) == pytest.approx(0.7, abs=1e-3)
+    assert rows.seen("blink", 1.0)([away]) is None
 
 
 def test_an_editor_that_does_nothing_has_no_response_and_no_spill():

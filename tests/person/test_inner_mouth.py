@@ -9,6 +9,7 @@ import torch
 from painted import SIZE, SKIN, paint
 from people import person
 
+from difffae.carry.expression import stretch_expression
 from difffae.carry.light import SMILE
 from difffae.carry.options import CarryOptions
 from difffae.head.attributes import FaceAttributes
@@ -86,8 +87,7 @@ def test_a_wide_mouth_has_teeth_above_and_is_dark_below(head: HeadModel, skin: t
     target = expressing(head, source, jawOpen=0.6)
     colour = torch.tensor(skin)
     new, _ = moved(head, source, target, colour)
-    stretched = expressing(head, source, jawOpen=0.72)
-    frame = mouth(head, stretched)
+    frame = mouth(head, stretch_expression(source, target, head.expression_names))
     assert frame.opening > 0.3
     teeth = luma_at(new.image, frame, 0.45, 0.07)
     dark = luma_at(new.image, frame, 0.5, 0.5 * frame.opening)
@@ -100,7 +100,7 @@ def test_only_the_mouth_changes_and_what_is_painted_says_so(head: HeadModel):
     source = near(head)
     target = expressing(head, source, jawOpen=0.6)
     new, old = moved(head, source, target)
-    frame = mouth(head, expressing(head, source, jawOpen=0.72))
+    frame = mouth(head, stretch_expression(source, target, head.expression_names))
     x, y = frame.middle.tolist()
     changed = (new.image != old.image).any(1)[0]
     rows, columns = changed.nonzero().unbind(-1)

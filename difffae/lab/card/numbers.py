@@ -144,15 +144,17 @@ class Numbers:
         """One record; turned_back: ask for the opposite of what can go both ways.
 
         Returns:
-            `edits`: name -> asked, arrived and, by the estimator, fitted (differences from the photograph's reading), seen (the reading
-            itself) and spill (slider -> absolute difference), or only lost; `lights`: name -> burnt (share of the face) and stops (of its
-            mean light); `sharpness`: degrees -> quotient, of turns that were not limited; `rings`: largest change in 255ths, None where
+            `turned`: degrees that the photograph's head is turned away from the viewer, the larger of yaw and pitch; `edits`: name ->
+            asked, arrived and, by the estimator, fitted (differences from the photograph's reading), seen (the reading itself) and spill
+            (slider -> absolute difference), or only lost; `lights`: name -> burnt (share of the face) and stops (of its mean light);
+            `sharpness`: degrees -> quotient, of turns that were not limited; `rings`: largest change in 255ths, None where
             the background is not plain. Everything is None or empty where no face is found in the photograph's own square.
         """
         record: Record = {"source": source.name, "edits": {}, "lights": {}, "sharpness": {}, "rings": None}
         before = self.read(source.picture)
         if before is None:
             return record | {"lost": True}
+        record["turned"] = max(abs(before.values[name]) for name in ("yaw", "pitch"))
         views = Views(source, self.matte)
         for name, slider, number in plan(turned_back):
             result = self.edit(prepared, Adjustments.from_record({slider: number}))

@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,7 +52,8 @@ def to_bytes(image: Tensor) -> Tensor:
 
 def attributes_of(tensors: Rows, head: HeadModel) -> FaceAttributes:
     """FaceAttributes from tensors of a shard."""
-    return FaceAttributes(head.name, *(tensors[name].float() for name in FIELDS))
+    numbers: dict[str, Any] = {name: tensors[name].float() for name in FIELDS}
+    return FaceAttributes(head.name, **numbers)
 
 
 def fit_portraits(folder: Path, output: Path, split: str, fit: LandmarkFit, worst: float = 0.06) -> None:

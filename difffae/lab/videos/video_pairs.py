@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -149,4 +150,5 @@ def _stacked(frames: list[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 def _attributes(frames: dict[str, Tensor], head: str) -> FaceAttributes:
     fields = ("shape", "albedo", "pose", "camera", "expression", "light", "detail")
-    return FaceAttributes(head, **{name: frames[name] for name in fields if name in frames})
+    numbers: dict[str, Any] = {name: frames[name] for name in fields if name in frames}
+    return FaceAttributes(head, **numbers)

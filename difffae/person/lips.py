@@ -1,0 +1,75 @@
+"""The lips around a mouth that opens: whole where a mesh has torn or stretched them.
+
+Shape letters: H and W picture height and width; windows around a mouth are smaller.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..carry.state import Move
+from ..common.pixels import dilate, gather, gaussian_blur, nearest_inside
+from .mouth import MOUTH, OUTER_LOWER, OUTER_UPPER, edge_at
+from .mouth_opening import Opening, luma_of, mouth_marks, smooth_ramp
+
+# how far, in widths of the mouth, the seam of closed lips is drawn into the lower one, and how far from its middle
+SEAM_REACH, SEAM_WIDE = 0.10, (0.10, 0.20)
+SEAM_DARK = -0.85, -0.70  # less luma, as a share of the lip's, is that of its seam
+LEAST_LIP = 12  # pixels of a lip from which its colour is known
+
+
+def softened_seam(move: Move, row: int, image: Tensor, amount: float) -> Tensor:
+    """One picture (1,3,H,W) whose closed lips have moved: slits of a pixel between those of the mesh are no row of dots."""
+    slit = move.source.head.part_mask(move.posed.raster, *MOUTH)[row][None, None].to(image)
+    soft = gaussian_blur(image, max(0.7, move.source.pixels(0.004)))
+    return torch.lerp(image, soft, amount * gaussian_blur(dilate(slit, 3), 0.6))
+
+
+def healed_lips(move: Move, row: int, opening: Opening, window: Tensor) -> tuple[Tensor, Tensor]:
+    """The window (1,3,...) with whole lips, and where it may be changed (1,1,...).
+
+    What closed lips hid of themselves comes to view as they part: their colour goes on.
+    """
+    frame, head, size = opening.frame, move.source.head, window.shape[-2:]
+    hole = head.part_mask(move.posed.raster, *MOUTH)[row][None, None, opening.rows, opening.columns].to(window)
+    hole = hole.maximum(opening.shrunk(opening.alpha[None]))
+    edge = dilate(hole, 2 * max(1, round(0.045 * frame.width)) + 1)
+    along, down = frame.straight(opening.places).unbind(-1)
+    marks = mouth_marks(head, move.posed.points[row : row + 1], move.source.size)[0]
+    upper, lower = (_sorted(frame.straight(marks[list(points), :2])) for points in (OUTER_UPPER, OUTER_LOWER))
+    lips = torch.minimum(down - edge_at(upper, along), edge_at(lower, along) - down) > 0.015
+    lips = opening.shrunk(lips[None].to(window)) > 0.5
+    edge = edge.maximum(_stretched_seam(opening, window, lips, edge))
+    whole = lips & (edge < 0.1)
+    if not bool(whole.any()):
+        return window, edge
+    even = (0, size[1] % 2, 0, size[0] % 2)
+    nearest = nearest_inside(F.pad(whole[:, 0], even))[0]
+    healed = gaussian_blur(gather(F.pad(window, even), nearest)[..., : size[0], : size[1]], max(0.5, 0.014 * frame.width))
+    corners = opening.shrunk(smooth_ramp(torch.minimum(along, 1 - along), -0.02, 0.06)[None])
+    lips_now = torch.lerp(window, healed, edge.maximum(gaussian_blur(edge, 0.6)) * corners)
+    outside = opening.shrunk(opening.inside.clamp(max=0)[None])
+    shadow = 1 - 0.30 * torch.exp(-((outside / 0.022) ** 2)) * min(1.0, frame.opening / 0.1)
+    return lips_now * shadow, dilate(hole, 2 * max(2, round(0.09 * frame.width)) + 1)
+
+
+def _stretched_seam(opening: Opening, window: Tensor, lips: Tensor, edge: Tensor) -> Tensor:
+    """(1,1,...) in 0..1: the dark line between closed lips, which a mesh that drops its jaw draws far into the lower one.
+
+    lips: bool (1,1,...); edge: (1,1,...), what is healed anyway.
+    """
+    luma = luma_of(window)
+    below = lips & (opening.shrunk(opening.above[None]) < 0)
+    bare = luma[below & (edge < 0.1) & (opening.shrunk((opening.along - 0.5).abs()[None]) < 0.3)]
+    if len(bare) < LEAST_LIP:
+        return torch.zeros_like(luma)
+    reach = dilate(edge, 2 * round(SEAM_REACH * opening.frame.width) + 1)
+    middle = opening.shrunk(1 - smooth_ramp((opening.along - 0.5).abs(), *SEAM_WIDE)[None])
+    dark = smooth_ramp(-luma / bare.median().clamp_min(0.02), *SEAM_DARK) * below * reach * middle
+    return gaussian_blur(dilate(dark, 5), 1.0)
+
+
+def _sorted(edge: Tensor) -> Tensor:
+    return edge[edge[:, 0].argsort()]
