@@ -92,12 +92,12 @@ def _apart(person: Tensor, o: CutoutOptions) -> Tensor:
 
 def _slope(image: Tensor, outside: Tensor) -> Tensor:
     """(B,3,H,W): the polynomial of second degree that is most like a picture (B,3,H,W) outside (B,1,H,W): walls are lit unevenly."""
-    x, y = pixel_grid(image.shape[-2], image.shape[-1], image).unbind(-1)
+    x, y = pixel_grid(image.shape[-2], image.shape[-1], image).double().unbind(-1)
     terms = torch.stack([torch.ones_like(x), x, y, x * x, x * y, y * y]).flatten(1)  # (6,HW)
-    known = outside.flatten(1).to(image)[:, None] * terms  # (B,6,HW)
-    steady = 1e-3 * torch.eye(6, device=image.device, dtype=image.dtype)
-    factors = torch.linalg.solve(known @ terms.T + steady, known @ image.flatten(2).transpose(1, 2))  # (B,6,3)
-    return (factors.transpose(1, 2) @ terms).unflatten(2, image.shape[-2:])
+    known = outside.flatten(1).to(terms)[:, None] * terms  # (B,6,HW)
+    steady = 1e-6 * torch.eye(6, device=image.device, dtype=terms.dtype)
+    factors = torch.linalg.solve(known @ terms.T + steady, known @ image.flatten(2).transpose(1, 2).to(terms))  # (B,6,3)
+    return (factors.transpose(1, 2) @ terms).unflatten(2, image.shape[-2:]).to(image)
 
 
 def _softly(image: Tensor, filled: Tensor, outside: Tensor) -> Tensor:
