@@ -46,10 +46,11 @@ EYES = (
 SIDES = ("Right", "Left")  # the subject's, in the order of EYES
 SHOWN_CLOSED, SHOWN_OPEN = 0.6, 0.45  # a source's coefficient from which, and up to which, its own lid, or none, shows
 LID_HEIGHT = 0.5  # of the almond that is laid, in widths of the eye
+CHEEK_TINT, CHEEK_SHARE = (0.8, 1.25), 0.7  # how much redder than skin under eyes that of cheeks may be, and how much of it lids are
 LID_COLOUR = 0.55  # share of the skin above the lashes in a closed lid's brightness, beside the skin below the eye
 LID_BRIGHT = 0.75, 1.2  # the least and the most of that brightness, over that of the skin below
 LASHES = 0.13  # how far lashes reach below the edge
-SHADE = (0.84, 1.03, 1.12)  # powers of a lid's brightness that red, green and blue take: shaded skin is warm, not grey
+SHADE = (0.72, 1.04, 1.18)  # powers of a lid's brightness that red, green and blue take: shaded skin is warm, not grey
 LASH_POWER = 1.1  # the same of its lashes, all colours
 GRAIN, MOST_GRAIN = 0.8, 0.035  # share of the cheek's fine texture that a lid takes, and the most of it
 GRAIN_MIRROR = 0.09  # the line, below the lid's edge, in which that is mirrored
@@ -286,7 +287,19 @@ def _bare_skin(image: Tensor, known: Tensor, along: Tensor, across: Tensor, widt
     below, lid = (across > 0.16) & (across < 0.5) & beside, (across > -LID_HEIGHT) & (across < -0.13) & (along > 0.1) & (along < 0.9)
     cheek, both = (pull_push(image, (where[:, None] & (known > 0.5)).to(image)) for where in (below, below | lid))
     bright = both.mean(1, keepdim=True) / cheek.mean(1, keepdim=True).clamp_min(0.02)
-    return gaussian_blur(cheek * torch.lerp(torch.ones_like(bright), bright.clamp(*LID_BRIGHT), LID_COLOUR), 0.08 * width + 0.6)
+    shade = torch.lerp(torch.ones_like(bright), bright.clamp(*LID_BRIGHT), LID_COLOUR) ** bright.new_tensor(SHADE)[:, None, None]
+    bare = gaussian_blur(cheek * shade, 0.08 * width + 0.6)
+    # rings under eyes are greyer than lids: in part the colour of the cheek, no brighter
+    farther = ((across > 0.5) & (across < 1.0) & beside)[:, None] & (known > 0.5)
+    ratio = _mean_colour(image, farther) / _mean_colour(image, (below & beside)[:, None] & (known > 0.5))
+    ratio = (ratio / ratio.mean(1, keepdim=True)).clamp(*CHEEK_TINT) ** CHEEK_SHARE
+    return (bare * ratio).clamp(0, 1)
+
+
+def _mean_colour(image: Tensor, where: Tensor) -> Tensor:
+    """(B,3,1,1) of the pixels (B,1,H,W), grey if there are none."""
+    few = 1e-3
+    return ((image * where).sum((2, 3), keepdim=True) + few) / (where.sum((2, 3), keepdim=True) + few)
 
 
 def _unit(values: Tensor, bounds: tuple[float, float]) -> Tensor:
