@@ -15,11 +15,11 @@ from ..difffae.head.attributes import FaceAttributes
 
 def to_pictures(image: Tensor, name: str = "image") -> Tensor:
     """IMAGE (B,H,W,C) with 1, 3 or 4 channels -> (B,3,H,W) float32 in 0..1 on the compute device; transparency is left out, grey becomes
-    RGB. Raises ImageError."""
+    RGB, what is no number black. Raises ImageError."""
     if image.dim() != 4 or image.shape[-1] not in (1, 3, 4) or 0 in image.shape:
         raise ImageError(f"{name}: has shape {tuple(image.shape)}; an IMAGE of shape (frames, height, width, 1, 3 or 4) is needed")
     pictures = image[..., :3].movedim(-1, 1).to(mm.get_torch_device(), torch.float32)
-    return pictures.expand(-1, 3, -1, -1).clamp(0, 1).contiguous()
+    return pictures.expand(-1, 3, -1, -1).nan_to_num().clamp(0, 1).contiguous()
 
 
 def to_image(pictures: Tensor) -> Tensor:

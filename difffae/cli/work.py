@@ -169,6 +169,7 @@ def edit_and_write(arguments: argparse.Namespace, wishes: Wishes, sheet: str | N
     from ..edit.sheet import contact_sheet
 
     outputs(wishes.inputs, arguments.output, sheet)
+    sampling = Sampling(arguments.denoise, arguments.steps, arguments.sampler, arguments.seed)
     model = load_model(arguments)
     sources, query, portraits = wishes.analyse(model)
     photo = model.carry_options is not None and not arguments.tokens_only
@@ -183,7 +184,7 @@ def edit_and_write(arguments: argparse.Namespace, wishes: Wishes, sheet: str | N
             swaps=swaps_from({name: portraits[name] for name in SWAPPABLE if name in portraits}, wishes.strengths, photo),
             strength=wishes.strengths,
             framing=framing,
-            sampling=Sampling(arguments.denoise, arguments.steps, arguments.sampler, arguments.seed),
+            sampling=sampling,
             progress=advance,
             **{f"{name}_from": portraits[name] for name in TAKEABLE if name in portraits},
         )

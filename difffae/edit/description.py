@@ -31,6 +31,7 @@ from ..source.other_encoders import SourceEncoder
 from ..source.slots import SlotEncoder
 from ..vocabulary import DENOISE, SAMPLERS, STEPS, SWAPPABLE, TAKEABLE
 
+MOST_STEPS = 1000  # the steps of the noise that the model was trained with
 MARGIN = 0.25  # of a square's side: how much of the picture around it a wider canvas has on every side
 
 
@@ -264,8 +265,10 @@ class Sampling:
     def __post_init__(self) -> None:
         if self.denoise is not None and not 0 <= self.denoise <= 1:  # false for NaN, too
             raise ConfigError(f"denoise: {self.denoise} is outside 0..1; 0 keeps the carried photograph, 1 paints everything anew")
-        if self.steps < 1:
-            raise ConfigError(f"steps: {self.steps} is too few; at least 1 is needed")
+        if not 1 <= self.steps <= MOST_STEPS:
+            raise ConfigError(f"steps: {self.steps} is outside 1..{MOST_STEPS}; about {STEPS} are enough")
+        if not -(2**63) <= self.seed < 2**64:  # what PyTorch's generators take
+            raise ConfigError(f"seed: has {len(str(abs(self.seed)))} digits; give a number below 2^64")
         if self.sampler not in SAMPLERS:
             raise ConfigError(f"sampler: '{self.sampler}' is unknown; choose from {', '.join(SAMPLERS)}")
 

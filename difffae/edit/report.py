@@ -84,16 +84,15 @@ def _places(source: Faces, pictures: Tensor, batch: int) -> tuple[Tensor, list[T
     """Results as their faces are upright, and the boxes (4,) in them where the source's faces are; None for pictures of another shape."""
     assert source.landmarks is not None
     points = [source.landmarks[row if len(source) > 1 else 0][:OVAL, :2] for row in range(batch)]
-    side = source.picture.shape[-1]
-    if tuple(pictures.shape[-2:]) == (side, side):
+    side, upright = source.picture.shape[-1], turned(pictures, source.turns)
+    height, width = upright.shape[-2:]
+    square = source.square(0) if source.squares else None
+    whole = square is not None and (square.height, square.width) == (height, width)
+    if tuple(pictures.shape[-2:]) == (side, side) and not whole:
         upright = pictures
-    elif not source.squares:
+    elif square is None or abs(math.log(width * square.height / (height * square.width))) > SAME_SHAPE:
         return pictures, None
     else:
-        square, upright = source.square(0), turned(pictures, source.turns)
-        height, width = upright.shape[-2:]
-        if abs(math.log(width * square.height / (height * square.width))) > SAME_SHAPE:
-            return pictures, None
         points = [source.square(row).to_picture(some) * (width / square.width) for row, some in enumerate(points)]
     return upright, [torch.cat([some.amin(0), some.amax(0)]).to(pictures.device) for some in points]
 
