@@ -25,7 +25,7 @@ from ..swap.region_parts import FaceAreas
 from ..swap.region_sources import SwapReference, SwapSource
 from ..swap.region_transfer import take_regions
 from .analysing import layers_of, with_attributes
-from .apart import Apart, set_apart
+from .apart import Apart, held, set_apart
 from .description import MARGIN, Edit, Faces, MovedPhoto, Parts, ReferenceDetail, RegionSwap, SlotTokens
 from .native import Canvas, canvas_margin, native_rows, native_side, options_on, resize
 
@@ -114,7 +114,8 @@ class PreparedFaces:
     faces       whose they are
     photos      the photographs
     canvas      where their squares lie in them
-    kept        share (b,1,N,N) of what keeps the pixels of the photographs (b,3,N,N), and these; None where nothing does
+    pictures    (b,3,N,N) the photographs as they are
+    alone       the persons apart from everybody and everything else in them
     regions     their regions, or None without swaps by photograph
     references  those of the swaps by photograph, for one camera
     swaps       those swaps
@@ -123,14 +124,15 @@ class PreparedFaces:
     faces: Faces
     photos: Prepared
     canvas: Canvas
-    kept: tuple[Tensor, Tensor] | None = None
+    pictures: Tensor
+    alone: Apart
     regions: SwapSource | None = None
     references: tuple[SwapReference, ...] = ()
     swaps: tuple[RegionSwap, ...] = ()
 
     def move(self, target: FaceAttributes) -> tuple[Carried, Tensor, list[Carried]]:
         """The photographs at the targets (b rows), whose pixels they show (b,1+R,N,N), and the references as they were carried."""
-        target = self.canvas.attributes(target)
+        target = held(self.photos.head, self.photos.face, self.canvas.attributes(target), self.alone.hidden)
         moved = self.photos.move(target)
         if self.regions is None:
             return self._before(moved), moved.own_share, []
@@ -145,9 +147,9 @@ class PreparedFaces:
 
     def _before(self, moved: Carried) -> Carried:
         """Moved photographs with what keeps its pixels laid over them."""
-        if self.kept is None:
+        if self.alone.kept is None:
             return moved
-        share, pictures = (expanded(values, len(moved.image)) for values in self.kept)
+        share, pictures = (expanded(values, len(moved.image)) for values in (self.alone.kept, self.pictures))
         return replace(moved, image=torch.lerp(moved.image, pictures, share), validity=moved.validity.maximum(share))
 
 
@@ -178,16 +180,15 @@ def prepare(parts: Parts, faces: Faces, camera: Tensor | None = None, rows: slic
     landmarks = None if faces.landmarks is None else canvas.points(expanded(faces.landmarks, batch)[rows], faces.picture.shape[-1])
     options = options_on(canvas, parts.carry_options)
     photos = prepare_photos(alone.image, own, parts.head, alone.inside, alone.layers, options, landmarks)
-    kept = None if alone.kept is None else (alone.kept, pictures)
     if state is None or not state.taken:
-        return PreparedFaces(faces, photos, canvas, kept)
+        return PreparedFaces(faces, photos, canvas, pictures, alone)
     camera = own.camera if camera is None else canvas.camera(camera)
     ready: dict[int, SwapReference] = {}  # one face may give several regions
     for reference in (one.reference for one in state.taken):
         if id(reference) not in ready:
             ready[id(reference)] = _prepared_reference(parts, reference, camera, canvas, batch, rows)
     references = tuple(ready[id(one.reference)] for one in state.taken)
-    return PreparedFaces(faces, photos, canvas, kept, SwapSource.of(photos), references, state.taken)
+    return PreparedFaces(faces, photos, canvas, pictures, alone, SwapSource.of(photos), references, state.taken)
 
 
 def _alone(parts: Parts, faces: Faces, photos: Apart, own: FaceAttributes, canvas: Canvas, batch: int, rows: slice) -> Apart:
@@ -236,7 +237,7 @@ def move(parts: Parts, edit: Edit, prepared: PreparedFaces | None = None) -> Mov
         ready = prepare(parts, faces, target.camera[part], part, batch) if prepared is None else prepared
         moved.append(ready.move(target[part]))
         shown = moved[-1][0].validity
-        kept.append(torch.zeros_like(shown) if ready.kept is None else expanded(ready.kept[0], len(shown)))
+        kept.append(torch.zeros_like(shown) if ready.alone.kept is None else expanded(ready.alone.kept, len(shown)))
         margin = ready.canvas.margin
     side += 2 * round(MARGIN * side) if margin else 0
     owner_share = torch.cat([share for _, share, _ in moved])

@@ -60,7 +60,7 @@ def find_bystanders(image: Tensor, matte: Tensor, own: Tensor, others: Tensor) -
     heads, near = distances(faces, size)
     shares = walk(small, torch.exp(-2 * near.square()), seeds(near, faces, size))
     before = _covers(heads, shares, F.interpolate(matte, size, mode="area")[0, 0])
-    wide = _fitted(image, F.interpolate(shares[None, 1:], image.shape[-2:], mode="bilinear", align_corners=False))
+    wide = fitted(image, F.interpolate(shares[None, 1:], image.shape[-2:], mode="bilinear", align_corners=False))
     claimed = wide.sum(1, keepdim=True).clamp(max=1)
     front = (wide * before[None, :, None, None]).sum(1, keepdim=True) / claimed.clamp_min(1e-6)
     # where nobody is, nothing is anybody's, but for the strands that a matte misses; the edited person's own rim is too thin for a body
@@ -190,7 +190,7 @@ def _covers(heads: Tensor, shares: Tensor, person: Tensor) -> Tensor:
     return (taken >= given).to(shares)
 
 
-def _fitted(image: Tensor, shares: Tensor) -> Tensor:
+def fitted(image: Tensor, shares: Tensor) -> Tensor:
     """Shares (1,P-1,H,W) fitted to the edges of the picture."""
     from kornia.filters import guided_blur
 
