@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -29,6 +29,9 @@ from ..source.matte import PersonMatte
 from ..source.other_encoders import SourceEncoder
 from ..source.slots import SlotEncoder
 from ..vocabulary import DENOISE, SAMPLERS, STEPS, SWAPPABLE
+
+if TYPE_CHECKING:
+    from .staging import Stage
 
 MARGIN = 0.25  # of a square's side: how much of the picture around it a wider canvas has on every side
 
@@ -331,7 +334,7 @@ class MovedPhoto:
     owner_share       (B,1,S,S) share of the pixels that are the source's own rather than a reference's or a guess
     unchanged         (B,) bool: nothing was asked of this face, so its pixels stay as they are
     references        those of the swaps whose photographs are larger than their squares
-    worn              whether clothes or a background of somebody else lie in it, which end at the squares' borders
+    stage             other clothes and another background in the whole photographs, which were moved so; None without any
     margin            pixels of `image` around the square on every side, 0 without a wider canvas
     """
 
@@ -343,7 +346,7 @@ class MovedPhoto:
     owner_share: Tensor
     unchanged: Tensor
     references: tuple[ReferenceDetail, ...] = ()
-    worn: bool = False
+    stage: Stage | None = None
     margin: int = 0
 
     def __len__(self) -> int:

@@ -307,7 +307,8 @@ class DiffFAE:
         size = faces.picture.shape[-1]
         shown = self.render(edit.target, size)
         if bool(moved.unchanged.all()):
-            image, crop = faces.picture_around(0), faces.picture
+            unmoved = faces if moved.stage is None else moved.stage.applied(faces)
+            image, crop = unmoved.picture_around(0), unmoved.picture
         else:
             drawn = moved.square(moved.image)
             if edit.denoise > 0:

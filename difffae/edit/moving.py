@@ -25,6 +25,7 @@ from ..swap.region_transfer import take_regions
 from .analysing import layers_of, with_attributes
 from .description import MARGIN, Edit, Faces, MovedPhoto, Parts, ReferenceDetail, RegionSwap, SlotTokens
 from .native import Canvas, canvas_margin, native_rows, native_side, options_on, resize
+from .staging import staged
 
 CHUNK = 4  # faces at a time, which bounds the memory
 MAPS = ("offset_to_source", "light_ratio", "person_alpha")
@@ -201,6 +202,9 @@ def move(parts: Parts, edit: Edit, prepared: PreparedFaces | None = None) -> Mov
         raise ImageError(f"image: is {got}; crops of {side}x{side} are needed, from DiffFAE Crop Face")
     faces = _with_references(parts, faces)
     batch = _batch(edit, faces)
+    stage = None
+    if parts.carry_options is not None and faces.slots is not None:
+        faces, stage = staged(parts, faces, swapped(faces).taken, batch)
     target = edit.target.to(faces.picture.device).expand(batch)
     assert faces.attributes is not None
     unchanged = _equal_rows(faces.attributes.to(target.shape.device).expand(batch), target) & (not faces.swaps)
@@ -216,9 +220,8 @@ def move(parts: Parts, edit: Edit, prepared: PreparedFaces | None = None) -> Mov
     side += 2 * round(MARGIN * side) if margin else 0
     owner_share = torch.cat([share for _, share, _ in moved])
     whole = _moved([carried for carried, _, _ in moved], owner_share[:, :1], side, unchanged)
-    worn = any(one.photo and {"clothes", "background"} & set(one.regions) for one in faces.swaps)
     details = _details(faces, [givers for _, _, givers in moved], owner_share, side)
-    return replace(whole, references=details, margin=margin, worn=bool(worn))
+    return replace(whole, references=details, margin=margin, stage=stage)
 
 
 def _serves_all(faces: Faces, target: FaceAttributes) -> bool:
