@@ -41,7 +41,7 @@ class Picture:
         return Picture(str(path), *read_image(path), face)
 
     def analyse(self, model: DiffFAE) -> Portrait:
-        return model.analyse(self.image, self.face, self.path)
+        return model.analyse(self.image, self.face, self.path, self.alpha)
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def edit_and_write(arguments: argparse.Namespace, wishes: Wishes, sheet: str | N
         )
     step = {"command": arguments.command, **wishes.record, "framing": framing, **result.edit.record()}
     recipe = recipe_of(model, source, result, step)
-    write(arguments.output, result.image, wishes.source.alpha, recipe)
+    write(arguments.output, result.image, result.alpha, recipe)
     if sheet:
         shown = ({"query": query} if query is not None else {}) | _named(portraits)
         order = model.model.slots.config.order if model.model.has_slots else ()

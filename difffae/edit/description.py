@@ -32,6 +32,7 @@ from ..vocabulary import DENOISE, SAMPLERS, STEPS, SWAPPABLE
 
 if TYPE_CHECKING:
     from .staging import Stage
+    from .transparency import Transparency
 
 MARGIN = 0.25  # of a square's side: how much of the picture around it a wider canvas has on every side
 
@@ -95,6 +96,7 @@ class Faces:
     blendshapes     (B,52) scores of the landmark network, or None
     attributes      the numbers of the 3D head, or None before they were estimated
     slots           tokens and masks, or None before they were encoded
+    transparency    the alpha channel of `original`, which is then laid over a plate; None for opaque pictures
     swaps           regions that come from other faces, in the order in which they were asked for
     name            what messages call these pictures
     """
@@ -108,6 +110,7 @@ class Faces:
     attributes: FaceAttributes | None = None
     slots: SlotTokens | None = None
     swaps: tuple[RegionSwap, ...] = ()
+    transparency: Transparency | None = None
     name: str = "image"
 
     def __len__(self) -> int:
@@ -127,6 +130,7 @@ class Faces:
             self.landmarks[one],
             self.blendshapes[one],
             self.attributes[row],
+            transparency=None if self.transparency is None else self.transparency.row(row),
             name=self.name,
         )
 
@@ -335,6 +339,8 @@ class MovedPhoto:
     unchanged         (B,) bool: nothing was asked of this face, so its pixels stay as they are
     references        those of the swaps whose photographs are larger than their squares
     stage             other clothes and another background in the whole photographs, which were moved so; None without any
+    person_before     (B or 1,1,N,N) share of the person before it was moved, of a cut-out; None for opaque pictures
+    person_after      (B,1,N,N) the same afterwards, with hair of somebody else
     margin            pixels of `image` around the square on every side, 0 without a wider canvas
     """
 
@@ -347,6 +353,8 @@ class MovedPhoto:
     unchanged: Tensor
     references: tuple[ReferenceDetail, ...] = ()
     stage: Stage | None = None
+    person_before: Tensor | None = None
+    person_after: Tensor | None = None
     margin: int = 0
 
     def __len__(self) -> int:

@@ -42,6 +42,7 @@ from .moving import PreparedFaces, move, prepare
 from .native import resize
 from .pasting import paste
 from .recipe import CheckpointInfo
+from .transparency import Transparency, cut_again
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ class EditResult:
     """What an edit gives.
 
     image       (3,H,W) the whole picture, in the source's framing
+    alpha       (1,H,W) of a cut-out, or None for an opaque picture
     crop        (1,3,S,S) the edited square
     render      (1,3,S,S) the 3D head with the target's numbers
     masks       (1,K,S,S) the source's slot masks, or None without slots
@@ -72,6 +74,7 @@ class EditResult:
     carried: Tensor
     validity: Tensor
     edit: Edit
+    alpha: Tensor | None = None
 
 
 class DiffFAE:
@@ -81,8 +84,8 @@ class DiffFAE:
     >>> from difffae.common.checkpoint import asset_path
     >>> model = DiffFAE.from_pretrained("open-256")
     >>> image, alpha = read_image(asset_path("source.png"))  # or the path of a picture of yours
-    >>> result = model.edit(image, adjust=Adjustments(yaw=15, smile=0.6))
-    >>> write_image("out.png", result.image, alpha)
+    >>> result = model.edit(model.analyse(image, alpha=alpha), adjust=Adjustments(yaw=15, smile=0.6))
+    >>> write_image("out.png", result.image, result.alpha)
     """
 
     def __init__(
@@ -161,22 +164,25 @@ class DiffFAE:
         self._decode = accelerate(self.model.autoencoder.decode, mode, self.device)
 
     @torch.no_grad()
-    def analyse(self, image: Tensor, face: int | None = None, name: str = "image") -> Portrait:
+    def analyse(self, image: Tensor, face: int | None = None, name: str = "image", alpha: Tensor | None = None) -> Portrait:
         """Find a face, crop around it and estimate its attributes.
 
         Args:
             image: (3,H,W) RGB 0..1.
             face: index into the faces, largest first; None takes the largest and says so if there are others.
             name: what messages call the picture.
+            alpha: (1,H,W) of a cut-out, which then moves with the person; None for an opaque picture.
 
         Raises:
             NoFaceError: the picture shows no face. FaceChoiceError: it has fewer faces.
         """
         pictures = image.to(self.device)[None]
+        transparency = None if alpha is None else Transparency(alpha.to(pictures)[None], pictures)
+        pictures = pictures if transparency is None else transparency.on_plate
         found = detect(self, pictures)
         if face is None and len(found[0]) > 1:
             log.warning("%d faces in %s; using the largest (choose with --face)", len(found[0]), name)
-        return analyse(self, pictures, Choice(face or 0), name, found).portrait(0)
+        return replace(analyse(self, pictures, Choice(face or 0), name, found).portrait(0), transparency=transparency)
 
     @torch.no_grad()
     def prepare(self, source: Portrait | Tensor) -> PreparedFaces:
@@ -316,12 +322,13 @@ class DiffFAE:
                 told, start = conditions(self.model.autoencoder, faces, identity, shown.image, moved if carries else None)
                 drawn = self._draw(told, start, edit, progress)
             image, crop = paste(faces, drawn, moved)
+        image, alpha = cut_again(faces, image, moved)
         masks = None if faces.slots is None else faces.slots.masks
         if masks is not None:
             masks = F.interpolate(masks, (size, size), mode="bilinear", align_corners=False)
         carried, validity = (moved.square(values) for values in (moved.image, moved.validity))
         carried, validity = resize(carried, size).clamp(0, 1), resize(validity, size, "bilinear")
-        return EditResult(image[0], crop, shown.image, masks, edit.target, carried, validity, edit)
+        return EditResult(image[0], crop, shown.image, masks, edit.target, carried, validity, edit, None if alpha is None else alpha[0])
 
     def render(self, attributes: FaceAttributes, size: int | None = None, rasterizer: str = RASTERIZERS[0]) -> Render:
         """The 3D head alone, on a black background; with wrinkles where attributes and estimator have DECA's detail.

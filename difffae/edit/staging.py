@@ -11,11 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..carry.cloth import crisp_cloth
 from ..common.errors import ConfigError
 from ..common.pixels import erode
 from ..faces.crop import FaceCrop, extract
 from ..source.whole_matte import whole_matte
 from ..swap.backgrounds import fitted_background, with_background
+from ..swap.clothes import Dressed, clothes_by_colour, with_clothes
 from ..swap.region_parts import FaceAreas
 from .analysing import layers_of
 from .description import Faces, Parts, RegionSwap
@@ -30,10 +32,12 @@ class Stage:
 
     image  (B,3,H,W) RGB 0..1
     share  (B,1,H,W) 1 where it replaces a photograph's own pixels, 0 where nothing changed
+    opaque  whether a background fills what was transparent
     """
 
     image: Tensor
     share: Tensor
+    opaque: bool = False
 
     def applied(self, faces: Faces) -> Faces:
         """Faces in these photographs, with the squares cut from them. Raises ConfigError for photographs of another size."""
@@ -65,22 +69,22 @@ def staged(parts: Parts, faces: Faces, taken: tuple[RegionSwap, ...], batch: int
     if not mine:
         return faces, None
     rows = range(batch if max(len(faces), *(len(one.reference) for one in mine)) > 1 else 1)
-    known: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+    known: dict[tuple[int, int], Dressed] = {}
     images, shares = [], []
     for row in rows:
-        before = _whole(faces, row)
-        now, alpha = before, _alpha(parts, faces, row)
-        for one in mine:
-            number = row if len(one.reference) > 1 else 0
-            if (id(one.reference), number) not in known:
-                known[id(one.reference), number] = _whole(one.reference, number), _alpha(parts, one.reference, number)
-            if "background" in one.regions:
-                other, its_alpha = known[id(one.reference), number]
-                behind, _ = fitted_background(other, its_alpha, (now.shape[-2], now.shape[-1]))
-                now = torch.lerp(now, with_background(now, alpha, behind), one.strength)
+        own = dressed(parts, faces, row)
+        now = own.picture
+        for name in STAGED:
+            for one in mine:
+                number = id(one.reference), row if len(one.reference) > 1 else 0
+                if name not in one.regions:
+                    continue
+                if number not in known:
+                    known[number] = dressed(parts, one.reference, number[1])
+                now = torch.lerp(now, _taken(name, replace(own, picture=now), known[number]), one.strength)
         images.append(now.to(_photographs(faces).device))
-        shares.append((now != before).any(1, keepdim=True).to(images[-1]))
-    stage = Stage(torch.cat(images), torch.cat(shares))
+        shares.append((now != own.picture).any(1, keepdim=True).to(images[-1]))
+    stage = Stage(torch.cat(images), torch.cat(shares), any("background" in one.regions for one in mine))
     rest = tuple(replace(one, regions=tuple(name for name in one.regions if name not in STAGED)) for one in taken)
     alone = tuple(one for one in faces.swaps if not one.photo)
     return replace(stage.applied(faces), swaps=(*alone, *(one for one in rest if one.regions))), stage
@@ -104,20 +108,43 @@ def _square(faces: Faces, row: int) -> FaceCrop:
     return faces.square(row) if faces.squares and faces.original is not None else FaceCrop(0, 0, side, side, side, side)
 
 
-def _alpha(parts: Parts, faces: Faces, row: int) -> Tensor:
-    """(1,1,H,W) share of the person in a whole photograph."""
-    picture, square = _whole(faces, row), _square(faces, row)
+def _taken(name: str, own: Dressed, other: Dressed) -> Tensor:
+    """A whole photograph (1,3,H,W) with one region of another."""
+    if name == "clothes":
+        return with_clothes(own, other)
+    size = (own.picture.shape[-2], own.picture.shape[-1])
+    return with_background(own.picture, own.alpha, fitted_background(other.picture, other.alpha, size)[0])
+
+
+def dressed(parts: Parts, faces: Faces, row: int) -> Dressed:
+    """One whole photograph, and what it shows where.
+
+    Args:
+        parts: the networks.
+        faces: with slots and attributes.
+        row: which of them.
+    """
+    whole, square = _whole(faces, row), _square(faces, row)
     one = slice(row, row + 1) if len(faces) > 1 else slice(0, 1)
     assert faces.slots is not None
     assert faces.attributes is not None
     inside = faces.picture[one]
-    layers = layers_of(faces.slots, inside, max(len(faces), 1), one)
+    layers = layers_of(faces.slots, inside, len(faces), one)
     assert layers is not None
-    own = faces.attributes[row if len(faces.attributes) > 1 else 0]
-    face = erode(FaceAreas.of(parts.head, own.to(inside.device), inside).skin, 9)
-    if parts.matte is None:
-        return _placed(layers.person, square)
-    return whole_matte(parts.matte, picture, square, layers.person, _placed(face, square), _placed(layers.hair, square))
+    own = faces.attributes[row if len(faces.attributes) > 1 else 0].to(inside.device)
+    areas = FaceAreas.of(parts.head, own, inside)
+    hair, face = (_placed(values, square) for values in (layers.hair, areas.skin))
+    cloth = crisp_cloth(inside, (layers.loose - layers.hair).clamp_min(0), layers.person, layers.hair, areas.skin)
+    if faces.transparency is not None:
+        alpha = faces.transparency.row(row).alpha.to(whole)
+    elif parts.matte is None:
+        alpha = _placed(layers.person, square)
+    else:
+        sure = _placed(erode(areas.skin, 9), square)
+        alpha = whole_matte(parts.matte, whole, square, layers.person, sure, hair)
+    known = _placed(torch.ones_like(cloth), square)
+    found = Dressed(whole, alpha, hair, _placed(cloth, square), face, square, own.camera[0])
+    return replace(found, cloth=clothes_by_colour(found, known))
 
 
 def _placed(values: Tensor, square: FaceCrop) -> Tensor:
