@@ -23,7 +23,7 @@ class DiffFAEPasteBack(io.ComfyNode):
             search_aliases=["uncrop", "face composite", "paste face", "stitch", "merge crop"],
             inputs=[
                 io.Image.Input(
-                    "original", tooltip="The picture that was cropped. One picture serves a whole batch of edits; transparency is kept."
+                    "original", tooltip="The picture that was cropped. One picture serves a whole batch of edits."
                 ),
                 io.Image.Input(
                     "edited", tooltip="From DiffFAE Sampler or VAE Decode; or the image of Carry Photo, for a result without diffusion."
