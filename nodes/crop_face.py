@@ -20,7 +20,7 @@ class DiffFAECropFace(io.ComfyNode):
             search_aliases=["crop face", "face detect", "align face", "face crop", "extract face"],
             inputs=[
                 BundleSocket.Input("difffae", tooltip="From Load DiffFAE."),
-                io.Image.Input("image", tooltip="Picture, or frames of a video. Transparency is ignored here and kept by Paste Back."),
+                io.Image.Input("image", tooltip="Picture, or frames of a video. A fourth channel is transparency, as mask is."),
                 io.Int.Input(
                     "face", default=0, min=0, max=63, tooltip="Which face, if there are several: 0 is the largest, 1 the next ..."
                 ),
@@ -40,6 +40,11 @@ class DiffFAECropFace(io.ComfyNode):
                     step=0.5,
                     advanced=True,
                     tooltip="Frames over which the square's place and size are averaged in a video; 0 follows the face exactly and may jitter.",
+                ),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip="Of a cut-out: Load Image's mask, 1 where it is transparent. The transparency then moves with the person.",
                 ),
                 LandmarksSocket.Input(
                     "face_landmarks", optional=True, tooltip="Faces of ComfyUI's MediaPipe node; then our detector is not run."
@@ -65,16 +70,24 @@ class DiffFAECropFace(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, difffae, image, face, missing_face, smoothing, face_landmarks=None, bboxes=None, all_faces=False) -> io.NodeOutput:
+    def execute(
+        cls, difffae, image, face, missing_face, smoothing, mask=None, face_landmarks=None, bboxes=None, all_faces=False
+    ) -> io.NodeOutput:
         from ..difffae.edit.analysing import Choice, find_all_faces, find_faces
+        from ..difffae.edit.transparency import with_transparency
         from .analysis import found_faces
-        from .frames import as_original, to_image, to_mask, to_pictures
+        from .frames import as_original, to_image, to_mask, to_pictures, transparency_of
 
-        pictures = to_pictures(image)
+        pictures, original = to_pictures(image), as_original(image)
+        transparency = transparency_of(image, mask)
+        if transparency is not None:
+            original = transparency.on_plate
+            pictures = original.to(pictures)
         choice = Choice(face, missing_face, smoothing)
         found = found_faces(difffae, pictures, face_landmarks, bboxes)
         if all_faces:
-            crop = find_all_faces(difffae, pictures, found=found, original=as_original(image))
+            crop = find_all_faces(difffae, pictures, found=found, original=original)
         else:
-            crop = find_faces(difffae, pictures, choice, found=found, original=as_original(image))
+            crop = find_faces(difffae, pictures, choice, found=found, original=original)
+        crop = with_transparency(crop, transparency)
         return io.NodeOutput(to_image(crop.picture), to_mask(crop.inside_picture), crop)

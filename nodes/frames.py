@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..difffae.common.errors import ImageError
+from ..difffae.edit.transparency import Transparency
 from ..difffae.head.attributes import FaceAttributes
 
 
@@ -43,6 +44,24 @@ def from_mask(mask: Tensor, name: str = "mask") -> Tensor:
     if mask.dim() != 3:
         raise ImageError(f"{name}: has shape {tuple(mask.shape)}; a MASK of shape (frames, height, width) is needed")
     return mask[:, None].to(mm.get_torch_device(), torch.float32).clamp(0, 1)
+
+
+def transparency_of(image: Tensor, mask: Tensor | None, name: str = "mask") -> Transparency | None:
+    """The transparency of an IMAGE's fourth channel and of Load Image's MASK, 1 where it is transparent; None for opaque pictures.
+
+    Raises:
+        ImageError: a mask of another size than the picture; Load Image's small one for opaque pictures is empty and counts as none.
+    """
+    alpha = image[..., 3:].movedim(-1, 1).float() if image.shape[-1] == 4 else None
+    if mask is not None and bool((mask > 0).any()):
+        left = 1 - from_mask(mask, name).to(image.device)
+        if left.shape[-2:] != image.shape[1:3]:
+            got, wanted = (f"{size[1]}x{size[0]}" for size in (left.shape[-2:], image.shape[1:3]))
+            raise ImageError(f"{name}: is {got}, but image is {wanted}; wire the mask of the same Load Image")
+        alpha = left if alpha is None else alpha * left
+    if alpha is None or bool((alpha == 1).all()):
+        return None
+    return Transparency(alpha.clamp(0, 1), as_original(image).float().clamp(0, 1))
 
 
 def on_device(attributes: FaceAttributes) -> FaceAttributes:

@@ -22,9 +22,7 @@ class DiffFAEPasteBack(io.ComfyNode):
             "wired, its sharp pixels win wherever they agree with what the model painted. Frames of which nothing was asked stay bit for bit.",
             search_aliases=["uncrop", "face composite", "paste face", "stitch", "merge crop"],
             inputs=[
-                io.Image.Input(
-                    "original", tooltip="The picture that was cropped. One picture serves a whole batch of edits; transparency is kept."
-                ),
+                io.Image.Input("original", tooltip="The picture that was cropped. One picture serves a whole batch of edits."),
                 io.Image.Input(
                     "edited", tooltip="From DiffFAE Sampler or VAE Decode; or the image of Carry Photo, for a result without diffusion."
                 ),
@@ -50,20 +48,30 @@ class DiffFAEPasteBack(io.ComfyNode):
             outputs=[
                 io.Image.Output("image", display_name="image", tooltip="The whole picture with the edit."),
                 io.Image.Output("crop_image", display_name="crop", tooltip="The square that was pasted, sharp pixels included."),
+                io.Mask.Output(
+                    "mask", display_name="mask", tooltip="Of a cut-out: 1 where it is transparent now, as Load Image has it; else 0."
+                ),
             ],
         )
 
     @classmethod
     def execute(cls, original, edited, crop, feather, carry=None, mask=None) -> io.NodeOutput:
         from ..difffae.edit.pasting import mask_of_squares, paste
+        from ..difffae.edit.transparency import cut_again
         from ..difffae.faces.quarter_turns import turned
         from .bundle import each_chunk
         from .frames import from_mask, to_image, to_pictures
 
-        faces = replace(crop, original=turned(to_pictures(original, "original"), crop.turns))
+        given = turned(to_pictures(original, "original"), crop.turns)
+        faces = replace(crop, original=given)
+        if crop.transparency is not None:
+            transparency = replace(crop.transparency, colours=given)
+            faces = replace(crop, original=transparency.on_plate, transparency=transparency)
         limit = None if mask is None else mask_of_squares(faces, from_mask(mask))
         pictures, squares = paste(faces, to_pictures(edited, "edited"), carry, limit, feather, each_chunk)
+        pictures, cut = cut_again(faces, pictures, carry, feather)
         result = to_image(pictures)
+        alpha = torch.ones_like(result[..., :1]) if cut is None else cut.movedim(1, -1).to(result)
         if original.shape[-1] == 4:
-            result = torch.cat([result, original[..., 3:].expand(len(result), -1, -1, -1).to(result)], dim=-1)
-        return io.NodeOutput(result, to_image(squares))
+            result = torch.cat([result, alpha], dim=-1)
+        return io.NodeOutput(result, to_image(squares), 1 - alpha[..., 0])

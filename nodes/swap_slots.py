@@ -21,8 +21,8 @@ class DiffFAESwapSlots(io.ComfyNode):
                 TokensSocket.Input("slots", tooltip="Tokens of the portrait to edit."),
                 TokensSocket.Input("reference", tooltip="Tokens of the portrait to take from."),
                 io.Boolean.Input("hair", default=True, tooltip="On: takes the reference's hair, or its hat."),
-                io.Boolean.Input("clothes", default=False, tooltip="On: takes the reference's clothes."),
-                io.Boolean.Input("background", default=False, tooltip="On: takes the reference's background, inside the square."),
+                io.Boolean.Input("clothes", default=False, tooltip="On: takes the reference's clothes, as far as the body is seen."),
+                io.Boolean.Input("background", default=False, tooltip="On: takes the reference's background, in the whole picture."),
                 io.Float.Input(
                     "strength",
                     default=1.0,

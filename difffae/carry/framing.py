@@ -58,8 +58,7 @@ def within_frame(
     asked = float(_angle(own, target)[worst])
     given = float(_angle(own, _turned(own, target, share))[worst])
     where = f" in frame {worst}" if len(target) > 1 else ""
-    why = "the face fills the picture, which ends there; use a wider one"
-    tell(f"pose: turned by {given:.0f} instead of {asked:.0f} degrees{where}: {why}")
+    tell(f"turned by {given:.0f} instead of {asked:.0f} degrees{where}: the face fills the picture and would leave it; use a wider one")
     return _turned(own, target, share)
 
 

@@ -45,7 +45,7 @@ class Picture:
         return Picture(str(path), *read_image(path), face)
 
     def analyse(self, model: DiffFAE) -> Portrait:
-        return model.analyse(self.image, self.face, self.path)
+        return model.analyse(self.image, self.face, self.path, self.alpha)
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class Wishes:
                 seen[picture] = picture.analyse(model)
             return seen[picture]
 
-        faces = model.analyse_all(self.source.image, self.source.path) if self.all_faces else [portrait(self.source)]
+        faces = model.analyse_all(self.source.image, self.source.path, self.source.alpha) if self.all_faces else [portrait(self.source)]
         query = portrait(self.query) if self.query else None
         return faces, query, {name: portrait(picture) for name, picture in self.givers.items()}
 
@@ -194,7 +194,7 @@ def edit_and_write(arguments: argparse.Namespace, wishes: Wishes, sheet: str | N
         for face, result in enumerate(results)
     ]
     recipe = recipe_of(model, sources, results, steps)
-    write(arguments.output, results[-1].image, wishes.source.alpha, recipe)
+    write(arguments.output, results[-1].image, results[-1].alpha, recipe)
     if sheet:
         shown = ({"query": query} if query is not None else {}) | _named(portraits)
         order = model.model.slots.config.order if model.model.has_slots else ()

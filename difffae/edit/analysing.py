@@ -27,6 +27,7 @@ from ..source.slots import SlotEncoder
 from ..vocabulary import MISSING_FACE
 from .description import Faces, Parts, Portrait, SlotTokens
 from .native import native_side, resize
+from .transparency import opaque, with_transparency
 
 CHUNK = 16  # faces at a time, which bounds the memory
 AnyFaces = TypeVar("AnyFaces", bound=Faces)
@@ -158,11 +159,12 @@ def find_all_faces(
     )
 
 
-def in_picture(portrait: Portrait, image: Tensor) -> Portrait:
-    """The same face in the picture (3,H,W) as it looks by now, after other faces of it were edited."""
-    upright = turned(image[None], portrait.turns)
+def in_picture(portrait: Portrait, image: Tensor, alpha: Tensor | None = None) -> Portrait:
+    """The same face in the picture (3,H,W) as it looks by now, after other faces of it were edited. alpha: (1,H,W), of a cut-out."""
+    pictures, transparency = opaque(image, alpha)
+    upright = turned(pictures, portrait.turns)
     picture, _ = extract(upright.to(portrait.picture), portrait.crop)
-    return replace(portrait, picture=picture, original=upright)
+    return with_transparency(replace(portrait, picture=picture, original=upright), transparency)
 
 
 def others_beside(faces: Sequence[Face], chosen: Face | None) -> Tensor:

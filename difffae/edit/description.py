@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -30,6 +30,10 @@ from ..source.matte import PersonMatte
 from ..source.other_encoders import SourceEncoder
 from ..source.slots import SlotEncoder
 from ..vocabulary import DENOISE, SAMPLERS, STEPS, SWAPPABLE, TAKEABLE
+
+if TYPE_CHECKING:
+    from .staging import Stage
+    from .transparency import Transparency
 
 MOST_STEPS = 1000  # the steps of the noise that the model was trained with
 MARGIN = 0.25  # of a square's side: how much of the picture around it a wider canvas has on every side
@@ -94,6 +98,7 @@ class Faces:
     blendshapes     (B,52) scores of the landmark network, or None
     attributes      the numbers of the 3D head, or None before they were estimated
     slots           tokens and masks, or None before they were encoded
+    transparency    the alpha channel of `original`, which is then laid over a plate; None for opaque pictures
     swaps           regions that come from other faces, in the order in which they were asked for
     gaps            which frames do not show the face, and where they took their values from; None: all show it
     turns           quarter turns (see faces.quarter_turns) that brought the pictures, as they were given, upright
@@ -115,6 +120,7 @@ class Faces:
     turns: int = 0
     others: tuple[Tensor, ...] = ()
     one_picture: bool = False
+    transparency: Transparency | None = None
     name: str = "image"
 
     def __len__(self) -> int:
@@ -136,6 +142,7 @@ class Faces:
             self.attributes[row],
             others=self.others and (self.others_of(row),),
             turns=self.turns,
+            transparency=None if self.transparency is None else self.transparency.row(row),
             name=self.name,
         )
 
@@ -364,7 +371,9 @@ class MovedPhoto:
     owner_share       (B,1,S,S) share of the pixels that are the source's own rather than a reference's or a guess
     unchanged         (B,) bool: nothing was asked of this face, so its pixels stay as they are
     references        those of the swaps whose photographs are larger than their squares
-    worn              whether clothes or a background of somebody else lie in it, which end at the squares' borders
+    stage             other clothes and another background in the whole photographs, which were moved so; None without any
+    person_before     (B or 1,1,N,N) share of the person before it was moved, of a cut-out; None for opaque pictures
+    person_after      (B,1,N,N) the same afterwards, with hair of somebody else
     margin            pixels of `image` around the square on every side, 0 without a wider canvas
     kept              (B,1,N,N) share of what keeps its pixels whatever the person does: other people, and things in front of the face;
                       None where there is nothing of the kind
@@ -378,7 +387,9 @@ class MovedPhoto:
     owner_share: Tensor
     unchanged: Tensor
     references: tuple[ReferenceDetail, ...] = ()
-    worn: bool = False
+    stage: Stage | None = None
+    person_before: Tensor | None = None
+    person_after: Tensor | None = None
     margin: int = 0
     kept: Tensor | None = None
 

@@ -44,6 +44,7 @@ from .moving import PreparedFaces, framed, move, prepare
 from .native import resize
 from .pasting import paste
 from .recipe import CheckpointInfo
+from .transparency import cut_again, opaque, with_transparency
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ class EditResult:
     """What an edit gives.
 
     image       (3,H,W) the whole picture, in the source's framing
+    alpha       (1,H,W) of a cut-out, or None for an opaque picture
     crop        (1,3,S,S) the edited square
     render      (1,3,S,S) the 3D head with the target's numbers
     masks       (1,K,S,S) the source's slot masks, or None without slots
@@ -74,6 +76,7 @@ class EditResult:
     carried: Tensor
     validity: Tensor
     edit: Edit
+    alpha: Tensor | None = None
 
 
 class DiffFAE:
@@ -83,8 +86,8 @@ class DiffFAE:
     >>> from difffae.common.checkpoint import asset_path
     >>> model = DiffFAE.from_pretrained("open-256")
     >>> image, alpha = read_image(asset_path("source.png"))  # or the path of a picture of yours
-    >>> result = model.edit(image, adjust=Adjustments(yaw=15, smile=0.6))
-    >>> write_image("out.png", result.image, alpha)
+    >>> result = model.edit(model.analyse(image, alpha=alpha), adjust=Adjustments(yaw=15, smile=0.6))
+    >>> write_image("out.png", result.image, result.alpha)
     """
 
     def __init__(
@@ -163,28 +166,30 @@ class DiffFAE:
         self._decode = accelerate(self.model.autoencoder.decode, mode, self.device)
 
     @torch.no_grad()
-    def analyse(self, image: Tensor, face: int | None = None, name: str = "image") -> Portrait:
+    def analyse(self, image: Tensor, face: int | None = None, name: str = "image", alpha: Tensor | None = None) -> Portrait:
         """Find a face, crop around it and estimate its attributes.
 
         Args:
             image: (3,H,W) RGB 0..1.
             face: index into the faces, largest first; None takes the largest and says so if there are others.
             name: what messages call the picture.
+            alpha: (1,H,W) of a cut-out, which then moves with the person; None for an opaque picture.
 
         Raises:
             NoFaceError: the picture shows no face. FaceChoiceError: it has fewer faces.
         """
-        pictures = image.to(self.device)[None]
+        pictures, transparency = opaque(image.to(self.device), alpha)
         found = detect(self, pictures)
         if face is None and len(found[0]) > 1:
             log.warning("%d faces in %s; using the largest (choose with --face)", len(found[0]), name)
-        return analyse(self, pictures, Choice(face or 0), name, found).portrait(0)
+        return with_transparency(analyse(self, pictures, Choice(face or 0), name, found).portrait(0), transparency)
 
     @torch.no_grad()
-    def analyse_all(self, image: Tensor, name: str = "image") -> list[Portrait]:
-        """All faces of a picture (3,H,W), analysed, the largest first. Raises NoFaceError."""
-        faces = with_attributes(self, find_all_faces(self, image.to(self.device)[None], name))
-        return [faces.portrait(row) for row in range(len(faces))]
+    def analyse_all(self, image: Tensor, name: str = "image", alpha: Tensor | None = None) -> list[Portrait]:
+        """All faces of a picture (3,H,W), analysed, the largest first. alpha as for `analyse`. Raises NoFaceError."""
+        pictures, transparency = opaque(image.to(self.device), alpha)
+        faces = with_attributes(self, find_all_faces(self, pictures, name))
+        return [with_transparency(faces.portrait(row), transparency) for row in range(len(faces))]
 
     @torch.no_grad()
     def prepare(self, source: Portrait | Tensor) -> PreparedFaces:
@@ -301,7 +306,7 @@ class DiffFAE:
             raise ConfigError(f"numbers for {len(each)} faces were given, but the picture shows {len(faces)}; give one per face")
         results: list[EditResult] = []
         for index, face in enumerate(faces):
-            now = in_picture(face, results[-1].image) if results else face
+            now = in_picture(face, results[-1].image, results[-1].alpha) if results else face
             results.append(self.edit(now, adjust=each[index] if index < len(each) else adjust, **asked))
         return results
 
@@ -341,7 +346,8 @@ class DiffFAE:
         size = faces.picture.shape[-1]
         shown = self.render(edit.target, size)
         if bool(moved.unchanged.all()):
-            image, crop = turned(faces.picture_around(0), -faces.turns), faces.picture
+            unmoved = faces if moved.stage is None else moved.stage.applied(faces)
+            image, crop = turned(unmoved.picture_around(0), -faces.turns), unmoved.picture
         else:
             drawn = moved.square(moved.image)
             if edit.denoise > 0:
@@ -349,12 +355,13 @@ class DiffFAE:
                 told, start = conditions(self.model.autoencoder, faces, identity, shown.image, moved if carries else None)
                 drawn = self._draw(told, start, edit, progress)
             image, crop = paste(faces, drawn, moved)
+        image, alpha = cut_again(faces, image, moved)
         masks = None if faces.slots is None else faces.slots.masks
         if masks is not None:
             masks = F.interpolate(masks, (size, size), mode="bilinear", align_corners=False)
         carried, validity = (moved.square(values) for values in (moved.image, moved.validity))
         carried, validity = resize(carried, size).clamp(0, 1), resize(validity, size, "bilinear")
-        return EditResult(image[0], crop, shown.image, masks, edit.target, carried, validity, edit)
+        return EditResult(image[0], crop, shown.image, masks, edit.target, carried, validity, edit, None if alpha is None else alpha[0])
 
     def render(self, attributes: FaceAttributes, size: int | None = None, rasterizer: str = RASTERIZERS[0]) -> Render:
         """The 3D head alone, on a black background; with wrinkles where attributes and estimator have DECA's detail.

@@ -21,13 +21,15 @@ from ..person.prepared import Carried, Prepared, nothing_carried
 from ..person.prepared import prepare as prepare_photos
 from ..source.regions import kept_pixels, swapped_region
 from ..source.slots import swap
-from ..swap.region_parts import FaceAreas
+from ..swap.region_parts import BACKGROUND, FaceAreas
 from ..swap.region_sources import SwapReference, SwapSource
 from ..swap.region_transfer import take_regions
 from .analysing import layers_of, with_attributes
 from .apart import Apart, held, set_apart
 from .description import MARGIN, Edit, Faces, MovedPhoto, Parts, ReferenceDetail, RegionSwap, SlotTokens
 from .native import Canvas, canvas_margin, native_rows, native_side, options_on, resize
+from .staging import staged
+from .transparency import with_own_matte
 
 log = logging.getLogger(__name__)
 CHUNK = 4  # faces at a time, which bounds the memory
@@ -143,7 +145,7 @@ class PreparedFaces:
             theirs = reference.move(target, areas)
             mixed = take_regions(mixed, theirs, one.regions, areas, one.strength, self.photos.options)
             givers.append(theirs.carried)
-        return self._before(mixed.carried), mixed.owner_share, givers
+        return self._before(replace(mixed.carried, person_alpha=1 - mixed.shares[:, BACKGROUND:])), mixed.owner_share, givers
 
     def _before(self, moved: Carried) -> Carried:
         """Moved photographs with what keeps its pixels laid over them."""
@@ -223,8 +225,11 @@ def move(parts: Parts, edit: Edit, prepared: PreparedFaces | None = None) -> Mov
     if tuple(faces.picture.shape[-2:]) != (side, side):
         got = f"{faces.picture.shape[-1]}x{faces.picture.shape[-2]}"
         raise ImageError(f"image: is {got}; crops of {side}x{side} are needed, from DiffFAE Crop Face")
-    faces = _with_references(parts, faces)
+    faces = with_own_matte(_with_references(parts, faces))
     batch = _batch(edit, faces)
+    stage = None
+    if parts.carry_options is not None and faces.slots is not None:
+        faces, stage = staged(parts, faces, swapped(faces).taken, batch)
     target = framed(parts, edit).to(faces.picture.device).expand(batch)
     assert faces.attributes is not None
     unchanged = _equal_rows(faces.attributes.to(target.shape.device).expand(batch), target) & (not faces.swaps)
@@ -232,20 +237,22 @@ def move(parts: Parts, edit: Edit, prepared: PreparedFaces | None = None) -> Mov
         return _not_carried(parts, faces, expanded(faces.picture, batch), target, unchanged)
     if prepared is None and _serves_all(faces, target):
         prepared = prepare(parts, faces, target.camera[:1])
-    moved, kept, margin = [], [], 0
+    moved, kept, persons, margin = [], [], [], 0
     for part in parts.chunks(batch, CHUNK):
         ready = prepare(parts, faces, target.camera[part], part, batch) if prepared is None else prepared
         moved.append(ready.move(target[part]))
         shown = moved[-1][0].validity
         kept.append(torch.zeros_like(shown) if ready.alone.kept is None else expanded(ready.alone.kept, len(shown)))
+        if faces.transparency is not None:
+            persons.append((ready.photos.move(ready.photos.face).person_alpha, moved[-1][0].person_alpha))
         margin = ready.canvas.margin
     side += 2 * round(MARGIN * side) if margin else 0
     owner_share = torch.cat([share for _, share, _ in moved])
     whole = _moved([carried for carried, _, _ in moved], owner_share[:, :1], side, unchanged)
-    worn = any(one.photo and {"clothes", "background"} & set(one.regions) for one in faces.swaps)
     details = _details(faces, [givers for _, _, givers in moved], owner_share, side)
     share = torch.cat(kept)
-    return replace(whole, references=details, margin=margin, worn=bool(worn), kept=share if bool(share.any()) else None)
+    found = _of_persons(persons)
+    return replace(whole, references=details, margin=margin, stage=stage, kept=share if bool(share.any()) else None, **found)
 
 
 def framed(parts: Parts, edit: Edit) -> FaceAttributes:
@@ -259,6 +266,14 @@ def framed(parts: Parts, edit: Edit) -> FaceAttributes:
     batch = max(len(source.attributes), len(frame), len(target))
     own = source.attributes.to(target.pose.device)
     return within_frame(parts.head, own, target.expand(batch), frame, log.warning)
+
+
+def _of_persons(found: list[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+    """The shares of persons before and after, by chunks, for MovedPhoto."""
+    if not found:
+        return {}
+    before, after = (torch.cat(shares) for shares in zip(*found, strict=True))
+    return {"person_before": before[:1] if len(found[0][0]) == 1 else before, "person_after": after}
 
 
 def _serves_all(faces: Faces, target: FaceAttributes) -> bool:

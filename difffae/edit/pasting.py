@@ -22,7 +22,6 @@ from .description import Faces, MovedPhoto
 from .native import native_rows, padded, ramp, resize, widened
 
 CHUNK = 4  # faces at a time, which bounds the memory
-WORN_FEATHER = 0.05  # of squares in which clothes or a background are somebody else's, which end at their borders
 
 
 def paste(
@@ -54,6 +53,7 @@ def paste(
         ImageError: batches that do not go together.
         ConfigError: `original` has another size than the squares were made for.
     """
+    faces = faces if moved is None or moved.stage is None else moved.stage.applied(faces)
     assert faces.original is not None
     sizes = {"original": len(faces.original), "edited": len(drawn), "crop": len(faces)}
     sizes |= {} if moved is None else {"carry": len(moved)}
@@ -183,7 +183,6 @@ def _pasted(
         share = moved.owner_share[part] if len(moved) > 1 else moved.owner_share.expand(len(rows), -1, -1, -1)
         own = resize(share.to(edited), wide, "bilinear")
         own = torch.where(own > 0.999, 1, own)  # sums of ones round
-        feather = max(feather, WORN_FEATHER) if moved.worn else feather
     return paste_squares(whole, edited, before, squares, cut, feather * (side / wide), detail, own)
 
 

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..carry.cutout import cut_out
 from ..carry.filling import empty_place
 from ..carry.options import CarryOptions
 from ..carry.state import repeat_rows
@@ -50,7 +51,10 @@ class SwapSource:
         layers = prepared.person.layers
         areas = FaceAreas.of(prepared.head, prepared.face, prepared.image)
         fine = refined(prepared.image, layers, areas, TAKEN_AWAY)
-        return cls(fine, *_backdrop(prepared.image, prepared.validity, layers.person, prepared.options))
+        behind = cut_out(prepared.image, layers).backdrop
+        backdrop = torch.lerp(prepared.image, behind.filled, behind.place)
+        around = pull_push(prepared.validity, 1 - behind.place)
+        return cls(fine, backdrop, torch.lerp(prepared.validity, behind.validity * around, behind.place))
 
     def parts(self, carried: Carried, areas: FaceAreas) -> Parts:
         """What the moved source shows where.

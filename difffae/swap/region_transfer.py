@@ -26,10 +26,11 @@ from torch import Tensor
 
 from ..carry.filling import without_background
 from ..carry.options import CarryOptions, TransferOptions
-from ..common.pixels import dilate, erode, gaussian_blur, pull_push, trusted
+from ..common.pixels import dilate, erode, gaussian_blur, odd, pull_push, trusted
 from ..vocabulary import REGIONS
 from .region_parts import BACKGROUND, CLOTHES, FACE, HAIR, FaceAreas, Parts
 
+STRANDS = 0.035  # of the side: how far they do
 GAP = 7  # pixels: lines in hair that no camera saw, between head and what stands out from it
 
 
@@ -152,6 +153,10 @@ def _without(base: Parts, region: int, swap: _Swap) -> Parts:
     image, shares = base.carried.image, base.shares
     gone = shares[:, region : region + 1]
     wide = ((dilate(gone, 2 * swap.carrying.outline + 1) - 0.05) / 0.3).clamp(0, 1)
+    if region == HAIR:
+        # strands that no mask holds stand out from it before the background
+        beside = ((dilate(gone, odd(2 * STRANDS * max(gone.shape[-2:]))) - 0.05) / 0.3).clamp(0, 1)
+        wide = wide.maximum(beside * shares[:, BACKGROUND:])
     rest = shares * (1 - _one_hot(region, shares))
     sure = rest * (1 - wide)
     below = _below(region, sure, swap)
@@ -162,7 +167,7 @@ def _without(base: Parts, region: int, swap: _Swap) -> Parts:
     validity = below[:, :1] * bare_validity + below[:, 2:3] * guess + below[:, 3:] * base.backdrop_validity
     wide = wide * swap.strength
     carried = replace(base.carried, image=torch.lerp(image, fill, wide), validity=torch.lerp(base.carried.validity, validity, wide))
-    shares = torch.lerp(shares, rest + gone * below, swap.strength)
+    shares = torch.lerp(torch.lerp(shares, rest + gone * below, swap.strength), below, wide)
     return replace(base, carried=carried, shares=shares, owner_share=base.owner_share * (1 - wide))
 
 

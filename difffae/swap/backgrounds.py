@@ -1,0 +1,129 @@
+"""A background that is replaced in a whole photograph.
+
+Shape letters: H and W picture height and width, h and w those of the reference.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..carry.cutout import unmixed
+from ..common.pixels import dilate, erode, gather, gaussian_blur, nearest_inside, odd, pull_push
+from ..source.whole_matte import resized, working_size
+
+# lengths as shares of the picture's longer side
+AROUND = 0.02  # how far around the reference's person its background is not read
+SOFT = 0.006  # width of the border of what is filled in its place
+MIRRORED = 0.15  # how far into the place the background beside it goes on as in a mirror, before its colours alone do
+FILLED_AT = 160  # pixels: side at which these colours are filled in
+RIM = 0.012  # width of the person's rim that the old background shone on
+SPILL = 0.8  # share of that light which is taken away
+SURE = 0.98  # alpha from which on a pixel is the person's alone
+
+
+def fitted_background(picture: Tensor, alpha: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """The background of a reference, filled where its person stood, at the size of another picture: cut, not stretched.
+
+    Args:
+        picture: (1,3,h,w) RGB 0..1.
+        alpha: (1,1,h,w) share of its person.
+        size: (H,W).
+
+    Returns:
+        background (1,3,H,W), and where it is the reference's own (1,1,H,W), 0 or 1.
+    """
+    side = max(picture.shape[-2:])
+    person = dilate((alpha > 0.02).to(picture), odd(2 * AROUND * side))
+    place = gaussian_blur(dilate(person, odd(2 * SOFT * side)), max(0.5, SOFT * side)).maximum(person)
+    small = working_size(picture)
+    fill = _filled(resized(picture, small), (resized(person, small) > 0).to(person))
+    fill = F.interpolate(fill, picture.shape[-2:], mode="bicubic", align_corners=False) if small != tuple(picture.shape[-2:]) else fill
+    filled = torch.lerp(picture, fill, place)
+    return covering(filled, size).clamp(0, 1), (covering(place, size).abs() < 1e-3).to(picture)
+
+
+def _filled(picture: Tensor, person: Tensor) -> Tensor:
+    """A background (1,3,h,w) without what a mask (1,1,h,w) covers, even sides: beside it goes on mirrored, further in its colours do."""
+    height, width = picture.shape[-2:]
+    side = max(height, width)
+    scale = FILLED_AT / side
+    coarse = max(2, round(height * scale)), max(2, round(width * scale))
+    share = resized(1 - person, coarse)
+    known = ((share - 0.9) / 0.1).clamp(0, 1)
+    smooth = pull_push(resized(picture * (1 - person), coarse) / share.clamp_min(1e-3), known)
+    smooth = torch.lerp(gaussian_blur(smooth, 0.02 * FILLED_AT), smooth, known)
+    smooth = F.interpolate(smooth, (height, width), mode="bicubic", align_corners=False).clamp(0, 1)
+    blurred = gaussian_blur(torch.lerp(picture, smooth, person), 0.012 * side)
+    both = torch.cat([torch.lerp(picture, smooth, person), blurred, 1 - person], 1)
+    sides = [_mirrored(both, person), _mirrored(both.flip(-1), person.flip(-1))]
+    (left, from_left), (right, from_right) = sides[0], (values.flip(-1) for values in sides[1])
+    # nearer to the left border its side counts, nearer to the right border that
+    between = from_right / (from_left + from_right).clamp_min(1)
+    share = torch.where(from_left.isfinite() & from_right.isfinite(), between, from_left.isfinite().to(between))
+    share = ((share - 0.3) / 0.4).clamp(0, 1)
+    beside = torch.lerp(right, left, share)
+    depth = torch.minimum(from_left, from_right).clamp(max=side) / (MIRRORED * side)
+    sharp, soft, free = beside[:, :3], beside[:, 3:6], beside[:, 6:]
+    return torch.lerp(smooth, torch.lerp(sharp, soft, (3 * depth).clamp(0, 1)), free.clamp(0, 1) * (1 - depth).clamp(0, 1))
+
+
+def _mirrored(values: Tensor, person: Tensor) -> tuple[Tensor, Tensor]:
+    """Values (1,C,h,w) where a mask (1,1,h,w) is set, mirrored at its left border, row by row; and the distance from that in pixels
+    (1,1,h,w), inf where there is nothing to the left."""
+    width = person.shape[-1]
+    columns = torch.arange(width, device=person.device, dtype=person.dtype)
+    border = torch.cummax(torch.where(person < 0.5, columns, -1.0), dim=-1).values
+    away = torch.where(border < 0, torch.inf, columns - border)
+    # a ragged outline is no edge of the background
+    smooth = gaussian_blur(border.clamp_min(0), 0.02 * width)
+    at = torch.where(person < 0.5, columns, (2 * smooth - columns).minimum(border).abs().clamp(max=width - 1))
+    return values.gather(-1, at.round().long().expand(-1, values.shape[1], -1, -1)), away
+
+
+def covering(picture: Tensor, size: tuple[int, int]) -> Tensor:
+    """The middle of a picture (1,C,h,w) in the shape of another, resized: (1,C,H,W)."""
+    height, width = picture.shape[-2:]
+    scale = min(height / size[0], width / size[1])
+    high, wide = max(1, min(height, round(size[0] * scale))), max(1, min(width, round(size[1] * scale)))
+    top, left = (height - high) // 2, (width - wide) // 2
+    part = picture[..., top : top + high, left : left + wide]
+    if (high, wide) == tuple(size):
+        return part
+    return F.interpolate(part, size, mode="bicubic", antialias=True, align_corners=False)
+
+
+def with_background(picture: Tensor, alpha: Tensor, background: Tensor) -> Tensor:
+    """A person before another background.
+
+    Args:
+        picture: (1,3,H,W) RGB 0..1.
+        alpha: (1,1,H,W) share of the person.
+        background: (1,3,H,W).
+
+    Returns:
+        (1,3,H,W): the background itself where alpha is 0, the picture's own pixels away from the person's rim.
+    """
+    small, size = working_size(picture), (picture.shape[-2], picture.shape[-1])
+    reduced, share = resized(picture, small), resized(alpha, small)
+    front, back = unmixed(reduced, share)
+    front = torch.where(share > SURE, reduced, front)
+    spill = _spill(front, back, share)
+    front, spill = (resized(values, size) for values in (front, spill))
+    own = (torch.where(alpha > SURE, picture, front) - spill).clamp(0, 1)
+    return torch.lerp(background, own, alpha)
+
+
+def _spill(own: Tensor, old: Tensor, alpha: Tensor) -> Tensor:
+    """What the old background (1,3,h,w) shone on the rim of a person's colours (1,3,h,w): (1,3,h,w); even sides."""
+    side = max(alpha.shape[-2:])
+    solid = (alpha > SURE).to(alpha)
+    inner = erode(solid, odd(2 * RIM * side))
+    if not bool((inner > 0).any()):
+        return torch.zeros_like(own)
+    rim = gaussian_blur(1 - erode(solid, odd(RIM * side)), max(0.5, RIM / 2 * side)) * (inner < 1)
+    inside, beside = (gather(colours, nearest_inside(where[:, 0])[0]) for colours, where in ((own, inner > 0), (old, alpha < 0.02)))
+    line = gaussian_blur(beside - inside, max(0.5, RIM / 2 * side))
+    lit = ((own - inside) * line).sum(1, keepdim=True) / line.square().sum(1, keepdim=True).clamp_min(1e-3)
+    return SPILL * rim * lit.clamp(0, 1) * line

@@ -1,0 +1,181 @@
+"""Backgrounds and clothes of whole photographs, and cut-outs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from difffae.common.checkpoint import asset_path
+from difffae.common.images import read_image
+from difffae.common.pixels import dilate, erode, pixel_grid
+from difffae.edit.analysing import with_slots
+from difffae.edit.description import Faces, Sampling
+from difffae.edit.editor import DiffFAE
+from difffae.edit.staging import dressed
+from difffae.edit.transparency import Transparency, cut_again
+from difffae.faces.crop import FaceCrop, extract
+from difffae.head.adjust import Adjustments
+from difffae.source.whole_matte import _connected
+from difffae.swap.backgrounds import covering, fitted_background, with_background
+from difffae.swap.clothes import Dressed, with_clothes
+
+HEIGHT, WIDTH = 160, 240
+RED, GREEN, BLUE, SKIN = (
+    torch.tensor(c)[None, :, None, None] for c in ([0.8, 0.1, 0.1], [0.1, 0.7, 0.2], [0.1, 0.2, 0.8], [0.8, 0.6, 0.5])
+)
+
+
+def disc(x: float, y: float, radius: float, soft: float = 2.0) -> Tensor:
+    """(1,1,H,W) a disc with a soft outline, in pixels."""
+    rows, columns = torch.meshgrid(torch.arange(HEIGHT) + 0.5, torch.arange(WIDTH) + 0.5, indexing="ij")
+    return ((radius - ((rows - y) ** 2 + (columns - x) ** 2).sqrt()) / soft + 0.5).clamp(0, 1)[None, None]
+
+
+def test_a_reference_covers_the_frame_without_distortion():
+    wide = torch.rand(1, 3, 60, 100)
+    assert torch.equal(covering(wide, (60, 60)), wide[..., 20:80])
+    ramp = pixel_grid(60, 100, wide).permute(2, 0, 1)[None]
+    fitted = covering(ramp, (HEIGHT, WIDTH))
+    # a step to the right and one down are as long as in the reference
+    right, down = fitted[0, 0, :, 20:-20].diff(dim=-1).mean() * 50, fitted[0, 1, 20:-20].diff(dim=0).mean() * 30
+    assert right.item() == pytest.approx(down.item(), rel=0.02)
+
+
+def test_a_fitted_background_is_the_reference_where_it_shows_and_never_its_person():
+    alpha, behind = disc(120, 90, 50), torch.rand(1, 1, HEIGHT, WIDTH) * 0.3 + GREEN
+    picture = torch.lerp(behind, RED.expand_as(behind), alpha)
+    fitted, own = fitted_background(picture, alpha, (120, 120))
+    assert own.mean() > 0.2
+    assert ((fitted - covering(picture, (120, 120))) * own).abs().max() < 1e-5
+    assert (fitted[:, 0] < 0.5).all()  # no red
+
+
+def test_a_background_is_replaced_to_the_last_pixel():
+    alpha = disc(120, 90, 50, 6)
+    picture = torch.lerp(BLUE.expand(1, 3, HEIGHT, WIDTH), RED.expand(1, 3, HEIGHT, WIDTH), alpha)
+    behind = torch.rand(1, 1, HEIGHT, WIDTH) * 0.3 + GREEN
+    result = with_background(picture, alpha, behind)
+    free, core = (alpha == 0).expand(-1, 3, -1, -1), erode(alpha, 11) == 1
+    assert torch.equal(result[free], behind[free])
+    assert torch.equal(result[core.expand(-1, 3, -1, -1)], picture[core.expand(-1, 3, -1, -1)])
+    wanted = torch.lerp(behind, RED.expand_as(behind), alpha)
+    assert (result - wanted).abs().max() < 0.12  # the blue of the outline was 0.7 brighter
+    assert (result - wanted).abs().mean() < 0.005
+
+
+def test_a_matte_keeps_what_hangs_together_with_the_face():
+    mine, other = disc(60, 80, 40), disc(190, 80, 30)
+    kept = _connected(mine.maximum(other), FaceCrop(30, 50, 60, HEIGHT, WIDTH))
+    assert (kept - mine)[..., :110].abs().max() < 1e-3
+    assert kept[..., 140:].max() == 0
+
+
+def someone(cloth: Tensor, neck: float, behind: Tensor) -> Dressed:
+    """A face over a body in clothes of one colour (1,3,1,1), whose shoulders begin in the row `neck`."""
+    face = disc(120, 60, 24)
+    rows = (torch.arange(HEIGHT) + 0.5)[:, None].expand(-1, WIDTH)[None, None]
+    body = (disc(120, neck + 70, 70) * (rows > neck)).clamp(0, 1)
+    alpha = face.maximum(body)
+    worn = body * (1 - face)
+    picture = torch.lerp(behind.expand(1, 3, HEIGHT, WIDTH), SKIN.expand(1, 3, HEIGHT, WIDTH), face.maximum(worn))
+    picture = torch.lerp(picture, cloth.expand_as(picture), worn)
+    square = FaceCrop(60, 0, 120, HEIGHT, WIDTH)
+    return Dressed(picture, alpha, torch.zeros_like(alpha), worn, (face > 0.9).float(), square, torch.tensor([5.0, 0.0, 0.0]))
+
+
+def test_clothes_are_replaced_on_the_body_and_nowhere_else():
+    me = someone(RED, 84, GREEN)
+    # the other's picture ends above my lower border: its clothes go on
+    other = someone(BLUE, 84, torch.tensor(0.5))
+    cut = {name: getattr(other, name)[..., :120, :] for name in ("picture", "alpha", "hair", "cloth", "face")}
+    other = replace(other, square=replace(other.square, height=120), **cut)
+    result = with_clothes(me, other)
+    away = (dilate(me.alpha, 3) == 0).expand(-1, 3, -1, -1)
+    assert torch.equal(result[away], me.picture[away])
+    face = (erode(me.face, 3) == 1).expand(-1, 3, -1, -1)
+    assert torch.equal(result[face], me.picture[face])
+    worn = erode((me.cloth * (1 - dilate(me.face, 9)) > 0.99).float(), 9) > 0
+    assert worn[..., 130:, :].sum() > 1000
+    shown = result.permute(1, 0, 2, 3)[:, worn[:, 0]]
+    assert (shown - BLUE[0, :, 0]).abs().max() < 0.1
+
+
+def test_hidden_colours_never_show_and_nothing_asked_changes_nothing():
+    alpha = disc(120, 80, 40)
+    alpha[..., :30, :] = 0
+    pictures = [torch.where(alpha > 0, RED, hidden).expand(1, 3, HEIGHT, WIDTH).contiguous() for hidden in (BLUE, GREEN)]
+    plates = [Transparency(alpha, picture).on_plate for picture in pictures]
+    assert torch.equal(*plates)
+    assert torch.equal(plates[0][(alpha == 1).expand(-1, 3, -1, -1)], pictures[0][(alpha == 1).expand(-1, 3, -1, -1)])
+    faces = Faces(plates[0], alpha, original=plates[0], transparency=Transparency(alpha, pictures[0]))
+    image, left = cut_again(faces, plates[0], None)
+    assert left is not None
+    assert torch.equal(image, pictures[0])
+    assert torch.equal(left, alpha)
+    # a pixel that changed shows neither plate nor what was hidden
+    drawn = plates[0].clone()
+    drawn[..., 60:100, 80:100] = (drawn[..., 60:100, 80:100] * 0.9).clamp(0, 1)
+    image, _ = cut_again(faces, drawn, None)
+    seen = ((alpha > 0.2) & (alpha < 0.9)).expand(-1, 3, -1, -1)
+    assert seen.sum() > 300
+    assert (image - RED)[seen].abs().max() < 0.15
+
+
+@pytest.fixture(scope="module")
+def model() -> DiffFAE:
+    return DiffFAE.from_pretrained()
+
+
+@pytest.fixture(scope="module")
+def pictures() -> tuple[Tensor, Tensor]:
+    """The bundled source in a frame twice as wide, and the query."""
+    image, other = (read_image(asset_path(name))[0] for name in ("source.png", "query.png"))
+    margin = image.shape[-1] // 2
+    return torch.cat([image[..., :1].expand(-1, -1, margin), image, image[..., -1:].expand(-1, -1, margin)], -1), other
+
+
+@pytest.mark.slow
+def test_a_background_swap_reaches_the_whole_picture(model: DiffFAE, pictures: tuple[Tensor, Tensor]):
+    image, other = pictures
+    source, reference = model.analyse(image), model.analyse(other)
+    result = model.swap(source, reference, ("background",), sampling=Sampling(denoise=0))
+    with torch.no_grad():
+        own, theirs = (dressed(model, with_slots(model, one), 0) for one in (source, reference))
+    fitted, shown = fitted_background(theirs.picture, theirs.alpha, (image.shape[-2], image.shape[-1]))
+    behind = own.alpha == 0
+    assert behind.float().mean() > 0.4
+    assert ((result.image[None] - fitted) * behind).abs().max() < 1e-5
+    # the reference itself where that is visible, and it is in most of the frame
+    seen = behind * shown
+    assert seen.mean() > 0.3
+    assert ((result.image[None] - covering(theirs.picture, (image.shape[-2], image.shape[-1]))) * seen).abs().max() < 1e-4
+    core = erode(own.alpha, 25) == 1
+    assert core.float().mean() > 0.05
+    assert torch.equal(result.image[None][core.expand(-1, 3, -1, -1)], image[None][core.expand(-1, 3, -1, -1)])
+
+
+@pytest.mark.slow
+def test_alpha_moves_with_the_person(model: DiffFAE, pictures: tuple[Tensor, Tensor]):
+    image, _ = pictures
+    with torch.no_grad():
+        alpha = dressed(model, with_slots(model, model.analyse(image)), 0).alpha[0]
+    hidden = image * (alpha > 0) + (1 - (alpha > 0).float()) * RED[0]
+    source = model.analyse(hidden, alpha=alpha)
+    still = model.edit(source, adjust=Adjustments(yaw=0.0, absolute=False), sampling=Sampling(denoise=0))
+    assert torch.equal(still.image, hidden)
+    assert still.alpha is not None
+    assert torch.equal(still.alpha, alpha)
+    turned = model.edit(source, adjust=Adjustments(yaw=20.0), sampling=Sampling(denoise=0))
+    assert turned.alpha is not None
+    changed = (turned.alpha - alpha).abs() > 0.5
+    assert 0.001 < changed.float().mean() < 0.1
+    # the head in its new place is opaque, and red shows nowhere
+    head = erode((turned.render.amax(1, keepdim=True) > 0).float(), 25)
+    cut = extract(turned.alpha[None], source.crop)[0]
+    assert head.sum() > 5000
+    assert (cut[head > 0] > 0.99).float().mean() > 0.99
+    composed = turned.image * turned.alpha + 0.5 * (1 - turned.alpha)
+    assert ((composed[0] - composed[1]) > 0.6).float().mean() < 1e-3
