@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ..difffae.common.errors import ConfigError
 from ..difffae.edit.conditioning import conditions
-from ..difffae.edit.description import Faces, MovedPhoto
+from ..difffae.edit.description import Faces
+from ..difffae.edit.moved_photo import MovedPhoto
 from .frames import to_pictures
 from .native_model import CARRIED, IDENTITY, RENDER, VALIDITY
 from .native_vae import DiffFAEVAE

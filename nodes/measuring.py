@@ -10,7 +10,7 @@ from torch import Tensor
 from ..difffae.common.batches import common_batch
 from ..difffae.edit.analysing import Choice, analyse, with_attributes
 from ..difffae.edit.description import Faces
-from ..difffae.edit.report import Row, find_results, measure_pair
+from ..difffae.report.results import Row, find_results, measure_pair
 from .bundle import Bundle
 from .frames import to_pictures
 from .sockets import Report

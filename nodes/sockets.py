@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from comfy_api.v0_0_2 import io
 
 if TYPE_CHECKING:
-    from ..difffae.edit.report import Row
+    from ..difffae.report.results import Row
 
 BundleSocket = io.Custom("DIFFFAE")
 CropSocket = io.Custom("DIFFFAE_CROP")

@@ -22,12 +22,12 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from difffae.common.images import read_image
-from difffae.edit.sheet import OVAL
 from difffae.faces.crop import crop_square, extract
 from difffae.lab.people.complexion import to_lab
 from difffae.lab.prepare.portraits import dev_files
 from difffae.lab.prepare.shards import write_shard
 from difffae.lab.studio.synthetic import BACKGROUND, CLOTHES, FACE, HAIR
+from difffae.report.sheet import OVAL
 from difffae.source.matte import PersonMatte
 
 UNKNOWN = 255

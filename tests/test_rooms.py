@@ -22,6 +22,7 @@ ROOMS = (
     "person",
     "swap",
     "edit",
+    "report",
     "convert",
     "lab.bench",
     "lab.losses",

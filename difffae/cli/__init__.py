@@ -4,7 +4,7 @@ Exit status 0 only when the output was written; 2 with one line on stderr that n
 130 when interrupted. Each command is one module with `add(subparsers)` and `run(arguments)`; heavy imports happen in `run`
 only, so that help is instant.
 
-Imports from common, head, diffusion, faces, source, estimation, edit and convert, and from the lab where it is installed;
+Imports from common, head, diffusion, faces, source, estimation, edit, report and convert, and from the lab where it is installed;
 no other room imports from here.
 """
 

@@ -30,10 +30,10 @@ def add(subparsers) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     from ..common.images import check_writable
-    from ..edit.measures import psnr
     from ..edit.model import EditModel
     from ..lab.tables import clip_pairs
     from ..lab.tables.grid import grid
+    from ..report.measures import psnr
     from .work import write
 
     a = arguments

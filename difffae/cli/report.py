@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> None:
 def _measure(arguments: argparse.Namespace) -> None:
     import json
 
-    from ..edit.report import find_results, measure_pair
+    from ..report.results import find_results, measure_pair
     from .work import Picture, load_model
 
     pictures = [Picture.read(arguments.source, arguments.face), Picture.read(arguments.query, arguments.query_face)]
@@ -99,7 +99,7 @@ def _described(recipe: Recipe) -> list[tuple[str, list[str]]]:
     face = recipe.face_attributes()
     if face is not None:
         from ..common.checkpoint import asset_path, load_checkpoint
-        from ..edit.sheet import describe
+        from ..report.sheet import describe
 
         # the names belong to the open head; the coefficients of another one have numbers only
         head = load_checkpoint(asset_path("open_head.safetensors"), "head", parts=()).config

@@ -166,7 +166,7 @@ def numbers_per_face(path: str | None) -> tuple[Adjustments | None, ...]:
 def edit_and_write(arguments: argparse.Namespace, wishes: Wishes, sheet: str | None) -> None:
     """Carry out an edit and write its picture, with the recipe inside, and its contact sheet."""
     from ..edit.description import Sampling, swaps_from
-    from ..edit.sheet import contact_sheet
+    from ..report.sheet import contact_sheet
 
     outputs(wishes.inputs, arguments.output, sheet)
     sampling = Sampling(arguments.denoise, arguments.steps, arguments.sampler, arguments.seed)

@@ -1,4 +1,4 @@
-"""One description of an edit and its four steps, with the models, recipes, reports and measures around them.
+"""One description of an edit and its four steps, with the models and recipes around them.
 
 Imports from common, head, diffusion, faces, source, estimation, carry, person and swap.
 """

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ..common.batches import common_batch, expanded
 from ..diffusion.conditions import Conditions, Encoder, carry_latents
-from .description import Faces, MovedPhoto
+from .description import Faces
+from .moved_photo import MovedPhoto
 from .moving import swapped
 from .native import resize
 

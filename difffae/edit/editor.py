@@ -37,7 +37,7 @@ from ..source.slots import SlotEncoder
 from ..vocabulary import ESTIMATORS, FRAMINGS, RASTERIZERS, SWAPPABLE, TAKEABLE
 from .analysing import Choice, analyse, detect, find_all_faces, identity_tokens, in_picture, with_attributes, with_slots
 from .conditioning import conditions
-from .description import Edit, Faces, Portrait, RegionSwap, Sampling, by_what_they_give, swaps_from
+from .description import Edit, Faces, Portrait, RegionSwap, Sampling, by_what_they_give, share_of, swaps_from
 from .loading import load_parts
 from .model import EditModel
 from .moving import PreparedFaces, framed, move, prepare
@@ -232,7 +232,7 @@ class DiffFAE:
         givers = {"pose": pose, "expression": expression, "light": light}
         numbers = {name: giver.attributes for name, giver in givers.items() if giver is not None}
         own = source.attributes
-        wanted = compose_each(own, {name: (face, _share(strength, name)) for name, face in numbers.items()}, framing == "source")
+        wanted = compose_each(own, {name: (face, share_of(strength, name)) for name, face in numbers.items()}, framing == "source")
         return adjust(wanted, change, self.head.expression_names) if change is not None else wanted
 
     @torch.no_grad()
@@ -279,7 +279,7 @@ class DiffFAE:
         wanted = self.target(
             portrait, **{name: givers[name] for name in TAKEABLE if name in givers}, change=adjust, strength=strength, framing=framing
         )
-        shares = {name: _share(strength, name) for name in SWAPPABLE}
+        shares = {name: share_of(strength, name) for name in SWAPPABLE}
         taken = (*swaps, *swaps_from(givers, shares, self.carry_options is not None))
         edit = Edit(portrait, wanted, self._ready(taken), sampling or Sampling())
         return self.run(edit, progress, prepared)
@@ -398,8 +398,3 @@ class DiffFAE:
         callback = None if progress is None else (lambda done, total, _: progress(done, total))
         drawn = sample(self._predict, told, how.steps, how.sampler, how.seed, start=start, denoise=edit.denoise, callback=callback)
         return self._decode(drawn).clamp(0, 1)
-
-
-def _share(strength: Strength, name: str) -> float:
-    """The strength of one group or region, 1 if it is not named."""
-    return float(strength.get(name, 1.0) if isinstance(strength, Mapping) else strength)

@@ -26,7 +26,8 @@ from ..swap.region_sources import SwapReference, SwapSource
 from ..swap.region_transfer import take_regions
 from .analysing import layers_of, with_attributes
 from .apart import Apart, held, set_apart
-from .description import MARGIN, Edit, Faces, MovedPhoto, Parts, ReferenceDetail, RegionSwap, SlotTokens
+from .description import MARGIN, Edit, Faces, Parts, RegionSwap, SlotTokens
+from .moved_photo import MovedPhoto, ReferenceDetail
 from .native import Canvas, canvas_margin, native_rows, native_side, options_on, resize
 from .staging import staged
 from .transparency import with_own_matte

@@ -18,7 +18,8 @@ from ..faces.crop import extract, put_square
 from ..faces.crop import paste as paste_squares
 from ..faces.quarter_turns import turned
 from ..vocabulary import FEATHER
-from .description import Faces, MovedPhoto
+from .description import Faces
+from .moved_photo import MovedPhoto
 from .native import native_rows, padded, ramp, resize, widened
 
 CHUNK = 4  # faces at a time, which bounds the memory

@@ -22,7 +22,8 @@ from ..vocabulary import FEATHER
 from .native import widened
 
 if TYPE_CHECKING:
-    from .description import Faces, MovedPhoto
+    from .description import Faces
+    from .moved_photo import MovedPhoto
 
 AnyFaces = TypeVar("AnyFaces", bound="Faces")
 

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 
 from difffae import Adjustments, DiffFAE, Sampling
 from difffae.carry.compositing import composite, composite_weight, is_grey, keep_grey, moved_detail, native_detail
-from difffae.edit.measures import laplacian_variance
 from difffae.faces.crop import FaceCrop, extract, paste
+from difffae.report.measures import laplacian_variance
 
 
 def noise(size: int, seed: int = 0) -> torch.Tensor:

@@ -20,8 +20,8 @@ from difffae.common.checkpoint import asset_path
 from difffae.common.errors import ConfigError, ImageError
 from difffae.common.images import read_image, write_image
 from difffae.edit.recipe import CheckpointInfo, Recipe, file_sha256, identity_distances, pnginfo, read_recipe
-from difffae.edit.report import measure_pair
 from difffae.head.attributes import FaceAttributes
+from difffae.report.results import measure_pair
 from difffae.source.arcface import ArcFace
 
 URI = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"

@@ -16,7 +16,6 @@ from difffae.common.checkpoint import asset_path
 from difffae.common.errors import ConfigError, HeadModelMismatchError
 from difffae.common.images import read_image
 from difffae.common.rotations import axis_angle_to_matrix, to_yaw_pitch_roll
-from difffae.edit.measures import psnr
 from difffae.estimation.fit import FitOptions, LandmarkFit, inter_ocular
 from difffae.estimation.offsets import LandmarkOffsets
 from difffae.faces.blendshapes import BLENDSHAPE_NAMES
@@ -27,6 +26,7 @@ from difffae.head.morphable import HeadModel
 from difffae.head.render import render
 from difffae.head.shading import sh_shading
 from difffae.lab.prepare.pairs import landmark_error
+from difffae.report.measures import psnr
 
 PORTRAITS = SHARED / "portraits"
 SIZE = 256

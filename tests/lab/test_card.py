@@ -14,7 +14,6 @@ from difffae.common.checkpoint import asset_path
 from difffae.common.errors import ConfigError
 from difffae.common.images import read_image, write_image
 from difffae.edit.editor import DiffFAE, Portrait
-from difffae.edit.measures import away_from_head, psnr
 from difffae.lab.card import rows
 from difffae.lab.card.blocks import LESS, Subjects, noisy, synthetic_pairs
 from difffae.lab.card.card import Card
@@ -25,6 +24,7 @@ from difffae.lab.prepare.pairs import FIELDS
 from difffae.lab.prepare.portraits import dev_files
 from difffae.lab.prepare.shards import write_shard
 from difffae.lab.tables import grid
+from difffae.report.measures import away_from_head, psnr
 from difffae.vocabulary import REGIONS
 
 SOURCE, QUERY = asset_path("source.png"), asset_path("query.png")

@@ -16,7 +16,6 @@ from difffae.common.images import read_image, write_image
 from difffae.edit.description import Edit, Portrait
 from difffae.edit.editor import EditResult
 from difffae.edit.moving import PreparedFaces
-from difffae.edit.report import head_angles
 from difffae.estimation.fit import FACE_OVAL
 from difffae.faces.crop import FaceCrop
 from difffae.head.adjust import Adjustments, adjust
@@ -26,6 +25,7 @@ from difffae.lab.card import number_rows as rows
 from difffae.lab.card.card import Card
 from difffae.lab.card.numbers import AMOUNTS, SLIDERS, SPILLED, TURN_UNIT, Numbers, Reading, edit_name, plan, slider_values
 from difffae.lab.card.rows import Record
+from difffae.report.results import head_angles
 
 SIDE = 256  # at which squares are moved as they are
 Change = Callable[[Tensor, FaceAttributes], Tensor]

@@ -10,11 +10,11 @@ from people import directional, person
 
 from difffae.common.pixels import gaussian_blur
 from difffae.common.rotations import axis_angle_to_matrix, to_yaw_pitch_roll
-from difffae.edit.measures import psnr
 from difffae.head.attributes import FaceAttributes
 from difffae.head.morphable import HeadModel
 from difffae.head.render import render
 from difffae.lab.prepare.roundtrip import TargetOptions, random_targets, round_trip
+from difffae.report.measures import psnr
 
 SIZE = 128
 

@@ -9,12 +9,12 @@ import torch
 from people import directional, person
 
 from difffae.carry.options import CarryOptions
-from difffae.edit.measures import luminance
 from difffae.head.adjust import Adjustments, adjust
 from difffae.head.attributes import FaceAttributes
 from difffae.head.morphable import HeadModel
 from difffae.head.render import render
 from difffae.person.prepared import Prepared, prepare
+from difffae.report.measures import luminance
 
 SIZE = 128
 LAMPS = [(-90, 0, 1.0), (80, 0, 1.0), (90, 60, 1.0), (-60, -30, 1.0), (0, 60, 0.8), (45, 20, 0.6), (0, 0, 1.0), (-30, 30, 0.3)]

@@ -12,11 +12,11 @@ from people import directional, person
 from difffae.carry.options import CarryOptions
 from difffae.common.errors import AttributeShapeError
 from difffae.common.pixels import gaussian_blur, pixel_grid, relit
-from difffae.edit.measures import psnr
 from difffae.head.attributes import FaceAttributes, compose
 from difffae.head.morphable import HeadModel
 from difffae.head.render import Render, render
 from difffae.person.prepared import Carried, carry, prepare
+from difffae.report.measures import psnr
 from difffae.source.regions import Layers
 
 SIZE = 192

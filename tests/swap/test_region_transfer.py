@@ -16,11 +16,11 @@ from difffae.common.images import read_image
 from difffae.common.pixels import dilate, erode, gaussian_blur, pixel_grid
 from difffae.edit.description import Portrait, Sampling
 from difffae.edit.editor import DiffFAE
-from difffae.edit.measures import psnr
 from difffae.head.attributes import FaceAttributes
 from difffae.head.morphable import HeadModel
 from difffae.head.render import render
 from difffae.person.prepared import prepare
+from difffae.report.measures import psnr
 from difffae.source.regions import Layers
 from difffae.swap.region_parts import BACKGROUND, CLOTHES, HAIR, TAKEN, FaceAreas, Parts, refined
 from difffae.swap.region_sources import SwapReference, SwapSource, _aligned, reference_parts, source_parts

@@ -21,9 +21,10 @@ from ...diffusion.conditions import Conditions
 from ...diffusion.first_stages import describe
 from ...diffusion.sampling import sample
 from ...edit.analysing import with_slots
-from ...edit.description import Edit, MovedPhoto, Sampling
+from ...edit.description import Edit, Sampling
 from ...edit.editor import DiffFAE, Portrait
 from ...edit.model import DEFAULT_IDENTITY
+from ...edit.moved_photo import MovedPhoto
 from ...edit.moving import move
 from ...edit.native import resize
 from ...edit.pasting import paste

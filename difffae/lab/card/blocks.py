@@ -24,9 +24,9 @@ from ...common.images import read_image
 from ...diffusion.sampling import sample
 from ...edit.description import Portrait, Sampling
 from ...edit.editor import DiffFAE
-from ...edit.measures import laplacian_variance, psnr, ssim
 from ...head.attributes import FaceAttributes
 from ...person.prepared import nothing_carried
+from ...report.measures import laplacian_variance, psnr, ssim
 from ...vocabulary import SAMPLERS, STEPS, TAKEABLE
 from ..prepare.pairs import FIELDS, attributes_of
 from ..prepare.shards import Shards

@@ -15,9 +15,9 @@ from ...common.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from ...edit.analysing import with_attributes
 from ...edit.description import Faces, Portrait
 from ...edit.editor import DiffFAE
-from ...edit.measures import away_from_head, expression_distance, laplacian_variance, light_direction, psnr
-from ...edit.report import head_angles
 from ...faces.crop import FaceCrop
+from ...report.measures import away_from_head, expression_distance, laplacian_variance, light_direction, psnr
+from ...report.results import head_angles
 
 LEAST_AREA = 0.02  # of the crop: smaller masks say nothing
 FACE_FACTOR = 1.0  # of `away_from_head`: the ellipse around the face alone, hair and neck outside

@@ -19,7 +19,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...common.rotations import axis_angle_to_matrix, to_yaw_pitch_roll
-from ...edit.measures import expression_distance, light_direction
 from ...estimation.choose import SIDE, estimate
 from ...estimation.fit import LandmarkFit, inter_ocular
 from ...estimation.network import EncoderFit
@@ -31,6 +30,7 @@ from ...head.morphable import HeadModel
 from ...head.render import render
 from ...head.shading import sh_basis
 from ...person.prepared import carry
+from ...report.measures import expression_distance, light_direction
 from ..studio.lens import as_jpeg
 
 Reader = LandmarkFit | EncoderFit

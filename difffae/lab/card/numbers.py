@@ -17,14 +17,14 @@ from torch import Tensor
 from ...common.pixels import dilate, erode
 from ...edit.description import Portrait, Sampling
 from ...edit.editor import DiffFAE, EditResult
-from ...edit.measures import laplacian_variance, luminance
 from ...edit.moving import PreparedFaces
 from ...edit.native import native_rows, native_side, resize
-from ...edit.report import head_angles
 from ...estimation.fit import FACE_OVAL
 from ...faces.blendshapes import BLENDSHAPE_NAMES
 from ...head.adjust import TURNS, Adjustments
 from ...head.axes import AXES, AXIS, COEFFICIENTS, leading
+from ...report.measures import laplacian_variance, luminance
+from ...report.results import head_angles
 from .blocks import Subjects
 from .edit_numbers import whole_crop
 from .rows import Record

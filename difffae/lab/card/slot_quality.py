@@ -16,7 +16,7 @@ from ...common.pixels import erode
 from ...diffusion.sampling import sample
 from ...edit.description import Portrait, Sampling
 from ...edit.editor import DiffFAE
-from ...edit.measures import laplacian_variance
+from ...report.measures import laplacian_variance
 from ...source.regions import fitted_regions
 from ...source.slots import REGIONS, swap
 from ..prepare.shards import Shards

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from ...common.errors import ConfigError
 from ...diffusion.sampling import sample, starting_noise
-from ...edit.measures import psnr
 from ...edit.model import EditModel
+from ...report.measures import psnr
 from ..videos.tar_samples import read_tar
 from ..videos.video_pairs import first_pairs
 

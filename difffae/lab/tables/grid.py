@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from ...common.images import from_picture, to_picture
-from ...edit.sheet import INK, PAPER, REGION_COLOURS
+from ...report.sheet import INK, PAPER, REGION_COLOURS
 
 GAP, HEADER, LINE = 6, 38, 15
 MARGIN = 118  # for the names of rows

@@ -16,7 +16,7 @@ from difffae.common.checkpoint import asset_path
 from difffae.common.errors import NoFaceError
 from difffae.edit.description import Sampling
 from difffae.edit.recipe import identity_distances, read_recipe
-from difffae.edit.report import Row, find_results, measure_pair
+from difffae.report.results import Row, find_results, measure_pair
 
 SIDES = (300, 200)
 

@@ -11,7 +11,10 @@ import torch
 from people import person, true_landmarks
 from scipy.ndimage import gaussian_filter
 
-from difffae.edit.measures import (
+from difffae.faces.blendshapes import BLENDSHAPE_NAMES
+from difffae.head.morphable import HeadModel
+from difffae.lab.card.rows import DEV_TABLE, Record
+from difffae.report.measures import (
     EXPRESSION_SCORES,
     away_from_head,
     expression_distance,
@@ -21,10 +24,7 @@ from difffae.edit.measures import (
     psnr,
     ssim,
 )
-from difffae.edit.report import _quotient, head_angles
-from difffae.faces.blendshapes import BLENDSHAPE_NAMES
-from difffae.head.morphable import HeadModel
-from difffae.lab.card.rows import DEV_TABLE, Record
+from difffae.report.results import _quotient, head_angles
 
 SIZE = 128
 

@@ -19,8 +19,8 @@ from ..head.adjust import light_direction
 from ..head.attributes import FaceAttributes
 
 if TYPE_CHECKING:
-    from .description import Portrait
-    from .editor import EditResult
+    from ..edit.description import Portrait
+    from ..edit.editor import EditResult
 
 CELL, CAPTION, GAP = 256, 22, 6
 PAPER, INK = (24, 24, 28), (235, 235, 235)

@@ -12,14 +12,14 @@ from torch import Tensor
 from ..common.batches import common_batch
 from ..common.errors import NoFaceError
 from ..common.rotations import axis_angle_to_matrix, matrix_to_axis_angle, to_yaw_pitch_roll
+from ..edit.analysing import Choice, detect, find_faces, with_attributes
+from ..edit.description import Faces, Parts, Portrait
 from ..faces.detector import box_iou
 from ..faces.landmarker import Face
 from ..faces.quarter_turns import turned
 from ..faces.rois import OVAL
 from ..source.identity import distance_note
 from ..vocabulary import MISSING_FACE
-from .analysing import Choice, detect, find_faces, with_attributes
-from .description import Faces, Parts, Portrait
 from .measures import expression_distance, light_direction
 
 # Part of their common area by which an edited face still lies over the source's, however far it was turned; two people's hardly touch
