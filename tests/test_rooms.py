@@ -22,6 +22,7 @@ ROOMS = (
     "person",
     "swap",
     "edit",
+    "video",
     "convert",
     "lab.bench",
     "lab.losses",
