@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.v0_0_2 import io
 
+from ..difffae.vocabulary import MISSING_FACE
 from .sockets import BundleSocket, CropSocket, LandmarksSocket
 
 
@@ -25,10 +26,11 @@ class DiffFAECropFace(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "missing_face",
-                    options=["error", "interpolate"],
-                    default="error",
+                    options=list(MISSING_FACE),
+                    default=MISSING_FACE[0],
                     advanced=True,
-                    tooltip="Frames in which no face is found: stop with an error that names the frame, or fill in from the frames around.",
+                    tooltip="Frames that do not show the person: stop with an error that names the frame, or pass them unchanged; what they give to "
+                    "other videos is then interpolated between the frames around, or repeated.",
                 ),
                 io.Float.Input(
                     "smoothing",
@@ -62,7 +64,7 @@ class DiffFAECropFace(io.ComfyNode):
         from .frames import as_original, to_image, to_mask, to_pictures
 
         pictures = to_pictures(image)
-        choice = Choice(face, missing_face == "interpolate", smoothing)
+        choice = Choice(face, missing_face, smoothing)
         found = found_faces(difffae, pictures, face_landmarks, bboxes)
         crop = find_faces(difffae, pictures, choice, found=found, original=as_original(image))
         return io.NodeOutput(to_image(crop.picture), to_mask(crop.inside_picture), crop)

@@ -22,6 +22,7 @@ from ..faces.tracking import follow_face, join_track, smooth_crops
 from ..head.attributes import FaceAttributes
 from ..source.regions import Layers, fitted_regions, layers
 from ..source.slots import SlotEncoder
+from ..vocabulary import MISSING_FACE
 from .description import Faces, Parts, SlotTokens
 from .native import native_side, resize
 
@@ -34,12 +35,12 @@ class Choice:
     """Which face of a picture is meant, and how it is followed through a video.
 
     index        number of the face in the first frame that shows one, the largest first
-    interpolate  fill frames without a face from those around them; else they are an error
+    missing      one of vocabulary.MISSING_FACE: frames without the face are an error, or get their numbers from those around them
     smoothing    frames over which the place and size of the squares are averaged; 0 follows the face exactly
     """
 
     index: int = 0
-    interpolate: bool = False
+    missing: str = MISSING_FACE[0]
     smoothing: float = 0.0
 
 
@@ -87,13 +88,14 @@ def find_faces(
     """
     choice = choice or Choice()
     found = detect(parts, pictures) if found is None else found
-    track = join_track(follow_face(found, choice.index, name), choice.interpolate, name)
+    identity = parts.identity if len(pictures) > 1 else None
+    track = join_track(follow_face(found, choice.index, name, pictures, identity), choice.missing, name)
     shape = (pictures.shape[-2], pictures.shape[-1])
     squares = smooth_crops([crop_square(points, shape, parts.image_size) for points in track.landmarks], choice.smoothing)
     picture, inside = extract(pictures, squares)
     landmarks = torch.stack([square.to_crop(points) for square, points in zip(squares, track.landmarks, strict=True)])
     kept = pictures if original is None else original
-    return Faces(picture, inside, tuple(squares), kept, landmarks, track.blendshapes, name=name)
+    return Faces(picture, inside, tuple(squares), kept, landmarks, track.blendshapes, gaps=track.gaps, name=name)
 
 
 def as_squares(parts: Parts, pictures: Tensor, name: str = "image") -> Faces:
@@ -141,6 +143,7 @@ def with_pictures(faces: Faces, pictures: Tensor, name: str = "image") -> Faces:
         squares=squares,
         landmarks=rows(faces.landmarks),
         blendshapes=rows(faces.blendshapes),
+        gaps=faces.gaps if len(faces) == batch else None,
         name=name,
     )
 
@@ -149,7 +152,7 @@ def with_landmarks(parts: Parts, faces: Faces) -> Faces:
     """The same faces with landmarks, looked for in the squares if they are not known yet. Raises NoFaceError."""
     if faces.landmarks is not None:
         return faces
-    track = join_track(follow_face(detect(parts, faces.picture), 0, faces.name), False, faces.name)
+    track = join_track(follow_face(detect(parts, faces.picture), 0, faces.name), name=faces.name)
     return replace(faces, landmarks=track.landmarks, blendshapes=track.blendshapes)
 
 
@@ -171,7 +174,8 @@ def estimated(parts: Parts, faces: Faces, estimator: Estimator | None = None) ->
     for part in parts.chunks(len(faces), CHUNK):
         points, scores = faces.landmarks[part].to(device), faces.blendshapes[part].to(device)
         found.append(estimate(reader, faces.picture[part], points, scores, faces.inside_picture[part]))
-    return FaceAttributes.cat(found)
+    # what was read off frames that do not show the face means nothing
+    return FaceAttributes.cat(found) if faces.gaps is None else faces.gaps.fill_attributes(FaceAttributes.cat(found))
 
 
 def with_slots(parts: Parts, faces: AnyFaces) -> AnyFaces:

@@ -22,6 +22,7 @@ from ..common.errors import ConfigError
 from ..estimation.choose import Estimator
 from ..faces.crop import FaceCrop
 from ..faces.landmarker import FaceLandmarker
+from ..faces.tracking import Gaps
 from ..head.attributes import FaceAttributes
 from ..head.morphable import HeadModel
 from ..source.identity import IdentityEncoder
@@ -93,6 +94,7 @@ class Faces:
     attributes      the numbers of the 3D head, or None before they were estimated
     slots           tokens and masks, or None before they were encoded
     swaps           regions that come from other faces, in the order in which they were asked for
+    gaps            which frames do not show the face, and where they took their values from; None: all show it
     name            what messages call these pictures
     """
 
@@ -105,6 +107,7 @@ class Faces:
     attributes: FaceAttributes | None = None
     slots: SlotTokens | None = None
     swaps: tuple[RegionSwap, ...] = ()
+    gaps: Gaps | None = None
     name: str = "image"
 
     def __len__(self) -> int:
@@ -126,6 +129,10 @@ class Faces:
             self.attributes[row],
             name=self.name,
         )
+
+    def shows_face(self, row: int) -> bool:
+        """Whether a row's picture shows the face at all."""
+        return self.gaps is None or self.gaps.present[row if len(self.gaps.present) > 1 else 0]
 
     def square(self, row: int) -> FaceCrop:
         """The place of one row's square."""

@@ -34,7 +34,7 @@ def paste(
 ) -> tuple[Tensor, Tensor]:
     """The edited squares, and the whole pictures with them.
 
-    Rows of which nothing was asked stay bit for bit; a grey photograph stays grey.
+    Rows of which nothing was asked, and those that do not show the face, stay bit for bit; a grey photograph stays grey.
 
     Args:
         faces: the squares as they were, with `original`, of 1 or B rows.
@@ -70,8 +70,10 @@ def paste(
         edited = padded(edited, margin) if margin else edited
         if moved is not None and weight is not None:
             edited = _composited(edited, before, moved, weight[part], part)
-        edited = keep_grey(edited, grey[part])
-        pictures.append(keep_grey(_pasted(faces, edited, before, part, (mask, moved, weight, feather)), grey[part]))
+        shown = torch.tensor([faces.shows_face(row) for row in range(part.start, part.stop)], device=edited.device)[:, None, None, None]
+        edited = torch.where(shown, keep_grey(edited, grey[part]), before)
+        whole = keep_grey(_pasted(faces, edited, before, part, (mask, moved, weight, feather)), grey[part])
+        pictures.append(torch.where(shown, whole, faces.original[part if len(faces.original) > 1 else slice(None)].to(whole)))
         inner = (edited, before) if moved is None else (moved.square(edited), moved.square(before))
         squares.append(_as_squares(faces, *inner, part, mask))
     return torch.cat(pictures), torch.cat(squares)

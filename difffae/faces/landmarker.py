@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -22,13 +22,12 @@ from ..common.errors import ImageError
 from . import detector as detection
 from . import mesh as meshing
 from .blendshapes import BlendshapeNetwork
-from .detector import FaceDetector, box_iou, weighted_nms
+from .detector import FaceDetector, box_iou
 from .mesh import FaceMesh
+from .orientation import QUARTERS, Detections, checked, merged_detections, turned_each
+from .rois import OVAL, face_roi
 from .tiles import Pyramid, from_roi
 
-OVAL = 468  # the landmarks before the ten of the irises
-CORNER_LEFT, CORNER_RIGHT = 33, 263  # outer eye corners, as seen in the picture
-ENLARGE = 1.5  # side of the landmark network's crop over the longer side of the face's box
 # In parts of its tile: from this width of a face on, the detector misses none (measured on portraits; 0.15: one of seven, 0.12: one of
 # three)
 VISIBLE = 0.2
@@ -115,23 +114,17 @@ class FaceLandmarker(nn.Module):
             ImageError: a tensor of another shape.
         """
         images = self._images(image)
-        pyramids = [Pyramid(picture) for picture in images]
-        found: list[list[Face]] = [[] for _ in pyramids]
-        doubtful: list[list[Face]] = [[] for _ in pyramids]
-        extent = max(images.shape[2:])
-        sides = search_sides(extent, smallest)
-        for index, side in enumerate(sides):
-            before = sides[index - 1] if index else math.inf
-            waiting = [i for i, faces in enumerate(found) if _go_on(faces, before, exhaustive=smallest is not None)]
-            if not waiting:
-                break
-            rois = self._detect_tiles([pyramids[i] for i in waiting], tiles(images.shape[2], images.shape[3], side))
-            for i, faces in zip(waiting, self._landmarks([pyramids[i] for i in waiting], rois), strict=True):
-                found[i] = merge_faces(found[i] + [face for face in faces if face.score >= SURE])
-                doubtful[i] += [face for face in faces if self.threshold <= face.score < SURE]
-        for i, pyramid in enumerate(pyramids):
-            found[i] = merge_faces(found[i] + self._confirmed(pyramid, doubtful[i], STRICT if found[i] else LENIENT))
-        return found
+        pictures = [_Picture(Pyramid(picture)) for picture in images]
+        exhaustive = smallest is not None
+        sides = search_sides(max(images.shape[2:]), smallest)
+        for before, side in zip([math.inf, *sides], sides, strict=False):
+            self._look([p for p in pictures if exhaustive or p.goes_on(before)], side, (0.0,))
+            if exhaustive or side == sides[0]:
+                # a large face of any roll is seen here, which costs little where the search has to go on anyway
+                self._look([p for p in pictures if exhaustive or p.goes_on(side)], side, QUARTERS[1:])
+        for side in [] if exhaustive else sides[1:]:
+            self._look([p for p in pictures if not p.found and not p.doubtful], side, QUARTERS[1:])
+        return [merge_faces(p.found + self._confirmed(p.pyramid, p.doubtful, STRICT if p.found else LENIENT)) for p in pictures]
 
     @torch.no_grad()
     def landmarks_in(self, image: Tensor, rois: Tensor | Sequence[Tensor]) -> list[list[Face]]:
@@ -154,6 +147,10 @@ class FaceLandmarker(nn.Module):
             raise ImageError(f"{len(per_image)} lists of face regions for {len(images)} pictures; give one per picture")
         return self._landmarks([Pyramid(picture) for picture in images], [_with_prior(r.detach().to(images)) for r in per_image])
 
+    def landmarks_at(self, pyramid: Pyramid, rois: Tensor) -> list[Face]:
+        """As `landmarks_in`, of one picture that was prepared."""
+        return self._landmarks([pyramid], [_with_prior(rois)])[0]
+
     def _images(self, image: Tensor) -> Tensor:
         images = image[None] if image.dim() == 3 else image
         if images.dim() != 4 or images.shape[1] != 3 or min(images.shape[2:]) < 1:
@@ -166,32 +163,48 @@ class FaceLandmarker(nn.Module):
             return []
         landmarks = torch.stack([face.landmarks for face in faces])
         rois = face_roi(landmarks)
-        again = self._landmarks([pyramid], [_with_prior(rois)])[0]
+        again = self.landmarks_at(pyramid, rois)
         moved = (torch.stack([face.landmarks for face in again]) - landmarks)[..., :2].norm(dim=-1).mean(dim=1)
         steady = (moved <= tolerance * rois[:, 2]).tolist()
         return [face for face, second, ok in zip(faces, again, steady, strict=True) if ok and second.score >= self.threshold]
 
-    def _detect_tiles(self, pyramids: list[Pyramid], rois: Tensor) -> list[Tensor]:
-        """Pictures and the tiles (T,4) to look into -> per picture (N,5): the landmark network's ROI and the detection's probability."""
-        rois = rois.to(self.device)
-        results = []
-        for pyramid in pyramids:
-            kept, kept_scores = [], []
-            for part in rois.split(CHUNK):
-                # MediaPipe lays the first samples of tile and picture on each other, not their corners, and does not smooth; the
-                # detector's boxes, and with them the landmarks, come out closest to MediaPipe's if the tile is sampled so, as long as the
-                # reduction is moderate
-                shift = (1 - part[:, 2:3] / detection.INPUT_SIZE) / 2
-                sampled = torch.cat([part[:, :2] + shift, part[:, 2:]], dim=1)
-                tile = pyramid.crop(sampled, detection.INPUT_SIZE, "zeros", step=4.0)
-                boxes, scores = self.detector.decode(*self.detector((tile * 2 - 1).contiguous(memory_format=torch.channels_last)))
-                which, anchor = (scores >= self.threshold).nonzero(as_tuple=True)
-                points = boxes[which, anchor].unflatten(-1, (-1, 2))
-                kept.append(from_roi(points, part[which]).flatten(1))
-                kept_scores.append(scores[which, anchor])
-            merged, merged_scores = weighted_nms(torch.cat(kept), torch.cat(kept_scores))
-            results.append(torch.cat([detection_roi(merged), merged_scores[:, None]], dim=1))
-        return results
+    def _look(self, pictures: list[_Picture], side: float, angles: Sequence[float]) -> None:
+        """Look into the tiles of this side, turned by each of the angles, and note the faces that stand up to a second look."""
+        if not pictures:
+            return
+        height, width = pictures[0].pyramid.levels[0].shape[1:]
+        detections = [self._detect_tiles(p, tiles(height, width, side), angles) for p in pictures]
+        looked_at = self._landmarks([p.pyramid for p in pictures], [d.rois for d in detections])
+        for picture, some, faces in zip(pictures, detections, looked_at, strict=True):
+            for face in checked(self, picture.pyramid, some, faces):
+                if face.score >= self.threshold:
+                    (picture.found if face.score >= SURE else picture.doubtful).append(face)
+            picture.found = merge_faces(picture.found)
+
+    def detections_in(self, pyramid: Pyramid, rois: Tensor) -> tuple[Tensor, Tensor]:
+        """The detector's boxes and keypoints (T,896,16), as fractions of regions (T,4), and their probabilities (T,896)."""
+        found = []
+        for part in rois.to(self.device).split(CHUNK):
+            # MediaPipe lays the first samples of tile and picture on each other, not their corners, and does not smooth; the
+            # detector's boxes, and with them the landmarks, come out closest to MediaPipe's if the tile is sampled so, as long as the
+            # reduction is moderate
+            shift = (1 - part[:, 2:3] / detection.INPUT_SIZE) / 2
+            sampled = torch.cat([part[:, :2] + turned_each(shift.expand(-1, 2), part[:, 3]), part[:, 2:]], dim=1)
+            tile = pyramid.crop(sampled, detection.INPUT_SIZE, "zeros", step=4.0)
+            found.append(self.detector.decode(*self.detector((tile * 2 - 1).contiguous(memory_format=torch.channels_last))))
+        return torch.cat([boxes for boxes, _ in found]), torch.cat([scores for _, scores in found])
+
+    def _detect_tiles(self, picture: _Picture, places: Tensor, angles: Sequence[float]) -> Detections:
+        """The detections in tiles (T,4) of one picture that are turned by these angles, but for those inside faces that are known."""
+        kept = []
+        for angle in angles:
+            rois = torch.cat([places[:, :3], torch.full_like(places[:, 3:], angle)], dim=1).to(self.device)
+            boxes, scores = self.detections_in(picture.pyramid, rois)
+            which, anchor = (scores >= self.threshold).nonzero(as_tuple=True)
+            points = from_roi(boxes[which, anchor].unflatten(-1, (-1, 2)), rois[which])
+            kept.append(merged_detections(points, scores[which, anchor], angle))
+        found = Detections.cat(kept)
+        return found.outside([face.box for face in picture.found]) if angles != (0.0,) else found
 
     def _landmarks(self, pyramids: list[Pyramid], rois: list[Tensor]) -> list[list[Face]]:
         """Per picture ROIs with a prior probability (N,5) -> faces, in that order."""
@@ -209,6 +222,19 @@ class FaceLandmarker(nn.Module):
         faces = [Face(*fields) for fields in zip(boxes, landmarks, blendshapes, scores.tolist(), strict=True)]
         ends = torch.tensor([len(r) for r in rois]).cumsum(0).tolist()
         return [faces[end - len(r) : end] for end, r in zip(ends, rois, strict=True)]
+
+
+@dataclass
+class _Picture:
+    """What is known of one picture while it is searched."""
+
+    pyramid: Pyramid
+    found: list[Face] = field(default_factory=list)
+    doubtful: list[Face] = field(default_factory=list)
+
+    def goes_on(self, side: float) -> bool:
+        """Whether to look into smaller tiles, after those of this side and larger."""
+        return not self.found or max(float((face.box[2:] - face.box[:2]).max()) for face in self.found) < COMFORTABLE * side
 
 
 def _with_prior(rois: Tensor) -> Tensor:
@@ -231,11 +257,6 @@ def search_sides(extent: int, smallest: float | None = None) -> list[float]:
     return [extent * (last / extent) ** (step / steps) if step else float(extent) for step in range(steps + 1)]
 
 
-def _go_on(faces: list[Face], side: float, *, exhaustive: bool) -> bool:
-    """Whether to look into smaller tiles, after those of this side and larger showed these faces."""
-    return exhaustive or not faces or max(float((face.box[2:] - face.box[:2]).max()) for face in faces) < COMFORTABLE * side
-
-
 def tiles(height: int, width: int, side: float) -> Tensor:
     """Overlapping square tiles that cover a picture: ROIs (T,4). A side that the tile exceeds gets one tile, centred."""
 
@@ -247,26 +268,6 @@ def tiles(height: int, width: int, side: float) -> Tensor:
 
     y, x = torch.meshgrid(centres(height), centres(width), indexing="ij")
     return torch.stack([x, y, torch.full_like(x, side), torch.zeros_like(x)], dim=-1).reshape(-1, 4)
-
-
-def detection_roi(detections: Tensor) -> Tensor:
-    """Detections (N,16) in pixels -> ROIs (N,4) for the landmark network: centred on the box, eyes level, enlarged."""
-    eyes = detections[:, 4:].unflatten(-1, (-1, 2))
-    return _upright_roi(detections[:, :2], detections[:, 2:4], eyes[:, detection.EYE_LEFT], eyes[:, detection.EYE_RIGHT])
-
-
-def face_roi(landmarks: Tensor) -> Tensor:
-    """Landmarks (N,478,2 or 3) in pixels -> ROIs (N,4), as MediaPipe follows a face from frame to frame."""
-    points = landmarks[:, :OVAL, :2]
-    return _upright_roi(points.amin(1), points.amax(1), points[:, CORNER_LEFT], points[:, CORNER_RIGHT])
-
-
-def _upright_roi(low: Tensor, high: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """Box corners and eyes (N,2) -> ROIs (N,4)."""
-    across = right - left
-    angle = torch.atan2(across[:, 1], across[:, 0])
-    side = (high - low).amax(dim=1) * ENLARGE
-    return torch.cat([(low + high) / 2, side[:, None], angle[:, None]], dim=1)
 
 
 def merge_faces(faces: list[Face], overlap: float = 0.4) -> list[Face]:

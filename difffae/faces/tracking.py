@@ -7,17 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..common.errors import ConfigError, FaceChoiceError, NoFaceError
+from ..common.errors import ConfigError, NoFaceError
 from ..common.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from ..head.attributes import FaceAttributes
+from ..vocabulary import MISSING_FACE
 from .blendshapes import BLENDSHAPE_NAMES
 from .crop import FaceCrop
+from .following import Follower, Identity
 from .landmarker import Face, FaceLandmarker, face_roi
 
 POINTS = 478
@@ -31,76 +34,111 @@ class Track:
 
     landmarks    (B,478,3) in picture pixels
     blendshapes  (B,52)
+    gaps         where frames without the face took theirs from
     """
 
     landmarks: Tensor
     blendshapes: Tensor
+    gaps: Gaps
 
     def __len__(self) -> int:
         return self.landmarks.shape[0]
 
 
-def follow_face(frames: Sequence[Sequence[Face]], index: int = 0, name: str = "image") -> list[Face | None]:
-    """One face per frame.
+@dataclass(frozen=True)
+class Gaps:
+    """Where each of B frames takes its values from: frames that show the face have their own, the others those around them.
+
+    before  of every frame the one that shows the face, at or before it (or the first)
+    after   the same, at or after it (or the last)
+    share   0..1, how far from `before` to `after`
+    """
+
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    share: tuple[float, ...]
+
+    @staticmethod
+    def of(present: Sequence[bool], interpolate: bool = True) -> Gaps:
+        """Of frames that show the face or do not; at least one does. Between two that do, values are interpolated or those of the
+        earlier one repeated; before the first and after the last they are repeated."""
+        known = [number for number, seen in enumerate(present) if seen]
+        before = list(accumulate((k if seen else -1 for k, seen in enumerate(present)), max))
+        later = list(accumulate((k if seen else len(present) for k, seen in reversed(list(enumerate(present)))), min))[::-1]
+        before = [known[0] if b < 0 else b for b in before]
+        after = [known[-1] if a == len(present) else a for a in later] if interpolate else before
+        share = [(number - b) / (a - b) if a > b else 0.0 for number, (b, a) in enumerate(zip(before, after, strict=True))]
+        return Gaps(tuple(before), tuple(after), tuple(share))
+
+    @property
+    def present(self) -> tuple[bool, ...]:
+        """Which frames show the face."""
+        return tuple(number == b == a for number, (b, a) in enumerate(zip(self.before, self.after, strict=True)))
+
+    def fill(self, values: Tensor) -> Tensor:
+        """(B,...) with the rows of frames without the face replaced; the others stay bit for bit."""
+        share = torch.tensor(self.share, dtype=values.dtype, device=values.device)
+        filled = torch.lerp(values[list(self.before)], values[list(self.after)], share.reshape(-1, *[1] * (values.dim() - 1)))
+        seen = torch.tensor(self.present, device=values.device).reshape(-1, *[1] * (values.dim() - 1))
+        return torch.where(seen, values, filled)
+
+    def fill_attributes(self, attributes: FaceAttributes) -> FaceAttributes:
+        """As `fill`; rotations between two are interpolated as matrices and projected back."""
+        if all(self.present):
+            return attributes
+        matrices = self.fill(axis_angle_to_matrix(attributes.pose.double()))
+        seen = torch.tensor(self.present, device=attributes.pose.device)[:, None, None]
+        pose = torch.where(seen, attributes.pose, matrix_to_axis_angle(_nearest_rotation(matrices)).to(attributes.pose))
+        return replace(attributes.map(self.fill), pose=pose)
+
+
+def follow_face(
+    frames: Sequence[Sequence[Face]],
+    index: int = 0,
+    name: str = "image",
+    pictures: Tensor | None = None,
+    identity: Identity | None = None,
+) -> list[Face | None]:
+    """One person's face per frame; see `following.Follower`, which does it frame by frame.
 
     Args:
         frames: the faces of every frame, largest first.
-        index: which face of the first frame that has one; after it the face nearest to the last one is taken.
+        index: which face of the first frame that has one.
         name: what messages call the pictures.
+        pictures: (B,3,H,W), the frames, for `identity`.
+        identity: tells persons apart; None goes by place and size alone.
 
     Returns:
-        B faces, None for frames without one.
+        B faces, None for frames that do not show the person.
 
     Raises:
         FaceChoiceError: that first frame has fewer faces.
     """
-    chosen: list[Face | None] = []
-    last: Face | None = None
-    for number, faces in enumerate(frames):
-        if not faces:
-            chosen.append(None)
-            continue
-        if last is None:
-            if not 0 <= index < len(faces):
-                what = "it" if len(frames) == 1 else f"frame {number}"
-                raise FaceChoiceError(
-                    f"{name}: face {index} was asked for, but {what} shows {len(faces)}; choose 0 to {len(faces) - 1}, largest first"
-                )
-            last = faces[index]
-        else:
-            centre = last.landmarks[:, :2].mean(0)
-            last = min(faces, key=lambda face: float((face.landmarks[:, :2].mean(0) - centre).norm()))
-        chosen.append(last)
-    return chosen
+    follower = Follower(index, identity, name)
+    return [follower.step(faces, None if pictures is None else pictures[number]) for number, faces in enumerate(frames)]
 
 
-def join_track(faces: Sequence[Face | None], interpolate: bool = False, name: str = "image") -> Track:
+def join_track(faces: Sequence[Face | None], missing: str = MISSING_FACE[0], name: str = "image") -> Track:
     """Faces of all frames as one Track.
 
     Args:
         faces: of B frames, None where there is none.
-        interpolate: fill gaps linearly between their neighbours, and repeat the ends.
+        missing: one of vocabulary.MISSING_FACE, how gaps are filled; at both ends the nearest face is repeated.
         name: what messages call the pictures.
 
     Raises:
         NoFaceError: no frame has a face, or one has none and gaps are not to be filled.
     """
-    present = [number for number, face in enumerate(faces) if face is not None]
-    missing = [number for number, face in enumerate(faces) if face is None]
-    if not present or (missing and not interpolate):
-        where = f"{name}: no face found" if len(faces) == 1 else f"{name}: no face found in frame {missing[0]} of {len(faces)}"
-        hint = "use a picture in which a face is at least about 40 pixels high and not in profile"
-        raise NoFaceError(f"{where}; {hint}" + ("" if len(faces) == 1 or not present else ", or let missing faces be interpolated"))
     known = [face for face in faces if face is not None]
-    landmarks, scores = torch.stack([face.landmarks for face in known]), torch.stack([face.blendshapes for face in known])
-    places = torch.tensor(present, dtype=torch.float32, device=landmarks.device)
-    wanted = torch.arange(len(faces), dtype=torch.float32, device=landmarks.device).clamp(places[0], places[-1])
-    after = torch.searchsorted(places, wanted).clamp(max=len(known) - 1)
-    before = torch.where(places[after] == wanted, after, (after - 1).clamp_min(0))
-    share = (wanted - places[before]) / (places[after] - places[before]).clamp_min(1)
-    return Track(
-        torch.lerp(landmarks[before], landmarks[after], share[:, None, None]), torch.lerp(scores[before], scores[after], share[:, None])
-    )
+    lacking = [number for number, face in enumerate(faces) if face is None]
+    if not known or (lacking and missing == MISSING_FACE[0]):
+        where = f"{name}: no face found" if len(faces) == 1 else f"{name}: no face found in frame {lacking[0]} of {len(faces)}"
+        hint = "use a picture in which a face is at least about 40 pixels high and not in profile"
+        raise NoFaceError(f"{where}; {hint}" + ("" if len(faces) == 1 or not known else ", or let missing faces be interpolated"))
+    gaps = Gaps.of([face is not None for face in faces], missing == "interpolate")
+    own = [known[0] if face is None else face for face in faces]
+    landmarks, scores = torch.stack([face.landmarks for face in own]), torch.stack([face.blendshapes for face in own])
+    return Track(gaps.fill(landmarks), gaps.fill(scores), gaps)
 
 
 def faces_from_mediapipe(frames: Sequence[Sequence[Mapping[str, Any]]], device: torch.device | str = "cpu") -> list[list[Face]]:
@@ -181,6 +219,14 @@ def _smooth(values: Tensor, sigma: float) -> Tensor:
     return F.conv1d(padded, (taps / taps.sum())[None, None])[:, 0].T.reshape(values.shape).to(values.dtype)
 
 
+def _nearest_rotation(matrices: Tensor) -> Tensor:
+    """Averages of rotations (...,3,3) as rotations."""
+    u, _, vt = torch.linalg.svd(matrices)
+    flip = torch.ones_like(u[..., 0, :])
+    flip[..., 2] = torch.det(u @ vt).sign()
+    return u @ torch.diag_embed(flip) @ vt
+
+
 def smooth_crops(crops: Sequence[FaceCrop], sigma: float) -> list[FaceCrop]:
     """Squares whose centre and side move smoothly over the frames; sigma in frames, 0 changes nothing."""
     if sigma <= 0 or len(crops) < 2:
@@ -205,10 +251,7 @@ def smooth_attributes(attributes: FaceAttributes, sigma: float, steady_identity:
     if sigma <= 0 or len(attributes) < 2:
         return attributes
     matrices = _smooth(axis_angle_to_matrix(attributes.pose.double()), sigma)
-    u, _, vt = torch.linalg.svd(matrices)
-    flip = torch.ones_like(u[..., 0, :])
-    flip[..., 2] = torch.det(u @ vt).sign()
-    pose = matrix_to_axis_angle(u @ torch.diag_embed(flip) @ vt).to(attributes.pose)
+    pose = matrix_to_axis_angle(_nearest_rotation(matrices)).to(attributes.pose)
 
     def own(values: Tensor) -> Tensor:
         return values.mean(0, keepdim=True).expand_as(values) if steady_identity else _smooth(values, sigma)

@@ -32,6 +32,7 @@ class AlignedIdentity(IdentityEncoder):
     """
 
     dimensions = DIMENSIONS
+    same_person = 0.65  # a cosine of 0.35; the published networks' own thresholds are 0.3 to 0.4
     template: Tensor
 
     def __init__(self, name: str) -> None:

@@ -61,10 +61,12 @@ class ResidualBlock(nn.Module):
 
 
 class IdentityEncoder(nn.Module):
-    """What the rest of the package knows of an identity network. `name` stands in checkpoints, `dimensions` is the token's size I."""
+    """What the rest of the package knows of an identity network. `name` stands in checkpoints, `dimensions` is the token's size I,
+    `same_person` the distance up to which two pictures usually show one person."""
 
     name: str
     dimensions: int
+    same_person: float
 
     def embed(self, image: Tensor, landmarks: Tensor) -> Tensor:
         """Identity tokens, f_id of the paper.
@@ -96,6 +98,7 @@ class IdentityNetwork(IdentityEncoder):
 
     name = "dlib-resnet-v1"
     dimensions = 128
+    same_person = 0.43
     mean: Tensor
     template: Tensor
 

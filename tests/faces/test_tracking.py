@@ -63,7 +63,7 @@ def test_a_face_that_is_not_there() -> None:
 
 def test_gaps_are_filled_linearly() -> None:
     faces = [None, face(0, 0, 10, 0.0), None, None, face(30, 60, 10, 0.9), None]
-    track = join_track(faces, interpolate=True)
+    track = join_track(faces, "interpolate")
     assert (track.landmarks.shape, track.blendshapes.shape, len(track)) == ((6, 478, 3), (6, 52), 6)
     for number in (1, 4):
         assert torch.equal(track.landmarks[number], faces[number].landmarks)
@@ -78,14 +78,14 @@ def test_gaps_are_filled_linearly() -> None:
 def test_frames_without_a_face_are_named() -> None:
     known = face(0, 0, 10)
     cases = [
-        ([None], False, f"image: no face found; {HINT}"),
-        ([None], True, f"image: no face found; {HINT}"),
-        ([known, known, None], False, f"image: no face found in frame 2 of 3; {HINT}, or let missing faces be interpolated"),
-        ([None, None], True, f"image: no face found in frame 0 of 2; {HINT}"),
+        ([None], "error", f"image: no face found; {HINT}"),
+        ([None], "repeat", f"image: no face found; {HINT}"),
+        ([known, known, None], "error", f"image: no face found in frame 2 of 3; {HINT}, or let missing faces be interpolated"),
+        ([None, None], "interpolate", f"image: no face found in frame 0 of 2; {HINT}"),
     ]
-    for faces, interpolate, message in cases:
+    for faces, missing, message in cases:
         with pytest.raises(NoFaceError) as caught:
-            join_track(faces, interpolate)
+            join_track(faces, missing)
         assert str(caught.value) == message
     with pytest.raises(NoFaceError, match=r"^result: no face found;"):
         join_track([None], name="result")
