@@ -20,7 +20,7 @@ from ..common.checkpoint import asset_path
 from ..common.errors import ConfigError
 from ..diffusion.acceleration import FastDenoiser, accelerate
 from ..diffusion.conditions import Conditions
-from ..diffusion.sampling import sample
+from ..diffusion.sampling import sample, starting_noise
 from ..estimation.choose import Estimator, landmark_fit
 from ..estimation.hair_finder import HairFinder
 from ..faces.landmarker import FaceLandmarker
@@ -35,7 +35,7 @@ from ..source.slots import SlotEncoder
 from ..vocabulary import ESTIMATORS, FRAMINGS, RASTERIZERS, SWAPPABLE, TAKEABLE
 from .analysing import Choice, analyse, detect, identity_tokens, with_slots
 from .conditioning import conditions
-from .description import Edit, Faces, Portrait, RegionSwap, Sampling, swaps_from
+from .description import Edit, Faces, MovedPhoto, Portrait, RegionSwap, Sampling, swaps_from
 from .loading import load_parts
 from .model import EditModel
 from .moving import PreparedFaces, move, prepare
@@ -296,12 +296,7 @@ class DiffFAE:
     @torch.no_grad()
     def run(self, edit: Edit, progress: Progress | None = None, prepared: PreparedFaces | None = None) -> EditResult:
         """Carry out an edit of one face whose source was analysed; prepared: of that source, which serves edits without further swaps."""
-        carries = self.carry_options is not None
-        if not carries:
-            if edit.sampling.denoise not in (None, 1):
-                raise ConfigError(f"denoise: model '{self.model.name}' carries no photograph to keep; leave denoise out")
-            edit = replace(edit, sampling=replace(edit.sampling, denoise=1.0))
-        edit = replace(edit, source=with_slots(self, edit.source))
+        edit = replace(edit, source=with_slots(self, edit.source), sampling=self.sampling(edit.sampling))
         faces = edit.faces
         moved = move(self, edit, None if edit.swaps else prepared)
         size = faces.picture.shape[-1]
@@ -309,18 +304,40 @@ class DiffFAE:
         if bool(moved.unchanged.all()):
             image, crop = faces.picture_around(0), faces.picture
         else:
-            drawn = moved.square(moved.image)
-            if edit.denoise > 0:
-                identity = identity_tokens(self, faces)
-                told, start = conditions(self.model.autoencoder, faces, identity, shown.image, moved if carries else None)
-                drawn = self._draw(told, start, edit, progress)
-            image, crop = paste(faces, drawn, moved)
+            image, crop = paste(faces, self.painted(edit, moved, shown.image, progress), moved)
         masks = None if faces.slots is None else faces.slots.masks
         if masks is not None:
             masks = F.interpolate(masks, (size, size), mode="bilinear", align_corners=False)
         carried, validity = (moved.square(values) for values in (moved.image, moved.validity))
         carried, validity = resize(carried, size).clamp(0, 1), resize(validity, size, "bilinear")
         return EditResult(image[0], crop, shown.image, masks, edit.target, carried, validity, edit)
+
+    def sampling(self, asked: Sampling) -> Sampling:
+        """How this model can paint what was asked for. Raises ConfigError."""
+        if self.carry_options is not None:
+            return asked
+        if asked.denoise not in (None, 1):
+            raise ConfigError(f"denoise: model '{self.model.name}' carries no photograph to keep; leave denoise out")
+        return replace(asked, denoise=1.0)
+
+    @torch.no_grad()
+    def painted(self, edit: Edit, moved: MovedPhoto, shown: Tensor | None = None, progress: Progress | None = None) -> Tensor:
+        """What the model paints over moved photographs: (B,3,S,S), or, where nothing is to be painted, their squares (B,3,N,N).
+
+        All rows start from one noise, so that frames of a video differ by what is asked for alone.
+
+        Args:
+            edit: of 1 or B faces, with slots; its `sampling` one that the model can do.
+            moved: what `move` made of it.
+            shown: (B,3,S,S) the 3D head with the target's numbers, rendered if it is not given.
+        """
+        if edit.denoise == 0:
+            return moved.square(moved.image)
+        faces = edit.faces
+        shown = self.render(edit.target, faces.picture.shape[-1]).image if shown is None else shown
+        carried = moved if self.carry_options is not None else None
+        told, start = conditions(self.model.autoencoder, faces, identity_tokens(self, faces), shown, carried)
+        return self._draw(told, start, edit, progress)
 
     def render(self, attributes: FaceAttributes, size: int | None = None, rasterizer: str = RASTERIZERS[0]) -> Render:
         """The 3D head alone, on a black background; with wrinkles where attributes and estimator have DECA's detail.
@@ -355,7 +372,8 @@ class DiffFAE:
         """What the model paints (B,3,S,S), from noise over the start's latents, or from noise alone without one."""
         how = edit.sampling
         callback = None if progress is None else (lambda done, total, _: progress(done, total))
-        drawn = sample(self._predict, told, how.steps, how.sampler, how.seed, start=start, denoise=edit.denoise, callback=callback)
+        noise = starting_noise(told.render.shape, how.seed, told.render.device, shared=True)
+        drawn = sample(self._predict, told, how.steps, how.sampler, noise=noise, start=start, denoise=edit.denoise, callback=callback)
         return self._decode(drawn).clamp(0, 1)
 
 

@@ -5,7 +5,7 @@ Shape letters: H and W frame height and width.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -98,7 +98,7 @@ class Clip:
         return Clip(str(path), width, height, rate, time_base, count, first.depth)
 
 
-def read_frames(path: str | Path, threads: int = 0) -> Iterator[Frame]:
+def read_frames(path: str | Path, threads: int = 0) -> Generator[Frame, None, None]:
     """All frames of the first video stream, in order.
 
     Args:
