@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -32,7 +31,6 @@ from .smoothing import PLACE, smooth, steadied
 from .work import PIECE, Work
 
 AT_ONCE, PIXELS_AT_ONCE = 8, 4_000_000  # frames, and their pixels, that are in memory together
-GLANCE = 24  # side of the reduced frames by which cuts are found
 CUT, CUT_OVER = 0.06, 4.0  # mean difference of two reduced frames at a cut, and how many times that of the frames around it
 POINT = 0.05  # pixels: least noise of a landmark
 STILL = 0.1  # of a square's side: within so much, one square serves a whole shot
@@ -100,14 +98,14 @@ def follow(parts: Parts, clip: Clip, work: Work, face: int = 0, kind: str = KIND
         VideoError: the clip is broken.
     """
     done = work.pieces(kind)
-    state = State(Follower(face, parts.identity, clip.path))
+    follower = Follower(face, parts.identity, clip.path)
     if done:
-        state.restore(load_file(done[-1]))
+        _restore(follower, load_file(done[-1]))
     frames: Iterator[Frame] = ahead(islice(read_frames(clip.path), len(done) * PIECE, None), 2 * AT_ONCE)
     if advance is not None and done:
-        advance(len(done) * PIECE)
+        advance(min(len(done) * PIECE, clip.frames or len(done) * PIECE))
     while some := list(islice(frames, PIECE)):
-        found = _piece(parts, state, some, clip, advance)
+        found = _piece(parts, follower, some, clip, advance)
         with atomic_write(path := work.piece(kind, len(done))) as temporary:
             save_file(found, temporary)
         done.append(path)
@@ -150,11 +148,6 @@ def squares_of(track: Track, size: int) -> list[FaceCrop]:
     return result
 
 
-def glance(picture: Tensor) -> Tensor:
-    """(3,H,W) -> (3,GLANCE,GLANCE), what two frames of one shot have in common."""
-    return F.interpolate(picture[None], (GLANCE, GLANCE), mode="area")[0].cpu()
-
-
 def find_shots(change: Tensor) -> tuple[slice, ...]:
     """Runs of frames between cuts, from (B,), how much each frame differs from the one before it."""
     starts = [0]
@@ -170,52 +163,20 @@ def at_once(height: int, width: int) -> int:
     return max(1, min(AT_ONCE, PIXELS_AT_ONCE // (height * width)))
 
 
-@dataclass
-class State:
-    """What a frame's analysis needs of the frames before it."""
-
-    follower: Follower
-    before: Tensor | None = None  # the last frame, reduced
-
-    def change(self, picture: Tensor) -> float:
-        """How much the next frame (3,H,W) differs from the one before it."""
-        now = glance(picture)
-        before, self.before = now if self.before is None else self.before, now
-        return float((now - before).abs().mean())
-
-    def tensors(self) -> dict[str, Tensor]:
-        """All of it as tensors."""
-        face, followed = self.follower.last, self.follower
-        state = {"counts": torch.tensor([followed.frames, followed.missed])}
-        if self.before is not None:
-            state["before"] = self.before
-        if face is not None:
-            score = torch.tensor([face.score], dtype=torch.float64)
-            state |= {"box": face.box, "landmarks": face.landmarks, "blendshapes": face.blendshapes, "score": score}
-        if followed.views:
-            state["views"] = torch.stack(followed.views)
-        return {name: values.cpu() for name, values in state.items()}
-
-    def restore(self, kept: Mapping[str, Tensor]) -> None:
-        """Become what `tensors` gave."""
-        state = {name.partition(".")[2]: values for name, values in kept.items() if name.startswith(f"{STATE}.")}
-        self.before = state.get("before")
-        self.follower.frames, self.follower.missed = state["counts"].tolist()
-        if "box" in state:
-            self.follower.last = Face(state["box"], state["landmarks"], state["blendshapes"], float(state["score"]))
-        self.follower.views = list(state.get("views", ()))
-
-
 @torch.no_grad()
-def _piece(parts: Parts, state: State, frames: Sequence[Frame], clip: Clip, advance: Advance | None) -> dict[str, Tensor]:
+def _piece(parts: Parts, follower: Follower, frames: Sequence[Frame], clip: Clip, advance: Advance | None) -> dict[str, Tensor]:
     """What the track needs of some frames, and the state after them, as tensors to keep."""
     rows: list[Face | None] = []
     numbers, change, squares = [], [], []
     size = at_once(clip.height, clip.width)
     for first in range(0, len(frames), size):
         pictures = torch.stack([frame.picture() for frame in frames[first : first + size]]).to(parts.device)
-        change += [state.change(picture) for picture in pictures]
-        chosen = [state.follower.step(found, one) for found, one in zip(parts.landmarker.detect(pictures), pictures, strict=True)]
+        chosen = []
+        for found, picture in zip(parts.landmarker.detect(pictures), pictures, strict=True):
+            before = follower.thumbnail
+            chosen.append(follower.step(found, picture))
+            now = follower.thumbnail
+            change.append(0.0 if before is None or now is None else float((now - before).abs().mean()))
         squares += [crop_square(face.landmarks, pictures.shape[-2:], parts.image_size) for face in chosen if face is not None]
         numbers += _numbers(parts, pictures, chosen, clip)
         rows += chosen
@@ -226,7 +187,7 @@ def _piece(parts: Parts, state: State, frames: Sequence[Frame], clip: Clip, adva
         "pts": torch.tensor([frame.pts for frame in frames]),
         "present": torch.tensor([face is not None for face in rows]),
         "change": torch.tensor(change),
-        **{f"{STATE}.{name}": values for name, values in state.tensors().items()},
+        **{f"{STATE}.{name}": values for name, values in _state(follower).items()},
     }
     if known:
         kept["squares"] = torch.tensor([[square.left, square.top, square.side] for square in squares])
@@ -246,6 +207,29 @@ def _numbers(parts: Parts, pictures: Tensor, faces: Sequence[Face | None], clip:
     scores = torch.stack([face.blendshapes for _, face in known])
     found = estimate(parts.estimator, crops, points, scores, inside)
     return [seen_in(found, squares, [whole_square(clip)])]
+
+
+def _state(follower: Follower) -> dict[str, Tensor]:
+    """A follower's state as tensors."""
+    state = {"counts": torch.tensor([follower.frames, follower.missed, int(follower.cut)])}
+    if follower.thumbnail is not None:
+        state["thumbnail"] = follower.thumbnail
+    if (face := follower.last) is not None:
+        score = torch.tensor([face.score], dtype=torch.float64)
+        state |= {"box": face.box, "landmarks": face.landmarks, "blendshapes": face.blendshapes, "score": score}
+    if follower.views:
+        state["views"] = torch.stack(follower.views)
+    return {name: values.cpu() for name, values in state.items()}
+
+
+def _restore(follower: Follower, kept: Mapping[str, Tensor]) -> None:
+    """Set a follower to the state that `_state` gave."""
+    state = {name.partition(".")[2]: values for name, values in kept.items() if name.startswith(f"{STATE}.")}
+    follower.frames, follower.missed, cut = state["counts"].tolist()
+    follower.cut, follower.thumbnail = bool(cut), state.get("thumbnail")
+    if "box" in state:
+        follower.last = Face(state["box"], state["landmarks"], state["blendshapes"], float(state["score"]))
+    follower.views = list(state.get("views", ()))
 
 
 def _track(parts: Parts, clip: Clip, pieces: Sequence[Path]) -> Track:

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from ..common.errors import ConfigError
-from ..edit.description import Portrait, Sampling
+from ..edit.analysing import with_slots
+from ..edit.description import Faces, Portrait, RegionSwap, Sampling
 from ..edit.recipe import Recipe, file_sha256
 from ..head.adjust import Adjustments, adjust
 from ..head.attributes import FaceAttributes, compose_each
@@ -186,6 +187,7 @@ def edit_clip(
     *,
     change: Change | None = None,
     givers: Mapping[str, tuple[FaceAttributes | None, float]] | None = None,
+    swaps: Sequence[RegionSwap] = (),
     sampling: Sampling | None = None,
     face: int = 0,
     recipe: Recipe | None = None,
@@ -197,13 +199,16 @@ def edit_clip(
     Args:
         source: the clip.
         givers: group -> whose it shall be, and the strength, as in `head.attributes.compose_each`.
+        swaps: regions that come from other portraits.
         others: as `animate`.
     """
     how = model.sampling(sampling or Sampling())
     clip = Clip.read(source)
     encoding = Encoding.of(output, clip)
     taken = {name: [giver.to_json(), share] for name, (giver, share) in (givers or {}).items() if giver is not None}
-    work = _work(output, recipe, {"source": file_sha256(source), "face": face, "givers": taken}, Motion(), change, how)
+    ready = tuple(replace(one, reference=with_slots(model, one.reference)) for one in swaps)
+    lent = [[_hash(one.reference), one.regions, one.strength, one.photo] for one in ready]
+    work = _work(output, recipe, {"source": file_sha256(source), "face": face, "givers": taken, "swaps": lent}, Motion(), change, how)
     advance = _Advance(progress, 2 * clip.frames)
     track = follow(model, clip, work, face, advance=advance)
     advance.total = 2 * len(track)
@@ -213,7 +218,7 @@ def edit_clip(
         seconds = [track.seconds(index) for index in range(*rows.indices(len(track)))]
         return wanted if change is None else change.apply(wanted, seconds, model.head.expression_names)
 
-    pieces = write_pictures(work, encoding, list(track.pts), lambda which: edited_frames(model, track, targets, which, how), advance)
+    pieces = write_pictures(work, encoding, list(track.pts), lambda which: edited_frames(model, track, targets, which, how, ready), advance)
     join_pieces(output, encoding, pieces, source, None if recipe is None else recipe.to_json())
     work.remove()
 
@@ -246,10 +251,10 @@ def _work(output: str | Path, recipe: Recipe | None, inputs: dict[str, Any], mot
     return Work(output, told | inputs)
 
 
-def _hash(source: Portrait) -> str:
+def _hash(source: Faces) -> str:
     """Of a portrait's picture and numbers."""
-    text = source.attributes.to_json().encode()
-    return hashlib.sha256(source.image.cpu().contiguous().numpy().tobytes() + text).hexdigest()
+    text = "" if source.attributes is None else source.attributes.to_json()
+    return hashlib.sha256(source.picture_around(0).cpu().contiguous().numpy().tobytes() + text.encode()).hexdigest()
 
 
 def _rest(track: Track, rest: int | None) -> int:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..edit.analysing import with_slots
-from ..edit.description import Edit, Faces, MovedPhoto, Parts, Sampling
+from ..edit.description import Edit, Faces, MovedPhoto, Parts, RegionSwap, Sampling
 from ..edit.moving import PreparedFaces, move, prepare
 from ..edit.pasting import paste
 from ..faces.crop import FaceCrop, extract
@@ -69,7 +69,9 @@ def driven_pictures(model: Painter, source: Faces, targets: Targets, frames: ran
 
 
 @torch.no_grad()
-def edited_frames(model: Painter, track: Track, targets: Targets, frames: range, how: Sampling) -> Iterator[Tensor | Frame]:
+def edited_frames(
+    model: Painter, track: Track, targets: Targets, frames: range, how: Sampling, swaps: tuple[RegionSwap, ...] = ()
+) -> Iterator[Tensor | Frame]:
     """The frames of a clip with other numbers for the followed person.
 
     Args:
@@ -78,53 +80,52 @@ def edited_frames(model: Painter, track: Track, targets: Targets, frames: range,
         targets: the numbers they shall have, with the camera of the whole frame.
         frames: which.
         how: the sampling.
+        swaps: regions that come from others, whose slots are known.
 
     Yields:
         (3,H,W), or the frame itself where it does not show the person.
     """
-    squares, points = squares_of(track, model.image_size), _Landmarks(track)
+    places = _Places(track, squares_of(track, model.image_size))
     every = islice(ahead(read_frames(track.clip.path), 2 * STEP), frames.start, frames.stop)
     size = min(STEP, at_once(track.clip.height, track.clip.width))
     while some := list(islice(every, size)):
         rows = [row for row, frame in enumerate(some) if bool(track.present[frame.index])]
         result: list[Tensor | Frame] = list(some)
         if rows:
-            seen = [some[row] for row in rows]
-            for row, picture in zip(rows, _edited(model, track, targets, seen, (squares, points), how), strict=True):
+            faces = places.faces(model, [some[row] for row in rows])
+            wanted = FaceAttributes.cat([targets(slice(some[row].index, some[row].index + 1)) for row in rows])
+            wanted = seen_in(wanted, [whole_square(track.clip)], faces.squares).to(model.device)
+            for row, picture in zip(rows, edited(model, Edit(faces, wanted, swaps, how)).cpu(), strict=True):
                 result[row] = picture
         yield from result
 
 
 @dataclass
-class _Landmarks:
-    """A track's landmarks, of which those of one piece are in memory."""
+class _Places:
+    """Where a track's person is, with the landmarks of one piece in memory."""
 
     track: Track
+    squares: list[FaceCrop]
     piece: int = -1
     points: Tensor | None = None
 
-    def of(self, index: int) -> Tensor:
+    def faces(self, model: Parts, frames: list[Frame]) -> Faces:
+        """The person in frames that show them, with slots."""
+        squares = [self.squares[frame.index] for frame in frames]
+        pictures = torch.stack([frame.picture() for frame in frames]).to(model.device)
+        crops, inside = extract(pictures, squares)
+        points = torch.stack([square.to_crop(self._landmarks(frame.index)) for square, frame in zip(squares, frames, strict=True)])
+        numbers = self.track.numbers[[frame.index for frame in frames]]
+        numbers = seen_in(numbers, [whole_square(self.track.clip)], squares).to(model.device)
+        faces = Faces(crops, inside, tuple(squares), pictures, points.to(model.device), None, numbers, name=self.track.clip.path)
+        return with_slots(model, faces)
+
+    def _landmarks(self, index: int) -> Tensor:
         """(478,3) of a frame that shows the person."""
         piece, row = divmod(index, PIECE)
         if piece != self.piece or self.points is None:
             self.piece, self.points = piece, self.track.landmarks(piece)
         return self.points[int(self.track.present[piece * PIECE : piece * PIECE + row].sum())]
-
-
-def _edited(
-    model: Painter, track: Track, targets: Targets, frames: list[Frame], places: tuple[list[FaceCrop], _Landmarks], how: Sampling
-) -> Tensor:
-    """(B,3,H,W) of frames that show the person."""
-    indices, (squares, landmarks) = [frame.index for frame in frames], places
-    own = [squares[index] for index in indices]
-    pictures = torch.stack([frame.picture() for frame in frames]).to(model.device)
-    crops, inside = extract(pictures, own)
-    points = torch.stack([square.to_crop(landmarks.of(index)) for square, index in zip(own, indices, strict=True)])
-    whole = [whole_square(track.clip)]
-    wanted = FaceAttributes.cat([targets(slice(index, index + 1)) for index in indices])
-    now, then = (seen_in(numbers, whole, own).to(model.device) for numbers in (track.numbers[indices], wanted))
-    faces = Faces(crops, inside, tuple(own), pictures, points.to(model.device), None, now, name=track.clip.path)
-    return edited(model, Edit(with_slots(model, faces), then, sampling=how)).cpu()
 
 
 def write_pictures(

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from ..common.errors import ConfigError, VideoError
 from ..common.files import atomic_write
+from ..common.images import check_folder
 from .reading import FULL, NARROW, SCALING, UNKNOWN, Clip, Frame, import_av, opened
 
 # without frames that wait for later ones, a piece's packets are in the order of its frames, and pieces follow one another
@@ -56,9 +57,7 @@ class Encoding:
     @staticmethod
     def of(output: str | Path, clip: Clip, width: int | None = None, height: int | None = None) -> Encoding:
         """For an output like a clip, of another size if given. Raises ConfigError for a file of an unknown kind."""
-        suffix = Path(output).suffix.lower()
-        if suffix not in CODECS:
-            raise ConfigError(f"{output}: is no video that can be written; choose from {', '.join(CODECS)}")
+        suffix = check_clip(output).suffix.lower()
         with opened(clip.path) as (_, stream):
             colours = tuple(int(getattr(stream.codec_context, name)) for name in COLOURS)
         size = (width or clip.width, height or clip.height)
@@ -102,6 +101,14 @@ class Encoding:
         frame.pts, frame.time_base = pts, self.time_base
         frame.colorspace, frame.color_range = self.colours[:2]
         return frame
+
+
+def check_clip(path: str | Path) -> Path:
+    """Make sure that a video can be written. Raises ConfigError for an unknown ending, ImageError where nothing can be written."""
+    path = Path(path)
+    if path.suffix.lower() not in CODECS:
+        raise ConfigError(f"{path}: is no video that can be written; choose from {', '.join(CODECS)}")
+    return check_folder(path)
 
 
 def write_piece(path: str | Path, encoding: Encoding, pictures: Iterable[tuple[int, Tensor | Frame]]) -> int:
