@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import signal
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from difffae.video.reading import Clip, Frame
 
 SOURCE = Path(__file__).resolve().parents[1] / "difffae" / "assets" / "source.png"
 SIDE = 320
@@ -84,6 +87,20 @@ def write_clip(
                 container.mux(heard.encode(noise))
             container.mux(heard.encode())
     return path
+
+
+def seconds(frames: list[Frame], path: Path) -> list[Fraction]:
+    """When the frames of a clip are shown."""
+    return [frame.pts * Clip.read(path).time_base for frame in frames]
+
+
+def sound(path: Path) -> list[tuple[Fraction, str]]:
+    """Time and hash of every packet of sound."""
+    import av
+
+    with av.open(str(path)) as container:
+        packets = container.demux(container.streams.audio[0])
+        return [(packet.pts * packet.time_base, hashlib.md5(bytes(packet)).hexdigest()) for packet in packets if packet.size]
 
 
 def fatal(task: str) -> dict[str, str]:

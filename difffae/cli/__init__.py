@@ -18,10 +18,10 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 from ..common.errors import ConfigError, DiffFAEError
-from . import animate, assemble, bench, convert, edit, evaluate, figure, prepare, reconstruct, render, report, swap, train
+from . import animate, bench, convert, edit, evaluate, figure, prepare, reconstruct, render, report, swap, train
 from .options import OneLineParser
 
-COMMANDS = (edit, animate, swap, render, report, prepare, train, assemble, evaluate, reconstruct, figure, convert, bench)
+COMMANDS = (edit, animate, swap, render, report, prepare, train, evaluate, reconstruct, figure, convert, bench)
 LAB = f"{__package__.rpartition('.')[0]}.lab"
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # as PyTorch says it, per device
 DESCRIPTION = "One-shot facial appearance editing: pose, expression and light of a portrait, from references or by numbers."

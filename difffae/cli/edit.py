@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> None:
     from .work import Wishes, edit_and_write
 
     if is_video(arguments.source):
-        from .clips import edit_and_write_clip
+        from .animate import edit_and_write_clip
 
         edit_and_write_clip(arguments)
         return

@@ -7,15 +7,16 @@ import threading
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
+import torch
+
 T = TypeVar("T")
 END = object()
 
 
 def ahead(items: Iterable[T], count: int = 2) -> Iterator[T]:
-    """The items in their order, made by a thread, at most `count` before they are asked for. What the thread raises is raised here.
-
-    PyTorch's modes, such as `no_grad`, belong to a thread: items that need one must set it themselves.
-    """
+    """The items in their order, made by a thread, at most `count` before they are asked for. What the thread raises is raised here."""
+    # PyTorch's modes belong to a thread
+    inference, gradients = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
     waiting: queue.Queue[Any] = queue.Queue(count)
     stop = threading.Event()
 
@@ -30,9 +31,10 @@ def ahead(items: Iterable[T], count: int = 2) -> Iterator[T]:
 
     def work() -> None:
         try:
-            for item in items:
-                if not put((item, None)):
-                    return
+            with torch.inference_mode(inference), torch.set_grad_enabled(gradients):
+                for item in items:
+                    if not put((item, None)):
+                        return
             put((END, None))
         except BaseException as error:  # whatever it is, it belongs to who asked for the items
             put((END, error))

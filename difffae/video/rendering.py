@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..edit.analysing import with_slots
 from ..edit.description import Edit, Faces, MovedPhoto, Parts, RegionSwap, Sampling
 from ..edit.moving import PreparedFaces, move, prepare
+from ..edit.native import resize
 from ..edit.pasting import paste
 from ..faces.crop import FaceCrop, extract
 from ..head.attributes import FaceAttributes
@@ -28,6 +30,7 @@ from .writing import Encoding, write_piece
 
 STEP = 4  # frames that are moved together; PIECE is a multiple
 KIND = "pictures"
+NEAR, NOBODY = 9, 1e-3  # pixels around a person, and the share of one that is none
 Targets = Callable[[slice], FaceAttributes]  # some frames of a clip -> the numbers of the face there
 
 
@@ -44,7 +47,20 @@ class Painter(Parts, Protocol):
 def edited(model: Painter, edit: Edit, prepared: PreparedFaces | None = None) -> Tensor:
     """(B,3,H,W): the whole pictures after an edit of 1 or B faces with slots."""
     moved = move(model, edit, prepared)
-    return paste(edit.faces, model.painted(edit, moved), moved)[0]
+    drawn = model.painted(edit, moved)
+    if edit.denoise > 0 and model.carry_options is not None:
+        drawn = with_own_background(drawn, moved)
+    return paste(edit.faces, drawn, moved)[0]
+
+
+def with_own_background(drawn: Tensor, moved: MovedPhoto) -> Tensor:
+    """What was painted (B,3,S,S), with the photograph's own pixels where no person is near: what is painted there differs a little from
+    frame to frame."""
+    size, around = drawn.shape[-1], (moved.person_alpha.shape[-1] - moved.size) // 2
+    inner = slice(around, around + moved.size)
+    person = F.max_pool2d(resize(moved.person_alpha[..., inner, inner], size, "bilinear"), NEAR, 1, NEAR // 2)
+    photo, validity = resize(moved.square(moved.image), size).clamp(0, 1), resize(moved.square(moved.validity), size, "bilinear")
+    return torch.where((person < NOBODY) & (validity > 1 - NOBODY), photo.to(drawn), drawn)
 
 
 @torch.no_grad()

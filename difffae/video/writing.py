@@ -188,17 +188,16 @@ def _sound_stream(container: Any, sound: Any, output: str | Path) -> Any:
 def _packets(pieces: Sequence[Path], stream: Any, time_base: Fraction) -> Iterator[Any]:
     av = import_av()
     every = chain.from_iterable(_loaded(piece) for piece in pieces)
-    before = None
+    waiting, length = None, max(1, round(1 / stream.average_rate / time_base))
     for data, pts, dts, key in every:
-        packet = av.Packet(data)
-        packet.pts, packet.dts, packet.time_base, packet.stream, packet.is_keyframe = pts, dts, time_base, stream, bool(key)
-        if before is not None:
-            before.duration = pts - before.pts
-            yield before
-        before, last = packet, before
-    if before is not None:
-        before.duration = last.duration if last is not None else round(1 / stream.average_rate / time_base)
-        yield before
+        if waiting is not None:
+            waiting.duration = length = pts - waiting.pts
+            yield waiting
+        waiting = av.Packet(data)
+        waiting.pts, waiting.dts, waiting.time_base, waiting.stream, waiting.is_keyframe = pts, dts, time_base, stream, bool(key)
+    if waiting is not None:
+        waiting.duration = length  # the last frame is as long as the one before it
+        yield waiting
 
 
 def _loaded(piece: Path) -> Iterator[tuple[bytes, int, int, int]]:
