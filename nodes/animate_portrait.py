@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from comfy_api.v0_0_2 import io
 
 from ..difffae.vocabulary import DENOISE, STEPS
 from .sockets import BundleSocket
 
-TAKE = {"pose and expression": ("pose", "expression"), "expression": ("expression",), "pose": ("pose",)}
+TAKE = ("pose and expression", "expression", "pose")
 ONLY = ("all", "eyes", "mouth")
 
 
@@ -19,7 +17,7 @@ class DiffFAEAnimatePortrait(io.ComfyNode):
         return io.Schema(
             node_id="DiffFAEAnimatePortrait",
             display_name="Animate Portrait (DiffFAE)",
-            category="DiffFAE/video",
+            category="DiffFAE",
             description="Lets a portrait move as the face in a clip does, with the clip's times and sound, or along keyframes. Frames are read and "
             "written one after the other, so that long clips need no more memory than short ones.",
             search_aliases=["liveportrait", "drive portrait", "talking head", "reenactment", "keyframes", "animate face"],
@@ -29,9 +27,9 @@ class DiffFAEAnimatePortrait(io.ComfyNode):
                 io.Video.Input("driving", optional=True, tooltip="The clip whose motion is taken. Unwired: keyframes alone."),
                 io.Model.Input("model", optional=True, tooltip="From Load DiffFAE, with vae. Unwired: the moved photograph, much faster."),
                 io.Vae.Input("vae", optional=True, tooltip="From Load DiffFAE, with model."),
-                io.Combo.Input("take", options=list(TAKE), default="pose and expression", tooltip="What is taken of the clip's face."),
+                io.Combo.Input("take", options=list(TAKE), default=TAKE[0], tooltip="What is taken of the clip's face."),
                 io.Combo.Input(
-                    "only", options=list(ONLY), default="all", advanced=True, tooltip="The eyes or the mouth alone, without pose."
+                    "only", options=list(ONLY), default=ONLY[0], advanced=True, tooltip="The eyes or the mouth alone, without pose."
                 ),
                 io.Boolean.Input(
                     "relative",
@@ -56,7 +54,7 @@ class DiffFAEAnimatePortrait(io.ComfyNode):
                     "keyframes",
                     default="",
                     multiline=True,
-                    tooltip='Numbers along the clip as JSON, such as {"keys": [{"time": 0, "yaw": -15}, {"time": 1, "yaw": 15, "smile": 0.6}]}.',
+                    tooltip="Numbers that change along the clip, as JSON; the node's page has an example. Empty: none.",
                 ),
                 io.Combo.Input(
                     "loop", options=["once", "ping-pong"], default="once", advanced=True, tooltip="Forwards, or forwards and back."
@@ -70,36 +68,7 @@ class DiffFAEAnimatePortrait(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, difffae, image, take, only, relative, reference_frame, driving=None, model=None, vae=None, **values) -> io.NodeOutput:
-        from ..difffae.common.errors import ConfigError
-        from ..difffae.edit.analysing import analyse
-        from ..difffae.edit.description import Sampling
-        from ..difffae.video.driving import Motion
-        from ..difffae.video.making import RATE, Change, Order, along_keyframes, animate
-        from ..difffae.video.reading import Clip
-        from .clips import Painter, as_video, clip_of, keyframes_of, new_file, progress
-        from .frames import to_pictures
+    def execute(cls, difffae, image, **values) -> io.NodeOutput:
+        from .clips import animated
 
-        if len(image) != 1:
-            raise ConfigError(f"image: has {len(image)} frames; a portrait is one picture")
-        painter, output = Painter(difffae, model, vae), new_file()
-        source = analyse(difffae, to_pictures(image)).portrait(0)
-        common: dict[str, Any] = {
-            "sampling": Sampling(values["denoise"], values["steps"], seed=values["seed"]),
-            "order": Order(ping_pong=values["loop"] == "ping-pong"),
-            "progress": progress(),
-        }
-        if driving is None:
-            keyframes = keyframes_of(values["keyframes"], float(RATE))
-            if keyframes is None:
-                raise ConfigError("driving: nothing moves the portrait; wire a clip, or write keyframes")
-            along_keyframes(painter, source, output, keyframes, **common)
-            return io.NodeOutput(as_video(output))
-        factors = {"pose": values["pose_factor"], "expression": values["expression_factor"]}
-        factors = {name: factor for name, factor in factors.items() if factor != 1}
-        motion = Motion(TAKE[take], relative=relative, factors=factors, only=None if only == ONLY[0] else only)
-        rest = None if reference_frame < 0 else reference_frame
-        with clip_of(driving) as clip:
-            change = Change(None, keyframes_of(values["keyframes"], float(Clip.read(clip).rate)))
-            animate(painter, source, clip, output, motion=motion, change=change, face=values["face"], rest=rest, **common)
-        return io.NodeOutput(as_video(output))
+        return io.NodeOutput(animated(difffae, image, values))

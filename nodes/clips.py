@@ -5,8 +5,9 @@ Shape letters: B frames, S side of the squares.
 
 from __future__ import annotations
 
+import json
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,8 +20,12 @@ from comfy_api.v0_0_2 import InputImpl
 from torch import Tensor
 
 from ..difffae.common.errors import ConfigError
-from ..difffae.edit.analysing import identity_tokens
+from ..difffae.edit.analysing import analyse, identity_tokens
 from ..difffae.edit.description import Edit, MovedPhoto, Sampling
+from ..difffae.video.driving import REGIONS, Motion
+from ..difffae.video.keyframes import Keyframes
+from ..difffae.video.making import RATE, Change, Order, along_keyframes, animate
+from ..difffae.video.reading import Clip
 from .bundle import Bundle
 from .conditions import make_conditions
 from .drawing import draw_heads
@@ -103,12 +108,43 @@ def progress() -> Callable[[int, int], None]:
     return told
 
 
-def keyframes_of(text: str, rate: float) -> Any:
+def animated(bundle: Bundle, image: Tensor, values: Mapping[str, Any]) -> Any:
+    """The VIDEO of Animate Portrait, from its portrait (1,H,W,C) and its other inputs.
+
+    Raises:
+        ConfigError: several portraits, or nothing that moves them. NoFaceError, VideoError: as `making.animate`.
+    """
+    if len(image) != 1:
+        raise ConfigError(f"image: has {len(image)} frames; a portrait is one picture")
+    painter, output = Painter(bundle, values.get("model"), values.get("vae")), new_file()
+    source = analyse(bundle, to_pictures(image)).portrait(0)
+    common: dict[str, Any] = {
+        "sampling": Sampling(values["denoise"], values["steps"], seed=values["seed"]),
+        "order": Order(ping_pong=values["loop"] == "ping-pong"),
+        "progress": progress(),
+    }
+    if values.get("driving") is None:
+        keyframes = keyframes_of(values["keyframes"], float(RATE))
+        if keyframes is None:
+            raise ConfigError("driving: nothing moves the portrait; wire a clip, or write keyframes")
+        along_keyframes(painter, source, output, keyframes, **common)
+        return as_video(output)
+    factors = {"pose": values["pose_factor"], "expression": values["expression_factor"]}
+    motion = Motion(
+        tuple(values["take"].split(" and ")),
+        relative=values["relative"],
+        factors={name: factor for name, factor in factors.items() if factor != 1},
+        only=values["only"] if values["only"] in REGIONS else None,
+    )
+    rest = None if values["reference_frame"] < 0 else values["reference_frame"]
+    with clip_of(values["driving"]) as clip:
+        change = Change(None, keyframes_of(values["keyframes"], float(Clip.read(clip).rate)))
+        animate(painter, source, clip, output, motion=motion, change=change, face=values["face"], rest=rest, **common)
+    return as_video(output)
+
+
+def keyframes_of(text: str, rate: float) -> Keyframes | None:
     """The widget's JSON as Keyframes; None for an empty one. Raises ConfigError."""
-    import json
-
-    from ..difffae.video.keyframes import Keyframes
-
     if not text.strip():
         return None
     try:

@@ -14,13 +14,13 @@ class DiffFAEEditVideo(io.ComfyNode):
         return io.Schema(
             node_id="DiffFAEEditVideo",
             display_name="Edit Video (DiffFAE)",
-            category="DiffFAE/video",
+            category="DiffFAE",
             description="Changes the numbers of one person in a clip: turns the head, changes the expression, relights. Times, size and sound stay, "
             "and frames that do not show the person stay as they are. Long clips need no more memory than short ones.",
             search_aliases=["relight video", "video expression", "edit clip", "video retouch", "keyframes"],
             inputs=[
                 BundleSocket.Input("difffae", tooltip="From Load DiffFAE."),
-                io.Video.Input("video", tooltip="The clip."),
+                io.Video.Input("video", tooltip="The clip to edit; its size, times and sound stay."),
                 AttributesSocket.Input("light", optional=True, tooltip="Whose light the person gets; one frame."),
                 io.Model.Input("model", optional=True, tooltip="From Load DiffFAE, with vae. Unwired: the moved photograph, much faster."),
                 io.Vae.Input("vae", optional=True, tooltip="From Load DiffFAE, with model."),
