@@ -56,10 +56,11 @@ class DiffFAEPasteBack(io.ComfyNode):
     @classmethod
     def execute(cls, original, edited, crop, feather, carry=None, mask=None) -> io.NodeOutput:
         from ..difffae.edit.pasting import mask_of_squares, paste
+        from ..difffae.faces.quarter_turns import turned
         from .bundle import each_chunk
         from .frames import from_mask, to_image, to_pictures
 
-        faces = replace(crop, original=to_pictures(original, "original"))
+        faces = replace(crop, original=turned(to_pictures(original, "original"), crop.turns))
         limit = None if mask is None else mask_of_squares(faces, from_mask(mask))
         pictures, squares = paste(faces, to_pictures(edited, "edited"), carry, limit, feather, each_chunk)
         result = to_image(pictures)

@@ -6,6 +6,7 @@ Shape letters: B pictures, H and W their sides.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ def recipe_of(
     distances: list[float | None] | None = None
     if report is not None:
         found = [row.value for frame in report.rows for row in frame if row.key == "identity"]
-        distances = [round(value, 4) for value in found] if len(found) in (1, batch) else None
+        distances = [None if math.isnan(value) else round(value, 4) for value in found] if len(found) in (1, batch) else None
     if attributes is not None and len(attributes) not in (1, batch):
         raise ImageError(f"attributes: has {len(attributes)} frames, but images has {batch}; give 1, or as many")
     return Recipe(

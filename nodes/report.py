@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.v0_0_2 import io, ui
 
-from .sockets import BundleSocket, ReportSocket
+from .sockets import BundleSocket, CropSocket, ReportSocket
 
 
 class DiffFAEReport(io.ComfyNode):
@@ -23,6 +23,20 @@ class DiffFAEReport(io.ComfyNode):
                 io.Image.Input("source", tooltip="The portrait before the edit."),
                 io.Image.Input("result", tooltip="The portrait after it."),
                 io.Image.Input("reference", optional=True, tooltip="The portrait it took from. Without one only the identity is measured."),
+                CropSocket.Input(
+                    "crop",
+                    optional=True,
+                    tooltip="From the Crop Face of the edit: says which face of a group picture or video is measured.",
+                ),
+                io.Int.Input(
+                    "face",
+                    default=0,
+                    min=0,
+                    max=63,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Without a crop: which face of the source was edited, 0 is the largest.",
+                ),
             ],
             outputs=[
                 io.String.Output("text", display_name="text", tooltip="All numbers, one a line."),
@@ -47,10 +61,10 @@ class DiffFAEReport(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, difffae, source, result, reference=None) -> io.NodeOutput:
+    def execute(cls, difffae, source, result, reference=None, crop=None, face=0) -> io.NodeOutput:
         from .measuring import measure_frames
 
-        report = measure_frames(difffae, source, result, reference)
+        report = measure_frames(difffae, source, result, reference, face if crop is None else crop)
         text = report.text()
         means = (report.mean("identity"), report.mean("yaw_error", "pitch_error", "roll_error"))
         quotients = (report.mean("expression_quotient"), report.mean("light_quotient"))

@@ -10,6 +10,7 @@ no other room imports from here.
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 import warnings
@@ -82,5 +83,9 @@ def _complain(error: Exception) -> int:
 
 
 def entry() -> NoReturn:
-    """Entry point of the installed `difffae` command."""
+    """Entry point of the installed `difffae` command, and of `python -m difffae`."""
+    for stream in (sys.stdout, sys.stderr):
+        # paths may hold characters that the console's encoding lacks
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(main())

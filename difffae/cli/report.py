@@ -24,7 +24,9 @@ def add(subparsers) -> None:
     parser.add_argument("--source", metavar="PICTURE", help="the portrait that was edited")
     parser.add_argument("--query", metavar="PICTURE", help="the portrait it took from")
     parser.add_argument("--result", metavar="PICTURE", help="the edited portrait")
-    parser.add_argument("--face", type=int, metavar="N", help="which face of source and result, 0 is the largest")
+    parser.add_argument(
+        "--face", type=int, metavar="N", help="which face of the source, 0 is the largest; the result's is where that one was"
+    )
     parser.add_argument("--query-face", type=int, metavar="N", help="which face of the query")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     add_model(parser)
@@ -47,16 +49,15 @@ def run(arguments: argparse.Namespace) -> None:
 def _measure(arguments: argparse.Namespace) -> None:
     import json
 
-    from ..edit.report import measure_pair
+    from ..edit.report import find_results, measure_pair
     from .work import Picture, load_model
 
-    pictures = [
-        Picture.read(arguments.source, arguments.face),
-        Picture.read(arguments.query, arguments.query_face),
-        Picture.read(arguments.result, arguments.face),
-    ]
+    pictures = [Picture.read(arguments.source, arguments.face), Picture.read(arguments.query, arguments.query_face)]
+    result = Picture.read(arguments.result)
     model = load_model(arguments)
-    numbers = measure_pair(model, *(picture.analyse(model) for picture in pictures))
+    source, query = (picture.analyse(model) for picture in pictures)
+    edited = find_results(model, source, result.image.to(model.device)[None], result.path).portrait(0)
+    numbers = measure_pair(model, source, query, edited)
     if arguments.json:
         print(json.dumps({row.key: row.value for row in numbers}))
     else:

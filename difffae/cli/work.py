@@ -215,7 +215,7 @@ def recipe_of(model: DiffFAE, source: Portrait, result: EditResult, step: dict[s
         checkpoint=model.checkpoint.record() if model.checkpoint else None,
         steps=[step],
         attributes=json.loads(result.attributes.to_json()),
-        identity_distance=identity_distances(model.landmarker, model.identity, source.picture, result.crop),
+        identity_distance=identity_distances(model.landmarker, model.identity, source.picture, result.crop, source.landmarks),
     )
 
 

@@ -20,23 +20,25 @@ import torch
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from .decoders import open_with_plugins
 from .errors import DiffFAEError, ImageError
 from .files import atomic_write
 from .xmp import save_options
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+SRGB_ROUNDING = 3  # steps of 255 up to which a profile says the same as sRGB: several files of it round differently
 MAX_PIXELS = 89_000_000  # float RGB of this size is 1 GiB; far above the 24 megapixels of a usual camera
 
 
 def read_image(path: str | Path) -> tuple[Tensor, Tensor | None]:
     """Read a picture file.
 
-    It is turned upright by its EXIF orientation and converted to sRGB if it embeds another colour
-    profile; grey, palette, CMYK, 16-bit and floating-point pictures become RGB; of an animation the
+    It is turned upright by its EXIF orientation and converted to sRGB if it embeds a profile that
+    says another colour for its pixels; grey, palette, CMYK, 16-bit and floating-point pictures become RGB; of an animation the
     first frame is read. Colours under transparency stay as stored.
 
     Args:
-        path: PNG, JPEG, WebP or whatever else Pillow reads.
+        path: PNG, JPEG, WebP or whatever else Pillow reads; HEIC, AVIF and JPEG XL with a plugin where one is installed.
 
     Returns:
         RGB (3,H,W) in 0..1, and alpha (1,H,W) in 0..1 or None where the file has no transparency.
@@ -77,7 +79,7 @@ def opened(path: str | Path) -> Iterator[Image.Image]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the size is checked below, and odd metadata is no concern of the user
-            with Image.open(path) as picture:
+            with open_with_plugins(path) as picture:
                 if picture.width * picture.height > MAX_PIXELS:
                     raise ImageError(
                         f"{path}: {picture.width}x{picture.height} pixels are too many; scale it below {MAX_PIXELS // 1_000_000} megapixels"
@@ -104,39 +106,67 @@ def _upright(picture: Image.Image) -> Image.Image:
 
 
 def _to_tensors(picture: Image.Image) -> tuple[Tensor, Tensor | None]:
-    mode = picture.mode
-    if mode.startswith("I") or mode == "F":  # one channel of more than 8 bits
+    if picture.mode.startswith("I") or picture.mode == "F":  # one channel of more than 8 bits
+        profile = _profile(picture, "GRAY")
         values = np.asarray(picture).astype(np.float32)
-        if mode != "F" or values.max(initial=0) > 1:
+        if picture.mode != "F" or values.max(initial=0) > 1:
             # 16-bit files open as "I;16" or, in older versions of Pillow, as "I"; a floating picture above 1 counts to 255
-            values /= 65535.0 if mode != "F" else 255.0
-        return torch.from_numpy(np.nan_to_num(values).clip(0, 1)).expand(3, -1, -1).contiguous(), None
+            values /= 65535.0 if picture.mode != "F" else 255.0
+        values = np.nan_to_num(values).clip(0, 1)
+        if profile is None:
+            return torch.from_numpy(values).expand(3, -1, -1).contiguous(), None
+        picture = Image.fromarray((values * 65535).round().astype(np.uint16))
+        return from_picture(_converted(picture, profile)), None
     alpha = None
     if picture.has_transparency_data:
-        rgba = picture if mode == "RGBA" else picture.convert("RGBA")
-        alpha = torch.from_numpy(np.array(rgba.getchannel("A"))).float().div_(255)[None]
-        colour = rgba.convert("RGB")
-        if "icc_profile" in picture.info:
-            colour.info["icc_profile"] = picture.info["icc_profile"]
-    else:
-        colour = picture
-    pixels = np.array(_to_srgb(colour))
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous().float().div_(255), alpha
+        alpha = torch.from_numpy(np.array(picture.convert("RGBA").getchannel("A"))).float().div_(255)[None]
+    return from_picture(_to_srgb(picture)).contiguous(), alpha
 
 
 def _to_srgb(picture: Image.Image) -> Image.Image:
-    """An 8-bit picture as sRGB; a profile that is sRGB already, or that cannot be used, changes nothing."""
-    profile = picture.info.get("icc_profile")
-    if profile and picture.mode in ("RGB", "CMYK"):
-        try:
-            source = ImageCms.ImageCmsProfile(BytesIO(profile))
-            if "srgb" not in ImageCms.getProfileDescription(source).lower():
-                converted = ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-                if converted is not None:
-                    return converted
-        except (ImageCms.PyCMSError, OSError, ValueError):
-            pass
-    return picture if picture.mode == "RGB" else picture.convert("RGB")
+    """A picture of 8 bits per channel as sRGB, without transparency. Its profile counts by what it does to colours; one that belongs to
+    other pixels, or that cannot be used, changes nothing."""
+    space = {"L": "GRAY", "LA": "GRAY", "1": "GRAY", "CMYK": "CMYK", "LAB": "Lab"}.get(picture.mode, "RGB")
+    profile = _profile(picture, space)
+    if profile is None and space == "Lab":  # Pillow knows no other way from there
+        profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
+    if space == "GRAY" and profile is None:
+        profile = _profile(picture, "RGB")  # some programs leave the profile when they take the colours away
+        space = "GRAY" if profile is None else "RGB"
+    pixels = {"GRAY": "L", "Lab": "LAB"}.get(space, space)
+    colours = picture.convert("RGBA") if picture.has_transparency_data else picture
+    colours = colours if colours.mode == pixels else colours.convert(pixels)
+    if profile is not None:
+        return _converted(colours, profile)
+    return colours if pixels == "RGB" else colours.convert("RGB")
+
+
+def _profile(picture: Image.Image, space: str) -> ImageCms.ImageCmsProfile | None:
+    """The embedded profile if it is one of this colour space, as the ICC names them, and says anything else than sRGB."""
+    stored = picture.info.get("icc_profile")
+    if not stored:
+        return None
+    try:
+        profile = ImageCms.ImageCmsProfile(BytesIO(stored))
+        if profile.profile.xcolor_space.strip() != space:
+            return None
+        if space in ("RGB", "GRAY"):
+            steps = np.linspace(0, 255, 9).round().astype(np.uint8)
+            colours = np.stack(np.meshgrid(steps, steps, steps), -1).reshape(1, -1, 3)
+            sample = Image.fromarray(colours if space == "RGB" else colours[..., 0])
+            changed = np.abs(np.asarray(_converted(sample, profile), np.int16) - np.asarray(sample.convert("RGB")))
+            if changed.max() <= SRGB_ROUNDING:
+                return None
+        return profile
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return None
+
+
+def _converted(picture: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Image:
+    """Pixels of a profile as sRGB with 8 bits."""
+    converted = ImageCms.profileToProfile(picture, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    assert converted is not None  # it is only where the picture is changed in its place
+    return converted
 
 
 class Embedded(Protocol):

@@ -18,6 +18,7 @@ from ..common.errors import ImageError
 from ..estimation.choose import Estimator, estimate
 from ..faces.crop import crop_square, extract
 from ..faces.landmarker import Face
+from ..faces.quarter_turns import turned, turned_points, turns_to_upright
 from ..faces.tracking import follow_face, join_track, smooth_crops
 from ..head.attributes import FaceAttributes
 from ..source.regions import Layers, fitted_regions, layers
@@ -79,7 +80,7 @@ def find_faces(
     """The squares around one face, followed from picture to picture.
 
     Args:
-        pictures: (B,3,H,W) RGB 0..1.
+        pictures: (B,3,H,W) RGB 0..1. Faces that lie or stand on their heads are turned upright by quarters, with the pictures.
         found: the faces of every picture, if somebody else looked for them.
         original: (B,3,H,W), kept in place of `pictures` for pasting, where they lie on another device.
 
@@ -90,12 +91,15 @@ def find_faces(
     found = detect(parts, pictures) if found is None else found
     identity = parts.identity if len(pictures) > 1 else None
     track = join_track(follow_face(found, choice.index, name, pictures, identity), choice.missing, name)
+    turns = turns_to_upright(track.landmarks)
+    places = turned_points(track.landmarks, turns, *pictures.shape[-2:])
+    kept = turned(pictures if original is None else original, turns)
+    pictures = turned(pictures, turns)
     shape = (pictures.shape[-2], pictures.shape[-1])
-    squares = smooth_crops([crop_square(points, shape, parts.image_size) for points in track.landmarks], choice.smoothing)
+    squares = smooth_crops([crop_square(points, shape, parts.image_size) for points in places], choice.smoothing)
     picture, inside = extract(pictures, squares)
-    landmarks = torch.stack([square.to_crop(points) for square, points in zip(squares, track.landmarks, strict=True)])
-    kept = pictures if original is None else original
-    return Faces(picture, inside, tuple(squares), kept, landmarks, track.blendshapes, gaps=track.gaps, name=name)
+    landmarks = torch.stack([square.to_crop(points) for square, points in zip(squares, places, strict=True)])
+    return Faces(picture, inside, tuple(squares), kept, landmarks, track.blendshapes, gaps=track.gaps, turns=turns, name=name)
 
 
 def as_squares(parts: Parts, pictures: Tensor, name: str = "image") -> Faces:

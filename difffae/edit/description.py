@@ -88,13 +88,14 @@ class Faces:
     picture         (B,3,S,S) RGB 0..1, the squares at the model's size
     inside_picture  (B,1,S,S) 1 where a square shows the picture, 0 where it left it
     squares         B places of the squares in their pictures; empty for squares without a picture around them
-    original        (B or 1,3,H,W) the pictures that the squares were cut from, or None
+    original        (B or 1,3,H,W) the pictures that the squares were cut from, turned by `turns`, or None
     landmarks       (B,478,3) in pixels of the squares, or None before faces were looked for
     blendshapes     (B,52) scores of the landmark network, or None
     attributes      the numbers of the 3D head, or None before they were estimated
     slots           tokens and masks, or None before they were encoded
     swaps           regions that come from other faces, in the order in which they were asked for
     gaps            which frames do not show the face, and where they took their values from; None: all show it
+    turns           quarter turns (see faces.quarter_turns) that brought the pictures, as they were given, upright
     name            what messages call these pictures
     """
 
@@ -108,6 +109,7 @@ class Faces:
     slots: SlotTokens | None = None
     swaps: tuple[RegionSwap, ...] = ()
     gaps: Gaps | None = None
+    turns: int = 0
     name: str = "image"
 
     def __len__(self) -> int:
@@ -127,6 +129,7 @@ class Faces:
             self.landmarks[one],
             self.blendshapes[one],
             self.attributes[row],
+            turns=self.turns,
             name=self.name,
         )
 
@@ -155,7 +158,7 @@ class Portrait(Faces):
 
     @property
     def image(self) -> Tensor:
-        """(3,H,W), the whole picture."""
+        """(3,H,W), the whole picture, in which the face is upright."""
         return self.picture_around(0)[0]
 
     @property

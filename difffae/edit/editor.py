@@ -24,6 +24,7 @@ from ..diffusion.sampling import sample, starting_noise
 from ..estimation.choose import Estimator, landmark_fit
 from ..estimation.hair_finder import HairFinder
 from ..faces.landmarker import FaceLandmarker
+from ..faces.quarter_turns import turned
 from ..head.adjust import Adjustments, adjust
 from ..head.attributes import FaceAttributes, compose_each
 from ..head.morphable import HeadModel
@@ -302,7 +303,7 @@ class DiffFAE:
         size = faces.picture.shape[-1]
         shown = self.render(edit.target, size)
         if bool(moved.unchanged.all()):
-            image, crop = faces.picture_around(0), faces.picture
+            image, crop = turned(faces.picture_around(0), -faces.turns), faces.picture
         else:
             image, crop = paste(faces, self.painted(edit, moved, shown.image, progress), moved)
         masks = None if faces.slots is None else faces.slots.masks

@@ -66,7 +66,7 @@ def with_photograph(faces: Faces, crop: Faces, tolerance: float = 2 / 255) -> Fa
     if crop.original is None or own.shape[1:] != now.shape[1:] or len(own) not in (1, len(now)) or (own - now).abs().max() > tolerance:
         return faces
     # the squares as they were cut, bit for bit
-    return replace(faces, picture=own.expand_as(now), squares=crop.squares, original=crop.original)
+    return replace(faces, picture=own.expand_as(now), squares=crop.squares, original=crop.original, gaps=crop.gaps, turns=crop.turns)
 
 
 def canvas_margin(faces: Faces, side: int) -> int:

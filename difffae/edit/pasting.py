@@ -16,6 +16,7 @@ from ..carry.compositing import composite_weight, is_grey, keep_grey, native_det
 from ..common.batches import common_batch, expanded, slices
 from ..faces.crop import extract
 from ..faces.crop import paste as paste_squares
+from ..faces.quarter_turns import turned
 from ..vocabulary import FEATHER
 from .description import Faces, MovedPhoto
 from .native import native_rows, padded, ramp, resize, widened
@@ -46,7 +47,7 @@ def paste(
         chunks: gives slices of at most so many of so many rows, which bounds the memory.
 
     Returns:
-        Pictures (B,3,H,W) and squares (B,3,S,S).
+        Pictures (B,3,H,W), as they were given (not turned upright), and squares (B,3,S,S).
 
     Raises:
         ImageError: batches that do not go together.
@@ -76,7 +77,7 @@ def paste(
         pictures.append(torch.where(shown, whole, faces.original[part if len(faces.original) > 1 else slice(None)].to(whole)))
         inner = (edited, before) if moved is None else (moved.square(edited), moved.square(before))
         squares.append(_as_squares(faces, *inner, part, mask))
-    return torch.cat(pictures), torch.cat(squares)
+    return turned(torch.cat(pictures), -faces.turns), torch.cat(squares)
 
 
 def _as_squares(faces: Faces, edited: Tensor, before: Tensor, part: slice, mask: Tensor | None) -> Tensor:
@@ -95,6 +96,8 @@ def mask_of_squares(faces: Faces, mask: Tensor) -> Tensor:
     side = faces.picture.shape[-1]
     square = faces.square(0)
     size = (square.height, square.width)
+    if tuple(mask.shape[-2:]) != (side, side):
+        mask = turned(mask, faces.turns)
     if tuple(mask.shape[-2:]) != size or size == (side, side):
         same = tuple(mask.shape[-2:]) == (side, side)
         return mask if same else F.interpolate(mask, (side, side), mode="bilinear", antialias=True).clamp(0, 1)

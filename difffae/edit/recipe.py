@@ -207,21 +207,29 @@ def pnginfo(recipe: Recipe, extra: Mapping[str, str] | None = None) -> PngImageP
 
 
 @torch.no_grad()
-def identity_distances(landmarker: FaceLandmarker, identity: IdentityEncoder, before: Tensor, after: Tensor) -> list[float | None]:
+def identity_distances(
+    landmarker: FaceLandmarker, identity: IdentityEncoder, before: Tensor, after: Tensor, landmarks: Tensor | None = None
+) -> list[float | None]:
     """How far each edited crop is from the person of its source crop; None where either shows no face.
 
-    before (B or 1,3,S,S), after (B,3,S,S), RGB 0..1. Both are measured alike, so that an unchanged crop has the distance 0. With
-    several faces in a crop the one in its middle counts.
+    Both crops are measured alike, so that an unchanged one has the distance 0.
+
+    Args:
+        before: (B or 1,3,S,S) RGB 0..1.
+        after: (B,3,S,S).
+        landmarks: (B or 1,478,3) of the source's face in pixels of its crop: of several faces in a crop the one nearest to it counts.
+            None: the one in the middle.
     """
 
-    def token(crop: Tensor) -> Tensor | None:
+    def token(crop: Tensor, place: Tensor) -> Tensor | None:
         faces = landmarker.detect(crop)[0]
         if not faces:
             return None
-        points = min((face.landmarks for face in faces), key=lambda p: float((p[:, :2].mean(0) - crop.shape[-1] / 2).norm()))
+        points = min((face.landmarks for face in faces), key=lambda p: float((p[:, :2].mean(0) - place.to(p)).norm()))
         return identity.embed(crop[None], points[None])[0]
 
-    tokens = [[token(crop) for crop in crops] for crops in (before, after)]
+    places = before.new_full((1, 2), before.shape[-1] / 2) if landmarks is None else landmarks[..., :2].mean(1)
+    tokens = [[token(crop, places[row % len(places)]) for row, crop in enumerate(crops)] for crops in (before, after)]
     pairs = zip(tokens[0] * (len(after) if len(before) == 1 else 1), tokens[1], strict=True)
     # four digits: more would only tell one processor's rounding from another's
     return [None if a is None or b is None else round(float(identity.distance(a, b)), 4) for a, b in pairs]

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from ..common.batches import common_batch
+from ..common.errors import ImageError, NoFaceError
 from ..common.rotations import axis_angle_to_matrix, matrix_to_axis_angle, to_yaw_pitch_roll
+from ..faces.detector import box_iou
+from ..faces.landmarker import Face
+from ..faces.quarter_turns import turned
+from ..faces.rois import OVAL
 from ..source.identity import distance_note
-from .description import Parts, Portrait
+from ..vocabulary import MISSING_FACE
+from .analysing import Choice, detect, find_faces, with_attributes
+from .description import Faces, Parts, Portrait
 from .measures import expression_distance, light_direction
+
+# Part of their common area by which an edited face still lies over the source's, however far it was turned; two people's hardly touch
+SAME_PLACE = 0.1
+SAME_SHAPE = 0.02  # logarithm of the ratio of two aspect ratios, up to which one picture is the other one scaled
 
 
 @dataclass(frozen=True)
@@ -27,6 +41,60 @@ def head_angles(portrait: Portrait) -> Tensor:
     """Yaw, pitch and roll of the head in degrees, (3,)."""
     matrices = axis_angle_to_matrix(portrait.attributes.pose[0, :2])
     return to_yaw_pitch_roll(matrix_to_axis_angle(matrices[0] @ matrices[1]))
+
+
+def find_results(parts: Parts, source: Faces, pictures: Tensor, name: str = "result") -> Faces:
+    """The edited faces in results: of all faces those where the source's are.
+
+    Args:
+        source: the faces that were edited, with landmarks and the pictures around them; of 1 or B rows.
+        pictures: (B,3,H,W) RGB 0..1, results as large as the source's pictures, as those were given, or scaled; or edited squares.
+
+    Returns:
+        Analysed faces of B rows, those of frames that do not show the source's face filled (see `Faces.gaps`).
+
+    Raises:
+        ImageError: pictures of another shape. NoFaceError: no face is where the source's is.
+    """
+    batch = common_batch({"source": len(source), name: len(pictures)})
+    upright, boxes = _places(source, pictures, batch, name)
+    found = [_nearest(faces, box) for faces, box in zip(detect(parts, upright), boxes, strict=True)]
+    for row, (face, box) in enumerate(zip(found, boxes, strict=True)):
+        if face is None and source.shows_face(row):  # a small face beside large ones
+            smaller = parts.landmarker.detect(upright[row], smallest=float((box[2:] - box[:2]).min()) / 2)[0]
+            found[row] = _nearest(smaller, box)
+    missing = [row for row, face in enumerate(found) if face is None and source.shows_face(row)]
+    if missing:
+        where = "" if batch == 1 else f" in frame {missing[0]} of {batch}"
+        raise NoFaceError(f"{name}: no face is where the source's is{where}; give the result of an edit of this source and this face")
+    choice = Choice(missing=MISSING_FACE[1])
+    kept = [[] if face is None or not source.shows_face(row) else [face] for row, face in enumerate(found)]
+    return replace(with_attributes(parts, find_faces(parts, upright, choice, name, kept)), name=name)
+
+
+def _places(source: Faces, pictures: Tensor, batch: int, name: str) -> tuple[Tensor, list[Tensor]]:
+    """Results as their faces are upright, and the boxes (4,) in them where the source's faces are."""
+    assert source.landmarks is not None
+    points = [source.landmarks[row if len(source) > 1 else 0][:OVAL, :2] for row in range(batch)]
+    side = source.picture.shape[-1]
+    upright = turned(pictures, source.turns)
+    height, width = upright.shape[-2:]
+    if tuple(pictures.shape[-2:]) == (side, side):
+        upright = pictures
+    elif source.squares:
+        square = source.square(0)
+        if abs(math.log(width * square.height / (height * square.width))) > SAME_SHAPE:
+            raise ImageError(
+                f"{name}: {width}x{height} is another shape than the source's {square.width}x{square.height}; give the whole result"
+            )
+        points = [source.square(row).to_picture(some) * (width / square.width) for row, some in enumerate(points)]
+    return upright, [torch.cat([some.amin(0), some.amax(0)]).to(pictures.device) for some in points]
+
+
+def _nearest(faces: Sequence[Face], box: Tensor) -> Face | None:
+    """The face that lies most over a box (4,); None if none does."""
+    over = [float(box_iou(box, face.box[None].to(box))[0]) for face in faces]
+    return faces[over.index(max(over))] if over and max(over) >= SAME_PLACE else None
 
 
 def _quotient(left: float, before: float, least: float) -> float:

@@ -24,7 +24,7 @@ from . import mesh as meshing
 from .blendshapes import BlendshapeNetwork
 from .detector import FaceDetector, box_iou
 from .mesh import FaceMesh
-from .orientation import QUARTERS, Detections, checked, merged_detections, turned_each
+from .orientation import QUARTERS, Detections, angle_between, checked, merged_detections, turned_each
 from .rois import OVAL, face_roi
 from .tiles import Pyramid, from_roi
 
@@ -216,7 +216,10 @@ class FaceLandmarker(nn.Module):
         points = torch.cat([o[0] for o in outputs]) / meshing.INPUT_SIZE
         scores = torch.minimum(torch.cat([o[1] for o in outputs]).sigmoid(), regions[:, 4])
         landmarks = torch.cat([from_roi(points[..., :2], regions[:, :4]), points[..., 2:] * regions[:, None, 2:3]], dim=-1)
-        blendshapes = self.blendshapes(landmarks)
+        # the scores depend on the roll: a face that lies or stands on its head is measured upright
+        tilt = torch.where(angle_between(regions[:, 3], torch.zeros(())) > math.pi / 4, -regions[:, 3], 0.0)
+        level = torch.cat([turned_each(landmarks[..., :2], tilt), landmarks[..., 2:]], dim=-1)
+        blendshapes = self.blendshapes(level)
         corners = landmarks[:, :OVAL, :2]
         boxes = torch.cat([corners.amin(1), corners.amax(1)], dim=1)
         faces = [Face(*fields) for fields in zip(boxes, landmarks, blendshapes, scores.tolist(), strict=True)]

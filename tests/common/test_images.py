@@ -5,11 +5,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import icc
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, features
 from places import ROOT
 
 from difffae.common.errors import ImageError
@@ -162,6 +164,115 @@ def test_other_colour_profiles_become_srgb(tmp_path: Path):
     lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()  # cannot apply to RGB pixels: ignored
     Image.fromarray(smooth()).save(tmp_path / "l.png", icc_profile=lab)
     assert torch.equal(read_image(tmp_path / "l.png")[0], read_image(tmp_path / "s.png")[0])
+
+
+def encoded(linear: np.ndarray) -> np.ndarray:
+    """Linear light 0..1 as sRGB (IEC 61966-2-1)."""
+    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+
+
+NAMED_SRGB = "sRGB IEC61966-2.1"  # though it is linear
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "webp", "tiff"])
+def test_a_linear_profile_counts_whatever_its_name_is(tmp_path: Path, ending: str):
+    options = {"quality": 100} if ending != "tiff" else {}
+    Image.fromarray(smooth()).save(tmp_path / f"a.{ending}", icc_profile=icc.rgb(1.0, NAMED_SRGB), **options)
+    plain = smooth().astype(np.float64) / 255
+    image = read_image(tmp_path / f"a.{ending}")[0].permute(1, 2, 0).numpy()
+    middle = plain > 0.1  # few steps of 255 lie below
+    assert np.abs(image - encoded(plain))[middle].mean() < (0.004 if ending in ("png", "tiff") else 0.03)
+    # and one that says sRGB within rounding changes nothing, whatever its name is
+    Image.fromarray(smooth()).save(tmp_path / "s.png", icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    assert torch.equal(read_image(tmp_path / "s.png")[0], torch.from_numpy(smooth()).permute(2, 0, 1).float() / 255)
+
+
+def test_profiles_of_all_kinds_of_pixels(tmp_path: Path):
+    """Grey, grey with alpha, 16 bits, palette, RGBA, CMYK."""
+    ramp = np.tile(np.arange(256, dtype=np.uint8), (8, 1))
+    linear, grey = icc.rgb(1.0, NAMED_SRGB), icc.grey(1.0, NAMED_SRGB)
+    wide = ramp.astype(np.uint16) * 257
+    pictures = {
+        "l.png": (Image.fromarray(ramp), grey),
+        "la.png": (Image.merge("LA", (Image.fromarray(ramp), Image.fromarray(ramp))), grey),
+        "l16.png": (Image.fromarray(wide), grey),
+        "l.tiff": (Image.fromarray(ramp), grey),
+        "p.png": (Image.fromarray(ramp).convert("P"), linear),
+        "rgba.png": (Image.fromarray(np.stack([ramp] * 4, -1)), linear),
+        "grey_in_colours.png": (Image.fromarray(ramp), linear),
+    }
+    expected = encoded(np.arange(256) / 255)
+    for name, (picture, profile) in pictures.items():
+        picture.save(tmp_path / name, icc_profile=profile)
+        image, alpha = read_image(tmp_path / name)
+        assert np.abs(image[:, 0].numpy() - expected)[:, 20:].max() < 0.012, name
+        assert (alpha is not None) == (name in ("la.png", "rgba.png"))
+        if alpha is not None:
+            assert torch.equal(alpha[0], torch.from_numpy(ramp).float() / 255)
+    inks = np.zeros((8, 256, 4), np.uint8)
+    inks[..., 0], inks[..., 3] = 255 - ramp, ramp  # cyan does not print
+    Image.fromarray(inks, "CMYK").save(tmp_path / "c.tiff", icc_profile=icc.cmyk(NAMED_SRGB))
+    image, _ = read_image(tmp_path / "c.tiff")
+    lightness = 100 * (1 - np.arange(256) / 255)
+    luminance = np.where(lightness > 8, ((lightness + 16) / 116) ** 3, lightness / 903.3)
+    assert np.abs(image[:, 0].numpy() - encoded(luminance))[:, :230].max() < 0.03
+
+
+def test_profiles_of_other_pixels_or_none_change_nothing(tmp_path: Path):
+    expected = torch.from_numpy(smooth()).permute(2, 0, 1).float() / 255
+    for name, profile in (
+        ("grey", icc.grey(1.0, "x")),
+        ("cmyk", icc.cmyk("x")),
+        ("text", b"no profile"),
+        ("half", icc.rgb(1.0, "x")[:300]),
+    ):
+        Image.fromarray(smooth()).save(tmp_path / f"{name}.png", icc_profile=profile)
+        assert torch.equal(read_image(tmp_path / f"{name}.png")[0], expected), name
+
+
+def test_lab_pixels(tmp_path: Path):
+    lightness, hue = np.full((8, 8), 128, np.uint8), np.zeros((8, 8), np.uint8)
+    Image.fromarray(np.stack([lightness, hue, hue], -1), "LAB").save(tmp_path / "a.tiff")
+    image, _ = read_image(tmp_path / "a.tiff")
+    assert float(image.std(0).max()) < 0.02  # no hue
+    assert float(image.mean()) == pytest.approx(encoded(np.array(((50.2 + 16) / 116) ** 3)), abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("head", "what", "module"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "in HEIC, .*`pip install pillow-heif`", "pillow_heif"),
+        (b"\xff\x0a\xfa\x1f", "in JPEG XL, .*`pip install pillow-jxl-plugin`", "pillow_jxl"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "in JPEG XL, .*`pip install pillow-jxl-plugin`", "pillow_jxl"),
+    ],
+)
+def test_formats_that_need_a_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: bytes, what: str, module: str):
+    monkeypatch.setitem(sys.modules, module, None)  # not installed
+    (tmp_path / "a.jpg").write_bytes(head + b"\0" * 200)
+    with pytest.raises(ImageError, match=what) as caught:
+        read_image(tmp_path / "a.jpg")
+    one_clear_line(caught.value, "a.jpg")
+
+
+def test_a_plugin_that_is_installed_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "a.heic"
+    path.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 200)
+    opening = Image.open
+
+    def register() -> None:
+        monkeypatch.setattr(Image, "open", lambda path: Image.new("RGB", (5, 4), "red") if str(path).endswith("heic") else opening(path))
+
+    monkeypatch.setitem(sys.modules, "pillow_heif", SimpleNamespace(register_heif_opener=register))
+    image, _ = read_image(path)
+    assert image.shape == (3, 4, 5)
+    assert image[0].min() == 1
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow reads no AVIF")
+def test_avif(tmp_path: Path):
+    Image.fromarray(smooth()).save(tmp_path / "a.avif", quality=95)
+    image, _ = read_image(tmp_path / "a.avif")
+    assert (image - torch.from_numpy(smooth()).permute(2, 0, 1) / 255).abs().mean() < 0.02
 
 
 def test_first_frame_of_an_animation(tmp_path: Path):
