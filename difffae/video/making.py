@@ -123,7 +123,7 @@ def animate(
     """
     motion, order, how = motion or Motion(), order or Order(), model.sampling(sampling or Sampling())
     clip = Clip.read(driving)
-    size = (source.image.shape[-1], source.image.shape[-2])
+    size = _size(source)
     encoding = replace(Encoding.of(output, clip, *size), depth=8, colours=SCREEN)
     inputs = {"driving": file_sha256(driving), "face": face, "rest": rest, "source": _hash(source), "order": repr(order)}
     work = _work(output, recipe, inputs, motion, change, how)
@@ -164,7 +164,7 @@ def along_keyframes(
     """Move a portrait along keyframes alone, to the last of them; arguments as `animate`."""
     how, order = model.sampling(sampling or Sampling()), order or Order()
     change = Change(numbers, keyframes)
-    size = (source.image.shape[-1], source.image.shape[-2])
+    size = _size(source)
     encoding = Encoding(Path(output).suffix.lower(), *size, rate, 1 / rate, 8, SCREEN)
     work = _work(output, recipe, {"rate": str(rate), "source": _hash(source)}, Motion(), change, how)
     frames, pts = order.of(range(int(keyframes.duration * rate) + 1))
@@ -255,6 +255,12 @@ def _hash(source: Faces) -> str:
     """Of a portrait's picture and numbers."""
     text = "" if source.attributes is None else source.attributes.to_json()
     return hashlib.sha256(source.picture_around(0).cpu().contiguous().numpy().tobytes() + text.encode()).hexdigest()
+
+
+def _size(source: Portrait) -> tuple[int, int]:
+    """Width and height of a portrait's picture as it was given."""
+    height, width = source.image.shape[-2:]
+    return (height, width) if source.turns % 2 else (width, height)
 
 
 def _rest(track: Track, rest: int | None) -> int:
