@@ -5,7 +5,7 @@ Shape letters: B frames, L = 478 landmarks, H and W frame height and width, I id
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -21,13 +21,13 @@ from ..common.files import atomic_write
 from ..edit.description import Parts
 from ..estimation.choose import estimate
 from ..faces.crop import FaceCrop, crop_square, extract
-from ..faces.following import Follower
 from ..faces.landmarker import Face
 from ..faces.tracking import Gaps
 from ..head.attributes import FaceAttributes
 from .pipeline import ahead
 from .reading import Clip, Frame, read_frames
 from .smoothing import PLACE, smooth, steadied
+from .watching import Watcher
 from .work import PIECE, Work
 
 AT_ONCE, PIXELS_AT_ONCE = 8, 4_000_000  # frames, and their pixels, that are in memory together
@@ -98,14 +98,15 @@ def follow(parts: Parts, clip: Clip, work: Work, face: int = 0, kind: str = KIND
         VideoError: the clip is broken.
     """
     done = work.pieces(kind)
-    follower = Follower(face, parts.identity, clip.path)
+    watcher = Watcher(face, parts.identity, clip.path)
     if done:
-        _restore(follower, load_file(done[-1]))
+        kept = load_file(done[-1])
+        watcher.restore({name.partition(".")[2]: values for name, values in kept.items() if name.startswith(f"{STATE}.")})
     frames: Iterator[Frame] = ahead(islice(read_frames(clip.path), len(done) * PIECE, None), 2 * AT_ONCE)
     if advance is not None and done:
         advance(min(len(done) * PIECE, clip.frames or len(done) * PIECE))
     while some := list(islice(frames, PIECE)):
-        found = _piece(parts, follower, some, clip, advance)
+        found = _piece(parts, watcher, some, clip, advance)
         with atomic_write(path := work.piece(kind, len(done))) as temporary:
             save_file(found, temporary)
         done.append(path)
@@ -164,19 +165,17 @@ def at_once(height: int, width: int) -> int:
 
 
 @torch.no_grad()
-def _piece(parts: Parts, follower: Follower, frames: Sequence[Frame], clip: Clip, advance: Advance | None) -> dict[str, Tensor]:
+def _piece(parts: Parts, watcher: Watcher, frames: Sequence[Frame], clip: Clip, advance: Advance | None) -> dict[str, Tensor]:
     """What the track needs of some frames, and the state after them, as tensors to keep."""
     rows: list[Face | None] = []
     numbers, change, squares = [], [], []
     size = at_once(clip.height, clip.width)
     for first in range(0, len(frames), size):
         pictures = torch.stack([frame.picture() for frame in frames[first : first + size]]).to(parts.device)
-        chosen = []
-        for found, picture in zip(parts.landmarker.detect(pictures), pictures, strict=True):
-            before = follower.thumbnail
-            chosen.append(follower.step(found, picture))
-            now = follower.thumbnail
-            change.append(0.0 if before is None or now is None else float((now - before).abs().mean()))
+        chosen: list[Face | None] = []
+        for picture in pictures:
+            chosen.append(watcher.look(parts.landmarker, picture, anew=not rows and not chosen))
+            change.append(watcher.change)
         squares += [crop_square(face.landmarks, pictures.shape[-2:], parts.image_size) for face in chosen if face is not None]
         numbers += _numbers(parts, pictures, chosen, clip)
         rows += chosen
@@ -187,7 +186,7 @@ def _piece(parts: Parts, follower: Follower, frames: Sequence[Frame], clip: Clip
         "pts": torch.tensor([frame.pts for frame in frames]),
         "present": torch.tensor([face is not None for face in rows]),
         "change": torch.tensor(change),
-        **{f"{STATE}.{name}": values for name, values in _state(follower).items()},
+        **{f"{STATE}.{name}": values for name, values in watcher.tensors().items()},
     }
     if known:
         kept["squares"] = torch.tensor([[square.left, square.top, square.side] for square in squares])
@@ -207,29 +206,6 @@ def _numbers(parts: Parts, pictures: Tensor, faces: Sequence[Face | None], clip:
     scores = torch.stack([face.blendshapes for _, face in known])
     found = estimate(parts.estimator, crops, points, scores, inside)
     return [seen_in(found, squares, [whole_square(clip)])]
-
-
-def _state(follower: Follower) -> dict[str, Tensor]:
-    """A follower's state as tensors."""
-    state = {"counts": torch.tensor([follower.frames, follower.missed, int(follower.cut)])}
-    if follower.thumbnail is not None:
-        state["thumbnail"] = follower.thumbnail
-    if (face := follower.last) is not None:
-        score = torch.tensor([face.score], dtype=torch.float64)
-        state |= {"box": face.box, "landmarks": face.landmarks, "blendshapes": face.blendshapes, "score": score}
-    if follower.views:
-        state["views"] = torch.stack(follower.views)
-    return {name: values.cpu() for name, values in state.items()}
-
-
-def _restore(follower: Follower, kept: Mapping[str, Tensor]) -> None:
-    """Set a follower to the state that `_state` gave."""
-    state = {name.partition(".")[2]: values for name, values in kept.items() if name.startswith(f"{STATE}.")}
-    follower.frames, follower.missed, cut = state["counts"].tolist()
-    follower.cut, follower.thumbnail = bool(cut), state.get("thumbnail")
-    if "box" in state:
-        follower.last = Face(state["box"], state["landmarks"], state["blendshapes"], float(state["score"]))
-    follower.views = list(state.get("views", ()))
 
 
 def _track(parts: Parts, clip: Clip, pieces: Sequence[Path]) -> Track:
