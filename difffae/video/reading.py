@@ -139,6 +139,12 @@ def read_frames(path: str | Path, threads: int = 0) -> Generator[Frame, None, No
         raise VideoError(f"{path}: holds no frame; download it again")
 
 
+def read_comment(path: str | Path) -> str | None:
+    """The comment in a video's metadata, where `writing.join_pieces` keeps a recipe. Raises VideoError, ConfigError."""
+    with opened(path) as (container, _):
+        return next((text for name, text in container.metadata.items() if name.lower() == "comment"), None)
+
+
 @contextmanager
 def opened(path: str | Path) -> Iterator[tuple[Any, Any]]:
     """A file's container and its first video stream. Raises VideoError, ConfigError."""

@@ -191,6 +191,8 @@ def test_commands(clip: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str])
     out, err = capfd.readouterr()
     assert out.splitlines()[-1] == str(tmp_path / "out.mp4")
     assert f"{2 * COUNT}/{2 * COUNT}" in err
+    assert main(["report", str(tmp_path / "out.mp4")]) == 0
+    assert "animate: take pose expression, relative True" in capfd.readouterr().out
     assert main(["edit", "--source", str(clip), "--light-from", str(asset_path("query.png")), "--yaw", "5", *common]) == 0
     assert len(list(read_frames(tmp_path / "out.mp4"))) == COUNT
 
