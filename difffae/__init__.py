@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .edit.description import RegionSwap as RegionSwap
     from .edit.description import Sampling as Sampling
     from .edit.editor import DiffFAE as DiffFAE
-    from .edit.editor import EditResult as EditResult
+    from .edit.result import EditResult as EditResult
     from .head.adjust import Adjustments as Adjustments
     from .head.attributes import FaceAttributes as FaceAttributes
     from .head.attributes import compose as compose

@@ -8,10 +8,12 @@ import folder_paths
 from comfy_api.v0_0_2 import ComfyExtension, io
 
 from .adjust_attributes import DiffFAEAdjustAttributes
+from .animate_portrait import DiffFAEAnimatePortrait
 from .carry_photo import DiffFAECarryPhoto
 from .compose_attributes import DiffFAEComposeAttributes
 from .conditioning import DiffFAEConditioning
 from .crop_face import DiffFAECropFace
+from .edit_video import DiffFAEEditVideo
 from .encode_slots import DiffFAEEncodeSlots
 from .estimate_attributes import DiffFAEEstimateAttributes
 from .example_portrait import DiffFAEExamplePortrait
@@ -43,6 +45,8 @@ NODES: list[type[io.ComfyNode]] = [
     DiffFAEConditioning,
     DiffFAESampler,
     DiffFAEPasteBack,
+    DiffFAEAnimatePortrait,
+    DiffFAEEditVideo,
     DiffFAEReport,
     DiffFAESaveImage,
     DiffFAELoadRecipe,

@@ -31,6 +31,7 @@ PARTS: dict[str, list[str | list[str]]] = {
     "6_native_ksampler": [["astronaut", "naval officer", "Result"], "Blurred background"],
     "7_video_frames": ["The actor's frames", "Result"],
     "8_relight_sweep": ["All frames"],
+    "9_animate_portrait": ["Result"],
 }
 
 

@@ -16,11 +16,14 @@ SMALL = (
     "common.images",
     "edit.native",
     "faces.crop",
+    "faces.following",
+    "faces.quarter_turns",
     "head.adjust",
     "head.attributes",
     "head.morphable",
     "head.render",
     "source.slots",
+    "video.keyframes",
 )
 WITH_A_MODEL = ("person.prepared", "edit.description", "edit.editor")
 

@@ -23,6 +23,7 @@ ROOMS = (
     "swap",
     "edit",
     "report",
+    "video",
     "convert",
     "lab.bench",
     "lab.losses",

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import signal
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from difffae.video.reading import Clip, Frame
 
 SOURCE = Path(__file__).resolve().parents[1] / "difffae" / "assets" / "source.png"
 SIDE = 320
@@ -49,6 +53,54 @@ def write_video(path: Path, frames: list[np.ndarray]) -> Path:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
     return path
+
+
+def write_clip(
+    path: Path,
+    frames: list[np.ndarray],
+    times: list[int] | None = None,
+    time_base: Fraction = Fraction(1, 90000),
+    pixel_format: str = "yuv420p",
+    codec: str = "libx264",
+    sound: str | None = None,
+    **options: str,
+) -> Path:
+    """Encode frames (H,W,3) uint8 at given times, by default 25 a second, with noise as sound of a given kind ("aac", "libopus")."""
+    import av
+
+    height, width = frames[0].shape[:2]
+    with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
+        stream = container.add_stream(codec, rate=25, options=options)
+        stream.width, stream.height, stream.pix_fmt = width, height, pixel_format
+        stream.time_base = stream.codec_context.time_base = time_base
+        heard = None if sound is None else container.add_stream(sound, rate=48000)
+        for index, pixels in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format=pixel_format)
+            frame.pts, frame.time_base = (times[index] if times else round(index / 25 / time_base)), time_base
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+        if heard is not None:
+            rng = np.random.default_rng(0)
+            for index in range(len(frames) * 48000 // 25 // 1024):
+                noise = av.AudioFrame.from_ndarray(rng.normal(0, 0.1, (1, 1024)).astype(np.float32), format="fltp", layout="mono")
+                noise.rate, noise.pts = 48000, index * 1024
+                container.mux(heard.encode(noise))
+            container.mux(heard.encode())
+    return path
+
+
+def seconds(frames: list[Frame], path: Path) -> list[Fraction]:
+    """When the frames of a clip are shown."""
+    return [frame.pts * Clip.read(path).time_base for frame in frames]
+
+
+def sound(path: Path) -> list[tuple[Fraction, str]]:
+    """Time and hash of every packet of sound."""
+    import av
+
+    with av.open(str(path)) as container:
+        packets = container.demux(container.streams.audio[0])
+        return [(packet.pts * packet.time_base, hashlib.md5(bytes(packet)).hexdigest()) for packet in packets if packet.size]
 
 
 def fatal(task: str) -> dict[str, str]:

@@ -4,7 +4,8 @@ Exit status 0 only when the output was written; 2 with one line on stderr that n
 130 when interrupted. Each command is one module with `add(subparsers)` and `run(arguments)`; heavy imports happen in `run`
 only, so that help is instant.
 
-Imports from common, head, diffusion, faces, source, estimation, edit, report and convert, and from the lab where it is installed;
+Imports from common, head, diffusion, faces, source, estimation, edit, report, video and convert, and from the lab where it is
+installed;
 no other room imports from here.
 """
 
@@ -19,10 +20,10 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 from ..common.errors import ConfigError, DiffFAEError
-from . import assemble, bench, convert, edit, evaluate, figure, prepare, reconstruct, render, report, swap, train
+from . import animate, bench, convert, edit, evaluate, figure, prepare, reconstruct, render, report, swap, train
 from .options import OneLineParser
 
-COMMANDS = (edit, swap, render, report, prepare, train, assemble, evaluate, reconstruct, figure, convert, bench)
+COMMANDS = (edit, animate, swap, render, report, prepare, train, evaluate, reconstruct, figure, convert, bench)
 LAB = f"{__package__.rpartition('.')[0]}.lab"
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # as PyTorch says it, per device
 DESCRIPTION = "One-shot facial appearance editing: pose, expression and light of a portrait, from references or by numbers."

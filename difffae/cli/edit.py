@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from .options import add_faces, add_model, add_query, add_sampling, add_swaps
+from ..common.errors import ConfigError
+from .options import add_faces, add_keyframes, add_model, add_query, add_sampling, add_swaps
 
 
 def add(subparsers) -> None:
@@ -13,18 +14,28 @@ def add(subparsers) -> None:
         "of others, in one run. Alone: a bundled example."
     )
     parser = subparsers.add_parser("edit", help="pose, expression, light, hair, clothes and background of a portrait", description=text)
-    parser.add_argument("--source", metavar="PICTURE", help="portrait to edit (default: a bundled one)")
-    parser.add_argument("--output", default="out.png", metavar="PICTURE", help="where to write the result (default: %(default)s)")
+    parser.add_argument("--source", metavar="FILE", help="portrait to edit (default: a bundled one), or a clip of one")
+    parser.add_argument("--output", metavar="FILE", help="where to write the result (default: out.png, of a clip out.mp4)")
     parser.add_argument("--sheet", metavar="PICTURE", help="where to write a contact sheet (bundled source: sheet.png; else none)")
     add_faces(parser, several=True)
     add_query(parser)
     add_swaps(parser)
+    add_keyframes(parser)
     add_sampling(parser)
     add_model(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> None:
+    from ..video.reading import is_video
     from .work import Wishes, edit_and_write
 
+    if is_video(arguments.source):
+        from .animate import edit_and_write_clip
+
+        edit_and_write_clip(arguments)
+        return
+    if arguments.keyframes:
+        raise ConfigError("--keyframes change a clip; for a portrait that moves along them use `animate --keyframes`")
+    arguments.output = arguments.output or "out.png"
     edit_and_write(arguments, Wishes.read(arguments), arguments.sheet or (None if arguments.source else "sheet.png"))

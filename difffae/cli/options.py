@@ -56,6 +56,12 @@ def share(text: str) -> tuple[str, float]:
     return name, fraction(number)
 
 
+def named_number(text: str) -> tuple[str, float]:
+    """A name and a number, "yaw=0.5"."""
+    name, _, number = text.rpartition("=")
+    return name, float(number)
+
+
 def preset(text: str) -> str:
     """An expression's name."""
     check_names("preset", [text], PRESETS)
@@ -94,6 +100,11 @@ def add_query(parser: argparse.ArgumentParser) -> None:
     text = "0 to 1, how far to go towards the other pictures (default: 1); NAME=X for one group or region, as in --strength 0.8 light=0.5"
     group.add_argument("--strength", nargs="+", type=share, default=[("", 1.0)], metavar="X", help=text)
     group.add_argument("--framing", choices=FRAMINGS, default="source", help="whose place and size in the frame (default: %(default)s)")
+    add_numbers(parser)
+
+
+def add_numbers(parser: argparse.ArgumentParser) -> None:
+    """What is changed by number."""
     numbers = parser.add_argument_group("numbers", "added to what the portrait has; light replaces. Left and right are the subject's own")
     numbers.add_argument("--preset", type=preset, metavar="NAME", help=f"an expression, set first: {', '.join(PRESETS)}")
     for axis in AXES:
@@ -104,6 +115,11 @@ def add_query(parser: argparse.ArgumentParser) -> None:
     numbers.add_argument("--absolute", action="store_true", help="turns and expression numbers replace instead of being added")
     text = f"turn farther than a photograph bears, {TURN_LIMIT:g} degrees from how it shows the head and from facing the viewer"
     numbers.add_argument("--beyond-limit", action="store_true", help=text)
+
+
+def add_keyframes(parser: argparse.ArgumentParser) -> None:
+    text = "numbers that change along the clip: JSON with values at some moments, see docs/cli.md"
+    parser.add_argument("--keyframes", metavar="FILE", help=text)
 
 
 def add_swaps(parser: argparse.ArgumentParser) -> None:

@@ -20,7 +20,7 @@ def add(subparsers) -> None:
         "its source (identity) and its query (pose, expression, light)."
     )
     parser = subparsers.add_parser("report", help="how a picture was made, or how well a result went in numbers", description=text)
-    parser.add_argument("picture", nargs="?", metavar="PICTURE", help="a saved picture: print its recipe")
+    parser.add_argument("picture", nargs="?", metavar="PICTURE", help="a saved picture or clip: print its recipe")
     parser.add_argument("--source", metavar="PICTURE", help="the portrait that was edited")
     parser.add_argument("--query", metavar="PICTURE", help="the portrait it took from")
     parser.add_argument("--result", metavar="PICTURE", help="the edited portrait")
@@ -67,9 +67,10 @@ def _measure(arguments: argparse.Namespace) -> None:
 
 
 def _print_recipe(path: str, as_json: bool) -> None:
-    from ..edit.recipe import read_recipe
+    from ..edit.recipe import Recipe, read_recipe
+    from ..video.reading import is_video, read_comment
 
-    recipe = read_recipe(path)
+    recipe = Recipe.from_json(read_comment(path) or "") if is_video(path) else read_recipe(path)
     if as_json:
         print(recipe.to_json())
         return

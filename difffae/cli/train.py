@@ -1,14 +1,17 @@
-"""`train`: one of the training stages; stops and resumes at any time."""
+"""`train`: one of the training stages; stops and resumes at any time. `assemble`: trained parts in one file."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
+from pathlib import Path
 
 from ..common.errors import ConfigError
-from .options import positive
+from ..vocabulary import REGIONS
+from .options import OneLineParser, positive
 
 # stage -> module of difffae.lab.training, its function and its options, and the module and class of the model's configuration
 STAGES = {
@@ -18,8 +21,12 @@ STAGES = {
     "estimator": ("estimator", "train_estimator", "EstimatorTraining", "estimation.network", "EncoderConfig"),
 }
 
+PARTS = ("first-stage", "slots", "denoiser")
+PRECISIONS = ("8-bit", "half", "full")
+
 
 def add(subparsers) -> None:
+    _add_assemble(subparsers)
     text = "Train one stage. Run the same command again to go on from the last checkpoint in its folder."
     parser = subparsers.add_parser("train", help="train one stage", description=text)
     parser.add_argument("stage", choices=tuple(STAGES), help=", ".join(STAGES))
@@ -37,6 +44,39 @@ def add(subparsers) -> None:
         "--num-processes", type=positive, default=1, metavar="N", help="train in N processes of this machine; needs accelerate"
     )
     parser.set_defaults(run=run)
+
+
+def _add_assemble(subparsers) -> None:
+    text = (
+        "Put trained parts into one file that --model and ComfyUI's loader read. A FILE is a training checkpoint (last.pt), a part's own "
+        ".safetensors file, or a whole model. Without --denoiser: the first stage alone, for the other stages' training."
+    )
+    parser: OneLineParser = subparsers.add_parser("assemble", help="trained parts in one file", description=text)
+    parts = parser.add_argument_group("parts")
+    parts.add_argument("--first-stage", type=Path, required=True, metavar="FILE", help="of `train autoencoder` or `convert kl-f8`, `vq-f8`")
+    parts.add_argument("--decoder", type=Path, metavar="FILE", help="a later first stage, whose decoder replaces the first one's")
+    scale = parts.add_mutually_exclusive_group()
+    scale.add_argument("--latent-scale", type=float, metavar="X", help="one over the latents' standard deviation (default: the file's)")
+    scale.add_argument("--scale-on", type=Path, metavar="FOLDER", help="measure it on the pictures of these shards")
+    parts.add_argument(
+        "--sharpen", type=float, metavar="X", help="fine detail that the decoder's pictures get on top (default: the file's)"
+    )
+    parts.add_argument("--slots", type=Path, metavar="FILE", help="of `train slots` (default: those trained together with the denoiser)")
+    parts.add_argument("--denoiser", type=Path, metavar="FILE", help="of `train denoiser`")
+    parts.add_argument("--raw", nargs="+", choices=PARTS, default=[], metavar="PART", help="parts whose weights are not averaged ones")
+    parts.add_argument("--finish", type=float, metavar="X", help="share of the noise at which samplers end (default: as trained)")
+    order = parser.add_argument_group("which slot is which region (default: as trained)")
+    order.add_argument("--order", nargs="+", choices=REGIONS, default=[], metavar="REGION", help=f"one per slot: {', '.join(REGIONS)}")
+    order.add_argument("--labels", type=Path, metavar="FOLDER", help="labelled shards to measure it on")
+    about = parser.add_argument_group("what the file says of itself")
+    about.add_argument("--name", default="unnamed", metavar="NAME", help="of the model")
+    about.add_argument("--head", default="open", metavar="NAME", help="head model that the renders were made with, or its file")
+    about.add_argument("--identity", default="dlib-resnet-v1", metavar="NAME", help="network that made the identity tokens, or its file")
+    about.add_argument("--license", required=True, metavar="TEXT", help="of the file; those of converted parts are added")
+    about.add_argument("--source", required=True, metavar="TEXT", help="where the weights come from")
+    parser.add_argument("--precision", choices=PRECISIONS, default="half", help="of the stored weights (default: %(default)s)")
+    parser.add_argument("--output", required=True, metavar="FILE.safetensors", help="where to write it")
+    parser.set_defaults(run=assemble)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -79,3 +119,29 @@ def launch(arguments: argparse.Namespace) -> None:
         command += [name, *values] if values else []
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
     os.execv(sys.executable, command)
+
+
+def assemble(arguments: argparse.Namespace) -> None:
+    """Carry out `assemble`."""
+    from ..lab.training.assemble import PRECISIONS, FirstStageParts, ModelParts, licence_of, save_first_stage
+    from .convert import check_paths
+
+    a = arguments
+    given = {"first-stage": a.first_stage, "decoder": a.decoder, "slots": a.slots, "denoiser": a.denoiser}
+    output = check_paths([str(path) for path in given.values() if path is not None], a.output)
+    first = FirstStageParts(a.first_stage, a.decoder, a.latent_scale, "first-stage" in a.raw, a.sharpen)
+    if a.scale_on is not None:
+        from ..lab.training.latent_scale import measure_latent_scale
+
+        first = replace(first, latent_scale=round(measure_latent_scale(first.read(), a.scale_on), 4))
+    if a.denoiser is None:
+        if a.slots is not None or a.order or a.labels is not None or set(a.raw) - {"first-stage"}:
+            raise ConfigError("assemble: there is no denoiser; add --denoiser, or leave the slots' options out for the first stage alone")
+        license = licence_of(a.license, {"first stage": first.files()})
+        save_first_stage(first.read(), output, license=license, source=a.source, precision=a.precision)
+    else:
+        about = (a.name, a.head, a.identity, a.finish, a.order, a.labels, a.raw)
+        parts = ModelParts(first, a.denoiser, a.slots, *about)
+        options = {"eight_bit": False, "half": False} | PRECISIONS[a.precision]
+        parts.assemble().save(output, license=licence_of(a.license, parts.files()), source=a.source, **options)
+    print(f"wrote {output}")

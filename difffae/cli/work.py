@@ -28,7 +28,8 @@ PER_FACE = 'write one entry per face, the largest first, such as [{"yaw": 10}, n
 
 if TYPE_CHECKING:
     from ..edit.description import Portrait
-    from ..edit.editor import DiffFAE, EditResult
+    from ..edit.editor import DiffFAE
+    from ..edit.result import EditResult
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,9 +210,9 @@ def _named(portraits: Mapping[str, Portrait]) -> dict[str, Portrait]:
     return {f"{', '.join(names[id(portrait)])} from": portrait for portrait in portraits.values()}
 
 
-def outputs(inputs: Sequence[str | None], *paths: str | None) -> None:
+def outputs(inputs: Sequence[str | None], *paths: str | None, check: Callable[[str], Path] = check_writable) -> None:
     """Check before the long work that all outputs can be written and that none would overwrite an input or another output."""
-    given = [check_writable(path) for path in paths if path is not None]
+    given = [check(path) for path in paths if path is not None]
     for index, path in enumerate(given):
         if any(path.resolve() == other.resolve() for other in given[:index]):
             raise ConfigError(f"{path}: two outputs have this name; choose different ones")
@@ -229,14 +230,16 @@ def load_model(arguments: argparse.Namespace) -> DiffFAE:
 
 
 @contextmanager
-def progress() -> Iterator[Callable[[int, int], None]]:
-    """Yields the sampler's callback (done, total), which draws a bar on stderr from its first call on: whatever fails before
+def progress(what: str = "sampling", unit: str = "step") -> Iterator[Callable[[int, int], None]]:
+    """Yields a callback (done, total), such as the sampler's, which draws a bar on stderr from its first call on: whatever fails before
     leaves stderr to its one line."""
     bars: list[tqdm] = []
 
     def update(done: int, total: int) -> None:
         if not bars:
-            bars.append(tqdm(total=total, desc="sampling", unit="step"))
+            # what is done already took no time now
+            bars.append(tqdm(total=total, desc=what, unit=unit, initial=done if done > 1 else 0))
+        bars[0].total = total
         bars[0].update(done - bars[0].n)
 
     try:

@@ -194,6 +194,11 @@ def check_writable(path: str | Path) -> Path:
     path = Path(path)
     if path.suffix.lower() not in FORMATS:
         raise ImageError(f"{path}: the ending '{path.suffix}' is not known; end the output's name in .png, .jpg or .webp")
+    return check_folder(path)
+
+
+def check_folder(path: Path) -> Path:
+    """As `check_writable`, whatever the ending."""
     if path.is_dir():
         raise ImageError(f"{path}: is a folder; give the path of a file")
     folder = path.parent

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from ..common.checkpoint import asset_path
 from ..common.errors import ConfigError
 from ..diffusion.acceleration import FastDenoiser, accelerate
 from ..diffusion.conditions import Conditions
-from ..diffusion.sampling import sample
+from ..diffusion.sampling import sample, starting_noise
 from ..estimation.choose import Estimator, landmark_fit
 from ..estimation.hair_finder import HairFinder
 from ..faces.landmarker import FaceLandmarker
@@ -40,10 +40,12 @@ from .conditioning import conditions
 from .description import Edit, Faces, Portrait, RegionSwap, Sampling, by_what_they_give, share_of, swaps_from
 from .loading import load_parts
 from .model import EditModel
+from .moved_photo import MovedPhoto
 from .moving import PreparedFaces, framed, move, prepare
 from .native import resize
 from .pasting import paste
 from .recipe import CheckpointInfo
+from .result import EditResult
 from .transparency import cut_again, opaque, with_transparency
 
 log = logging.getLogger(__name__)
@@ -51,32 +53,6 @@ log = logging.getLogger(__name__)
 BUILT_IN = {"open-256": "open-256.safetensors"}
 Progress = Callable[[int, int], None]
 Strength = float | Mapping[str, float]  # one for all, or by group and region
-
-
-@dataclass(frozen=True, eq=False)
-class EditResult:
-    """What an edit gives.
-
-    image       (3,H,W) the whole picture, in the source's framing
-    alpha       (1,H,W) of a cut-out, or None for an opaque picture
-    crop        (1,3,S,S) the edited square
-    render      (1,3,S,S) the 3D head with the target's numbers
-    masks       (1,K,S,S) the source's slot masks, or None without slots
-    attributes  the target's numbers
-    carried     (1,3,S,S) the moved photograph
-    validity    (1,1,S,S) how far its pixels can be trusted
-    edit        what was done
-    """
-
-    image: Tensor
-    crop: Tensor
-    render: Tensor
-    masks: Tensor | None
-    attributes: FaceAttributes
-    carried: Tensor
-    validity: Tensor
-    edit: Edit
-    alpha: Tensor | None = None
 
 
 class DiffFAE:
@@ -335,12 +311,7 @@ class DiffFAE:
     @torch.no_grad()
     def run(self, edit: Edit, progress: Progress | None = None, prepared: PreparedFaces | None = None) -> EditResult:
         """Carry out an edit of one face whose source was analysed; prepared: of that source, which serves edits without further swaps."""
-        carries = self.carry_options is not None
-        if not carries:
-            if edit.sampling.denoise not in (None, 1):
-                raise ConfigError(f"denoise: model '{self.model.name}' carries no photograph to keep; leave denoise out")
-            edit = replace(edit, sampling=replace(edit.sampling, denoise=1.0))
-        edit = replace(edit, source=with_slots(self, edit.source), target=framed(self, edit))
+        edit = replace(edit, source=with_slots(self, edit.source), target=framed(self, edit), sampling=self.sampling(edit.sampling))
         faces = edit.faces
         moved = move(self, edit, None if edit.swaps else prepared)
         size = faces.picture.shape[-1]
@@ -349,12 +320,7 @@ class DiffFAE:
             unmoved = faces if moved.stage is None else moved.stage.applied(faces)
             image, crop = turned(unmoved.picture_around(0), -faces.turns), unmoved.picture
         else:
-            drawn = moved.square(moved.image)
-            if edit.denoise > 0:
-                identity = identity_tokens(self, faces)
-                told, start = conditions(self.model.autoencoder, faces, identity, shown.image, moved if carries else None)
-                drawn = self._draw(told, start, edit, progress)
-            image, crop = paste(faces, drawn, moved)
+            image, crop = paste(faces, self.painted(edit, moved, shown.image, progress), moved)
         image, alpha = cut_again(faces, image, moved)
         masks = None if faces.slots is None else faces.slots.masks
         if masks is not None:
@@ -362,6 +328,33 @@ class DiffFAE:
         carried, validity = (moved.square(values) for values in (moved.image, moved.validity))
         carried, validity = resize(carried, size).clamp(0, 1), resize(validity, size, "bilinear")
         return EditResult(image[0], crop, shown.image, masks, edit.target, carried, validity, edit, None if alpha is None else alpha[0])
+
+    def sampling(self, asked: Sampling) -> Sampling:
+        """How this model can paint what was asked for. Raises ConfigError."""
+        if self.carry_options is not None:
+            return asked
+        if asked.denoise not in (None, 1):
+            raise ConfigError(f"denoise: model '{self.model.name}' carries no photograph to keep; leave denoise out")
+        return replace(asked, denoise=1.0)
+
+    @torch.no_grad()
+    def painted(self, edit: Edit, moved: MovedPhoto, shown: Tensor | None = None, progress: Progress | None = None) -> Tensor:
+        """What the model paints over moved photographs: (B,3,S,S), or, where nothing is to be painted, their squares (B,3,N,N).
+
+        All rows start from one noise, so that frames of a video differ by what is asked for alone.
+
+        Args:
+            edit: of 1 or B faces, with slots; its `sampling` one that the model can do.
+            moved: what `move` made of it.
+            shown: (B,3,S,S) the 3D head with the target's numbers, rendered if it is not given.
+        """
+        if edit.denoise == 0:
+            return moved.square(moved.image)
+        faces = edit.faces
+        shown = self.render(edit.target, faces.picture.shape[-1]).image if shown is None else shown
+        carried = moved if self.carry_options is not None else None
+        told, start = conditions(self.model.autoencoder, faces, identity_tokens(self, faces), shown, carried)
+        return self._draw(told, start, edit, progress)
 
     def render(self, attributes: FaceAttributes, size: int | None = None, rasterizer: str = RASTERIZERS[0]) -> Render:
         """The 3D head alone, on a black background; with wrinkles where attributes and estimator have DECA's detail.
@@ -396,5 +389,6 @@ class DiffFAE:
         """What the model paints (B,3,S,S), from noise over the start's latents, or from noise alone without one."""
         how = edit.sampling
         callback = None if progress is None else (lambda done, total, _: progress(done, total))
-        drawn = sample(self._predict, told, how.steps, how.sampler, how.seed, start=start, denoise=edit.denoise, callback=callback)
+        noise = starting_noise(told.render.shape, how.seed, told.render.device, shared=True)
+        drawn = sample(self._predict, told, how.steps, how.sampler, noise=noise, start=start, denoise=edit.denoise, callback=callback)
         return self._decode(drawn).clamp(0, 1)

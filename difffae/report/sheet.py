@@ -20,7 +20,7 @@ from ..head.attributes import FaceAttributes
 
 if TYPE_CHECKING:
     from ..edit.description import Portrait
-    from ..edit.editor import EditResult
+    from ..edit.result import EditResult
 
 CELL, CAPTION, GAP = 256, 22, 6
 PAPER, INK = (24, 24, 28), (235, 235, 235)

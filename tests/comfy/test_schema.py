@@ -24,6 +24,7 @@ KINDS = {
     "LATENT",
     "CONDITIONING",
     "MESH",
+    "VIDEO",
     "BOUNDING_BOX",
     "FACE_LANDMARKS",
 }

@@ -14,8 +14,8 @@ from difffae.cli import main
 from difffae.common.checkpoint import asset_path
 from difffae.common.images import read_image, write_image
 from difffae.edit.description import Edit, Portrait
-from difffae.edit.editor import EditResult
 from difffae.edit.moving import PreparedFaces
+from difffae.edit.result import EditResult
 from difffae.estimation.fit import FACE_OVAL
 from difffae.faces.crop import FaceCrop
 from difffae.head.adjust import Adjustments, adjust

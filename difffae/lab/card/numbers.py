@@ -16,9 +16,10 @@ from torch import Tensor
 
 from ...common.pixels import dilate, erode
 from ...edit.description import Portrait, Sampling
-from ...edit.editor import DiffFAE, EditResult
+from ...edit.editor import DiffFAE
 from ...edit.moving import PreparedFaces
 from ...edit.native import native_rows, native_side, resize
+from ...edit.result import EditResult
 from ...estimation.fit import FACE_OVAL
 from ...faces.blendshapes import BLENDSHAPE_NAMES
 from ...head.adjust import TURNS, Adjustments

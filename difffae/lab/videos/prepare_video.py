@@ -30,11 +30,11 @@ from ...faces.landmarker import FaceLandmarker
 from ...head.render import render
 from ...source.identity import IdentityEncoder
 from ...source.identity_networks import load_identity
+from ...video.reading import read_frames
 from ..prepare.pairs import to_bytes
 from ..prepare.portraits import read_picture
 from .clips import Box, Chunk, ClipRules, find_chunks, nearest_box
 from .tar_samples import Sample, write_tar
-from .video import read_frames
 
 BATCH = 8  # frames per pass; part of the result, since sums of another batch end in other last bits
 PICTURES: dict[str, dict[str, Any]] = {"jpg": {"format": "JPEG", "quality": 95, "subsampling": 0}, "png": {"format": "PNG"}}
@@ -129,7 +129,7 @@ def follow_face(path: Path, landmarker: FaceLandmarker) -> FaceTrack:
     landmarks, blendshapes = {}, {}
     last: Box | None = None
     height = width = 0
-    frames = read_frames(path)
+    frames = _frames(path)
     while batch := list(islice(frames, BATCH)):
         height, width = batch[0].shape[:2]
         for faces in landmarker.detect(_images(batch)):
@@ -145,7 +145,7 @@ def follow_face(path: Path, landmarker: FaceLandmarker) -> FaceTrack:
 
 def chunk_samples(path: Path, clip: str, track: FaceTrack, chunks: list[Chunk], options: VideoOptions) -> Iterator[Sample]:
     """The samples of every chunk, keyed clip/chunk/frame, where the clip is named without its suffix."""
-    frames = enumerate(read_frames(path))
+    frames = enumerate(_frames(path))
     stem = clip.rpartition(".")[0]
     for number, chunk in enumerate(chunks):
         inside = (item for item in frames if item[0] >= chunk.start)
@@ -197,6 +197,14 @@ def decode_frame(files: dict[str, bytes]) -> dict[str, Tensor]:
     pictures = {"picture": picture, "render": files["render.png"]}
     frame = {name: read_picture(io.BytesIO(data)) for name, data in pictures.items()} | load(files["numbers.safetensors"])
     return frame | ({"labels": read_picture(io.BytesIO(files["labels.png"]))[0]} if "labels.png" in files else {})
+
+
+def _frames(path: Path) -> Iterator[np.ndarray]:
+    """The frames of a video, each (H,W,3) uint8 or, of more than 8 bits, cut to them. Videos are decoded side by side in processes of their
+    own, so each takes one thread."""
+    for frame in read_frames(path, threads=1):
+        pixels = frame.array()
+        yield pixels if pixels.dtype == np.uint8 else (pixels >> 8).astype(np.uint8)
 
 
 def _images(frames: list[np.ndarray]) -> Tensor:

@@ -27,10 +27,10 @@ from tqdm import tqdm
 
 from ...common.errors import ConfigError
 from ...common.files import remove_leftovers
+from ...video.reading import SUFFIXES, import_av
 from .json_lines import Journal, write_text
 from .prepare_video import VideoOptions, prepare_video
 from .tar_samples import Sample, read_tar, write_tar
-from .video import SUFFIXES, load_av
 from .video_pool import CRASHED, run_tasks
 
 SPLITS = ("train", "test")
@@ -95,7 +95,7 @@ def prepare_videos(
         ConfigError: For another layout, an output that was begun with other options, or a missing PyAV or Ray.
         CheckpointError: For networks that cannot be read.
     """
-    load_av()
+    import_av()
     options, split = options or VideoOptions(), split or Split()
     root, output = root.resolve(), output.resolve()
     clips = list_clips(root)

@@ -1,0 +1,154 @@
+"""ComfyUI's VIDEO for the library's clips, and a model that paints with ComfyUI's sampler.
+
+Shape letters: B frames, S side of the squares.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management as mm
+import comfy.utils
+import folder_paths
+from comfy_api.v0_0_2 import InputImpl
+from torch import Tensor
+
+from ..difffae.common.errors import ConfigError
+from ..difffae.edit.analysing import analyse, identity_tokens
+from ..difffae.edit.description import Edit, Sampling
+from ..difffae.edit.moved_photo import MovedPhoto
+from ..difffae.video.driving import REGIONS, Motion
+from ..difffae.video.keyframes import Keyframes
+from ..difffae.video.making import RATE, Change, Order, along_keyframes, animate
+from ..difffae.video.reading import Clip
+from .bundle import Bundle
+from .conditions import make_conditions
+from .drawing import draw_heads
+from .frames import to_image, to_pictures
+
+
+@dataclass(frozen=True, eq=False)
+class Painter:
+    """difffae's Painter: the bundle's networks, with a MODEL and its VAE, or without them, which moves photographs alone."""
+
+    bundle: Bundle
+    model: Any = None
+    vae: Any = None
+
+    def __post_init__(self) -> None:
+        if (self.model is None) != (self.vae is None):
+            raise ConfigError("model and vae go together; wire both from Load DiffFAE, or neither for the moved photograph alone")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.bundle, name)
+
+    def chunks(self, count: int, size: int) -> Iterator[slice]:
+        """As the bundle's, without its progress bar: whole clips have their own."""
+        mm.throw_exception_if_processing_interrupted()
+        return (slice(first, min(first + size, count)) for first in range(0, count, size))
+
+    def sampling(self, asked: Sampling) -> Sampling:
+        """Without a model nothing is painted."""
+        return asked if self.model is not None else replace(asked, denoise=0.0)
+
+    def painted(self, edit: Edit, moved: MovedPhoto) -> Tensor:
+        """(B,3,S,S) what the model paints, or the moved photographs' squares."""
+        if edit.denoise == 0:
+            return moved.square(moved.image)
+        from nodes import common_ksampler
+
+        faces, how = edit.faces, edit.sampling
+        heads, _ = draw_heads(self.bundle.head, edit.target, self.bundle.image_size)
+        positive, _, latent = make_conditions(self.vae, faces, identity_tokens(self, faces), to_image(heads.image), moved)
+        options = (how.seed, how.steps, 1.0, how.sampler, "normal", positive, positive, latent)
+        (sampled,) = common_ksampler(self.model, *options, denoise=edit.denoise)
+        return to_pictures(self.vae.decode(sampled["samples"]))
+
+
+@contextmanager
+def clip_of(video: Any) -> Iterator[Path]:
+    """A VIDEO as a file; one that lies in memory or is trimmed is written for the time of the block."""
+    source = video.get_stream_source()
+    if isinstance(source, str) and tuple(video.get_active_trim_window()) == (0.0, 0.0):
+        yield Path(source)
+        return
+    path = new_file()
+    video.save_to(str(path))
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def new_file() -> Path:
+    """A name for a clip in ComfyUI's folder of temporary files."""
+    folder = Path(folder_paths.get_temp_directory())
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"difffae_{uuid.uuid4().hex[:12]}.mp4"
+
+
+def as_video(path: Path) -> Any:
+    """A clip as VIDEO."""
+    return InputImpl.VideoFromFile(str(path))
+
+
+def progress() -> Callable[[int, int], None]:
+    """Shows how far the work is, and ends it when ComfyUI is told to stop."""
+    bar = comfy.utils.ProgressBar(1)
+
+    def told(done: int, total: int) -> None:
+        mm.throw_exception_if_processing_interrupted()
+        bar.update_absolute(done, total)
+
+    return told
+
+
+def animated(bundle: Bundle, image: Tensor, values: Mapping[str, Any]) -> Any:
+    """The VIDEO of Animate Portrait, from its portrait (1,H,W,C) and its other inputs.
+
+    Raises:
+        ConfigError: several portraits, or nothing that moves them. NoFaceError, VideoError: as `making.animate`.
+    """
+    if len(image) != 1:
+        raise ConfigError(f"image: has {len(image)} frames; a portrait is one picture")
+    painter, output = Painter(bundle, values.get("model"), values.get("vae")), new_file()
+    source = analyse(bundle, to_pictures(image)).portrait(0)
+    common: dict[str, Any] = {
+        "sampling": Sampling(values["denoise"], values["steps"], seed=values["seed"]),
+        "order": Order(ping_pong=values["loop"] == "ping-pong"),
+        "progress": progress(),
+    }
+    if values.get("driving") is None:
+        keyframes = keyframes_of(values["keyframes"], float(RATE))
+        if keyframes is None:
+            raise ConfigError("driving: nothing moves the portrait; wire a clip, or write keyframes")
+        along_keyframes(painter, source, output, keyframes, **common)
+        return as_video(output)
+    factors = {"pose": values["pose_factor"], "expression": values["expression_factor"]}
+    motion = Motion(
+        tuple(values["take"].split(" and ")),
+        relative=values["relative"],
+        factors={name: factor for name, factor in factors.items() if factor != 1},
+        only=values["only"] if values["only"] in REGIONS else None,
+    )
+    rest = None if values["reference_frame"] < 0 else values["reference_frame"]
+    with clip_of(values["driving"]) as clip:
+        change = Change(None, keyframes_of(values["keyframes"], float(Clip.read(clip).rate)))
+        animate(painter, source, clip, output, motion=motion, change=change, face=values["face"], rest=rest, **common)
+    return as_video(output)
+
+
+def keyframes_of(text: str, rate: float) -> Keyframes | None:
+    """The widget's JSON as Keyframes; None for an empty one. Raises ConfigError."""
+    if not text.strip():
+        return None
+    try:
+        return Keyframes.of(json.loads(text), rate)
+    except ValueError as error:
+        raise ConfigError(f"keyframes: is not JSON ({error})") from error

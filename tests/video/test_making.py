@@ -1,0 +1,210 @@
+"""Portraits driven by clips and clips that are edited, from file to file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from video_files import background, seconds, sound, talking_frames, write_clip
+
+from difffae import Adjustments, DiffFAE, read_image
+from difffae.cli import main
+from difffae.common.checkpoint import asset_path
+from difffae.common.errors import NoFaceError, VideoError
+from difffae.edit.description import Portrait, Sampling
+from difffae.head.adjust import adjust
+from difffae.head.attributes import FaceAttributes
+from difffae.video import analysing, making, rendering
+from difffae.video.analysing import follow, squares_of
+from difffae.video.keyframes import Keyframes
+from difffae.video.making import Change, along_keyframes, animate, edit_clip
+from difffae.video.reading import Clip, Frame, read_frames
+from difffae.video.work import Work
+
+MOVED = Sampling(denoise=0)
+COUNT = 11
+UNEVEN = [3600 * i + (900 if i % 2 else 0) for i in range(COUNT)]
+
+
+@pytest.fixture(scope="module")
+def model() -> DiffFAE:
+    return DiffFAE.from_pretrained(estimator="network")
+
+
+@pytest.fixture(scope="module")
+def me(model: DiffFAE) -> Portrait:
+    image, _ = read_image(asset_path("source.png"))
+    # an odd size
+    return model.analyse(image[:, 20:275, 60:317])
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A face that sways; from frame 7 on there is none."""
+    frames = talking_frames(COUNT, jump=7)
+    return write_clip(tmp_path_factory.mktemp("clip") / "clip.mp4", frames, UNEVEN, sound="aac", crf="14")
+
+
+@pytest.fixture(autouse=True)
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (analysing, rendering):
+        monkeypatch.setattr(module, "PIECE", 4)
+
+
+class KilledError(Exception):
+    pass
+
+
+def killed_after(count: int):
+    """A progress callback that ends the work."""
+
+    def progress(done: int, total: int) -> None:
+        if done >= count:
+            raise KilledError
+
+    return progress
+
+
+def test_a_clip_drives_a_portrait(model: DiffFAE, me: Portrait, clip: Path, tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    animate(model, me, clip, tmp_path / "out.mp4", sampling=MOVED, progress=lambda *done: told.append(done))
+    before, after = list(read_frames(clip)), list(read_frames(tmp_path / "out.mp4"))
+    assert seconds(after, tmp_path / "out.mp4") == seconds(before, clip)
+    assert after[0].array().shape == (255, 257, 3)
+    assert sound(tmp_path / "out.mp4") == sound(clip)
+    assert told[-1] == (2 * COUNT, 2 * COUNT)
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
+
+    # killed while it looked, killed while it painted, and started again each time: the same bytes, and nothing is done twice
+    for kill in (6, COUNT + 6):
+        with pytest.raises(KilledError):
+            animate(model, me, clip, tmp_path / "again.mp4", sampling=MOVED, progress=killed_after(kill))
+        assert not (tmp_path / "again.mp4").exists()
+    done = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "again.mp4.parts").iterdir()}
+    assert {f"analysis-0000{i}.safetensors" for i in range(3)} | {"pictures-00000.safetensors"} <= set(done)
+    told.clear()
+    animate(model, me, clip, tmp_path / "again.mp4", sampling=MOVED, progress=lambda *done: told.append(done))
+    assert (tmp_path / "again.mp4").read_bytes() == (tmp_path / "out.mp4").read_bytes()
+    assert told[0][0] >= COUNT - 3
+    assert len(told) < 2 * COUNT - 8
+
+
+def test_what_was_done_for_another_edit_is_not_used(tmp_path: Path) -> None:
+    first = Work(tmp_path / "out.mp4", {"yaw": 10})
+    first.piece("pictures", 0).touch()
+    assert len(Work(tmp_path / "out.mp4", {"yaw": 10}).pieces("pictures")) == 1
+    assert not Work(tmp_path / "out.mp4", {"yaw": 11}).pieces("pictures")
+
+
+def test_the_background_is_the_same_in_every_frame(model: DiffFAE, me: Portrait) -> None:
+    changes = [Adjustments(yaw=yaw, blink=blink) for yaw, blink in ((0, 0.5), (10, 0), (-8, 1))]
+    targets = FaceAttributes.cat([adjust(me.attributes, change, model.head.expression_names) for change in changes])
+    # sums round; where the model paints, what it paints near the head is blended with what is around
+    for sampling, most in ((MOVED, 0.05), (Sampling(steps=2), 0.3)):
+        frames = torch.stack(list(rendering.driven_pictures(model, me, lambda rows: targets[rows], range(3), sampling)))
+        spread = 255 * (frames.amax(0) - frames.amin(0)).amax(0)
+        assert max(float(spread[:, :25].max()), float(spread[:, -25:].max())) < most
+        assert float(spread[100:160, 100:160].max()) > 20
+
+
+def test_a_clip_is_edited_and_frames_without_the_face_stay(model: DiffFAE, clip: Path, tmp_path: Path) -> None:
+    change = Change(Adjustments(smile=0.5), Keyframes.of({"keys": [{"time": 0, "yaw": 0}, {"time": 0.2, "yaw": 12}]}))
+    edit_clip(model, clip, tmp_path / "out.mp4", change=change, sampling=MOVED)
+    before, after = list(read_frames(clip)), list(read_frames(tmp_path / "out.mp4"))
+    assert [frame.pts for frame in after] == [frame.pts for frame in before]
+    assert after[0].array().shape == before[0].array().shape
+    assert sound(tmp_path / "out.mp4") == sound(clip)
+    difference = [float((a.picture() - b.picture()).abs().mean()) * 255 for a, b in zip(after, before, strict=True)]
+    assert min(difference[:7]) > 1.5 * max(difference[7:])
+    assert difference[6] > difference[0]  # it turns more and more
+
+
+def test_frames_pass_bit_for_bit(model: DiffFAE, clip: Path, tmp_path: Path) -> None:
+    track = follow(model, Clip.read(clip), Work(tmp_path / "out.mp4", {}))
+    assert track.present.tolist() == [True] * 7 + [False] * 4
+    frames = list(rendering.edited_frames(model, track, lambda rows: track.numbers[rows], range(5, COUNT), MOVED))
+    assert [type(frame) for frame in frames] == [torch.Tensor] * 2 + [Frame] * 4
+    own = [frame.picture() for frame in read_frames(clip)][5:7]
+    assert torch.equal(torch.stack(frames[:2]), torch.stack(own))  # nothing was asked of them
+
+
+def test_the_face_is_followed_from_any_frame_on(model: DiffFAE, clip: Path, tmp_path: Path) -> None:
+    whole = follow(model, Clip.read(clip), Work(tmp_path / "a.mp4", {}))
+    work = Work(tmp_path / "b.mp4", {})
+    with pytest.raises(KilledError):
+        follow(model, Clip.read(clip), work, advance=lambda frames: killed_after(1)(len(work.pieces("analysis")), 0))
+    assert 0 < len(work.pieces("analysis")) < 3
+    again = follow(model, Clip.read(clip), work)
+    assert all(torch.equal(a, b) for a, b in zip(whole.numbers.tensors().values(), again.numbers.tensors().values(), strict=True))
+    assert torch.equal(whole.landmarks(1), again.landmarks(1))
+    assert len({(square.left, square.top, square.side) for square in squares_of(whole, 256)}) <= COUNT
+
+
+def test_a_still_face_stays_still(model: DiffFAE, tmp_path: Path) -> None:
+    """Sensor noise of two grey levels, encoded: the numbers hardly move, nor does what is drawn of them."""
+    rng = np.random.default_rng(0)
+    picture = talking_frames(1)[0].astype(float)
+    noise = [np.clip(np.rint(picture + rng.normal(0, 2, picture.shape)), 0, 255).astype(np.uint8) for _ in range(16)]
+    still = write_clip(tmp_path / "still.mp4", noise, crf="18")
+    track = follow(model, Clip.read(still), Work(tmp_path / "out.mp4", {}))
+    head = model.head
+    numbers = track.numbers
+    points = head(numbers.shape, numbers.expression, numbers.pose)[:, ::20, :2]
+    places = numbers.camera[:, None, :1] * (points + numbers.camera[:, None, 1:]) * Clip.read(still).width / 2
+    assert float((places - places.mean(0)).square().sum(-1).mean().sqrt()) < 0.3
+    assert len(set(squares_of(track, 256))) == 1
+
+
+def test_along_keyframes_alone(model: DiffFAE, me: Portrait, tmp_path: Path) -> None:
+    keys = Keyframes.of({"keys": [{"time": 0, "yaw": 0}, {"time": 0.2, "yaw": 15}]})
+    along_keyframes(model, me, tmp_path / "out.mp4", keys, sampling=MOVED, order=making.Order(ping_pong=True))
+    frames = [frame.picture() for frame in read_frames(tmp_path / "out.mp4")]
+    assert len(frames) == 10  # 6 forwards, 4 backwards
+    assert Clip.read(tmp_path / "out.mp4").rate == 25
+    far = [float((frame - frames[0]).abs().mean()) for frame in frames]
+    assert far.index(max(far)) == 5
+    assert far[:6] == sorted(far[:6])
+
+
+def test_clips_without_a_face_and_broken_ones_are_named(model: DiffFAE, me: Portrait, clip: Path, tmp_path: Path) -> None:
+    empty = write_clip(tmp_path / "empty.mp4", [background()] * 3)
+    with pytest.raises(NoFaceError, match=r"empty\.mp4: no frame shows a face"):
+        animate(model, me, empty, tmp_path / "out.mp4")
+    data = clip.read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(data[: len(data) * 2 // 3])
+    with pytest.raises(VideoError, match=r"cut\.mp4: .*frame \d"):
+        animate(model, me, tmp_path / "cut.mp4", tmp_path / "out.mp4")
+
+
+@pytest.mark.slow
+def test_commands(clip: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    keys = tmp_path / "keys.json"
+    keys.write_text(json.dumps({"keys": [{"time": 0, "smile": 0}, {"time": 0.3, "smile": 0.5}]}))
+    common = ["--preview", "--estimator", "network", "--output", str(tmp_path / "out.mp4")]
+    motion = ["--relative", "--multiply", "yaw=0.5", "--only", "eyes", "--keyframes", str(keys)]
+    assert main(["animate", "--driving", str(clip), *motion, *common]) == 0
+    assert len(list(read_frames(tmp_path / "out.mp4"))) == COUNT
+    out, err = capfd.readouterr()
+    assert out.splitlines()[-1] == str(tmp_path / "out.mp4")
+    assert f"{2 * COUNT}/{2 * COUNT}" in err
+    assert main(["report", str(tmp_path / "out.mp4")]) == 0
+    assert "animate: take pose expression, relative True" in capfd.readouterr().out
+    assert main(["edit", "--source", str(clip), "--light-from", str(asset_path("query.png")), "--yaw", "5", *common]) == 0
+    assert len(list(read_frames(tmp_path / "out.mp4"))) == COUNT
+
+
+def test_commands_say_what_is_missing(clip: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for arguments, message in (
+        (["animate", "--output", "out.mp4"], "nothing moves the portrait"),
+        (["animate", "--driving", str(clip), "--output", str(tmp_path / "out.png")], "is no video that can be written"),
+        (["animate", "--driving", str(clip), "--multiply", "yawn=2", "--output", str(tmp_path / "out.mp4")], "did you mean yaw"),
+        (["edit", "--source", str(clip)], "nothing to change"),
+        (["edit", "--source", str(clip), "--yaw", "5", "--output", str(clip)], "would overwrite an input"),
+        (["edit", "--keyframes", "keys.json"], "use `animate --keyframes`"),
+    ):
+        assert main(arguments) == 2
+        assert message in capfd.readouterr().err
