@@ -1,4 +1,4 @@
 """What a portrait shows and who it is (the paper's RSC): slot tokens, regions, the person's matte, identity tokens.
 
-Imports from common and diffusion.
+Imports from common, faces and diffusion.
 """
