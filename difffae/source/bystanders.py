@@ -22,7 +22,7 @@ from ..faces.crop import OVAL_BOTTOM, OVAL_LEFT, OVAL_RIGHT, OVAL_TOP
 GRID = 128  # side of the grid on which people are told apart; their edges are found afterwards
 # of the walk: squared difference of two neighbours' colours at which it crosses e times less often, and how often it crosses any edge
 COLOUR_STEP, LEAST_STEP = 2e-3, 1e-3
-CLAIM = 0.05  # how strongly proportions claim a pixel beside what its neighbours say
+CLAIM = 0.02  # how strongly proportions claim a pixel beside what its neighbours say
 SEED = 0.6  # of a face's oval, within which a pixel is that face's for certain
 STEPS = 300  # of conjugate gradients at most
 WINDOW, EDGE = 0.03, 1e-3  # of the guided filter that fits the shares to the picture: share of the side, variance of colours
@@ -62,7 +62,8 @@ def find_bystanders(image: Tensor, matte: Tensor, own: Tensor, others: Tensor) -
     before = _covers(heads, shares, F.interpolate(matte, size, mode="area")[0, 0])
     wide = fitted(image, F.interpolate(shares[None, 1:], image.shape[-2:], mode="bilinear", align_corners=False))
     claimed = wide.sum(1, keepdim=True).clamp(max=1)
-    front = (wide * before[None, :, None, None]).sum(1, keepdim=True) / claimed.clamp_min(1e-6)
+    weight = wide + 1e-6  # beside everybody all count alike
+    front = (weight * before[None, :, None, None]).sum(1, keepdim=True) / weight.sum(1, keepdim=True)
     # where nobody is, nothing is anybody's, but for the strands that a matte misses; the edited person's own rim is too thin for a body
     people = opened(claimed * ((matte - 0.4) / 0.3).clamp(0, 1), odd(THINNEST * side))
     theirs = claimed.minimum(dilate(people, odd((THINNEST + 2 * BORDER) * side)))
@@ -168,7 +169,7 @@ def _solved(system: Callable[[Tensor], Tensor], right: Tensor, diagonal: Tensor,
         moved = system(direction)
         step = energy / (direction * moved).sum((1, 2), keepdim=True).clamp_min(1e-20)
         x, residual = x + step * direction, residual - step * moved
-        if float((residual / diagonal).abs().amax()) < 1e-3:
+        if float((residual / diagonal).abs().amax()) < 1e-5:
             break
         scaled = residual / diagonal
         before, energy = energy, (residual * scaled).sum((1, 2), keepdim=True)

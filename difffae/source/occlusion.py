@@ -73,13 +73,13 @@ def covering(image: Tensor, landmarks: Tensor) -> Tensor:
     column, row = (((lips - middle) @ sides.T / sides.square().sum(-1) + 1) / 2 * GRID).long().clamp(0, GRID - 1).T
     seeds[row, column] = True
     seeds = (dilate(seeds[None, None].to(image), 3)[0, 0] > 0) & (thing > 0.5)
-    other = (thing < 0.05) | ((own > 0.6) & (own > thing))
+    # averaged tones are mixed along its edge, where only the picture's own colours can tell
+    other = ((thing < 0.05) | ((own > 0.6) & (own > thing))) & (dilate(thing[None, None], 5)[0, 0] < 0.3)
     mouth = ((lips.mean(0) - middle) @ sides.T) / sides.square().sum(-1)
     near = torch.exp(-(((u - mouth[0]) / WIDTH).square() + ((mouth[1] - v).clamp_min(0) / WIDTH).square()))
     claim = thing * near
     share = walk(square[:, :3], torch.stack([(1 - claim).maximum(own), claim]), torch.stack([other & ~seeds, seeds]))[1]
     share = _connected(opened((share > 0.5).to(image)[None, None], 3), seeds)
-    share = dilate(share, 3)  # tones are averaged, so its rim was left out
     back = _backwards(image, middle, sides)
     rough = F.grid_sample(share, back[None], padding_mode="zeros", align_corners=False)
     return fitted(image, rough)
