@@ -32,8 +32,8 @@ DARKEST = -1.4
 # what is of one colour, in logarithms of brightness, red over green, and green over blue
 ALIKE = (0.5, 0.12, 0.14)
 BEYOND = (84, 17, 314, 37, 0, 267)  # landmarks: middle of the lips' outer edge
-# both lips, the lower, and the upper one, of INNER and of BEYOND
-PARTS = ((slice(None), slice(None)), (slice(7), slice(3)), (slice(7, None), slice(3, None)))
+# both lips, and the lower one, of INNER and of BEYOND; over the upper one alone hangs a moustache
+PARTS = ((slice(None), slice(None)), (slice(7), slice(3)))
 AROUND = 1.6  # of the way from the lips' middle to these: where a thing must go on
 SHARE = 0.6  # of these points, and of those on the lips, that it must cover
 WIDTH = 0.4  # of half the square: things reach so far to the sides of a mouth, and above it; downwards they may go on

@@ -415,6 +415,23 @@ def test_several_faces(edit: Callable[..., Run], tmp_path: Path):
         assert f"face {face}" in edit(*line, "--face", face).complaint()
 
 
+def test_all_faces_in_one_run(edit: Callable[..., Run], tmp_path: Path):
+    both = Image.new("RGB", (896, 512), (90, 90, 90))
+    both.paste(Image.open(SOURCE), (0, 64))
+    both.paste(Image.open(QUERY), (384, 0))  # the larger face
+    both.save(tmp_path / "two.png")
+    (tmp_path / "faces.json").write_text('[null, {"smile": 0.6}]')
+    line = ["edit", "--source", "two.png", "--preview"]
+    before = pixels(tmp_path / "two.png").astype(int)
+    assert edit(*line, "--light-azimuth", "60", "--face", "all") == Run(0, ["out.png"], [])
+    after = pixels(tmp_path / "out.png").astype(int)
+    assert min(np.abs(after - before)[:, half].mean() for half in (slice(384), slice(384, None))) > 0.5
+    assert edit(*line, "--face", "all", "--per-face", "faces.json") == Run(0, ["out.png"], [])
+    after = pixels(tmp_path / "out.png").astype(int)
+    assert np.abs(after - before)[:, 384:].mean() < 0.1 * np.abs(after - before)[:, :384].mean()
+    assert "add --face all" in edit(*line, "--per-face", "faces.json").complaint()
+
+
 @pytest.mark.slow
 def test_tiny_and_cut_pictures(edit: Callable[..., Run], tmp_path: Path):
     source = Image.open(SOURCE).convert("RGB")

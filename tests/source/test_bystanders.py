@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from difffae.common.pixels import dilate
 from difffae.source.bystanders import distances, find_bystanders, walk
 
 HEIGHT, WIDTH = 160, 200
+RIM = 0.04  # of the longer side
 SKIN, SHIRT, WALL = (0.8, 0.6, 0.5), ((0.7, 0.1, 0.1), (0.1, 0.3, 0.7)), (0.55, 0.6, 0.55)
 
 
@@ -44,8 +46,10 @@ def test_every_person_has_its_own_head(gap: float, own: int) -> None:
     found = find_bystanders(image, matte, faces[own], faces[1 - own][None])
     share, heads = (found.behind + found.before)[0, 0], torch.arange(HEIGHT)[:, None] < 90  # above the chins
     assert share[masks[1 - own] & heads].mean() > 0.97
-    assert share[masks[own] & heads].mean() < 0.04
-    assert share[~masks[0] & ~masks[1]].mean() < 0.05
+    # but for a rim around the other, whose strands a matte misses
+    far = dilate(masks[1 - own][None, None].float(), 2 * round(RIM * WIDTH) + 1)[0, 0] == 0
+    assert share[masks[own] & heads & far].mean() < 0.01
+    assert share[~masks[0] & ~masks[1] & far & heads].mean() < 0.01
 
 
 @pytest.mark.parametrize("own", [0, 1])
