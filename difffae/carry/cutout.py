@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..common.pixels import dilate, erode, gather, gaussian_blur, nearest_inside, odd, pull_push
+from ..common.pixels import dilate, erode, gather, gaussian_blur, nearest_inside, odd, opened, pull_push
 from ..source.regions import Layers
 from .backdrop import behind, grown
 from .options import CutoutOptions
@@ -101,7 +101,10 @@ def _strays(image: Tensor, matte: Tensor, plain: Tensor, wall: Tensor, o: Cutout
     far = gaussian_blur(gather(image, nearest_inside(beyond[:, 0] > 0)[0]), o.fill_blur * side)
     far = torch.lerp(far, gaussian_blur(pull_push(image, beyond), o.fill_blur * side), wall)
     unlike = (image - far).abs().amax(1, keepdim=True) > o.stray_difference * (1 - 0.5 * wall)
-    found = dilate((unlike & (near > 0.1)).to(image), odd(2 * u))
+    # what is broad is the wall's own: a shadow, or its texture
+    thin = (unlike & (near > 0.1)).to(image)
+    thin = thin - opened(thin, odd(o.strand * u))
+    found = dilate(thin, odd(2 * u))
     return gaussian_blur(found * ((plain - 0.5) / 0.3).clamp(0, 1), 1.0)
 
 

@@ -215,5 +215,7 @@ class CutoutOptions:
     plain_spread: float = 0.04
     # how far from the person single hairs are looked for, share of the side
     stray_reach: float = 0.09
+    # window of the broadest that is a hair
+    strand: float = 9.0
     # least difference of a hair's colour from the background's
     stray_difference: float = 0.05

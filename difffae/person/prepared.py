@@ -101,7 +101,9 @@ class Prepared(Source):
         image, validity, inside = open_mouths(move, image, validity)
         mesh = move.posed.mesh.to(image.dtype)
         validity = validity.clamp(0, 1)
-        own = own * (1 - inside) * torch.where(move.still, 1, ((validity - GUESSED) / 0.2).clamp(0, 1))
+        # where the photograph ends in the square is not for a move to say
+        seen = ((validity / source.validity.clamp_min(0.05) - GUESSED) / 0.2).clamp(0, 1)
+        own = own * (1 - inside) * torch.where(move.still, 1, seen)
         return Carried(image, validity, offset, move.light_ratio, mesh, alpha, own)
 
 
