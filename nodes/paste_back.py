@@ -22,9 +22,7 @@ class DiffFAEPasteBack(io.ComfyNode):
             "wired, its sharp pixels win wherever they agree with what the model painted. Frames of which nothing was asked stay bit for bit.",
             search_aliases=["uncrop", "face composite", "paste face", "stitch", "merge crop"],
             inputs=[
-                io.Image.Input(
-                    "original", tooltip="The picture that was cropped. One picture serves a whole batch of edits."
-                ),
+                io.Image.Input("original", tooltip="The picture that was cropped. One picture serves a whole batch of edits."),
                 io.Image.Input(
                     "edited", tooltip="From DiffFAE Sampler or VAE Decode; or the image of Carry Photo, for a result without diffusion."
                 ),
