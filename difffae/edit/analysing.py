@@ -188,6 +188,16 @@ def with_slots(parts: Parts, faces: AnyFaces) -> AnyFaces:
     return replace(faces, slots=SlotTokens(tokens, masks, encoder.config.order, matte))
 
 
+def with_own_matte(faces: Faces) -> Faces:
+    """Faces whose alpha says where the person is; those without one, or without slots, are returned as they are."""
+    if faces.transparency is None or faces.slots is None or not faces.squares:
+        return faces
+    rows = max(len(faces.squares), len(faces.transparency.alpha))
+    found = [extract(faces.transparency.row(row).alpha.to(faces.picture), faces.square(row))[0] for row in range(rows)]
+    matte = torch.cat(found)
+    return replace(faces, slots=replace(faces.slots, matte=matte))
+
+
 def identity_tokens(parts: Parts, faces: Faces) -> Tensor:
     """(B,I), who is in each square. Raises NoFaceError for squares without landmarks in which no face is found."""
     faces = with_landmarks(parts, faces)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..carry.options import CarryOptions
+from ..carry.transparency import Transparency
 from ..common.batches import expanded
 from ..common.errors import ConfigError
 from ..estimation.choose import Estimator
@@ -32,7 +33,6 @@ from ..vocabulary import DENOISE, SAMPLERS, STEPS, SWAPPABLE
 
 if TYPE_CHECKING:
     from .staging import Stage
-    from .transparency import Transparency
 
 MARGIN = 0.25  # of a square's side: how much of the picture around it a wider canvas has on every side
 

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..carry.options import CarryOptions
+from ..carry.transparency import Transparency
 from ..common.batches import slices
 from ..common.checkpoint import asset_path
 from ..common.errors import ConfigError
@@ -40,9 +41,8 @@ from .loading import load_parts
 from .model import EditModel
 from .moving import PreparedFaces, move, prepare
 from .native import resize
-from .pasting import paste
+from .pasting import cut_again, paste
 from .recipe import CheckpointInfo
-from .transparency import Transparency, cut_again
 
 log = logging.getLogger(__name__)
 

@@ -22,11 +22,10 @@ from ..source.slots import swap
 from ..swap.region_parts import BACKGROUND, FaceAreas
 from ..swap.region_sources import SwapReference, SwapSource
 from ..swap.region_transfer import take_regions
-from .analysing import layers_of, with_attributes
+from .analysing import layers_of, with_attributes, with_own_matte
 from .description import MARGIN, Edit, Faces, MovedPhoto, Parts, ReferenceDetail, RegionSwap, SlotTokens
 from .native import Canvas, canvas_margin, native_rows, native_side, options_on, resize
 from .staging import staged
-from .transparency import with_own_matte
 
 CHUNK = 4  # faces at a time, which bounds the memory
 MAPS = ("offset_to_source", "light_ratio", "person_alpha")

@@ -1,4 +1,4 @@
 """Hair, clothes and background of one photograph carried to another.
 
-Imports from common, head, source, carry and person.
+Imports from common, head, faces, source, carry and person.
 """
