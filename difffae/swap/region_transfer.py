@@ -164,7 +164,7 @@ def _without(base: Parts, region: int, swap: _Swap) -> Parts:
     cloth = pull_push(image, _inner(sure[:, CLOTHES : CLOTHES + 1]))
     guess = swap.carrying.guess_validity
     fill = below[:, :1] * bare + below[:, 2:3] * cloth + below[:, 3:] * base.backdrop
-    validity = below[:, :1] * bare_validity + below[:, 2:3] * guess + below[:, 3:] * base.backdrop_validity
+    validity = below[:, :1] * bare_validity + below[:, 2:3] * guess + below[:, 3:] * base.backdrop_validity.minimum(base.carried.validity)
     wide = wide * swap.strength
     carried = replace(base.carried, image=torch.lerp(image, fill, wide), validity=torch.lerp(base.carried.validity, validity, wide))
     shares = torch.lerp(torch.lerp(shares, rest + gone * below, swap.strength), below, wide)
