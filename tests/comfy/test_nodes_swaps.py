@@ -138,8 +138,8 @@ def test_a_large_reference_lends_its_detail(pack: Pack) -> None:
         edited = carry.image.movedim(1, -1)
         results.append(pack.run("DiffFAEPasteBack", original=large.image, edited=edited, crop=large.crop, carry=carry)[0])
     (square,) = large.crop.squares
-    step = square.side // 8  # of the plain sky, at the right
-    top, left = max(square.top, 0) + 2 * step, square.left + square.side - step - step // 4
+    step = square.side // 8  # of the plain sky, at the frame's right
+    top, left = 2 * step, large.image.shape[2] - step - step // 4
     fine, coarse = (grain(result[:, top : top + step, left : left + step]) for result in results)
     fitted = pack.library("swap.backgrounds").covering(sizes[1], tuple(large.image.shape[1:3])).movedim(1, -1)
     assert fine == pytest.approx(grain(fitted[:, top : top + step, left : left + step]), rel=0.05)
