@@ -20,6 +20,7 @@ from .cutout import unmixed
 PLATE = 0.5  # grey
 CLOSED = 0.012  # of the canvas: lines in a moved person narrower than this are tears
 CHANGED = 0.02  # of the canvas: around what changed, alpha is the moved person's
+MOSTLY = 0.4  # share of soft pixels from which on alpha is no outline
 SOLID = 0.97  # alpha from which on a pixel shows nothing of the plate
 
 
@@ -35,8 +36,15 @@ class Transparency:
     colours: Tensor
 
     @property
+    def cuts_out(self) -> bool:
+        """Whether alpha is an outline. A fade over the whole picture follows no person: it stays, and colours are edited as stored."""
+        return bool(((self.alpha > 0.05) & (self.alpha < 0.95)).float().mean() < MOSTLY)
+
+    @property
     def on_plate(self) -> Tensor:
         """(B or 1,3,H,W), opaque; pixels of alpha 1 as they were, bit for bit."""
+        if not self.cuts_out:
+            return self.colours
         return torch.where(self.alpha == 1, self.colours, self.colours * self.alpha + PLATE * (1 - self.alpha))
 
     def row(self, index: int) -> Transparency:

@@ -190,7 +190,7 @@ def with_slots(parts: Parts, faces: AnyFaces) -> AnyFaces:
 
 def with_own_matte(faces: Faces) -> Faces:
     """Faces whose alpha says where the person is; those without one, or without slots, are returned as they are."""
-    if faces.transparency is None or faces.slots is None or not faces.squares:
+    if faces.transparency is None or not faces.transparency.cuts_out or faces.slots is None or not faces.squares:
         return faces
     rows = max(len(faces.squares), len(faces.transparency.alpha))
     found = [extract(faces.transparency.row(row).alpha.to(faces.picture), faces.square(row))[0] for row in range(rows)]

@@ -216,7 +216,7 @@ def move(parts: Parts, edit: Edit, prepared: PreparedFaces | None = None) -> Mov
     for part in parts.chunks(batch, CHUNK):
         ready = prepare(parts, faces, target.camera[part], part, batch) if prepared is None else prepared
         moved.append(ready.move(target[part]))
-        if faces.transparency is not None:
+        if faces.transparency is not None and faces.transparency.cuts_out:
             persons.append((ready.photos.move(ready.photos.face).person_alpha, moved[-1][0].person_alpha))
         margin = ready.canvas.margin
     side += 2 * round(MARGIN * side) if margin else 0

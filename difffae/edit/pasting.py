@@ -93,6 +93,8 @@ def cut_again(faces: Faces, pictures: Tensor, moved: MovedPhoto | None, feather:
     """
     if faces.transparency is None or (moved is not None and moved.stage is not None and moved.stage.opaque):
         return pictures, None
+    if not faces.transparency.cuts_out:
+        return pictures, faces.transparency.alpha.to(pictures).expand(len(pictures), -1, -1, -1)
     results = []
     for row in range(len(pictures)):
         before = faces.transparency.row(row)

@@ -136,7 +136,7 @@ def dressed(parts: Parts, faces: Faces, row: int) -> Dressed:
     areas = FaceAreas.of(parts.head, own, inside)
     hair, face = (_placed(values, square) for values in (layers.hair, areas.skin))
     cloth = crisp_cloth(inside, (layers.loose - layers.hair).clamp_min(0), layers.person, layers.hair, areas.skin)
-    if faces.transparency is not None:
+    if faces.transparency is not None and faces.transparency.cuts_out:
         alpha = faces.transparency.row(row).alpha.to(whole)
     elif parts.matte is None:
         alpha = _placed(layers.person, square)
