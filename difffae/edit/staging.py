@@ -100,7 +100,7 @@ def _whole(faces: Faces, row: int) -> Tensor:
     """(1,3,H,W) of `_photographs`, on the squares' device."""
     whole = _photographs(faces)
     row = row if len(whole) > 1 else 0
-    return whole[row : row + 1].to(faces.picture)
+    return whole[row : row + 1].to(faces.picture).contiguous()  # sums run in one order, however the pictures lie in memory
 
 
 def _square(faces: Faces, row: int) -> FaceCrop:

@@ -158,7 +158,7 @@ def _without(base: Parts, region: int, swap: _Swap) -> Parts:
         beside = ((dilate(gone, odd(2 * STRANDS * max(gone.shape[-2:]))) - 0.05) / 0.3).clamp(0, 1)
         wide = wide.maximum(beside * shares[:, BACKGROUND:])
     rest = shares * (1 - _one_hot(region, shares))
-    sure = rest * (1 - wide)
+    sure = rest * (1 - own)
     below = _below(region, sure, swap)
     bare, bare_validity = _skin_below(image, sure[:, FACE : FACE + 1], swap)
     cloth = pull_push(image, _inner(sure[:, CLOTHES : CLOTHES + 1]))
