@@ -73,8 +73,7 @@ class DiffFAECropFace(io.ComfyNode):
     def execute(
         cls, difffae, image, face, missing_face, smoothing, mask=None, face_landmarks=None, bboxes=None, all_faces=False
     ) -> io.NodeOutput:
-        from ..difffae.edit.analysing import Choice, find_all_faces, find_faces
-        from ..difffae.edit.transparency import with_transparency
+        from ..difffae.edit.analysing import Choice, find_all_faces, find_faces, with_transparency
         from .analysis import found_faces
         from .frames import as_original, to_image, to_mask, to_pictures, transparency_of
 

@@ -9,8 +9,8 @@ import comfy.model_management as mm
 import torch
 from torch import Tensor
 
+from ..difffae.carry.transparency import Transparency
 from ..difffae.common.errors import ImageError
-from ..difffae.edit.transparency import Transparency
 from ..difffae.head.attributes import FaceAttributes
 
 

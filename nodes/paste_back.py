@@ -56,8 +56,7 @@ class DiffFAEPasteBack(io.ComfyNode):
 
     @classmethod
     def execute(cls, original, edited, crop, feather, carry=None, mask=None) -> io.NodeOutput:
-        from ..difffae.edit.pasting import mask_of_squares, paste
-        from ..difffae.edit.transparency import cut_again
+        from ..difffae.edit.pasting import cut_again, mask_of_squares, paste
         from ..difffae.faces.quarter_turns import turned
         from .bundle import each_chunk
         from .frames import from_mask, to_image, to_pictures

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..carry.transparency import Transparency, opaque
 from ..common.batches import common_batch, expanded
 from ..common.errors import ImageError
 from ..estimation.choose import Estimator, estimate
@@ -27,7 +28,6 @@ from ..source.slots import SlotEncoder
 from ..vocabulary import MISSING_FACE
 from .description import Faces, Parts, Portrait, SlotTokens
 from .native import native_side, resize
-from .transparency import opaque, with_transparency
 
 CHUNK = 16  # faces at a time, which bounds the memory
 AnyFaces = TypeVar("AnyFaces", bound=Faces)
@@ -269,6 +269,21 @@ def with_slots(parts: Parts, faces: AnyFaces) -> AnyFaces:
     masks = torch.cat([row[1] for row in encoded])
     matte = None if parts.matte is None else parts.matte(faces.picture)
     return replace(faces, slots=SlotTokens(tokens, masks, encoder.config.order, matte))
+
+
+def with_transparency(faces: AnyFaces, transparency: Transparency | None) -> AnyFaces:
+    """Faces with the transparency of their pictures as these were given."""
+    return faces if transparency is None else replace(faces, transparency=transparency.turned(faces.turns))
+
+
+def with_own_matte(faces: Faces) -> Faces:
+    """Faces whose alpha says where the person is; those without one, or without slots, are returned as they are."""
+    if faces.transparency is None or not faces.transparency.cuts_out or faces.slots is None or not faces.squares:
+        return faces
+    rows = max(len(faces.squares), len(faces.transparency.alpha))
+    found = [extract(faces.transparency.row(row).alpha.to(faces.picture), faces.square(row))[0] for row in range(rows)]
+    matte = torch.cat(found)
+    return replace(faces, slots=replace(faces.slots, matte=matte))
 
 
 def identity_tokens(parts: Parts, faces: Faces) -> Tensor:

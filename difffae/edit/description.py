@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from ..carry.options import CarryOptions
+from ..carry.transparency import Transparency
 from ..common.errors import ConfigError
 from ..estimation.choose import Estimator
 from ..faces.crop import FaceCrop
@@ -29,9 +30,6 @@ from ..source.matte import PersonMatte
 from ..source.other_encoders import SourceEncoder
 from ..source.slots import SlotEncoder
 from ..vocabulary import DENOISE, SAMPLERS, STEPS, SWAPPABLE, TAKEABLE
-
-if TYPE_CHECKING:
-    from .transparency import Transparency
 
 MOST_STEPS = 1000  # the steps of the noise that the model was trained with
 MARGIN = 0.25  # of a square's side: how much of the picture around it a wider canvas has on every side

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..carry.options import CarryOptions
+from ..carry.transparency import opaque
 from ..common.batches import slices
 from ..common.checkpoint import asset_path
 from ..common.errors import ConfigError
@@ -35,7 +36,7 @@ from ..source.matte import PersonMatte
 from ..source.other_encoders import SourceEncoder
 from ..source.slots import SlotEncoder
 from ..vocabulary import ESTIMATORS, FRAMINGS, RASTERIZERS, SWAPPABLE, TAKEABLE
-from .analysing import Choice, analyse, detect, find_all_faces, identity_tokens, in_picture, with_attributes, with_slots
+from .analysing import Choice, analyse, detect, find_all_faces, identity_tokens, in_picture, with_attributes, with_slots, with_transparency
 from .conditioning import conditions
 from .description import Edit, Faces, Portrait, RegionSwap, Sampling, by_what_they_give, share_of, swaps_from
 from .loading import load_parts
@@ -43,10 +44,9 @@ from .model import EditModel
 from .moved_photo import MovedPhoto
 from .moving import PreparedFaces, framed, move, prepare
 from .native import resize
-from .pasting import paste
+from .pasting import cut_again, paste
 from .recipe import CheckpointInfo
 from .result import EditResult
-from .transparency import cut_again, opaque, with_transparency
 
 log = logging.getLogger(__name__)
 

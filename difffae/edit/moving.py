@@ -24,13 +24,12 @@ from ..source.slots import swap
 from ..swap.region_parts import BACKGROUND, FaceAreas
 from ..swap.region_sources import SwapReference, SwapSource
 from ..swap.region_transfer import take_regions
-from .analysing import layers_of, with_attributes
+from .analysing import layers_of, with_attributes, with_own_matte
 from .apart import Apart, held, set_apart
 from .description import MARGIN, Edit, Faces, Parts, RegionSwap, SlotTokens
 from .moved_photo import MovedPhoto, ReferenceDetail
 from .native import Canvas, canvas_margin, native_rows, native_side, options_on, resize
 from .staging import staged
-from .transparency import with_own_matte
 
 log = logging.getLogger(__name__)
 CHUNK = 4  # faces at a time, which bounds the memory
@@ -244,7 +243,7 @@ def move(parts: Parts, edit: Edit, prepared: PreparedFaces | None = None) -> Mov
         moved.append(ready.move(target[part]))
         shown = moved[-1][0].validity
         kept.append(torch.zeros_like(shown) if ready.alone.kept is None else expanded(ready.alone.kept, len(shown)))
-        if faces.transparency is not None:
+        if faces.transparency is not None and faces.transparency.cuts_out:
             persons.append((ready.photos.move(ready.photos.face).person_alpha, moved[-1][0].person_alpha))
         margin = ready.canvas.margin
     side += 2 * round(MARGIN * side) if margin else 0

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..carry.compositing import composite_weight, is_grey, keep_grey, native_detail, with_reference_detail
+from ..carry.transparency import moved_alpha, without_plate
 from ..common.batches import common_batch, expanded, slices
 from ..faces.crop import extract, put_square
 from ..faces.crop import paste as paste_squares
@@ -97,6 +98,37 @@ def _with_kept(faces: Faces, before: Tensor, pictures: Tensor, moved: MovedPhoto
         square = widened(faces.square(row), moved.side, moved.margin)
         shares[index : index + 1] = put_square(shares[index : index + 1], resize(kept[row : row + 1], square.side, "bilinear"), square)
     return torch.lerp(pictures, before.expand_as(pictures), shares)
+
+
+def cut_again(faces: Faces, pictures: Tensor, moved: MovedPhoto | None, feather: float = FEATHER) -> tuple[Tensor, Tensor | None]:
+    """Take the plate away from edited pictures.
+
+    Args:
+        faces: as they were before the edit.
+        pictures: (B,3,H,W) of `paste`, not turned upright.
+        moved: the photographs that were pasted, or None: alpha stays as it is.
+        feather: as there.
+
+    Returns:
+        Pictures (B,3,H,W) and alpha (B,1,H,W); the pictures themselves and None for faces without transparency, and where another
+        background made them opaque.
+    """
+    if faces.transparency is None or (moved is not None and moved.stage is not None and moved.stage.opaque):
+        return pictures, None
+    if not faces.transparency.cuts_out:
+        stays = turned(faces.transparency.alpha.to(pictures), -faces.turns)
+        return pictures, stays.expand(len(pictures), -1, -1, -1)
+    results, pictures = [], turned(pictures, faces.turns)
+    for row in range(len(pictures)):
+        before = faces.transparency.row(row)
+        now = alpha = before.alpha.to(pictures)
+        if moved is not None and moved.person_before is not None and moved.person_after is not None and not bool(moved.unchanged[row]):
+            square = widened(faces.square(row), moved.side, moved.margin)
+            after, first = (v[row if len(v) > 1 else 0][None].to(alpha) for v in (moved.person_after, moved.person_before))
+            now = moved_alpha(alpha, after, first, square, feather * moved.side / moved.image.shape[-1])
+        results.append((without_plate(pictures[row : row + 1], now, before), now))
+    colours, alpha = (turned(torch.cat(values), -faces.turns) for values in zip(*results, strict=True))
+    return colours, alpha
 
 
 def _as_squares(faces: Faces, edited: Tensor, before: Tensor, part: slice, mask: Tensor | None) -> Tensor:

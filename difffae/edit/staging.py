@@ -31,7 +31,7 @@ class Stage:
     """What other clothes and another background make of whole photographs.
 
     image  (B,3,H,W) RGB 0..1
-    share  (B,1,H,W) 1 where it replaces a photograph's own pixels, 0 where nothing changed
+    share  (B,1,H,W) bool, where it replaces a photograph's own pixels
     opaque  whether a background fills what was transparent
     """
 
@@ -46,7 +46,7 @@ class Stage:
             got, made = (f"{one.shape[-1]}x{one.shape[-2]}" for one in (whole, self.image))
             raise ConfigError(f"crop: made for a {made} picture, but this one is {got}; use the picture it was made from")
         whole = whole.to(self.image)
-        whole = torch.where(self.share == 0, whole, torch.lerp(whole, self.image, self.share))
+        whole = torch.where(self.share.to(self.image.device), self.image, whole)
         if not faces.squares:
             return replace(faces, picture=whole)
         squares = faces.squares if len(faces.squares) == len(whole) else faces.squares * len(whole)
@@ -81,9 +81,10 @@ def staged(parts: Parts, faces: Faces, taken: tuple[RegionSwap, ...], batch: int
                     continue
                 if number not in known:
                     known[number] = dressed(parts, one.reference, number[1])
-                now = torch.lerp(now, _taken(name, replace(own, picture=now), known[number]), one.strength)
+                taken_over = _taken(name, replace(own, picture=now), known[number])
+                now = taken_over if one.strength == 1 else torch.lerp(now, taken_over, one.strength)
         images.append(now.to(_photographs(faces).device))
-        shares.append((now != own.picture).any(1, keepdim=True).to(images[-1]))
+        shares.append((now != own.picture).any(1, keepdim=True).to(images[-1].device))
     stage = Stage(torch.cat(images), torch.cat(shares), any("background" in one.regions for one in mine))
     rest = tuple(replace(one, regions=tuple(name for name in one.regions if name not in STAGED)) for one in taken)
     alone = tuple(one for one in faces.swaps if not one.photo)
@@ -99,7 +100,7 @@ def _whole(faces: Faces, row: int) -> Tensor:
     """(1,3,H,W) of `_photographs`, on the squares' device."""
     whole = _photographs(faces)
     row = row if len(whole) > 1 else 0
-    return whole[row : row + 1].to(faces.picture)
+    return whole[row : row + 1].to(faces.picture).contiguous()  # sums run in one order, however the pictures lie in memory
 
 
 def _square(faces: Faces, row: int) -> FaceCrop:
@@ -135,7 +136,7 @@ def dressed(parts: Parts, faces: Faces, row: int) -> Dressed:
     areas = FaceAreas.of(parts.head, own, inside)
     hair, face = (_placed(values, square) for values in (layers.hair, areas.skin))
     cloth = crisp_cloth(inside, (layers.loose - layers.hair).clamp_min(0), layers.person, layers.hair, areas.skin)
-    if faces.transparency is not None:
+    if faces.transparency is not None and faces.transparency.cuts_out:
         alpha = faces.transparency.row(row).alpha.to(whole)
     elif parts.matte is None:
         alpha = _placed(layers.person, square)

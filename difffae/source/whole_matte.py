@@ -49,7 +49,7 @@ def whole_matte(network: PersonMatte, picture: Tensor, square: FaceCrop, inner: 
     rough = _connected(_seen(network, picture, square, inner).maximum(face), square)
     small, rough, face, hair = (resized(values, size) for values in (picture, rough, face, hair))
     rough = _by_colour(small, rough, square.side * scale)
-    alpha = _fitted(small, rough, hair, square.side * scale).maximum(face)
+    alpha = _fitted(small, rough, hair, square.side * scale).maximum(face).clamp(0, 1)
     if size == tuple(picture.shape[-2:]):
         return alpha
     return _enlarged(picture, small, alpha, square.side * scale)

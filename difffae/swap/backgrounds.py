@@ -41,7 +41,7 @@ def fitted_background(picture: Tensor, alpha: Tensor, size: tuple[int, int]) -> 
     fill = _filled(resized(picture, small), (resized(person, small) > 0).to(person))
     fill = F.interpolate(fill, picture.shape[-2:], mode="bicubic", align_corners=False) if small != tuple(picture.shape[-2:]) else fill
     filled = torch.lerp(picture, fill, place)
-    return covering(filled, size).clamp(0, 1), (covering(place, size).abs() < 1e-3).to(picture)
+    return covering(filled, size).clamp(0, 1), (dilate(covering(place, size).abs(), 7) < 1e-4).to(picture)
 
 
 def _filled(picture: Tensor, person: Tensor) -> Tensor:
@@ -112,7 +112,7 @@ def with_background(picture: Tensor, alpha: Tensor, background: Tensor) -> Tenso
     spill = _spill(front, back, share)
     front, spill = (resized(values, size) for values in (front, spill))
     own = (torch.where(alpha > SURE, picture, front) - spill).clamp(0, 1)
-    return torch.lerp(background, own, alpha)
+    return torch.where(alpha == 1, own, torch.lerp(background, own, alpha))  # lerp rounds at 1, too
 
 
 def _spill(own: Tensor, old: Tensor, alpha: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ NECK = 0.17  # half the width in which a neck may be bare
 JAW = 0.012  # clothes keep so far from the face
 TINTED = 0.04  # standard deviation of the window in which skin gets the source's colour
 EDGE = 0.02  # width of the rim of old clothes on skin that goes with them
-MIRRORED = 0.3  # how far what is not shown of clothes goes on as in a mirror
+MIRRORED = 0.5  # how far what is not shown of clothes goes on as in a mirror
 COLLAR, COLLAR_COLUMN = 0.06, 0.26  # how far a collar stands out from the neck, and half the width in which it may
 FARTHEST = 0.3  # by which shoulders are moved up or down
 ASIDE = 0.26  # how far beside the neck a body is dressed for sure
@@ -227,7 +227,8 @@ def _going_on(colours: Tensor, sure: Tensor, side: float) -> Tensor:
     nearest = gaussian_blur(gather(colours, index), 0.02 * side)
     mirrored = torch.lerp(nearest, gather(colours, mirror), gaussian_blur(fits, 1.0).minimum(fits))
     share = (away[:, None] / (MIRRORED * side)).clamp(0, 1)
-    return torch.lerp(torch.lerp(mirrored, gaussian_blur(mirrored, 0.02 * side), share), pull_push(colours, sure), share.square())
+    beyond = gaussian_blur(gather(colours, index), 0.08 * side)
+    return torch.lerp(torch.lerp(mirrored, gaussian_blur(mirrored, 0.02 * side), share), beyond, share.square())
 
 
 def _nearest(values: Tensor, where: Tensor) -> Tensor:

@@ -152,19 +152,21 @@ def _without(base: Parts, region: int, swap: _Swap) -> Parts:
     """
     image, shares = base.carried.image, base.shares
     gone = shares[:, region : region + 1]
-    wide = ((dilate(gone, 2 * swap.carrying.outline + 1) - 0.05) / 0.3).clamp(0, 1)
+    own = wide = ((dilate(gone, 2 * swap.carrying.outline + 1) - 0.05) / 0.3).clamp(0, 1)
     if region == HAIR:
         # strands that no mask holds stand out from it before the background
         beside = ((dilate(gone, odd(2 * STRANDS * max(gone.shape[-2:]))) - 0.05) / 0.3).clamp(0, 1)
         wide = wide.maximum(beside * shares[:, BACKGROUND:])
     rest = shares * (1 - _one_hot(region, shares))
-    sure = rest * (1 - wide)
+    sure = rest * (1 - own)
     below = _below(region, sure, swap)
     bare, bare_validity = _skin_below(image, sure[:, FACE : FACE + 1], swap)
     cloth = pull_push(image, _inner(sure[:, CLOTHES : CLOTHES + 1]))
     guess = swap.carrying.guess_validity
     fill = below[:, :1] * bare + below[:, 2:3] * cloth + below[:, 3:] * base.backdrop
-    validity = below[:, :1] * bare_validity + below[:, 2:3] * guess + below[:, 3:] * base.backdrop_validity
+    validity = below[:, :1] * bare_validity + below[:, 2:3] * guess + below[:, 3:] * base.backdrop_validity.minimum(base.carried.validity)
+    # background beside it that is to be repainted stays so
+    validity = torch.where(wide > own, validity.minimum(base.carried.validity), validity)
     wide = wide * swap.strength
     carried = replace(base.carried, image=torch.lerp(image, fill, wide), validity=torch.lerp(base.carried.validity, validity, wide))
     shares = torch.lerp(torch.lerp(shares, rest + gone * below, swap.strength), below, wide)

@@ -154,7 +154,7 @@ def test_a_reference_of_several_swaps_is_estimated_and_prepared_once(
     assert len(made) == 1
     apart = [replace(one, reference=replace(query, name=one.regions[0])) for one in swaps]
     assert torch.equal(model.edit(source, swaps=apart, sampling=PREVIEW).image, first.image)
-    assert len(made) == 3
+    assert len(made) == 2  # for hair alone: backgrounds are replaced in the whole photograph, where nothing moves
 
 
 @pytest.mark.slow

@@ -8,14 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from difffae.carry.transparency import Transparency
 from difffae.common.checkpoint import asset_path
 from difffae.common.images import read_image
 from difffae.common.pixels import dilate, erode, pixel_grid
 from difffae.edit.analysing import with_slots
 from difffae.edit.description import Faces, Sampling
 from difffae.edit.editor import DiffFAE
+from difffae.edit.pasting import cut_again
 from difffae.edit.staging import dressed
-from difffae.edit.transparency import Transparency, cut_again
 from difffae.faces.crop import FaceCrop, extract
 from difffae.head.adjust import Adjustments
 from difffae.source.whole_matte import _connected
@@ -151,7 +152,8 @@ def test_a_background_swap_reaches_the_whole_picture(model: DiffFAE, pictures: t
     # the reference itself where that is visible, and it is in most of the frame
     seen = behind * shown
     assert seen.mean() > 0.3
-    assert ((result.image[None] - covering(theirs.picture, (image.shape[-2], image.shape[-1])).clamp(0, 1)) * seen).abs().max() < 1e-3
+    whole = covering(theirs.picture, (image.shape[-2], image.shape[-1])).clamp(0, 1)
+    assert ((result.image[None] - whole) * seen).abs().max() < 1e-3
     core = erode(own.alpha, 25) == 1
     assert core.float().mean() > 0.05
     assert torch.equal(result.image[None][core.expand(-1, 3, -1, -1)], image[None][core.expand(-1, 3, -1, -1)])
