@@ -1,5 +1,4 @@
-"""Filling holes with what is known around them: lines on the head, the background, the person's
-edge.
+"""Filling holes with what is known around them: lines on the head, the person's edge.
 
 Shape letters: B batch, H and W picture height and width.
 """
@@ -10,8 +9,6 @@ import torch
 from torch import Tensor
 
 from ..common.pixels import dilate, erode, gather, gaussian_blur, nearest_inside, trusted
-from .options import CarryOptions
-from .state import Backdrop
 
 
 def closed_lines(image: Tensor, validity: Tensor, where: Tensor, size: int) -> tuple[Tensor, Tensor]:
@@ -53,24 +50,3 @@ def without_background(image: Tensor, person: Tensor, outline: int) -> tuple[Ten
     own = ((core - 0.8) / 0.15).clamp(0, 1)
     around = gather(image, nearest_inside(core[:, 0] > 0.9)[0])
     return torch.lerp(gaussian_blur(around, 1.0), image, own), own
-
-
-def empty_place(image: Tensor, person: Tensor, o: CarryOptions) -> Backdrop:
-    """What may be behind a person: the colours around, which a plain background confirms and a busy
-    one does not.
-
-    Args:
-        image: (B,3,H,W).
-        person: (B,1,H,W) share of the person.
-        o: reach and validity of the filling.
-    """
-    place = dilate(person, 2 * o.outline + 1)
-    outside = place < 0.05
-    side = max(image.shape[-2:])
-    around = gather(image, nearest_inside(outside[:, 0])[0])
-    filled = torch.where(outside, image, gaussian_blur(around, o.fill_blur * side))
-    # a plain background goes on behind the person; of a busy one the filling says little
-    reach = o.plain_reach * side
-    mean, mean_square = gaussian_blur(around, reach), gaussian_blur(around.square(), reach)
-    spread = (mean_square - mean.square()).mean(1, keepdim=True).clamp_min(0)
-    return Backdrop(place, filled, o.fill_validity * torch.exp(-spread / o.plain_spread**2))

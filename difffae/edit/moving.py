@@ -21,9 +21,10 @@ from ..person.prepared import Carried, Prepared, nothing_carried
 from ..person.prepared import prepare as prepare_photos
 from ..source.regions import kept_pixels, swapped_region
 from ..source.slots import swap
-from ..swap.region_parts import BACKGROUND, FaceAreas
+from ..swap.region_parts import BACKGROUND, HAIR, FaceAreas
 from ..swap.region_sources import SwapReference, SwapSource
-from ..swap.region_transfer import take_regions
+from ..swap.region_transfer import take_hair
+from ..vocabulary import REGIONS
 from .analysing import layers_of, with_attributes, with_own_matte
 from .apart import Apart, held, set_apart
 from .description import MARGIN, Edit, Faces, Parts, RegionSwap, SlotTokens
@@ -143,7 +144,7 @@ class PreparedFaces:
         givers = []
         for one, reference in zip(self.swaps, self.references, strict=True):
             theirs = reference.move(target, areas)
-            mixed = take_regions(mixed, theirs, one.regions, areas, one.strength, self.photos.options)
+            mixed = take_hair(mixed, theirs, areas, one.strength, self.photos.options)
             givers.append(theirs.carried)
         return self._before(replace(mixed.carried, person_alpha=1 - mixed.shares[:, BACKGROUND:])), mixed.owner_share, givers
 
@@ -182,15 +183,17 @@ def prepare(parts: Parts, faces: Faces, camera: Tensor | None = None, rows: slic
     landmarks = None if faces.landmarks is None else canvas.points(expanded(faces.landmarks, batch)[rows], faces.picture.shape[-1])
     options = options_on(canvas, parts.carry_options)
     photos = prepare_photos(alone.image, own, parts.head, alone.inside, alone.layers, options, landmarks)
-    if state is None or not state.taken:
+    # clothes and backgrounds were replaced in the whole photographs (staging)
+    taken = () if state is None else tuple(one for one in state.taken if REGIONS[HAIR] in one.regions)
+    if not taken:
         return PreparedFaces(faces, photos, canvas, pictures, alone)
     camera = own.camera if camera is None else canvas.camera(camera)
-    ready: dict[int, SwapReference] = {}  # one face may give several regions
-    for reference in (one.reference for one in state.taken):
+    ready: dict[int, SwapReference] = {}  # one face may give its hair more than once
+    for reference in (one.reference for one in taken):
         if id(reference) not in ready:
             ready[id(reference)] = _prepared_reference(parts, reference, camera, canvas, batch, rows)
-    references = tuple(ready[id(one.reference)] for one in state.taken)
-    return PreparedFaces(faces, photos, canvas, pictures, alone, SwapSource.of(photos), references, state.taken)
+    references = tuple(ready[id(one.reference)] for one in taken)
+    return PreparedFaces(faces, photos, canvas, pictures, alone, SwapSource.of(photos), references, taken)
 
 
 def _alone(parts: Parts, faces: Faces, photos: Apart, own: FaceAttributes, canvas: Canvas, batch: int, rows: slice) -> Apart:

@@ -1,8 +1,7 @@
-"""The two sides of a swap by photograph, each prepared once for many targets: the source whose regions
-are replaced, and the reference that lends its own.
+"""The two sides of a swap by photograph, each prepared once for many targets: the source whose hair
+is replaced, and the reference that lends its own.
 
-The reference is carried as the source is, to the target's head: its hair onto that head, its collar
-to that neck, in that light. Its background stays where it is.
+The reference is carried as the source is, to the target's head: its hair onto that head, in that light.
 
 Shape letters: B batch, H and W picture sides. Positions are x right, y down, in -1..1 over the
 picture.
@@ -16,8 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..carry.cutout import cut_out
-from ..carry.filling import empty_place
 from ..carry.options import CarryOptions
 from ..carry.state import repeat_rows
 from ..common.errors import ConfigError
@@ -51,7 +48,7 @@ class SwapSource:
         layers = prepared.person.layers
         areas = FaceAreas.of(prepared.head, prepared.face, prepared.image)
         fine = refined(prepared.image, layers, areas, TAKEN_AWAY)
-        behind = cut_out(prepared.image, layers).backdrop
+        behind = prepared.person.backdrop
         backdrop = torch.lerp(prepared.image, behind.filled, behind.place)
         around = pull_push(prepared.validity, 1 - behind.place)
         return cls(fine, backdrop, torch.lerp(prepared.validity, behind.validity * around, behind.place))
@@ -65,7 +62,7 @@ class SwapSource:
         """
         mine = repeat_rows(self, len(carried.image)) if len(self.backdrop) == 1 else self
         shares = moved_shares(carried, mine.layers, areas)
-        return Parts(carried, shares, mine.backdrop, mine.backdrop_validity, carried.own_share)
+        return Parts(carried, shares, carried.own_share, mine.backdrop, mine.backdrop_validity)
 
 
 def source_parts(prepared: Prepared, carried: Carried, areas: FaceAreas) -> Parts:
@@ -91,16 +88,12 @@ class SwapReference:
         layers: of that, refined by their colours.
         grid: (B,H,W,2) where the reference's picture shows what the camera sees, -1..1.
         inside: (B,1,H,W) 1 where it does.
-        backdrop: (B,3,H,W) the reference's picture without its person; it stays where it is.
-        backdrop_validity: (B,1,H,W) how well that is known.
     """
 
     prepared: Prepared
     layers: Layers
     grid: Tensor
     inside: Tensor
-    backdrop: Tensor
-    backdrop_validity: Tensor
 
     @classmethod
     def of(
@@ -125,7 +118,6 @@ class SwapReference:
             options: how to move it; its expressions are never stretched.
         """
         o = replace(options or CarryOptions(), stretch_expression=False, eyes=False)
-        backdrop = _backdrop(picture, inside_picture, layers.person, o)
         layers = refined(picture, layers, FaceAreas.of(head, own, picture), TAKEN)
         # shoulders follow the camera all over, which a move does only near the head
         grid, inside = _aligned(inside_picture, own.camera, camera)
@@ -133,7 +125,7 @@ class SwapReference:
         layers = layers.map(lambda layer: F.grid_sample(layer, grid, padding_mode="border", align_corners=False))
         there = replace(own, camera=camera.expand_as(own.camera))
         # where its border goes on it is a guess, but a guess of hair or cloth, not of skin
-        return cls(prepare(aligned, there, head, None, layers, o), layers, grid, inside, *backdrop)
+        return cls(prepare(aligned, there, head, None, layers, o), layers, grid, inside)
 
     def move(self, target: FaceAttributes, areas: FaceAreas) -> Parts:
         """The reference at a target's head, in its light.
@@ -146,7 +138,7 @@ class SwapReference:
         Raises:
             ConfigError: for another camera.
         """
-        mine = repeat_rows(self, len(target)) if len(self.backdrop) == 1 else self
+        mine = repeat_rows(self, len(target)) if len(self.inside) == 1 else self
         o, camera = mine.prepared.options, mine.prepared.face.camera
         if not torch.equal(target.camera.expand_as(camera), camera):
             raise ConfigError("reference: was prepared for another camera than the target's; prepare it for this one")
@@ -163,7 +155,7 @@ class SwapReference:
             offset_to_source=((whole - pixel_grid(height, width, whole)) * half).permute(0, 3, 1, 2),
             validity=carried.validity * (o.guess_validity + (1 - o.guess_validity) * seen),
         )
-        return Parts(carried, shares, mine.backdrop, mine.backdrop_validity, carried.own_share)
+        return Parts(carried, shares, carried.own_share)
 
 
 def reference_parts(
@@ -190,15 +182,6 @@ def reference_parts(
         options: how to move it; its expressions are never stretched.
     """
     return SwapReference.of(picture, inside_picture, own, target.camera, head, layers, options).move(target, areas)
-
-
-def _backdrop(picture: Tensor, inside_picture: Tensor, person: Tensor, o: CarryOptions) -> tuple[Tensor, Tensor]:
-    """The picture without its person, filled from around, and how well that is known: behind the
-    person no better than around.
-    """
-    behind = empty_place(picture, person, o)
-    around = pull_push(inside_picture, 1 - behind.place)
-    return torch.lerp(picture, behind.filled, behind.place), torch.lerp(inside_picture, behind.validity * around, behind.place)
 
 
 def _aligned(inside_picture: Tensor, own: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,6 @@
-"""Swaps by photograph: hair, clothes or background of a reference, its own pixels.
+"""Swaps by photograph: hair of a reference, its own pixels. Clothes and backgrounds are replaced in whole photographs.
 
-Tokens say in 192 numbers what a region looks like; a photograph of it says more. A region of the
+Tokens say in 192 numbers what a region looks like; a photograph of it says more. The hair of the
 reference, carried to the target's head, is laid over the source's, whose own is taken away first.
 What neither photograph showed is a guess, and marked so, for the model to paint from the swapped
 tokens.
@@ -12,12 +12,11 @@ picture sides.
     areas = FaceAreas.of(head, target, picture)
     parts = source_parts(prepared, prepared.move(target), areas)
     theirs = reference_parts(other, its_inside_picture, its_face, target, areas, head, its_layers)
-    swapped = take_regions(parts, theirs, ("hair",), areas).carried
+    swapped = take_hair(parts, theirs, areas).carried
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -57,21 +56,19 @@ class _Swap:
     options: TransferOptions
 
 
-def take_regions(
+def take_hair(
     base: Parts,
     reference: Parts,
-    regions: Sequence[str],
     areas: FaceAreas,
     strength: float = 1.0,
     options: CarryOptions | None = None,
     transfer: TransferOptions | None = None,
 ) -> Parts:
-    """The base with some regions of a reference.
+    """The base with the hair of a reference.
 
     Args:
         base: the source, or what an earlier swap made of it.
         reference: the reference, carried to the same head.
-        regions: some of `vocabulary.SWAPPABLE`.
         areas: of the head that both were carried to.
         strength: 0..1, below 1 the base shines through.
         options: settings of moving.
@@ -80,53 +77,28 @@ def take_regions(
     Returns:
         the base itself if nothing is taken; else parts with one more photograph in `owner_share`.
     """
-    if not regions or strength == 0:
+    if strength == 0:
         return base
     t = transfer or TransferOptions()
     swap = _Swap(reference, areas, strength, *_tinted_skin(base, reference, t), options or CarryOptions(), t)
-    result = replace(base, owner_share=F.pad(base.owner_share, (0, 0, 0, 0, 0, 1)))
-    for region in (HAIR, CLOTHES):
-        if REGIONS[region] in regions:
-            result = _without(result, region, swap)
-    # a collar lies below hair, hair lies over everything but the inner face
-    for region in (CLOTHES, HAIR):
-        if REGIONS[region] in regions:
-            result = _over(result, region, swap)
-    return _behind(result, swap) if REGIONS[BACKGROUND] in regions else result
+    return _over(_without(replace(base, owner_share=F.pad(base.owner_share, (0, 0, 0, 0, 0, 1))), swap), swap)
 
 
-def _over(base: Parts, region: int, swap: _Swap) -> Parts:
-    """The base with a region of the reference over it."""
+def _over(base: Parts, swap: _Swap) -> Parts:
+    """The base with the reference's hair over everything but the inner face."""
     reference, areas = swap.reference, swap.areas
-    own = reference.shares[:, region : region + 1]
-    cover = swap.strength * own * (1 - areas.features)
-    if region == HAIR:
-        # beside the head, hair of a turned reference may be a smear; gaps in it are none
-        sure = erode(dilate(reference.carried.validity, GAP), GAP)
-        cover = cover * torch.where(areas.mesh > 0, 1.0, trusted(sure))
-    if region == CLOTHES:
-        cover = cover * (1 - base.shares[:, HAIR : HAIR + 1])
+    own = reference.shares[:, HAIR : HAIR + 1]
+    # beside the head, hair of a turned reference may be a smear; gaps in it are none
+    sure = erode(dilate(reference.carried.validity, GAP), GAP)
+    cover = swap.strength * own * (1 - areas.features) * torch.where(areas.mesh > 0, 1.0, trusted(sure))
     colours, _ = without_background(reference.carried.image, own, swap.carrying.outline)
     carried = replace(
         base.carried,
         image=torch.lerp(base.carried.image, colours, cover),
         validity=torch.lerp(base.carried.validity, reference.carried.validity, cover),
     )
-    shares = base.shares * (1 - cover) + _one_hot(region, base.shares) * cover
+    shares = base.shares * (1 - cover) + _hair_alone(base.shares) * cover
     return replace(base, carried=carried, shares=shares, owner_share=_owned(base, 1 - cover, cover))
-
-
-def _behind(base: Parts, swap: _Swap) -> Parts:
-    """The base's person in front of the reference's background."""
-    reference = swap.reference
-    backdrop = torch.lerp(base.backdrop, reference.backdrop, swap.strength)
-    validity = torch.lerp(base.backdrop_validity, reference.backdrop_validity, swap.strength)
-    person = 1 - base.shares[:, BACKGROUND:]
-    colours, _ = without_background(base.carried.image, person, swap.carrying.outline)
-    image = torch.lerp(backdrop, colours, person)
-    carried = replace(base.carried, image=image, validity=torch.lerp(validity, base.carried.validity, person))
-    theirs = swap.strength * reference.backdrop_validity * (1 - person)
-    return Parts(carried, base.shares, backdrop, validity, _owned(base, person, theirs))
 
 
 def _tinted_skin(base: Parts, reference: Parts, t: TransferOptions) -> tuple[Tensor, Tensor]:
@@ -146,20 +118,19 @@ def _tinted_skin(base: Parts, reference: Parts, t: TransferOptions) -> tuple[Ten
     return (reference.carried.image * tint).clamp(0, 1), t.skin_validity * reference.carried.validity
 
 
-def _without(base: Parts, region: int, swap: _Swap) -> Parts:
-    """The base without its own hair or clothes: skin, cloth and background that were behind, as far
-    as anything tells.
-    """
+def _without(base: Parts, swap: _Swap) -> Parts:
+    """The base without its own hair: skin, cloth and background that were behind, as far as anything tells."""
     image, shares = base.carried.image, base.shares
-    gone = shares[:, region : region + 1]
-    own = wide = ((dilate(gone, 2 * swap.carrying.outline + 1) - 0.05) / 0.3).clamp(0, 1)
-    if region == HAIR:
-        # strands that no mask holds stand out from it before the background
-        beside = ((dilate(gone, odd(2 * STRANDS * max(gone.shape[-2:]))) - 0.05) / 0.3).clamp(0, 1)
-        wide = wide.maximum(beside * shares[:, BACKGROUND:])
-    rest = shares * (1 - _one_hot(region, shares))
+    assert base.backdrop is not None
+    assert base.backdrop_validity is not None
+    gone = shares[:, HAIR : HAIR + 1]
+    own = ((dilate(gone, 2 * swap.carrying.outline + 1) - 0.05) / 0.3).clamp(0, 1)
+    # strands that no mask holds stand out from it before the background
+    beside = ((dilate(gone, odd(2 * STRANDS * max(gone.shape[-2:]))) - 0.05) / 0.3).clamp(0, 1)
+    wide = own.maximum(beside * shares[:, BACKGROUND:])
+    rest = shares * (1 - _hair_alone(shares))
     sure = rest * (1 - own)
-    below = _below(region, sure, swap)
+    below = _below(sure, swap)
     bare, bare_validity = _skin_below(image, sure[:, FACE : FACE + 1], swap)
     cloth = pull_push(image, _inner(sure[:, CLOTHES : CLOTHES + 1]))
     guess = swap.carrying.guess_validity
@@ -173,21 +144,16 @@ def _without(base: Parts, region: int, swap: _Swap) -> Parts:
     return replace(base, carried=carried, shares=shares, owner_share=base.owner_share * (1 - wide))
 
 
-def _below(region: int, sure: Tensor, swap: _Swap) -> Tensor:
-    """What lies below a region that is taken away: shares (B,R,H,W).
+def _below(sure: Tensor, swap: _Swap) -> Tensor:
+    """What lies below hair that is taken away: shares (B,R,H,W). The head goes on below it; beside the head there is what lies around.
 
     sure (B,R,H,W): shares of the other regions, away from its border.
     """
-    none = torch.zeros_like(sure[:, :1])
-    if region == HAIR:
-        # the head goes on below its hair; beside the head there is what lies around
-        on_head = swap.areas.mesh
-        total = sure[:, CLOTHES:].sum(1, keepdim=True)
-        around = pull_push(sure[:, CLOTHES:] / total.clamp_min(1e-3), total.clamp(0, 1)).clamp_min(0)
-        cloth = around[:, :1] / around.sum(1, keepdim=True).clamp_min(1e-3)
-    else:
-        on_head, cloth = swap.reference.shares[:, FACE : FACE + 1], none
-    return torch.cat([on_head, none, (1 - on_head) * cloth, (1 - on_head) * (1 - cloth)], dim=1)
+    on_head = swap.areas.mesh
+    total = sure[:, CLOTHES:].sum(1, keepdim=True)
+    around = pull_push(sure[:, CLOTHES:] / total.clamp_min(1e-3), total.clamp(0, 1)).clamp_min(0)
+    cloth = around[:, :1] / around.sum(1, keepdim=True).clamp_min(1e-3)
+    return torch.cat([on_head, torch.zeros_like(cloth), (1 - on_head) * cloth, (1 - on_head) * (1 - cloth)], dim=1)
 
 
 def _skin_below(image: Tensor, sure: Tensor, swap: _Swap) -> tuple[Tensor, Tensor]:
@@ -218,6 +184,6 @@ def _owned(base: Parts, own: Tensor, theirs: Tensor) -> Tensor:
     return base.owner_share * own + last * theirs
 
 
-def _one_hot(region: int, like: Tensor) -> Tensor:
-    """(1,R,1,1): 1 for one region."""
-    return F.one_hot(torch.tensor(region, device=like.device), len(REGIONS)).to(like)[None, :, None, None]
+def _hair_alone(like: Tensor) -> Tensor:
+    """(1,R,1,1): 1 for hair."""
+    return F.one_hot(torch.tensor(HAIR, device=like.device), len(REGIONS)).to(like)[None, :, None, None]

@@ -23,9 +23,9 @@ from difffae.person.prepared import prepare
 from difffae.report.measures import psnr
 from difffae.source.regions import Layers
 from difffae.swap.backgrounds import covering
-from difffae.swap.region_parts import BACKGROUND, CLOTHES, HAIR, TAKEN, FaceAreas, Parts, refined
+from difffae.swap.region_parts import HAIR, TAKEN, FaceAreas, Parts, refined
 from difffae.swap.region_sources import SwapReference, SwapSource, _aligned, reference_parts, source_parts
-from difffae.swap.region_transfer import take_regions
+from difffae.swap.region_transfer import take_hair
 
 SIZE = 192
 
@@ -104,7 +104,7 @@ def test_what_is_kept_for_a_swap_gives_the_same_parts_for_every_target(head: Hea
             assert torch.equal(one.carried.image, same.carried.image)
             assert torch.equal(one.carried.offset_to_source, same.carried.offset_to_source)
             assert torch.equal(one.shares, same.shares)
-            assert torch.equal(one.backdrop, same.backdrop)
+        assert torch.equal(kept.backdrop, once.backdrop)
 
 
 def test_one_source_and_one_reference_serve_many_targets(head: HeadModel):
@@ -119,7 +119,7 @@ def test_one_source_and_one_reference_serve_many_targets(head: HeadModel):
     for some in (targets, targets[1]):
         areas = FaceAreas.of(head, some, image.expand(len(some), -1, -1, -1))
         base = source_parts(prepared, prepared.move(some), areas)
-        swapped.append(take_regions(base, reference.move(some, areas), ("hair", "clothes", "background"), areas))
+        swapped.append(take_hair(base, reference.move(some, areas), areas))
     torch.testing.assert_close(swapped[0].carried.image[1:], swapped[1].carried.image, atol=1e-4, rtol=0)
     torch.testing.assert_close(swapped[0].owner_share[1:], swapped[1].owner_share, atol=1e-4, rtol=0)
 
@@ -137,20 +137,18 @@ def test_a_swap_says_what_it_lacks(head: HeadModel):
 
 def test_nothing_taken_is_the_base(two):
     base, reference, areas, _ = two
-    assert take_regions(base, reference, (), areas) is base
-    assert take_regions(base, reference, ("hair", "background"), areas, strength=0) is base
+    assert take_hair(base, reference, areas, strength=0) is base
 
 
-@pytest.mark.parametrize(("region", "index", "colour"), [("hair", HAIR, BLUE), ("clothes", CLOTHES, GREEN)])
-def test_a_region_takes_the_references_colour_and_no_other_does(two, region: str, index: int, colour: Tensor):
+def test_hair_takes_the_references_colour_and_nothing_else_does(two):
     base, reference, areas, _ = two
-    mixed = take_regions(base, reference, (region,), areas)
+    mixed, index = take_hair(base, reference, areas), HAIR
     image, before = mixed.carried.image, base.carried.image
     both = (erode(base.shares * reference.shares, 5)[:, index : index + 1] > 0.9).float()
     # the reference's light is another, so its colours are multiplied by the ratio of the lights
     wanted = mean_colour(reference.carried.image, both)
     torch.testing.assert_close(mean_colour(image, both), wanted, atol=0.02, rtol=0)
-    assert wanted.argmax() == colour.argmax()
+    assert wanted.argmax() == BLUE.argmax()
     # but for a pixel where the motion of hair beside the head breaks off
     assert (mixed.owner_share[:, 1:][both > 0] > 0.9).float().mean() > 0.999
     assert mixed.owner_share[:, :1][both > 0].max() < 0.1
@@ -167,22 +165,10 @@ def test_a_region_takes_the_references_colour_and_no_other_does(two, region: str
 
 def test_half_strength_is_in_between(two):
     base, reference, areas, _ = two
-    both = (erode(base.shares * reference.shares, 5)[:, CLOTHES : CLOTHES + 1] > 0.9).float()
-    none, half, full = (mean_colour(take_regions(base, reference, ("clothes",), areas, s).carried.image, both) for s in (0.0, 0.5, 1.0))
+    both = (erode(base.shares * reference.shares, 5)[:, HAIR : HAIR + 1] > 0.9).float()
+    none, half, full = (mean_colour(take_hair(base, reference, areas, s).carried.image, both) for s in (0.0, 0.5, 1.0))
     assert ((half - (none + full) / 2).abs() < 0.15).all()
     assert ((half - none).abs().max() > 0.1) & ((half - full).abs().max() > 0.1)
-
-
-def test_a_background_is_the_references_own_pixels(two):
-    base, reference, areas, theirs = two
-    mixed = take_regions(base, reference, ("background",), areas)
-    # where neither person nor its soft outline was, in either picture
-    free = (dilate(1 - base.shares[:, BACKGROUND:], 9) < 0.01) & (reference.backdrop_validity == 1)
-    assert free.float().mean() > 0.2
-    assert torch.equal(mixed.carried.image[free.expand(-1, 3, -1, -1)], theirs[free.expand(-1, 3, -1, -1)])
-    inside = (erode(1 - base.shares[:, BACKGROUND:], 9) > 0.99).expand(-1, 3, -1, -1)
-    assert (mixed.carried.image - base.carried.image)[inside].abs().max() < 1e-6
-    assert torch.equal(mixed.shares, base.shares)
 
 
 def test_skin_that_hair_hid_is_the_references_in_the_sources_colours(head: HeadModel):
@@ -197,7 +183,7 @@ def test_skin_that_hair_hid_is_the_references_in_the_sources_colours(head: HeadM
     bald = (image * image.new_tensor([0.5, 0.6, 0.9])[:, None, None]).clamp(0, 1)
     none = torch.zeros_like(forehead)
     there = reference_parts(bald, none + 1, face, face, areas, head, Layers(layers.person, layers.person, none, none))
-    mixed = take_regions(base, there, ("hair",), areas)
+    mixed = take_hair(base, there, areas)
     inner = (erode(forehead, 9) > 0).float()
     revealed, wanted, was = (mean_colour(one, inner) for one in (mixed.carried.image, image, covered))
     assert (revealed - wanted).abs().max() < 0.06
@@ -208,7 +194,7 @@ def test_skin_that_hair_hid_is_the_references_in_the_sources_colours(head: HeadM
 def test_no_hair_lies_on_eyes_and_mouth(two):
     base, reference, areas, _ = two
     wrong = replace(reference, shares=torch.zeros_like(reference.shares).index_fill(1, torch.tensor(HAIR), 1.0))
-    mixed = take_regions(base, wrong, ("hair",), areas)
+    mixed = take_hair(base, wrong, areas)
     inside = (areas.features > 0).expand(-1, 3, -1, -1) & (dilate(base.shares[:, HAIR : HAIR + 1], 9) == 0)
     assert inside.float().sum() > 500
     assert torch.equal(mixed.carried.image[inside], base.carried.image[inside])
