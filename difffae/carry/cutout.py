@@ -31,11 +31,13 @@ class Cutout:
         alpha: (B,1,H,W) share of the person.
         colours: (B,3,H,W) the person's own colours; beyond the person those of its edge go on.
         backdrop: the picture as if the person were not in it.
+        plain: (B,1,H,W) how plain the background is around.
     """
 
     alpha: Tensor
     colours: Tensor
     backdrop: Backdrop
+    plain: Tensor
 
 
 def cut_out(image: Tensor, layers: Layers, options: CutoutOptions | None = None) -> Cutout:
@@ -59,7 +61,7 @@ def cut_out(image: Tensor, layers: Layers, options: CutoutOptions | None = None)
     colours = torch.where(alpha > 0.97, image, colours)
     if bool((wall < 1).any()):
         filled = torch.lerp(grown(image, wide, filled, o), filled, wall)
-    return Cutout(alpha, colours, Backdrop(wide, filled, o.fill_validity * plain))
+    return Cutout(alpha, colours, Backdrop(wide, filled, o.fill_validity * plain), plain)
 
 
 def _units(image: Tensor) -> float:
@@ -179,7 +181,7 @@ def wall_seen_through(image: Tensor, cut: Cutout, hair: Tensor) -> Tensor:
     usual = (image * own).sum((2, 3), keepdim=True) / own.sum((2, 3), keepdim=True).clamp_min(1)
     wall = cut.backdrop.filled
     unlike = ((usual - wall).abs().amax(1, keepdim=True) / 0.15 - 1).clamp(0, 1)
-    plain = ((cut.backdrop.validity / CutoutOptions().fill_validity - 0.3) / 0.4).clamp(0, 1)
+    plain = ((cut.plain - 0.3) / 0.4).clamp(0, 1)
     same = (1.5 - (image - wall).abs().amax(1, keepdim=True) / 0.08).clamp(0, 1)
     return gaussian_blur(same, 0.4 * _units(image)) * unlike * plain
 

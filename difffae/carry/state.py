@@ -30,9 +30,7 @@ State = TypeVar("State")
 
 
 def map_tensors(state: State, function: Callable[[Tensor], Tensor]) -> State:
-    """The same dataclass with a function applied to every tensor in it and in the dataclasses it
-    holds.
-    """
+    """The same dataclass with a function applied to every tensor in it and in the dataclasses it holds."""
     if not is_dataclass(state) or isinstance(state, type):
         return state
     changed: dict[str, Any] = {}
@@ -147,6 +145,7 @@ class Maps:
         light: how far a change of light may change the pixel.
         matte: share of the person.
         body: share of what moves with the head; the rest of the person rests on the shoulders.
+        firm: the same, away from its outline.
         standing_out: hair, hats and clothes beside the mesh.
         hanging: clothes, and hair below the lobes of the ears.
         resting: what rests on the shoulders.
@@ -157,6 +156,7 @@ class Maps:
     light: Tensor
     matte: Tensor
     body: Tensor
+    firm: Tensor
     standing_out: Tensor
     hanging: Tensor
     resting: Tensor
@@ -187,6 +187,7 @@ class PersonSource:
             shows it; before a neck, where it goes on behind the jaw; and behind all that moves.
         resting_colours: (B,3,H,W) its colours, going on beyond it.
         backdrop: what is behind the person.
+        vacated: (B,1,H,W) where the background shows once the head has gone.
         own_colours: (B,3,H,W) the person's, without the background that its outline is mixed with.
         outline: of the head, or None for a head model without labels.
         lips_apart: (B,1,1,1) distance of the lips, in units of half the side.
@@ -201,6 +202,7 @@ class PersonSource:
     resting: Tensor
     resting_colours: Tensor
     backdrop: Backdrop
+    vacated: Tensor
     own_colours: Tensor
     outline: Outline | None
     lips_apart: Tensor

@@ -27,7 +27,7 @@ from ..head.rasterizer import Raster, interpolate
 from ..source.regions import Layers
 from .guess import guess_person
 from .mouth import INNER, kept_teeth, lips_apart, teeth_in_sight
-from .rims import MovedPerson, hair_outline, hang_hair, lit_in_place, person_of, redraw_rims, smooth_outline, without_stairs
+from .rims import MovedPerson, hair_outline, hang_hair, lit_in_place, person_of, redraw_rims, smooth_outline, vacated, without_stairs
 
 
 def person_source(source: Source, layers: Layers) -> PersonSource:
@@ -57,6 +57,7 @@ def person_source(source: Source, layers: Layers) -> PersonSource:
         light=layers.light,
         matte=cut.alpha,
         body=body,
+        firm=erode(body, odd(7 * source.unit)),
         standing_out=_standing_out(replace(layers, person=cut.alpha), mesh, raster, head, edge) * (1 - resting),
         # what hangs before a face is the head's own
         hanging=cloth.maximum(layers.hair * below_chin(head, points[..., :2], grid, 0.5) * (1 - above)),
@@ -77,6 +78,7 @@ def person_source(source: Source, layers: Layers) -> PersonSource:
         resting=torch.cat([resting, front, going_on(front, body)], dim=1),
         resting_colours=resting_colours,
         backdrop=cut.backdrop,
+        vacated=vacated(maps, cut, resting),
         outline=head_outline(head, points[..., :2]) if has_scalp(head) else None,
         own_colours=cut.colours,
         lips_apart=lips_apart(head, points),
@@ -187,9 +189,8 @@ def distrust_edges_and_cloth(move: Move, person: MovedPerson) -> MovedPerson:
     valid = torch.where(move.posed.mesh, on_mesh, person.validity)
     if move.any_turned:
         # the photograph's outline, stretched over a side that turns to the camera, is a smear that holds background
-        firm = F.grid_sample(erode(person_of(move).maps.body, odd(7 * u)), move.grid, padding_mode="border", align_corners=False)
         inner = gaussian_blur(erode(move.posed.mesh.to(valid), odd(9 * u)), 1.5 * u) * move.turned
-        valid = valid * (1 - inner * (1 - firm) * shifted)
+        valid = valid * (1 - inner * (1 - maps.firm) * shifted)
     neck = head.part_mask(raster, "neck")[:, None]
     valid = torch.where(neck, valid.minimum(opened(valid, odd(4 * u))), valid)
     jaw = head.part_mask(raster, "face", "ears")[:, None] * shifted
@@ -253,17 +254,9 @@ def what_stays(move: Move) -> tuple[Tensor, Tensor, Tensor]:
     grid = flow_grid(move.resting_offset)
     both = torch.cat([told.resting, told.resting_colours], dim=1)
     seen, share, behind, colours = F.grid_sample(both, grid, padding_mode="border", align_corners=False).split([1, 1, 1, 3], dim=1)
-    own = told.resting[:, :1]
-    # strands go with the head, and so does their place, where the background is plain enough to know it
-    apart = (told.backdrop.place - told.maps.matte).clamp_min(0) * (1 - dilate(own, odd(4 * u)))
-    apart = apart * (told.backdrop.validity / 0.3 - 1).clamp(0, 1)
-    # hair has a rim of strands and light that no matte holds
-    fringe = dilate(told.maps.body * told.maps.hair, odd(11 * u)) * (1 - dilate(own, odd(4 * u)))
-    left = gaussian_blur(dilate(told.maps.body, odd(5 * u)).maximum(fringe).maximum(apart), 0.7 * u)
-    left = ((left - 0.05) / 0.3).clamp(0, 1)
     # shoulders that moved left their place, too
-    went = move.resting_shift
-    left = left.maximum(dilate(own.maximum(share), odd(5 * u)) * (went - 0.3).clamp(0, 1))
+    went = (move.resting_shift - 0.3).clamp(0, 1)
+    left = told.vacated.maximum(dilate(told.resting[:, :1].maximum(share), odd(5 * u)) * went)
     made = torch.lerp(told.backdrop.filled, relit(colours, move.resting_light), behind)
     return torch.lerp(move.resting_image, made, left), left * (1 - seen), share
 

@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..carry.cutout import Cutout
 from ..carry.hair_volume import head_outline, motion_around, ramp
-from ..carry.state import Move, PersonSource
+from ..carry.state import Maps, Move, PersonSource
 from ..common.pixels import dilate, erode, flow_grid, gather, gaussian_blur, gradient_norm, nearest_inside, odd, pixel_grid, relit
 
 HAIR_RIM = 0.05  # how far into the head its outline of hair reaches, as a share of the side
@@ -33,6 +34,24 @@ class MovedPerson:
     image: Tensor
     validity: Tensor
     alpha: Tensor
+
+
+def vacated(maps: Maps, cut: Cutout, resting: Tensor) -> Tensor:
+    """Where the background shows once the head has gone: its place, and that of strands beside it.
+
+    Args:
+        maps: of the source.
+        cut: the same, taken apart.
+        resting: (B,1,H,W) share of what stays on the shoulders.
+    """
+    u = max(resting.shape[-2:]) / 256
+    beside = 1 - dilate(resting, odd(4 * u))
+    # strands go with the head, and so does their place, where the background is plain enough to know it
+    apart = (cut.backdrop.place - maps.matte).clamp_min(0) * beside * (2 * cut.plain - 1).clamp(0, 1)
+    # hair has a rim of strands and light that no matte holds
+    fringe = dilate(maps.body * maps.hair, odd(11 * u)) * beside
+    left = gaussian_blur(dilate(maps.body, odd(5 * u)).maximum(fringe).maximum(apart), 0.7 * u)
+    return ((left - 0.05) / 0.3).clamp(0, 1)
 
 
 def smooth_outline(move: Move, person: MovedPerson) -> MovedPerson:
