@@ -35,6 +35,7 @@ KEYPOINT_LANDMARKS = ((33, 133), (362, 263), (1, 1), (13, 14))
 AGREE, AGREE_PIXELS = 0.05, 1.2
 # A face this sure, whose networks agree so far, needs no second look: nine of ten upright portraits, and none of 120 wrong faces
 CLEAR, CLEAR_AGREE = 0.85, 0.04
+LOOSE = 2.0  # times that much for upright faces where the detector is surest of them so, and no other way up convinces
 RIVAL = 0.12  # ways up of which the detector is less sure than of the best by more than this are not looked at
 TILTED = math.radians(35)  # from here on the detector's angle is rough, and faces are looked at anew
 
@@ -119,6 +120,9 @@ def _upright(
     sure = scores[row, quarter]
     seen: list[Face] = [faces[k] for k in row.tolist()]
     kept = level & (differ <= _agreement(rois))
+    # if no way up convinces, an upright face may: landmarks of shaded or wrinkled ones lie farther from the keypoints
+    plain = level & (differ <= LOOSE * _agreement(rois)) & (scores.argmax(1) == 0)
+    plain &= scores.new_tensor([face.score for face in faces]) >= landmarker.threshold
     anew = ((quarter > 0) | ~kept[row]).nonzero()[:, 0]
     if len(anew):
         sure[anew], again = _looked_at_anew(landmarker, pyramid, turned[anew])
@@ -133,6 +137,8 @@ def _upright(
         best = ways[sure[ways].argmax()] if len(ways) else None
         if best is not None and float(sure[best]) > 0:
             result.append(seen[int(best)])
+        elif plain[index]:
+            result.append(faces[index])
     return result
 
 

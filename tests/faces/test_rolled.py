@@ -108,3 +108,14 @@ def test_turns_that_bring_a_face_upright(landmarker: FaceLandmarker) -> None:
     for degrees, expected in ((0, 0), (40, 0), (-40, 0), (60, 3), (90, 3), (180, 2), (-100, 1), (260, 1)):
         _, moved = rolled(picture, degrees, points[:, :2])
         assert turns_to_upright(torch.cat([moved, points[:, 2:]], 1)[None]) == expected, degrees
+
+
+@pytest.mark.skipif(not PORTRAITS.is_dir(), reason="portraits are not here")
+def test_an_upright_face_that_convinces_no_way_up_is_found(landmarker: FaceLandmarker) -> None:
+    """A wrinkled face in hard shade: the networks disagree by more than usual, but the detector is surest of it as it stands."""
+    with Image.open(PORTRAITS / "sfhqt2i_0814.webp") as opened:
+        found = landmarker.detect(from_picture(opened.convert("RGB")))[0]
+    assert len(found) == 1
+    assert found[0].score > 0.5
+    left, right = (found[0].landmarks[iris, 0] for iris in IRISES)
+    assert left < right
