@@ -121,7 +121,7 @@ def person_before_background(move: Move, image: Tensor, validity: Tensor) -> Mov
     layered = hang_hair(move, in_order(move, person))
     near = _activity(move)
     # what hardly moves stays one surface, before a background that does not move at all
-    image = torch.lerp(move.resting_image, image, maps.matte)
+    image = torch.where(move.still, lit_in_place(move), torch.lerp(move.resting_image, image, maps.matte))
     image = torch.lerp(image, layered.image, near)
     image = torch.where(move.unlit & move.still, source.image, image)
     still_valid = torch.where(move.still, source.validity, seen.maximum(1 - maps.matte) * source.validity)
