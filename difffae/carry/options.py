@@ -76,7 +76,7 @@ class CarryOptions:
     mesh_edge: float = 0.012
     # gaps in the moved person up to this width are no view of the background
     closing: float = 0.02
-    # lines on the head that no camera saw, narrower than this, are closed from both sides
+    # lines on the head that no camera saw, narrower than this, are closed from both sides, and stairs smoothed; 0 leaves both
     line: float = 0.02
 
     # --- The background where the person was ---

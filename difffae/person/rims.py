@@ -142,8 +142,9 @@ def hang_hair(move: Move, person: MovedPerson) -> MovedPerson:
 
 
 def without_stairs(move: Move, image: Tensor) -> Tensor:
-    """A picture (B,3,H,W) without the stairs of pixels where one part of the head hides another, such as a cheek the hair behind it."""
-    if not move.any_turned:
+    """A picture (B,3,H,W) without the stairs of pixels where one part of the head hides another, such as a cheek the hair behind it; as
+    it is if lines are left open (`CarryOptions.line`)."""
+    if not move.any_turned or move.source.options.line == 0:
         return image
     inner = erode(move.posed.mesh.to(image), odd(5 * move.source.unit))
     breaks = (gradient_norm(move.offset) / BREAK - 1).clamp(0, 1) * inner
