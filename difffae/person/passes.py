@@ -25,6 +25,7 @@ from ..common.pixels import dilate, erode, flow_grid, gather, gaussian_blur, odd
 from ..head.morphable import HeadModel
 from ..head.rasterizer import Raster, interpolate
 from ..source.regions import Layers
+from .bending import bent_person
 from .guess import guess_person
 from .mouth import INNER, kept_teeth, lips_apart, teeth_in_sight
 from .rims import MovedPerson, hair_outline, hang_hair, lit_in_place, person_of, redraw_rims, smooth_outline, vacated, without_stairs
@@ -130,7 +131,8 @@ def person_before_background(move: Move, image: Tensor, validity: Tensor) -> Mov
     size = round(source.pixels(source.options.line)) | 1
     mesh = move.posed.mesh.to(image.dtype)
     image, valid = closed_lines(image, valid, erode(mesh, size) * (1 - move.still.to(mesh)), size)
-    return MovedPerson(without_stairs(move, image), valid, alpha)
+    layered = MovedPerson(without_stairs(move, image), valid, alpha)
+    return layered if move.bend is None else bent_person(move, layered, near)
 
 
 def _sharp(move: Move, picture: Tensor) -> Tensor:
