@@ -84,12 +84,15 @@ def bend(source: Source, target: PosedHead, surface: Surface, resting: Tensor, t
     far, near = away.clamp(0, 1), (-away).clamp(0, 1)
     motion, extent, beyond, from_down = _outline_motion(source, target, pixels)
     ring = ramp(from_down, *o.jaw) * ((extent > o.ring[0]) & (extent < o.ring[1])) * (1 - erode(face, odd(8 * u)))
+    # where the square ends the photograph goes on
+    border = ((pixels.abs().amax(-1) > 1 - 4 / 128) & (_maps(source).matte < 0.1)).to(face)
+    ring = ring * (1 - border)
     core = erode(face, odd(3 * u))
     leads = torch.where(far > 0.5, erode(face, odd(o.hidden * u)), core) * (1 - ring)
     stays, waits = _stays(source, target, pixels, (beyond, far, dilate(face, odd(7 * u))))
     free = (1 - face) * (ring < 0.05)
     value = leads * surface.offset + ring * motion * half_size(source)[:, None, None] + free * waits * resting
-    under = harmonic_fill(value, (leads + ring + free * stays.maximum(waits)).clamp(max=1))
+    under = harmonic_fill(value, (leads + ring + free * stays.maximum(waits).maximum(border)).clamp(max=1))
     over = torch.lerp(gaussian_blur(moved, 1.5 * u), surface.offset, core)
     rim, front = gaussian_blur(core, 2 * u), ((gaussian_blur(face, 2.5 * u) - 0.5) * 4 + 0.5).clamp(0, 1)
     soft = gaussian_blur(far, 2 * u)
@@ -168,10 +171,11 @@ def _stays(source: Source, target: PosedHead, pixels: Tensor, around: tuple[Tens
     assert source.person is not None
     limit = o.strands + o.reach
     distance = target.nearest_above[1][:, None] / source.side
+    bare = _maps(source).matte < 0.1
     stays = ((beyond / 2 > limit) & (distance > limit)).to(face)
     # a jaw goes over its neck, which keeps its place
     below = below_chin(head, target.points[..., :2], pixels) > 0.4
-    behind = (_maps(source).matte < 0.1) & below & (far > 0.5)
+    behind = bare & below & (far > 0.5)
     stays = stays.maximum(behind * (1 - face))
     low = below_chin(head, source.posed.points[..., :2], pixels, 1.6) > 0.6
     cloth = erode((((source.person.resting[:, :1] > 0.5) & low) | (source.person.hanging > 0.95)).to(face), 3)
@@ -215,7 +219,10 @@ def bent_person(move: Move, layered: MovedPerson, near: Tensor) -> MovedPerson:
 
 
 def _shown(bend: Bend, picture: Tensor) -> Tensor:
-    """The photograph, the person's colours and alpha, and the like (B,8,H,W), bent. Where it is pressed together or the face hides the rest it is averaged, so that rims have no stairs."""
+    """The photograph, its person's colours and alpha, and what is unknown (B,8,H,W), bent.
+
+    Where it is pressed together, or the face hides the rest, it is averaged, so that rims have no stairs.
+    """
     sharp = F.grid_sample(picture, flow_grid(bend.offset), mode="bicubic", padding_mode="border", align_corners=False)
     pressed = gaussian_blur(((gradient_norm(bend.under) - 0.3) / 0.3).clamp(0, 1), 1.0)
     # beside sharp outlines cubic weights ring
