@@ -230,7 +230,7 @@ class BendOptions:
     # how well the source's camera has to have seen a face's surface for it to lead (`motion.seen_by_source`)
     seen: float = 0.12
     # share of the target's face that the source's camera did not see from which, and at which, only the layers show it
-    unseen: tuple[float, float] = (0.062, 0.066)
+    unseen: tuple[float, float] = (0.05, 0.054)
     # the outline of the head leads between these shares of the way from the skull's middle to it
     ring: tuple[float, float] = (0.95, 1.1)
     # degrees from straight down between which it begins to
@@ -249,3 +249,5 @@ class BendOptions:
     sideways: float = 3.0
     # gradient of the motion (pixels per pixel) from which, and at which, stretched hair gives way to what the layers show
     stretched: tuple[float, float] = (0.5, 0.8)
+    # but not hair or hats that stand out farther than this (the crop is 2 wide), of which the layers know less
+    voluminous: tuple[float, float] = (0.12, 0.2)

@@ -263,7 +263,9 @@ def _given_way(
     # holes of the head, such as between an ear and the hair above it
     holes = torch.lerp(layered.image, person, bent.alpha)
     uncovered = near * low * inside * rests * beside
-    torn = gaussian_blur(dilate(strained, odd(3 * u)), 2 * u) * near * deep * beside
+    lift = move.source.hair_offsets.norm(dim=-1).amax(1) * move.source.face.camera[:, 0]
+    close = 1 - ramp(lift, *_options(move.source).voluminous)[:, None, None, None]
+    torn = gaussian_blur(dilate(strained, odd(3 * u)), 2 * u) * near * deep * beside * close
     inner = erode(move.bend.core, odd(4 * u))
     return [
         (gaussian_blur(near * deep * rests, 0.7), holes, bent.validity.minimum(layered.validity)),
