@@ -221,22 +221,17 @@ def bent_person(move: Move, layered: MovedPerson, near: Tensor) -> MovedPerson:
 def _shown(bend: Bend, picture: Tensor) -> Tensor:
     """The photograph, its person's colours and alpha, and what is unknown (B,8,H,W), bent.
 
-    Where it is pressed together, or the face hides the rest, it is averaged, so that rims have no stairs.
+    Where it is pressed together the face lies before the rest, with a rim that has no stairs.
     """
     sharp = F.grid_sample(picture, flow_grid(bend.offset), mode="bicubic", padding_mode="border", align_corners=False)
     pressed = gaussian_blur(((gradient_norm(bend.under) - 0.3) / 0.3).clamp(0, 1), 1.0)
     # beside sharp outlines cubic weights ring
     pressed = pressed.maximum((-100 * sharp[:, 6:7]).clamp(0, 1))
 
-    def finer(value: Tensor) -> Tensor:
-        return F.interpolate(value, scale_factor=2.0, mode="bilinear", align_corners=False)
-
-    def sampled(offset: Tensor) -> Tensor:
-        grid = finer(flow_grid(offset).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        return F.grid_sample(picture, grid, padding_mode="border", align_corners=False)
-
-    fine = F.avg_pool2d(torch.lerp(sampled(bend.under), sampled(bend.over), finer(bend.face)), 2)
-    return torch.lerp(sharp.clamp(0, 1), fine, pressed)
+    under, over = (
+        F.grid_sample(picture, flow_grid(offset), padding_mode="border", align_corners=False) for offset in (bend.under, bend.over)
+    )
+    return torch.lerp(sharp.clamp(0, 1), torch.lerp(under, over, bend.face), pressed)
 
 
 def _given_way(
