@@ -73,6 +73,7 @@ class Bend:
         face: (B,1,H,W) share of the face before the rest.
         core: (B,1,H,W) the face away from its rim.
         near: (B,1,H,W) 1 on the side that turns to the camera.
+        folded: (B,1,H,W) 1 beside the head where `under` turns back, so that it would be seen twice.
         share: (B,1,1,1) how far the bent photograph is seen, before what the layers show.
     """
 
@@ -81,6 +82,7 @@ class Bend:
     face: Tensor
     core: Tensor
     near: Tensor
+    folded: Tensor
     share: Tensor
 
     @property

@@ -231,6 +231,8 @@ class BendOptions:
     seen: float = 0.12
     # share of the target's face that the source's camera did not see from which, and at which, only the layers show it
     unseen: tuple[float, float] = (0.05, 0.054)
+    # the same of how far the outline moves, share of the side: there is no room to bend a background farther
+    farthest: tuple[float, float] = (0.19, 0.2)
     # the outline of the head leads between these shares of the way from the skull's middle to it
     ring: tuple[float, float] = (0.95, 1.1)
     # degrees from straight down between which it begins to
@@ -239,8 +241,11 @@ class BendOptions:
     widen: float = 1.03
     # the matte's end counts as the outline up to this share beyond the head model's, or its inverse before it
     widest: float = 1.25
-    # how far the background goes along around the head, share of the side
+    # how far the background goes along around the head, share of the side, and at least so many times as far as the head's outline moves
     reach: float = 0.16
+    reach_of_motion: float = 2.5
+    # backgrounds with lines as straight as this stay, and show what is made up behind the head (`backdrop.straight_lines`)
+    lines: tuple[float, float] = (0.007, 0.011)
     # strands around the outline that move as it does, share of the side
     strands: float = 0.03
     # u from the rim of the face's far side that what it hides does not follow

@@ -177,6 +177,15 @@ def gradient_norm(flow: Tensor) -> Tensor:
     return (dx.square() + dy.square()).sum(1, keepdim=True).sqrt()
 
 
+def flow_determinant(flow: Tensor) -> Tensor:
+    """By how much a displacement (B,2,H,W) in pixels enlarges what it looks at, the determinant of its mapping's derivative -> (B,1,H,W);
+    negative where it turns back.
+    """
+    dx = F.pad(flow[..., :, 1:] - flow[..., :, :-1], (0, 1, 0, 0), mode="replicate")
+    dy = F.pad(flow[..., 1:, :] - flow[..., :-1, :], (0, 0, 0, 1), mode="replicate")
+    return (1 + dx[:, :1]) * (1 + dy[:, 1:]) - dx[:, 1:] * dy[:, :1]
+
+
 def trusted(validity: Tensor) -> Tensor:
     """How far a carried pixel's own colour may be shown, by its validity (B,1,H,W): 0 for guesses, 1 from the half on."""
     return ((validity - 0.15) / 0.35).clamp(0, 1)

@@ -24,6 +24,7 @@ from ..carry.state import Maps, Move, Outline, PosedHead, Source
 from ..common.pixels import (
     dilate,
     erode,
+    flow_determinant,
     flow_grid,
     gather,
     gaussian_blur,
@@ -89,14 +90,20 @@ def bend(source: Source, target: PosedHead, surface: Surface, resting: Tensor, t
     ring = ring * (1 - border)
     core = erode(face, odd(3 * u))
     leads = torch.where(far > 0.5, erode(face, odd(o.hidden * u)), core) * (1 - ring)
+    motion = motion * half_size(source)[:, None, None]
+    farthest = (ring * motion).norm(dim=1).amax((1, 2))[:, None, None, None] / source.side
+    share = share * (1 - ramp(farthest, *o.farthest))
+    beyond = beyond / 2 - o.strands - (o.reach_of_motion * farthest).clamp_min(o.reach)
     stays, waits = _stays(source, target, pixels, (beyond, far, dilate(face, odd(7 * u))))
     free = (1 - face) * (ring < 0.05)
-    value = leads * surface.offset + ring * motion * half_size(source)[:, None, None] + free * waits * resting
+    value = leads * surface.offset + ring * motion + free * waits * resting
     under = harmonic_fill(value, (leads + ring + free * stays.maximum(waits).maximum(border)).clamp(max=1))
+    back = (flow_determinant(under) < 0.2) & (extent > 1)
+    folded = gaussian_blur(dilate(back.to(face), odd(7 * u)), 1.5 * u) * ramp(extent, 1.0, 1.05)
     over = torch.lerp(gaussian_blur(moved, 1.5 * u), surface.offset, core)
     rim, front = gaussian_blur(core, 2 * u), ((gaussian_blur(face, 2.5 * u) - 0.5) * 4 + 0.5).clamp(0, 1)
     soft = gaussian_blur(far, 2 * u)
-    return Bend(under, over, torch.lerp(rim, front, soft), gaussian_blur(core, 2 * u), gaussian_blur(near, 2 * u), share)
+    return Bend(under, over, torch.lerp(rim, front, soft), gaussian_blur(core, 2 * u), gaussian_blur(near, 2 * u), folded, share)
 
 
 def _options(source: Source) -> BendOptions:
@@ -161,7 +168,8 @@ def _stays(source: Source, target: PosedHead, pixels: Tensor, around: tuple[Tens
         source: the photographs.
         target: the target's head.
         pixels: (H,W,2) positions.
-        around: how far each pixel lies beyond the outline, which lie on the face's far side, and the face with what is around it.
+        around: how far each pixel lies beyond what goes along with the outline, which lie on the face's far side, and the face with what
+            is around it.
 
     Returns:
         (B,1,H,W) where the background stays, and where what rests on the shoulders does.
@@ -169,10 +177,9 @@ def _stays(source: Source, target: PosedHead, pixels: Tensor, around: tuple[Tens
     beyond, far, face = around
     o, head = _options(source), source.head
     assert source.person is not None
-    limit = o.strands + o.reach
     distance = target.nearest_above[1][:, None] / source.side
     bare = _maps(source).matte < 0.1
-    stays = ((beyond / 2 > limit) & (distance > limit)).to(face)
+    stays = ((beyond > 0) & (distance > o.strands + o.reach)).to(face)
     # a jaw goes over its neck, which keeps its place
     below = below_chin(head, target.points[..., :2], pixels) > 0.4
     behind = bare & below & (far > 0.5)
@@ -194,11 +201,13 @@ def bent_person(move: Move, layered: MovedPerson, near: Tensor) -> MovedPerson:
     source, told, o, u = move.source, person_of(move), _options(move.source), move.source.unit
     shown = _shown(move.bend, torch.cat([source.image, told.maps.colours, told.maps.matte, 1 - source.validity], 1))
     whole, colours, alpha, unknown = shown.split([3, 3, 1, 1], 1)
+    alpha = alpha * (1 - move.bend.folded)
     whole, colours = relit(whole, move.light_ratio), relit(colours, move.light_ratio)
     person = torch.lerp(colours, whole, ((alpha - 0.9) / 0.1).clamp(0, 1))
     apart = torch.lerp(torch.lerp(move.resting_image, told.backdrop.filled, told.vacated), person, alpha)
     plain = gaussian_blur(told.backdrop.validity, 4 * u) / CutoutOptions().fill_validity
-    busy = ((0.8 - plain) / 0.2).clamp(0, 1)
+    busy = ((0.8 - plain) / 0.2).clamp(0, 1) * ramp(told.backdrop.lines, *o.lines)
+    busy = busy.maximum(move.bend.folded)
     stretch = gaussian_blur(gradient_norm(move.bend.under), 1.5 * u)
     low, high = o.stretched
     strained = ((stretch - low) / (high - low)).clamp(0, 1)
@@ -226,7 +235,7 @@ def _shown(bend: Bend, picture: Tensor) -> Tensor:
     sharp = F.grid_sample(picture, flow_grid(bend.offset), mode="bicubic", padding_mode="border", align_corners=False)
     pressed = gaussian_blur(((gradient_norm(bend.under) - 0.3) / 0.3).clamp(0, 1), 1.0)
     # beside sharp outlines cubic weights ring
-    pressed = pressed.maximum((-100 * sharp[:, 6:7]).clamp(0, 1))
+    pressed = pressed.maximum((-1000 * sharp[:, 6:7]).clamp(0, 1))
 
     under, over = (
         F.grid_sample(picture, flow_grid(offset), padding_mode="border", align_corners=False) for offset in (bend.under, bend.over)
