@@ -253,6 +253,6 @@ class BendOptions:
     # u of the face's sideways motion at which one of its sides is the far one
     sideways: float = 3.0
     # gradient of the motion (pixels per pixel) from which, and at which, stretched hair gives way to what the layers show
-    stretched: tuple[float, float] = (0.5, 0.8)
+    stretched: tuple[float, float] = (1.1, 1.5)
     # but not hair or hats that stand out farther than this (the crop is 2 wide), of which the layers know less
     voluminous: tuple[float, float] = (0.12, 0.2)
