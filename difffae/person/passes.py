@@ -117,9 +117,7 @@ def person_before_background(move: Move, image: Tensor, validity: Tensor) -> Mov
     move, validity = with_map(move, validity)
     person = MovedPerson(relit(_sharp(move, person_of(move).maps.colours), move.light_ratio), validity, cut_out_moved(move))
     trust = (distrust_edges_and_cloth, distrust_behind_teeth)
-    # of heads that are bent the layers' outline of hair is not seen
-    outline = (redraw_rims,) if move.bend is not None and bool((move.bend.share == 1).all()) else (redraw_rims, hair_outline)
-    for improve in (close_gaps, smooth_outline, *trust, keep_teeth, fill_holes, *outline):
+    for improve in (close_gaps, smooth_outline, *trust, keep_teeth, fill_holes, redraw_rims, hair_outline):
         person = improve(move, person)
     layered = hang_hair(move, in_order(move, person))
     near = _activity(move)
