@@ -19,6 +19,7 @@ from difffae import DiffFAE
 from difffae.cli import main
 from difffae.common.checkpoint import asset_path, load_checkpoint, save_checkpoint
 from difffae.common.errors import CheckpointError, ConfigError
+from difffae.common.fingerprint import fingerprint
 from difffae.common.images import read_image
 from difffae.convert.flame import convert
 from difffae.diffusion.autoencoder import Autoencoder, AutoencoderConfig
@@ -314,5 +315,45 @@ def test_names_are_read_from_files(work: Path, tmp_path: Path) -> None:
     (tmp_path / "generic_model.pkl").write_bytes(pickle.dumps(small_flame(), protocol=2))
     convert([tmp_path / "generic_model.pkl"], tmp_path / "flame.safetensors", name="flame-2020")
     files = FirstStageParts(work / "first.safetensors"), work / "denoiser/last.pt"
-    model = ModelParts(*files, head=str(tmp_path / "flame.safetensors"), identity=str(asset_path("identity.safetensors"))).assemble()
+    flame, identity = tmp_path / "flame.safetensors", asset_path("identity.safetensors")
+    model = ModelParts(*files, head=str(flame), identity=str(identity)).assemble()
     assert (model.head, model.identity) == ("flame-2020", "dlib-resnet-v1")
+    assert model.fingerprints == {"head": fingerprint(flame), "identity": fingerprint(identity)}
+
+
+def test_a_file_states_the_networks_of_its_training(work: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    output, files = tmp_path / "model.safetensors", ["--first-stage", work / "first.safetensors", "--denoiser", work / "denoiser/last.pt"]
+    run("assemble", *files, *ABOUT, "--output", output)
+    bundled = {
+        part: fingerprint(asset_path(name)) for part, name in (("head", "open_head.safetensors"), ("identity", "identity.safetensors"))
+    }
+    assert load_checkpoint(output, parts=()).config["fingerprints"] == bundled
+    assert "is not known" not in capfd.readouterr().err
+
+    def refused(*options: object) -> str:
+        output.unlink(missing_ok=True)
+        assert main([str(word) for word in ("assemble", *files, *ABOUT, *options, "--output", output)]) == 2
+        assert not output.exists()
+        return capfd.readouterr().err
+
+    assert "--head flam.safetensors: neither a file nor a known head (open, flame, gnm); correct the path" in refused(
+        "--head", "flam.safetensors"
+    )
+    assert "--identity arcface-r5: neither a file nor a known network (dlib-resnet-v1, arcface-r18" in refused("--identity", "arcface-r5")
+    assert "not of the head 'open'; give --head too" in refused("--deca", work / "first.safetensors")
+    assert "holds 'first-stage', but 'deca' is needed" in refused("--head", "flame", "--deca", work / "first.safetensors")
+    # a name without a file is taken, and said to be unknown
+    run("assemble", *files, *ABOUT, "--head", "flame", "--output", output)
+    said = capfd.readouterr().err
+    assert all(f"the {part} file is not known" in said for part in ("head", "estimator"))
+    config = load_checkpoint(output, parts=()).config
+    assert (config["head"], config["fingerprints"]) == ("flame", {"identity": bundled["identity"]})
+    # a whole model's denoiser brings along what that was trained with
+    other = tmp_path / "other.safetensors"
+    weights = load_checkpoint(asset_path("identity.safetensors"))
+    tensors = {name: value * 1.01 for name, value in weights.tensors.items()}
+    save_checkpoint(other, tensors, kind="identity", config=weights.config, license="test", source="test")
+    parts = FirstStageParts(work / "first.safetensors"), output
+    with pytest.raises(ConfigError, match=r"model\.safetensors: was trained with another identity file .*; give that one with --identity"):
+        ModelParts(*parts, identity=str(other)).networks()
+    assert ModelParts(*parts, identity="arcface-r50").networks()[2]["identity"] == bundled["identity"]

@@ -11,21 +11,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...common.checkpoint import load_checkpoint, save_checkpoint
+from ...common.checkpoint import asset_path, load_checkpoint, save_checkpoint
 from ...common.errors import ConfigError
 from ...diffusion.autoencoder import Autoencoder, FirstStage
 from ...diffusion.first_stages import CHECKPOINT_KIND, describe
-from ...edit.model import DEFAULT_HEAD, DEFAULT_IDENTITY, EditModel
+from ...edit.loading import file_fingerprint
+from ...edit.model import DEFAULT_HEAD, DEFAULT_IDENTITY, FINGERPRINTED, EditModel
+from ...estimation.deca import Deca
+from ...head.morphable import BUNDLED as HEAD
 from ...head.morphable import HeadModel
 from ...source.arcface import DIMENSIONS
 from ...source.identity import IdentityNetwork
-from ...source.identity_networks import ARCFACE, load_identity
+from ...source.identity_networks import ARCFACE, INSIGHTFACE, NETWORKS, load_identity
 from ...source.slots import SlotEncoder
 from ..prepare.shards import Shards
 from .parts import read_denoiser, read_first_stage, read_slots
 from .slots import measure_order
 
 log = logging.getLogger(__name__)
+HEADS = (DEFAULT_HEAD, "flame", "gnm")  # as the converters call them
 MOST_CHANGE = 0.05  # of the latents, in units of their deviation, by which an encoder counts as the same
 PRECISIONS: dict[str, dict[str, bool]] = {  # options of save_checkpoint
     "8-bit": {"eight_bit": True, "half": True},
@@ -96,6 +100,7 @@ class ModelParts:
     name: str = "unnamed"
     head: str = DEFAULT_HEAD  # name, or file, of the head model that made the training's renders
     identity: str = DEFAULT_IDENTITY  # and of the identity network that made its tokens
+    deca: Path | None = None  # file of DECA's networks, if they estimated the training's numbers
     finish: float | None = None  # of the schedule (ScheduleConfig); None leaves the training's
     order: Sequence[str] = ()  # region of every slot
     labels: Path | None = None  # or a folder of labelled shards to measure it on; with neither it is the checkpoint's
@@ -116,15 +121,52 @@ class ModelParts:
             set_order(encoder, self.order, self.labels)
         own = u_net.config.schedule
         u_net.config = replace(u_net.config, schedule=replace(own, finish=own.finish if self.finish is None else self.finish))
-        identity = load_identity(self.identity).name if Path(self.identity).is_file() else self.identity
-        head = HeadModel.load(self.head).name if Path(self.head).is_file() else self.head
+        head, identity, fingerprints = self.networks()
         size = {IdentityNetwork.name: IdentityNetwork.dimensions, **dict.fromkeys(ARCFACE, DIMENSIONS)}.get(identity)
         if size is not None and u_net.config.adain != "none" and size != u_net.config.identity_size:
             raise ConfigError(
                 f"identity '{identity}': makes tokens of {size} numbers, but this denoiser was trained with {u_net.config.identity_size}; "
                 "name the network that made them"
             )
-        return EditModel(self.first_stage.read(), encoder, u_net, self.name, identity, head)
+        return EditModel(self.first_stage.read(), encoder, u_net, self.name, identity, head, fingerprints)
+
+    def networks(self) -> tuple[str, str, dict[str, str]]:
+        """Names of the head and of the identity network, and the fingerprints of the files whose contents are known. Raises ConfigError
+        for what is neither a file nor a known name, CheckpointError for files that are not what they should be."""
+        files: dict[str, str | Path] = {}
+        head, identity = self.head, self.identity
+        if head == DEFAULT_HEAD or Path(head).is_file():
+            files["head"] = asset_path(HEAD) if head == DEFAULT_HEAD else head
+            head = HeadModel.load(files["head"]).name
+        elif head not in HEADS:
+            raise ConfigError(f"--head {head}: neither a file nor a known head ({', '.join(HEADS)}); correct the path")
+        if identity == DEFAULT_IDENTITY or Path(identity).is_file() or identity.startswith(INSIGHTFACE):
+            files["identity"] = asset_path("identity.safetensors") if identity == DEFAULT_IDENTITY else identity
+            identity = load_identity(files["identity"]).name
+        elif identity not in NETWORKS:
+            raise ConfigError(f"--identity {identity}: neither a file nor a known network ({', '.join(NETWORKS)}); correct the path")
+        if self.deca is not None:
+            if head == DEFAULT_HEAD:
+                raise ConfigError(f"--deca {self.deca}: estimates the numbers of FLAME, not of the head '{head}'; give --head too")
+            files["estimator"] = self.deca
+            Deca.load(self.deca)
+        found = {part: file_fingerprint(file) for part, file in files.items()}
+        needed = FINGERPRINTED if head != DEFAULT_HEAD else ("head", "identity")
+        for part in needed:
+            if found.get(part) is None:
+                log.warning("the %s file is not known, so any of its name will be taken; %s FILE", part, FINGERPRINTED[part])
+        return head, identity, self.agreed({part: value for part, value in found.items() if value is not None})
+
+    def agreed(self, fingerprints: dict[str, str]) -> dict[str, str]:
+        """Fingerprints, and those that a whole model, whose denoiser is taken, states. Raises ConfigError where they differ."""
+        stated = {} if self.denoiser.suffix != ".safetensors" else load_checkpoint(self.denoiser, parts=()).config.get("fingerprints", {})
+        for part in stated.keys() & fingerprints.keys():
+            if stated[part] != fingerprints[part]:
+                raise ConfigError(
+                    f"{self.denoiser}: was trained with another {part} file (fingerprint {stated[part][:12]}, not "
+                    f"{fingerprints[part][:12]}); give that one with {FINGERPRINTED[part]}"
+                )
+        return stated | fingerprints
 
     def files(self) -> dict[str, list[Path]]:
         """Part -> its files."""
