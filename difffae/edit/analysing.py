@@ -296,8 +296,8 @@ def identity_tokens(parts: Parts, faces: Faces) -> Tensor:
 
 def layers_of(slots: SlotTokens, pictures: Tensor, batch: int, rows: slice = slice(None)) -> Layers | None:
     """What squares (b,3,N,N) of any side show where: they are some rows of `batch`; slots of as many faces, or of one. None for an encoder
-    that knows no regions."""
-    if slots.masks is None:
+    that knows no regions, or not which slot is which."""
+    if slots.masks is None or not slots.order:
         return None
     matte = slots.matte
     if matte is not None:

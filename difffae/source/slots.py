@@ -20,6 +20,10 @@ from ..vocabulary import REGIONS
 from .slot_attention import SlotAttention, SoftPosition
 
 STARTS = ("learned", "random")
+UNKNOWN_ORDER = (
+    "which of this model's slots is which region was never measured, since they were trained without labels; measure it on labelled "
+    "pictures (python -m difffae assemble --labels), or state it (--order)"
+)
 KIND = "slots"
 
 
@@ -44,7 +48,7 @@ class SlotsConfig:
     slot_size: int = 192
     slot_hidden: int = 384
     iterations: int = 3
-    order: tuple[str, ...] = REGIONS  # region of every slot; several slots may share one
+    order: tuple[str, ...] = REGIONS  # region of every slot; several slots may share one. (): not known, as after training without labels
     starts: str = "learned"  # one vector per slot; "random": drawn from one learned normal distribution, as in the paper
 
     def __post_init__(self) -> None:
@@ -61,6 +65,11 @@ class SlotsConfig:
         return cls(
             stem_channels=48, block_channels=(32, 48, 96, 96), layers_per_block=1, head_width=16, feature_channels=96, slot_hidden=256
         )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What every slot is called: its region, or its number where that is not known."""
+        return self.order or tuple(f"slot {index}" for index in range(self.slot_count))
 
     def to_dict(self) -> dict:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
@@ -204,7 +213,7 @@ def swap(tokens: Tensor, reference: Tensor, regions: Iterable[str], strength: fl
         (B,S,D).
 
     Raises:
-        ConfigError: a region that no slot holds, a strength outside 0..1, or tokens that do not match.
+        ConfigError: a region that no slot holds, an order that is not known, a strength outside 0..1, or tokens that do not match.
 
     >>> import torch
     >>> from difffae.source.slots import swap
@@ -215,6 +224,8 @@ def swap(tokens: Tensor, reference: Tensor, regions: Iterable[str], strength: fl
             [0.0000, 0.0000]])
     """
     chosen = set(regions)
+    if not order:
+        raise ConfigError(f"swap: {UNKNOWN_ORDER}")
     missing = chosen - set(order)
     if missing:
         raise ConfigError(f"swap: no token holds '{sorted(missing)[0]}'; choose from {', '.join(dict.fromkeys(order))}")

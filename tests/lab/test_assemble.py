@@ -30,7 +30,7 @@ from difffae.edit.model import EditModel
 from difffae.faces.landmarker import FaceLandmarker
 from difffae.head.morphable import HeadModel
 from difffae.lab.prepare.shards import write_shard
-from difffae.lab.training.assemble import FirstStageParts, ModelParts
+from difffae.lab.training.assemble import FirstStageParts, ModelParts, warn_of_weak
 from difffae.lab.training.parts import read_denoiser, read_first_stage, read_slots
 from difffae.source.identity import IdentityNetwork
 from difffae.source.slots import SlotEncoder, SlotsConfig
@@ -328,7 +328,7 @@ def test_a_file_states_the_networks_of_its_training(work: Path, tmp_path: Path, 
         part: fingerprint(asset_path(name)) for part, name in (("head", "open_head.safetensors"), ("identity", "identity.safetensors"))
     }
     assert load_checkpoint(output, parts=()).config["fingerprints"] == bundled
-    assert "is not known" not in capfd.readouterr().err
+    assert "file is not known" not in capfd.readouterr().err
 
     def refused(*options: object) -> str:
         output.unlink(missing_ok=True)
@@ -357,3 +357,36 @@ def test_a_file_states_the_networks_of_its_training(work: Path, tmp_path: Path, 
     with pytest.raises(ConfigError, match=r"model\.safetensors: was trained with another identity file .*; give that one with --identity"):
         ModelParts(*parts, identity=str(other)).networks()
     assert ModelParts(*parts, identity="arcface-r50").networks()[2]["identity"] == bundled["identity"]
+
+
+@pytest.mark.slow
+def test_swaps_need_a_measured_order(work: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Slots that no labels taught are no regions until someone measures it; edits need none."""
+    files = ["--first-stage", work / "first.safetensors", "--denoiser", work / "denoiser/last.pt", *ABOUT]
+    unknown, known, out = tmp_path / "unknown.safetensors", tmp_path / "known.safetensors", tmp_path / "out.png"
+    run("assemble", *files, "--output", unknown)
+    assert "which slot is which region is not known, so swaps will be refused" in capfd.readouterr().err
+    assert EditModel.load(unknown).slots.config.order == ()
+    swapping = ["swap", "--regions", "hair", "--steps", "1", "--output", str(out), "--model"]
+    assert main([*swapping, str(unknown)]) == 2
+    assert "which of this model's slots is which region was never measured" in capfd.readouterr().err
+    assert not out.exists()
+    run("edit", "--model", unknown, "--source", SOURCE, "--query", QUERY, "--steps", 1, "--output", out)
+    out.unlink()
+    run("assemble", *files, "--labels", work / "labelled", "--output", known)
+    said = capfd.readouterr().err
+    assert said.count("so swaps of it take something else") >= 2  # labels and pictures are noise here
+    assert main([*swapping, str(known)]) == 0
+    assert out.exists()
+
+
+def test_weak_regions_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    overlap = torch.tensor([[0.9, 0.1, 0.0, 0.0], [0.1, 0.49, 0.2, 0.0], [0.0, 0.41, 0.3, 0.1], [0.0, 0.0, 0.3, 0.9]])
+    warn_of_weak(("face", "hair", "clothes", "background"), overlap)
+    assert [record.getMessage().partition(",")[0] for record in caplog.records] == [
+        "order of the slots: only 49 % of hair lies in its own",
+        "order of the slots: only 30 % of clothes lies in its own",
+    ]
+    caplog.clear()
+    warn_of_weak(("face", "hair", "hair", "background"), overlap)  # two slots of one region count together
+    assert [record.getMessage().split(" of ")[2].split()[0] for record in caplog.records] == ["clothes"]

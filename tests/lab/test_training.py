@@ -131,6 +131,7 @@ def test_slots_learn_the_labels(slot_shards: Path, tmp_path: Path) -> None:
     assert order == REGIONS
     assert overlap.diagonal().min() > 0.5
     assert_equal_weights(read_slots(tmp_path / "run" / "last.pt"), model["slots"])
+    assert model["slots"].config.order == REGIONS
 
 
 @pytest.mark.slow

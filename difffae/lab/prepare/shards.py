@@ -78,6 +78,10 @@ class Shards:
             raise ConfigError(f"{path}: this shard has no '{sorted(missing)[0]}'; prepare it for this training stage")
         return handle, names, handle.get_slice(self.needed[0]).get_shape()[0]
 
+    def holds(self, name: str) -> bool:
+        """Whether any shard has such a tensor."""
+        return any(name in names for _, names, _ in self._files.values())
+
     def sample(self, index: int) -> dict[str, Tensor]:
         """All tensors of one sample, without the sample axis, in their stored types."""
         place = bisect_right(self._ends, index)

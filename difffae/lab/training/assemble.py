@@ -24,12 +24,14 @@ from ...source.arcface import DIMENSIONS
 from ...source.identity import IdentityNetwork
 from ...source.identity_networks import ARCFACE, INSIGHTFACE, NETWORKS, load_identity
 from ...source.slots import SlotEncoder
+from ...vocabulary import REGIONS
 from ..prepare.shards import Shards
 from .parts import read_denoiser, read_first_stage, read_slots
 from .slots import measure_order
 
 log = logging.getLogger(__name__)
 HEADS = (DEFAULT_HEAD, "flame", "gnm")  # as the converters call them
+LEAST_OVERLAP = 0.5  # share of a region in its slots, below which they are hardly its own
 MOST_CHANGE = 0.05  # of the latents, in units of their deviation, by which an encoder counts as the same
 PRECISIONS: dict[str, dict[str, bool]] = {  # options of save_checkpoint
     "8-bit": {"eight_bit": True, "half": True},
@@ -119,6 +121,8 @@ class ModelParts:
             raise ConfigError(f"{self.denoiser}: was trained with frozen slots, which it does not hold; give their checkpoint")
         if self.order or self.labels is not None:
             set_order(encoder, self.order, self.labels)
+        elif isinstance(encoder, SlotEncoder) and not encoder.config.order:
+            log.warning("which slot is which region is not known, so swaps will be refused; --labels FOLDER measures it, --order states it")
         own = u_net.config.schedule
         u_net.config = replace(u_net.config, schedule=replace(own, finish=own.finish if self.finish is None else self.finish))
         head, identity, fingerprints = self.networks()
@@ -185,10 +189,19 @@ def set_order(encoder: object, order: Sequence[str], labels: Path | None) -> Non
             f"slot {index} {region} {100 * row.max():.0f} %" for index, (region, row) in enumerate(zip(found, overlap, strict=True))
         )
         log.info("order of the slots, with each one's largest share of a region: %s", shares)
+        warn_of_weak(found, overlap)
         order = found
     if len(order) != encoder.config.slot_count:
         raise ConfigError(f"order of the slots: {len(order)} regions for {encoder.config.slot_count} slots; name one for each")
     encoder.config = replace(encoder.config, order=tuple(order))
+
+
+def warn_of_weak(order: Sequence[str], overlap: Tensor) -> None:
+    """Say which regions lie for the most part in slots of others: swaps of them take something else. overlap: (S,R) of `measure_order`."""
+    for column, region in enumerate(REGIONS):
+        share = sum(overlap[slot, column].item() for slot, name in enumerate(order) if name == region)
+        if share < LEAST_OVERLAP:
+            log.warning("order of the slots: only %.0f %% of %s lies in its own, so swaps of it take something else", 100 * share, region)
 
 
 def licence_of(text: str, files: dict[str, list[Path]]) -> str:

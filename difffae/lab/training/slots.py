@@ -236,9 +236,13 @@ def train_slots(
     start = read_slots(options.start) if options.start else None
     if options.keep_weight and start is None:
         raise ConfigError("keep_weight: holds on to the tokens of a start, and start= names none; give one, or leave keep_weight out")
-    if start is not None and config not in (None, start.config):
+    if start is not None and config is not None and replace(config, order=start.config.order) != start.config:
         raise ConfigError(f"{options.start}: its sizes are not those of the options; leave the sizes out, they are the start's")
-    config = config or (start.config if start else SlotsConfig.open_256())
+    if not state:
+        config = start.config if start else config or SlotsConfig.open_256()
+        if start is None and not labelled(options):
+            config = replace(config, order=())  # without labels any slot can become any region
+    assert config is not None
     decoder = decoder or decoder_config(options, config, first_stage)
     model = build(config, decoder)
     if options.gradient_checkpointing:
@@ -248,6 +252,11 @@ def train_slots(
     settings = {"slots": config.to_dict(), "decoder": decoder.to_dict()}
     stage = SlotsStage(options, _parts(model)[0], first_stage, start if options.keep_weight else None)
     return run_loop(options, model, settings, stage, stop_step)
+
+
+def labelled(options: SlotsTraining) -> bool:
+    """Whether labels teach the slots their regions."""
+    return bool(options.mask_weight) and Shards(options.shards, ("images",)).holds("labels")
 
 
 @torch.no_grad()
