@@ -1,6 +1,10 @@
 """Region-responsive semantic composition: four tokens for face, hair, clothes and background (paper 4.2, Table 4).
 
-Shape letters: B batch, S slots, D token size, C feature channels, h and w feature grid (image side / 8), H and W image sides.
+Table 4 has one column: pictures of 256x256 and features of 32x32, while Table 5 has 256 and 512. So at 512 the encoder sees the picture at
+half its size: it keeps Table 4's layers, and its masks the 32x32 cells that Eq. 7 holds the attention to.
+
+Shape letters: B batch, S slots, D token size, C feature channels, h and w feature grid (side of what the encoder sees / 8), H and W image
+sides.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..common.checkpoint import Checkpoint, filled, load_checkpoint
@@ -35,7 +40,8 @@ class SlotsConfig:
         ConfigError: an order that names an unknown region.
     """
 
-    image_size: int = 256
+    image_size: int = 256  # side of the pictures
+    input_size: int = 0  # side that they are reduced to before the encoder, so that larger ones get the same masks; 0: as they are
     patch: int = 8  # kernel and stride of the first convolution
     stem_channels: int = 64
     block_channels: tuple[int, ...] = (64, 64, 128, 256)
@@ -156,7 +162,7 @@ class SlotEncoder(nn.Module):
         """Tokens and masks of pictures.
 
         Args:
-            images: (B,3,H,W) RGB in 0..1, sides divisible by patch * 2^(levels-1).
+            images: (B,3,H,W) RGB in 0..1, sides (after the reduction to input_size) divisible by patch * 2^(levels-1).
             noise: As in `starts`.
 
         Returns:
@@ -166,6 +172,9 @@ class SlotEncoder(nn.Module):
             ConfigError: images of another shape.
         """
         c = self.config
+        if c.input_size and images.dim() == 4:
+            size = [side * c.input_size // c.image_size for side in images.shape[2:]]
+            images = F.interpolate(images, size, mode="bilinear", antialias=True, align_corners=False)
         step = c.patch * 2 ** (len(c.block_channels) - 1)
         if images.dim() != 4 or images.shape[1] != 3 or images.shape[2] % step or images.shape[3] % step:
             raise ConfigError(f"slots: images of shape {tuple(images.shape)}; (B,3,H,W) with sides divisible by {step} is needed")

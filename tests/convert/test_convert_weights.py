@@ -202,6 +202,7 @@ def test_training_starts_from_the_file_whatever_the_ablation(compvis: dict, tiny
     report = init_from(denoiser, tmp_path / "init.safetensors")
     after, file = denoiser.state_dict(), load_checkpoint(tmp_path / "init.safetensors").tensors
     assert set(report.copied) | set(report.widened) | set(report.fresh) == set(after)
+    assert {name for name in after if ".adain." in name} <= set(report.fresh)  # the file's was never trained
     assert all(torch.equal(after[name], before[name]) for name in report.fresh)
     assert all(torch.equal(after[name], file[name]) for name in report.copied)
     inputs = after["unet.conv_in.weight"]

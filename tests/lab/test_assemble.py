@@ -224,6 +224,14 @@ def test_files_that_do_not_go_together(work: Path, tmp_path: Path) -> None:
         ModelParts(FirstStageParts(first), denoiser, slots).assemble()
     with pytest.raises(ConfigError, match="'arcface-r50': makes tokens of 512 numbers, but this denoiser was trained with 128"):
         ModelParts(FirstStageParts(first), denoiser, identity="arcface-r50").assemble()
+    wide, config = tmp_path / "wide.safetensors", replace(SLOTS, image_size=64)
+    save_checkpoint(wide, SlotEncoder(config).state_dict(), kind="slots", config=config.to_dict(), license="test", source="test")
+    alone = tmp_path / "denoiser.safetensors"
+    save_checkpoint(alone, Denoiser(TOY).state_dict(), kind="denoiser", config=TOY.to_dict(), license="mine", source="test")
+    with pytest.raises(
+        ConfigError, match=r"wide\.safetensors: its slots are for pictures of 64 pixels, but first stage and denoiser are for 32"
+    ):
+        ModelParts(FirstStageParts(first), alone, wide).assemble()
     with pytest.raises(ConfigError, match="3 regions for 4 slots"):
         ModelParts(FirstStageParts(first), denoiser, order=("face", "hair", "clothes")).assemble()
     with pytest.raises(ConfigError, match="not both"):

@@ -126,13 +126,20 @@ class ModelParts:
         own = u_net.config.schedule
         u_net.config = replace(u_net.config, schedule=replace(own, finish=own.finish if self.finish is None else self.finish))
         head, identity, fingerprints = self.networks()
+        first_stage = self.first_stage.read()
+        side = first_stage.factor * u_net.config.sample_size
+        if isinstance(encoder, SlotEncoder) and encoder.config.image_size != side:
+            raise ConfigError(
+                f"{self.slots or self.denoiser}: its slots are for pictures of {encoder.config.image_size} pixels, but first stage and "
+                f"denoiser are for {side}; combine parts of one size"
+            )
         size = {IdentityNetwork.name: IdentityNetwork.dimensions, **dict.fromkeys(ARCFACE, DIMENSIONS)}.get(identity)
         if size is not None and u_net.config.adain != "none" and size != u_net.config.identity_size:
             raise ConfigError(
                 f"identity '{identity}': makes tokens of {size} numbers, but this denoiser was trained with {u_net.config.identity_size}; "
                 "name the network that made them"
             )
-        return EditModel(self.first_stage.read(), encoder, u_net, self.name, identity, head, fingerprints)
+        return EditModel(first_stage, encoder, u_net, self.name, identity, head, fingerprints)
 
     def networks(self) -> tuple[str, str, dict[str, str]]:
         """Names of the head and of the identity network, and the fingerprints of the files whose contents are known. Raises ConfigError

@@ -22,7 +22,7 @@ from ...source.slots import SlotEncoder, SlotsConfig, find_order, region_overlap
 from ..losses.losses import UNLABELLED, mask_loss, slot_reconstruction, soft_labels
 from ..losses.mixture_decoder import MixtureDecoder, MixtureDecoderConfig
 from ..prepare.shards import Shards
-from .common import load_state
+from .common import check_pictures, load_state
 from .journal import grid
 from .loop import LoopOptions, Stage, run_loop
 from .parts import read_first_stage, read_slots
@@ -158,6 +158,7 @@ class SlotsStage(Stage):
         self.options = options
         self.draw = encoder.draw
         self.shards: Shards = Shards(options.shards, ("images",))
+        check_pictures(self.shards, ("images",), encoder.config.image_size)
         self.first_stage = first_stage.to(options.device) if first_stage else None
         self.former = former.to(options.device) if former else None
 
