@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from places import ROOT
+from places import ROOT, TESTS
 from video_files import fatal, talking_frames, write_video
 
 from difffae.common.errors import CheckpointError, ConfigError
@@ -21,6 +21,7 @@ from difffae.lab.videos.clips import Box, Chunk, ClipRules, box_overlap, find_ch
 from difffae.lab.videos.json_lines import Journal
 from difffae.lab.videos.prepare_video import VideoOptions, decode_frame
 from difffae.lab.videos.prepare_videos import Split, _join, _part, list_clips, prepare_videos
+from difffae.lab.videos.resizing import resize
 from difffae.lab.videos.tar_samples import read_tar, write_tar
 from difffae.lab.videos.video_pool import run_tasks
 
@@ -392,6 +393,24 @@ def test_damaged_shard_is_named(prepared: Path, tmp_path: Path) -> None:
     (tmp_path / "000000.tar").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(CheckpointError, match=r"000000\.tar: not a complete shard"):
         list(read_tar(tmp_path / "000000.tar"))
+
+
+@pytest.mark.parametrize("case", [0, 1, 2], ids=["301x287 to 64", "640x640 to 64", "90x100 to 128"])
+def test_crops_are_resized_as_scikit_image_does(case: int) -> None:
+    """skimage.transform.resize(..., anti_aliasing=True) of scikit-image 0.26, as bytes, of a picture that is noise: every 11th pixel."""
+    golden = json.loads((TESTS / "golden/skimage_resize.json").read_text())[case]
+    y, x, c = torch.meshgrid(*(torch.arange(side) for side in (*golden["size"], 3)), indexing="ij")
+    picture = ((y * y * 7 + x * x * 13 + y * x * 5 + c * 91) % 256).float().permute(2, 0, 1)[None] / 255
+    resized = resize(picture, golden["side"])
+    assert resized.shape == (1, 3, golden["side"], golden["side"])
+    pixels = torch.tensor(golden["pixels"]).float()
+    assert (resized[0].permute(1, 2, 0)[::11, ::11] * 255 - pixels).abs().max() < 0.51  # theirs are rounded
+
+
+def test_resizing_to_the_same_size_changes_nothing() -> None:
+    picture = torch.rand(2, 3, 20, 20)
+    assert torch.equal(resize(picture, 20), picture)
+    assert torch.allclose(resize(torch.full((1, 3, 50, 60), 0.7), 16), torch.tensor(0.7))
 
 
 def test_chunk_box_is_cut_out() -> None:

@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import load, save
 from torch import Tensor
@@ -34,6 +33,7 @@ from ...video.reading import read_frames
 from ..prepare.pairs import to_bytes
 from ..prepare.portraits import read_picture
 from .clips import Box, Chunk, ClipRules, find_chunks, nearest_box
+from .resizing import resize
 from .tar_samples import Sample, write_tar
 
 BATCH = 8  # frames per pass; part of the result, since sums of another batch end in other last bits
@@ -173,8 +173,7 @@ def frame_files(
     """
     tools = load_tools(options)
     left, top, right, bottom = chunk.box
-    cut = _images([frame[top:bottom, left:right] for frame in frames])
-    pictures = F.interpolate(cut, (options.size, options.size), mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+    pictures = resize(_images([frame[top:bottom, left:right] for frame in frames]), options.size)
     # truncation may leave the box a pixel off square, so both axes have their own scale
     scale = torch.tensor([options.size / (right - left), options.size / (bottom - top), options.size / (right - left)])
     landmarks = torch.stack([(track.landmarks[index] - torch.tensor([left, top, 0])) * scale for index in indices])
