@@ -23,7 +23,9 @@ from ..common.errors import CheckpointError, ConfigError
 from ..common.unet import MapAttention, UNet, UNetSizes
 from ..vocabulary import REGIONS
 from .slot_attention import SlotAttention, SoftPosition
+from .slot_resnet import ResNetEncoder
 
+ENCODERS = ("unet", "resnet")
 STARTS = ("learned", "random")
 UNKNOWN_ORDER = (
     "which of this model's slots is which region was never measured, since they were trained without labels; measure it on labelled "
@@ -37,11 +39,12 @@ class SlotsConfig:
     """Sizes of the slot encoder. The defaults are the paper's (Table 4); `open_256` is the small one that ships.
 
     Raises:
-        ConfigError: an order that names an unknown region.
+        ConfigError: an unknown encoder, start or region.
     """
 
     image_size: int = 256  # side of the pictures
     input_size: int = 0  # side that they are reduced to before the encoder, so that larger ones get the same masks; 0: as they are
+    encoder: str = "unet"  # the paper's; "resnet": SlotDiffusion's, with stages of block_channels, without patches
     patch: int = 8  # kernel and stride of the first convolution
     stem_channels: int = 64
     block_channels: tuple[int, ...] = (64, 64, 128, 256)
@@ -62,6 +65,8 @@ class SlotsConfig:
         object.__setattr__(self, "order", tuple(self.order))
         if self.starts not in STARTS:
             raise ConfigError(f"slots: unknown starts '{self.starts}'; choose from {', '.join(STARTS)}")
+        if self.encoder not in ENCODERS:
+            raise ConfigError(f"slots: unknown encoder '{self.encoder}'; choose from {', '.join(ENCODERS)}")
         unknown = set(self.order) - set(REGIONS)
         if unknown:
             raise ConfigError(f"slots: unknown region '{sorted(unknown)[0]}' in the order; choose from {', '.join(REGIONS)}")
@@ -95,9 +100,19 @@ class RegionEncoder(nn.Module):
 
         sizes = UNetSizes(config.stem_channels, config.feature_channels, config.block_channels, config.layers_per_block, config.norm_groups)
         self.unet = UNet(sizes, attention)
+        self.step = config.patch * 2 ** (len(config.block_channels) - 1)  # sides of pictures are divisible by it
+        self.channels = config.feature_channels
+
+    def save_memory(self) -> None:
+        """From now on keep only what goes into the blocks, and compute the rest again in backward."""
+        self.unet.enable_gradient_checkpointing()
 
     def forward(self, images: Tensor) -> Tensor:
         return self.unet(self.stem(images * 2 - 1), 0)
+
+
+def _resnet(config: SlotsConfig) -> ResNetEncoder:
+    return ResNetEncoder(config.stem_channels, config.block_channels, config.layers_per_block, config.norm_groups)
 
 
 class SlotEncoder(nn.Module):
@@ -108,11 +123,11 @@ class SlotEncoder(nn.Module):
     def __init__(self, config: SlotsConfig | None = None) -> None:
         super().__init__()
         c = self.config = config or SlotsConfig()
-        self.encoder = RegionEncoder(c)
-        self.position = SoftPosition(c.feature_channels)
+        self.encoder: RegionEncoder | ResNetEncoder = RegionEncoder(c) if c.encoder == "unet" else _resnet(c)
+        self.position = SoftPosition(self.encoder.channels)
         self.head = nn.Sequential(
-            nn.LayerNorm(c.feature_channels),
-            nn.Linear(c.feature_channels, c.feature_channels),
+            nn.LayerNorm(self.encoder.channels),
+            nn.Linear(self.encoder.channels, c.feature_channels),
             nn.ReLU(),
             nn.Linear(c.feature_channels, c.feature_channels),
         )
@@ -162,7 +177,7 @@ class SlotEncoder(nn.Module):
         """Tokens and masks of pictures.
 
         Args:
-            images: (B,3,H,W) RGB in 0..1, sides (after the reduction to input_size) divisible by patch * 2^(levels-1).
+            images: (B,3,H,W) RGB in 0..1, sides (after the reduction to input_size) divisible by the encoder's step.
             noise: As in `starts`.
 
         Returns:
@@ -175,7 +190,7 @@ class SlotEncoder(nn.Module):
         if c.input_size and images.dim() == 4:
             size = [side * c.input_size // c.image_size for side in images.shape[2:]]
             images = F.interpolate(images, size, mode="bilinear", antialias=True, align_corners=False)
-        step = c.patch * 2 ** (len(c.block_channels) - 1)
+        step = self.encoder.step
         if images.dim() != 4 or images.shape[1] != 3 or images.shape[2] % step or images.shape[3] % step:
             raise ConfigError(f"slots: images of shape {tuple(images.shape)}; (B,3,H,W) with sides divisible by {step} is needed")
         features = self.position(self.encoder(images))

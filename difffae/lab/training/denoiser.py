@@ -331,7 +331,7 @@ def train_denoiser(options: DenoiserTraining, config: DenoiserConfig | None = No
         if "slots" in model:
             slots = model["slots"]
             assert isinstance(slots, SlotEncoder)
-            slots.encoder.unet.enable_gradient_checkpointing()
+            slots.encoder.save_memory()
     return run_loop(options, model, settings, DenoiserStage(options, model, needed), stop_step)
 
 

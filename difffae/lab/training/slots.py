@@ -247,7 +247,7 @@ def train_slots(
     decoder = decoder or decoder_config(options, config, first_stage)
     model = build(config, decoder)
     if options.gradient_checkpointing:
-        _parts(model)[0].encoder.unet.enable_gradient_checkpointing()
+        _parts(model)[0].encoder.save_memory()
     if start is not None and not state:
         _parts(model)[0].load_state_dict(start.state_dict())
     settings = {"slots": config.to_dict(), "decoder": decoder.to_dict()}
