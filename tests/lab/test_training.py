@@ -434,6 +434,8 @@ def test_presets() -> None:
         slots = build(SlotsConfig, model, "test")
         assert slots == dataclasses.replace(SlotsConfig(), slot_count=count, order=slots.order)
         assert len(slots.order) == count
+    model = read_configs(["paper-256", "random-starts"], "slots", [], [])[1]
+    assert build(SlotsConfig, model, "test") == dataclasses.replace(SlotsConfig(), starts="random")
     with pytest.raises(ConfigError, match="slots-8"):  # the choices are named
         read_configs(["slots-3"], "slots", [], [])
     with pytest.raises(ConfigError, match="changes nothing"):
