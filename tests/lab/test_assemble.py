@@ -29,7 +29,7 @@ from difffae.edit.description import Sampling
 from difffae.edit.model import EditModel
 from difffae.faces.landmarker import FaceLandmarker
 from difffae.head.morphable import HeadModel
-from difffae.lab.prepare.shards import write_shard
+from difffae.lab.prepare.shards import Shards, write_shard
 from difffae.lab.training.assemble import FirstStageParts, ModelParts, warn_of_weak
 from difffae.lab.training.parts import read_denoiser, read_first_stage, read_slots
 from difffae.source.identity import IdentityNetwork
@@ -398,3 +398,28 @@ def test_weak_regions_are_named(caplog: pytest.LogCaptureFixture) -> None:
     caplog.clear()
     warn_of_weak(("face", "hair", "hair", "background"), overlap)  # two slots of one region count together
     assert [record.getMessage().split(" of ")[2].split()[0] for record in caplog.records] == ["clothes"]
+
+
+def test_training_states_what_its_shards_were_made_with(work: Path, tmp_path: Path) -> None:
+    """From the shards' metadata through the checkpoint to the file: another network of the same name at the end is refused."""
+    (tmp_path / "shards").mkdir()
+    rows = load_file(work / "shards/0.safetensors")
+    bundled = {"head": fingerprint(asset_path("open_head.safetensors")), "identity": fingerprint(asset_path("identity.safetensors"))}
+    made = bundled | {"identity": "0123" * 16}
+    for name in "ab":
+        write_shard(tmp_path / f"shards/{name}.safetensors", rows, made)
+    joint = ["joint=true", f"slots={work / 'slots/last.pt'}", f"folder={tmp_path / 'run'}"]
+    train = ["train", "denoiser", "--config", work / "denoiser.json", "--set", *STAGE, f"shards={tmp_path / 'shards'}", *joint]
+    run(*train)
+    checkpoint = tmp_path / "run/last.pt"
+    assert torch.load(checkpoint, weights_only=True)["config"]["fingerprints"] == made
+    parts = FirstStageParts(work / "first.safetensors"), checkpoint
+    with pytest.raises(
+        ConfigError, match=rf"last\.pt: was trained with another identity file \(fingerprint 0123.*, not {bundled['identity'][:12]}"
+    ):
+        ModelParts(*parts).assemble()
+    assert ModelParts(*parts, identity="arcface-r50").networks()[2] == made
+    write_shard(tmp_path / "shards/c.safetensors", rows, bundled)
+    with pytest.raises(ConfigError, match=r"c\.safetensors: was made with another identity file than other shards"):
+        assert Shards(tmp_path / "shards", ("target",)).fingerprints
+    assert Shards(work / "shards", ("target",)).fingerprints == {}

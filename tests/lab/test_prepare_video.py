@@ -16,7 +16,9 @@ import torch
 from places import ROOT, TESTS
 from video_files import fatal, talking_frames, write_video
 
+from difffae.common.checkpoint import asset_path
 from difffae.common.errors import CheckpointError, ConfigError
+from difffae.common.fingerprint import fingerprint
 from difffae.lab.videos.clips import Box, Chunk, ClipRules, box_overlap, find_chunks, grown_square, nearest_box
 from difffae.lab.videos.json_lines import Journal
 from difffae.lab.videos.prepare_video import VideoOptions, decode_frame
@@ -331,15 +333,16 @@ def cluster_address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 @pytest.mark.slow
 def test_pairs_are_what_the_denoiser_trains_on(prepared: Path, tmp_path: Path) -> None:
-    from difffae.common.checkpoint import asset_path
     from difffae.edit.model import EditModel
     from difffae.head.morphable import HeadModel
     from difffae.lab.prepare.shards import Shards, stacked
-    from difffae.lab.videos.video_pairs import check_networks, write_pairs
+    from difffae.lab.videos.video_pairs import check_networks, fingerprints_of, write_pairs
 
     model = EditModel.load(asset_path("open-256.safetensors"))
     test = prepared / "test"
     check_networks(test, model.head, model.identity)
+    known = {"head": fingerprint(asset_path("open_head.safetensors")), "identity": fingerprint(asset_path("identity.safetensors"))}
+    assert fingerprints_of(test) == known
     with pytest.raises(ConfigError, match="the model needs 'flame'"):
         check_networks(test, "flame", model.identity)
     frames = [decode_frame(files) for _, files in read_tar(test / "000000.tar")]
@@ -348,6 +351,7 @@ def test_pairs_are_what_the_denoiser_trains_on(prepared: Path, tmp_path: Path) -
     write_pairs(test, tmp_path / "joint", model.autoencoder, per_chunk=2)
     joint = Shards(tmp_path / "joint", ("target", "render", "identity", "source", "query"))
     assert len(joint) == 2
+    assert joint.fingerprints == known
     for sample in (joint.sample(0), joint.sample(1)):
         source, query = (int((pictures == sample[name]).flatten(1).all(1).nonzero()) for name in ("source", "query"))
         assert source != query

@@ -23,10 +23,11 @@ from ...head.morphable import HeadModel
 from ...source.arcface import DIMENSIONS
 from ...source.identity import IdentityNetwork
 from ...source.identity_networks import ARCFACE, INSIGHTFACE, NETWORKS, load_identity
+from ...source.identity_networks import BUNDLED as IDENTITY
 from ...source.slots import SlotEncoder
 from ...vocabulary import REGIONS
 from ..prepare.shards import Shards
-from .parts import read_denoiser, read_first_stage, read_slots
+from .parts import read_denoiser, read_first_stage, read_slots, read_training
 from .slots import measure_order
 
 log = logging.getLogger(__name__)
@@ -152,7 +153,7 @@ class ModelParts:
         elif head not in HEADS:
             raise ConfigError(f"--head {head}: neither a file nor a known head ({', '.join(HEADS)}); correct the path")
         if identity == DEFAULT_IDENTITY or Path(identity).is_file() or identity.startswith(INSIGHTFACE):
-            files["identity"] = asset_path("identity.safetensors") if identity == DEFAULT_IDENTITY else identity
+            files["identity"] = asset_path(IDENTITY) if identity == DEFAULT_IDENTITY else identity
             identity = load_identity(files["identity"]).name
         elif identity not in NETWORKS:
             raise ConfigError(f"--identity {identity}: neither a file nor a known network ({', '.join(NETWORKS)}); correct the path")
@@ -162,15 +163,17 @@ class ModelParts:
             files["estimator"] = self.deca
             Deca.load(self.deca)
         found = {part: file_fingerprint(file) for part, file in files.items()}
-        needed = FINGERPRINTED if head != DEFAULT_HEAD else ("head", "identity")
-        for part in needed:
-            if found.get(part) is None:
+        known = self.agreed({part: value for part, value in found.items() if value is not None})
+        for part in FINGERPRINTED:
+            if part not in known and (part != "estimator" or head != DEFAULT_HEAD):
                 log.warning("the %s file is not known, so any of its name will be taken; %s FILE", part, FINGERPRINTED[part])
-        return head, identity, self.agreed({part: value for part, value in found.items() if value is not None})
+        return head, identity, known
 
     def agreed(self, fingerprints: dict[str, str]) -> dict[str, str]:
-        """Fingerprints, and those that a whole model, whose denoiser is taken, states. Raises ConfigError where they differ."""
-        stated = {} if self.denoiser.suffix != ".safetensors" else load_checkpoint(self.denoiser, parts=()).config.get("fingerprints", {})
+        """Fingerprints, and those that the denoiser's training or whole model states. Raises ConfigError where they differ."""
+        trained = self.denoiser.suffix != ".safetensors"
+        config = read_training(self.denoiser)["config"] if trained else load_checkpoint(self.denoiser, parts=()).config
+        stated = config.get("fingerprints", {})
         for part in stated.keys() & fingerprints.keys():
             if stated[part] != fingerprints[part]:
                 raise ConfigError(

@@ -348,7 +348,7 @@ def build(options: DenoiserTraining, config: DenoiserConfig | None, state: dict 
         if options.init and state is None:
             log.info("%s: %s", options.init, init_from(denoiser, options.init))
     model = nn.ModuleDict({"denoiser": denoiser})
-    settings: dict = {"denoiser": config.to_dict()}
+    settings: dict = {"denoiser": config.to_dict(), "fingerprints": Shards(options.shards, ("target",)).fingerprints}
     needed: tuple[str, ...] = ("target", "render", "identity")
     if options.source_encoder:
         if options.joint or options.delta > 0:

@@ -23,11 +23,15 @@ from PIL import Image
 from safetensors.torch import load, save
 from torch import Tensor
 
+from ...common.checkpoint import asset_path
 from ...common.errors import ConfigError, VideoError
+from ...edit.loading import file_fingerprint
 from ...estimation.choose import Estimator, estimate, load_estimator
 from ...faces.landmarker import FaceLandmarker
+from ...head.morphable import BUNDLED as HEAD
 from ...head.render import render
 from ...source.identity import IdentityEncoder
+from ...source.identity_networks import BUNDLED as IDENTITY
 from ...source.identity_networks import load_identity
 from ...video.reading import read_frames
 from ..prepare.pairs import to_bytes
@@ -59,9 +63,12 @@ class VideoOptions:
             raise ConfigError("videos: size must be at least 32, every at least 1, and min-frames between 1 and max-frames")
 
     def describe(self) -> dict[str, Any]:
-        """Everything that must not change within one data set, as JSON; networks by their names, since files may move."""
+        """Everything that must not change within one data set, as JSON; networks by their names and contents, since files may move."""
         tools = load_tools(self)
+        files = {"head": self.head or asset_path(HEAD), "estimator": self.deca, "identity": self.identity or asset_path(IDENTITY)}
         values = asdict(self) | {"head": tools.estimator.head.name, "identity": tools.identity.name}
+        known = {part: file_fingerprint(file) for part, file in files.items() if file is not None}
+        values["fingerprints"] = {part: value for part, value in known.items() if value is not None}
         return values | {"deca": self.deca is not None, "detail": tools.estimator.surface is not None}
 
 
