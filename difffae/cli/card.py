@@ -110,10 +110,10 @@ def _parts(subjects: blocks.Subjects, arguments: argparse.Namespace) -> dict[str
     few_sources = len({source for source, _ in subjects.pairs[:few]})
     synthetic = subjects.synthetic_count if subjects.synthetic is not None else 0
 
-    def samplers() -> Measured:
+    def few_steps() -> Measured:
         found: Measured = {}
-        for kind, (sampler, steps) in (("fast", blocks.FAST), ("slow", blocks.SLOW)):
-            part = subjects.with_sampler(sampler, steps, few)
+        for kind, (sampler, steps) in (("few", blocks.FEW_STEPS), ("many", blocks.MANY_STEPS)):
+            part = subjects.with_sampler(sampler, steps, few, denoise=1.0)
             found |= {f"{kind} {name}": records for name, records in blocks.sampled(part).items()}
         return found
 
@@ -145,7 +145,7 @@ def _parts(subjects: blocks.Subjects, arguments: argparse.Namespace) -> dict[str
         parts["synthetic"] = one("synthetic", blocks.synthetic_pairs, synthetic)
     if subjects.model.model.denoiser.config.carry:
         parts["carry"] = carry, (2 + len(blocks.LESS)) * (few_sources + few + min(few, synthetic))
-    parts["samplers"] = samplers, 2 * (few_sources + 2 * few + min(few, synthetic))
+    parts["few-steps"] = few_steps, 2 * (few_sources + 2 * few + min(few, synthetic))
     if subjects.model.model.has_slots:
         parts["slots"] = slots, names
         parts["swaps"] = (lambda: {"swaps": quality.swaps(replace(subjects, pairs=subjects.pairs[:SWAP_PAIRS]))}), min(count, SWAP_PAIRS)

@@ -9,7 +9,7 @@ from ..common.errors import ConfigError
 from .options import FRAMINGS, TAKEABLE, add_model, add_sampling, positive
 
 TABLES = ("comparison", "slots", "identity", "speed")
-CARD_PARTS = ("first-stage", "self", "edit", "drift", "synthetic", "carry", "samplers", "slots", "swaps", "by-numbers")
+CARD_PARTS = ("first-stage", "self", "edit", "drift", "synthetic", "carry", "few-steps", "slots", "swaps", "by-numbers")
 
 
 def add(subparsers) -> None:
@@ -52,6 +52,9 @@ def add(subparsers) -> None:
     methods.add_argument("--framing", choices=FRAMINGS, default="source", help="of our own rows (default: %(default)s)")
     methods.add_argument("--common", action="store_true", help="only pairs count that every method was scored on")
     methods.add_argument("--runs", type=positive, default=5, metavar="N", help="measured edits of --table speed (default: %(default)s)")
+    methods.add_argument(
+        "--finetuned", nargs="+", default=[], metavar="NAME=FILE", help="training checkpoint of a row of --table speed, for its minutes"
+    )
     judge = parser.add_argument_group("who measures the paper's tables")
     judge.add_argument("--inception", type=Path, metavar="FILE", help="weights of Inception v3 for FID (default: no FID)")
     judge.add_argument("--real", type=Path, metavar="FOLDER", help="FID's real pictures (default: the sources and queries)")

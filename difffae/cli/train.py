@@ -72,6 +72,7 @@ def _add_assemble(subparsers) -> None:
     about.add_argument("--name", default="unnamed", metavar="NAME", help="of the model")
     about.add_argument("--head", default="open", metavar="NAME", help="head model that the renders were made with, or its file")
     about.add_argument("--identity", default="dlib-resnet-v1", metavar="NAME", help="network that made the identity tokens, or its file")
+    about.add_argument("--deca", type=Path, metavar="FILE", help="DECA's networks, if they estimated the numbers of the training")
     about.add_argument("--license", required=True, metavar="TEXT", help="of the file; those of converted parts are added")
     about.add_argument("--source", required=True, metavar="TEXT", help="where the weights come from")
     parser.add_argument("--precision", choices=PRECISIONS, default="half", help="of the stored weights (default: %(default)s)")
@@ -127,7 +128,7 @@ def assemble(arguments: argparse.Namespace) -> None:
     from .convert import check_paths
 
     a = arguments
-    given = {"first-stage": a.first_stage, "decoder": a.decoder, "slots": a.slots, "denoiser": a.denoiser}
+    given = {"first-stage": a.first_stage, "decoder": a.decoder, "slots": a.slots, "denoiser": a.denoiser, "deca": a.deca}
     output = check_paths([str(path) for path in given.values() if path is not None], a.output)
     first = FirstStageParts(a.first_stage, a.decoder, a.latent_scale, "first-stage" in a.raw, a.sharpen)
     if a.scale_on is not None:
@@ -140,7 +141,7 @@ def assemble(arguments: argparse.Namespace) -> None:
         license = licence_of(a.license, {"first stage": first.files()})
         save_first_stage(first.read(), output, license=license, source=a.source, precision=a.precision)
     else:
-        about = (a.name, a.head, a.identity, a.finish, a.order, a.labels, a.raw)
+        about = (a.name, a.head, a.identity, a.deca, a.finish, a.order, a.labels, a.raw)
         parts = ModelParts(first, a.denoiser, a.slots, *about)
         options = {"eight_bit": False, "half": False} | PRECISIONS[a.precision]
         parts.assemble().save(output, license=licence_of(a.license, parts.files()), source=a.source, **options)

@@ -13,14 +13,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from places import ROOT
+from places import ROOT, TESTS
 from video_files import fatal, talking_frames, write_video
 
+from difffae.common.checkpoint import asset_path
 from difffae.common.errors import CheckpointError, ConfigError
+from difffae.common.fingerprint import fingerprint
 from difffae.lab.videos.clips import Box, Chunk, ClipRules, box_overlap, find_chunks, grown_square, nearest_box
 from difffae.lab.videos.json_lines import Journal
 from difffae.lab.videos.prepare_video import VideoOptions, decode_frame
 from difffae.lab.videos.prepare_videos import Split, _join, _part, list_clips, prepare_videos
+from difffae.lab.videos.resizing import resize
 from difffae.lab.videos.tar_samples import read_tar, write_tar
 from difffae.lab.videos.video_pool import run_tasks
 
@@ -330,15 +333,16 @@ def cluster_address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 @pytest.mark.slow
 def test_pairs_are_what_the_denoiser_trains_on(prepared: Path, tmp_path: Path) -> None:
-    from difffae.common.checkpoint import asset_path
     from difffae.edit.model import EditModel
     from difffae.head.morphable import HeadModel
     from difffae.lab.prepare.shards import Shards, stacked
-    from difffae.lab.videos.video_pairs import check_networks, write_pairs
+    from difffae.lab.videos.video_pairs import check_networks, fingerprints_of, write_pairs
 
     model = EditModel.load(asset_path("open-256.safetensors"))
     test = prepared / "test"
     check_networks(test, model.head, model.identity)
+    known = {"head": fingerprint(asset_path("open_head.safetensors")), "identity": fingerprint(asset_path("identity.safetensors"))}
+    assert fingerprints_of(test) == known
     with pytest.raises(ConfigError, match="the model needs 'flame'"):
         check_networks(test, "flame", model.identity)
     frames = [decode_frame(files) for _, files in read_tar(test / "000000.tar")]
@@ -347,6 +351,7 @@ def test_pairs_are_what_the_denoiser_trains_on(prepared: Path, tmp_path: Path) -
     write_pairs(test, tmp_path / "joint", model.autoencoder, per_chunk=2)
     joint = Shards(tmp_path / "joint", ("target", "render", "identity", "source", "query"))
     assert len(joint) == 2
+    assert joint.fingerprints == known
     for sample in (joint.sample(0), joint.sample(1)):
         source, query = (int((pictures == sample[name]).flatten(1).all(1).nonzero()) for name in ("source", "query"))
         assert source != query
@@ -392,6 +397,24 @@ def test_damaged_shard_is_named(prepared: Path, tmp_path: Path) -> None:
     (tmp_path / "000000.tar").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(CheckpointError, match=r"000000\.tar: not a complete shard"):
         list(read_tar(tmp_path / "000000.tar"))
+
+
+@pytest.mark.parametrize("case", [0, 1, 2], ids=["301x287 to 64", "640x640 to 64", "90x100 to 128"])
+def test_crops_are_resized_as_scikit_image_does(case: int) -> None:
+    """skimage.transform.resize(..., anti_aliasing=True) of scikit-image 0.26, as bytes, of a picture that is noise: every 11th pixel."""
+    golden = json.loads((TESTS / "golden/skimage_resize.json").read_text())[case]
+    y, x, c = torch.meshgrid(*(torch.arange(side) for side in (*golden["size"], 3)), indexing="ij")
+    picture = ((y * y * 7 + x * x * 13 + y * x * 5 + c * 91) % 256).float().permute(2, 0, 1)[None] / 255
+    resized = resize(picture, golden["side"])
+    assert resized.shape == (1, 3, golden["side"], golden["side"])
+    pixels = torch.tensor(golden["pixels"]).float()
+    assert (resized[0].permute(1, 2, 0)[::11, ::11] * 255 - pixels).abs().max() < 0.51  # theirs are rounded
+
+
+def test_resizing_to_the_same_size_changes_nothing() -> None:
+    picture = torch.rand(2, 3, 20, 20)
+    assert torch.equal(resize(picture, 20), picture)
+    assert torch.allclose(resize(torch.full((1, 3, 50, 60), 0.7), 16), torch.tensor(0.7))
 
 
 def test_chunk_box_is_cut_out() -> None:

@@ -104,8 +104,8 @@ def landmark_error(fit: LandmarkFit, face: FaceAttributes, landmarks: Tensor, si
 
 def layer_finder(slots: SlotEncoder | None) -> Callable[[Tensor], Layers | None]:
     """What tells of pictures (B,3,S,S) in 0..1 what they show where, as an edit does: it keeps light off the background and the
-    background in its place. Without slots it knows nothing."""
-    if slots is None:
+    background in its place. Without slots, or where it is not known which slot is which, it knows nothing."""
+    if slots is None or not slots.config.order:
         return lambda pictures: None
     matte = PersonMatte.load()
     return lambda pictures: layers(slots(pictures)[1], slots.config.order, pictures, matte(pictures))

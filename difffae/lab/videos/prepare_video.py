@@ -19,21 +19,25 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import load, save
 from torch import Tensor
 
+from ...common.checkpoint import asset_path
 from ...common.errors import ConfigError, VideoError
+from ...edit.loading import file_fingerprint
 from ...estimation.choose import Estimator, estimate, load_estimator
 from ...faces.landmarker import FaceLandmarker
+from ...head.morphable import BUNDLED as HEAD
 from ...head.render import render
 from ...source.identity import IdentityEncoder
+from ...source.identity_networks import BUNDLED as IDENTITY
 from ...source.identity_networks import load_identity
 from ...video.reading import read_frames
 from ..prepare.pairs import to_bytes
 from ..prepare.portraits import read_picture
 from .clips import Box, Chunk, ClipRules, find_chunks, nearest_box
+from .resizing import resize
 from .tar_samples import Sample, write_tar
 
 BATCH = 8  # frames per pass; part of the result, since sums of another batch end in other last bits
@@ -59,9 +63,12 @@ class VideoOptions:
             raise ConfigError("videos: size must be at least 32, every at least 1, and min-frames between 1 and max-frames")
 
     def describe(self) -> dict[str, Any]:
-        """Everything that must not change within one data set, as JSON; networks by their names, since files may move."""
+        """Everything that must not change within one data set, as JSON; networks by their names and contents, since files may move."""
         tools = load_tools(self)
+        files = {"head": self.head or asset_path(HEAD), "estimator": self.deca, "identity": self.identity or asset_path(IDENTITY)}
         values = asdict(self) | {"head": tools.estimator.head.name, "identity": tools.identity.name}
+        known = {part: file_fingerprint(file) for part, file in files.items() if file is not None}
+        values["fingerprints"] = {part: value for part, value in known.items() if value is not None}
         return values | {"deca": self.deca is not None, "detail": tools.estimator.surface is not None}
 
 
@@ -173,8 +180,7 @@ def frame_files(
     """
     tools = load_tools(options)
     left, top, right, bottom = chunk.box
-    cut = _images([frame[top:bottom, left:right] for frame in frames])
-    pictures = F.interpolate(cut, (options.size, options.size), mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+    pictures = resize(_images([frame[top:bottom, left:right] for frame in frames]), options.size)
     # truncation may leave the box a pixel off square, so both axes have their own scale
     scale = torch.tensor([options.size / (right - left), options.size / (bottom - top), options.size / (right - left)])
     landmarks = torch.stack([(track.landmarks[index] - torch.tensor([left, top, 0])) * scale for index in indices])

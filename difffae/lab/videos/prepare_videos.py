@@ -99,7 +99,7 @@ def prepare_videos(
     options, split = options or VideoOptions(), split or Split()
     root, output = root.resolve(), output.resolve()
     clips = list_clips(root)
-    described = {"format": "difffae-videos/1"} | options.describe()
+    described = {"format": "difffae-videos/2"} | options.describe()
     work = partial(prepare_video, root, options=options)
     prepare_all(clips, work, output, described, split, workers=workers, ray_address=ray_address, shard_samples=shard_samples)
 
