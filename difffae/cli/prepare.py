@@ -53,7 +53,7 @@ def add(subparsers) -> None:
     portraits.add_argument("--largest", type=positive, default=512, metavar="PIXELS", help="of a face's square (default: %(default)s)")
     portraits.add_argument("--dev-share", type=fraction, default=0.1, metavar="X", help="of the persons, for tests (default: %(default)s)")
     portraits.add_argument("--no-labels", action="store_true", help="without region labels, which only the slots' training reads")
-    _add_videos(parser.add_argument_group("videos: folders person/video/clip.mp4"))
+    _add_videos(parser.add_argument_group("videos: folders person/video/clip.mp4, or FOMM's PERSON#VIDEO#START#END.mp4"))
     clips = parser.add_argument_group("clips: rendered people; workers, size, picture, test and shard options are those of videos")
     clips.add_argument("--people", type=positive, default=500, metavar="N", help="how many (default: %(default)s)")
     clips.add_argument("--frames", type=positive, default=2, metavar="N", help="of every person (default: %(default)s)")
@@ -81,6 +81,7 @@ def _add_videos(group) -> None:
     group.add_argument("--increase", type=fraction, default=0.1, help="growth of the box on every side (default: %(default)s)")
     group.add_argument("--test-share", type=fraction, default=0.2, metavar="X", help="share of the persons to test on (default: 0.2)")
     group.add_argument("--test-list", type=Path, metavar="FILE", help="names of the persons to test on, one per line, instead")
+    group.add_argument("--metadata", type=Path, metavar="CSV", help="FOMM's vox-metadata.csv: what to cut from VIDEO_ID.mp4, and the split")
     group.add_argument("--shard-samples", type=positive, default=1000, metavar="N", help="frames per shard (default: %(default)s)")
 
 
@@ -187,7 +188,7 @@ def _videos(arguments: argparse.Namespace) -> None:
     rules = ClipRules(a.iou, a.min_frames, a.max_frames, a.min_size, a.increase)
     options = VideoOptions(a.size, a.every, a.picture, rules, *map(_whole, (a.head, a.deca, a.identity)))
     where = {"workers": a.workers, "ray_address": a.ray_address}
-    prepare_videos(a.input, a.output, options, _split(a), **where, shard_samples=a.shard_samples)
+    prepare_videos(a.input, a.output, options, _split(a), a.metadata, **where, shard_samples=a.shard_samples)
 
 
 def _clips(arguments: argparse.Namespace) -> None:
