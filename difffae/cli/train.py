@@ -43,6 +43,9 @@ def add(subparsers) -> None:
     parser.add_argument(
         "--num-processes", type=positive, default=1, metavar="N", help="train in N processes of this machine; needs accelerate"
     )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="do a few steps, print data, sizes, memory and time of the run, and write nothing"
+    )
     parser.set_defaults(run=run)
 
 
@@ -89,6 +92,10 @@ def run(arguments: argparse.Namespace) -> None:
     stage = import_module(f"difffae.lab.training.{stage_module}")
     model = import_module(f"difffae.{model_module}")
     training, shape = read_configs(arguments.config, arguments.stage, arguments.set, arguments.model_set)
+    if arguments.dry_run:
+        if arguments.num_processes > 1:
+            raise ConfigError("--dry-run: measures one process; leave --num-processes out")
+        training["dry_run"] = True
     options = build(getattr(stage, options_class), training, f"train {arguments.stage}")
     shape_class = getattr(model, config_class)
     if arguments.stage == "autoencoder" and "kind" in shape:
