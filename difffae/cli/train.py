@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ..common.errors import ConfigError
+from ..common.needs import missing
 from ..vocabulary import REGIONS
 from .options import OneLineParser, positive
 
@@ -119,7 +120,7 @@ def launch(arguments: argparse.Namespace) -> None:
     """Become the launcher that runs this command in several processes. Raises ConfigError without accelerate."""
     count = arguments.num_processes
     if find_spec("accelerate") is None:
-        raise ConfigError(f"--num-processes {count}: needs accelerate; pip install accelerate, or train in one process")
+        raise missing(f"--num-processes {count}", ModuleNotFoundError(name="accelerate"), "train in one process")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(count), "-m", "difffae", "train"]
     command.append(arguments.stage)
     for name, values in (("--config", arguments.config), ("--set", arguments.set), ("--model-set", arguments.model_set)):
