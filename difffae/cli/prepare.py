@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 def add(subparsers) -> None:
     text = (
         "Cache training data, step by step: portraits (any folder of pictures -> manifest, landmarks, splits, fits and labelled regions, "
-        "which every stage reads), fit (portraits -> crops and attributes), codes (those, or rendered pairs -> what the estimator "
-        "network learns from), roundtrips (-> pairs), synthetic (rendered pairs -> carried pairs), encode (pairs -> latents); videos "
-        "(talking heads -> WebDataset shards of frames), clips (MakeHuman's assets -> such shards of rendered people), pairs (those -> "
-        "latents), frames (those, or a fitted file -> pictures for the first stage and the slots). "
-        "Finished work is kept, so any step can be run again."
+        "which every stage reads), people (MakeHuman's assets -> pairs of rendered pictures), fit (portraits -> crops and attributes), "
+        "codes (those, or rendered pairs -> what the estimator network learns from), roundtrips (-> pairs), synthetic (rendered pairs -> "
+        "carried pairs), encode (pairs -> latents); videos (talking heads -> WebDataset shards of frames), clips (MakeHuman's assets -> "
+        "such shards of rendered people), pairs (those -> latents), frames (those, or a fitted file -> pictures for the first stage and "
+        "the slots). Finished work is kept, so any step can be run again."
     )
     parser = subparsers.add_parser("prepare", help="cache training data", description=text)
     parser.add_argument("step", choices=tuple(STEPS))
@@ -59,6 +59,10 @@ def add(subparsers) -> None:
     clips.add_argument("--frames", type=positive, default=2, metavar="N", help="of every person (default: %(default)s)")
     clips.add_argument("--expressions", metavar="FILE", help=".npz with blendshapes of real faces, such as a portraits' landmarks.npz")
     clips.add_argument("--photographs", metavar="FOLDER", help="pictures for backgrounds")
+    people = parser.add_argument_group("people: pairs of rendered pictures; number, expressions and photographs are those of clips")
+    people.add_argument("--per-shard", type=positive, default=100, metavar="N", help="pairs in a shard (default: %(default)s)")
+    people.add_argument("--labelled", type=Path, metavar="FOLDER", help="the same pictures singly, with their labels, for the slots")
+    people.add_argument("--geometry", action="store_true", help="keep depth and normals as well")
     pairs = parser.add_argument_group("pairs: two frames of one chunk")
     pairs.add_argument(
         "--joint", action="store_true", help="encode, pairs: keep source and query pictures, for joint training with the slots"
@@ -249,6 +253,20 @@ def _frames(arguments: argparse.Namespace) -> None:
     write_frames(arguments.input, arguments.output, per_chunk=arguments.per_chunk)
 
 
+def _people(arguments: argparse.Namespace) -> None:
+    from ..head.morphable import HeadModel
+    from ..lab.people.behaviour import load_expressions
+    from ..lab.prepare.rendered import write_people
+    from ..lab.studio.synthetic import SyntheticPeople
+
+    a, head = arguments, HeadModel.load()
+    table = load_expressions(a.expressions, head.expression_names) if a.expressions else None
+    people = SyntheticPeople(a.input, head, expressions=table, photographs=a.photographs)
+    if a.labelled is not None:
+        check_output(a.labelled, to_file=False)
+    write_people(people, a.output, a.people, seed=a.seed, per_shard=a.per_shard, labelled=a.labelled, geometry=a.geometry)
+
+
 TO_FILE = ("fit", "codes")  # the others write folders
 STEPS = {
     "portraits": _portraits,
@@ -259,6 +277,7 @@ STEPS = {
     "encode": _encode,
     "videos": _videos,
     "clips": _clips,
+    "people": _people,
     "pairs": _pairs,
     "frames": _frames,
 }
