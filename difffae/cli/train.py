@@ -28,7 +28,10 @@ PRECISIONS = ("8-bit", "half", "full")
 
 def add(subparsers) -> None:
     _add_assemble(subparsers)
-    text = "Train one stage. Run the same command again to go on from the last checkpoint in its folder."
+    text = (
+        "Train one stage. Run the same command again to go on from the last checkpoint in its folder. Needs beyond requirements.txt: "
+        "accelerate for several processes, tensorboard for tensorboard=true, transformers for encoders MAE and CLIP (the extra 'train')."
+    )
     parser = subparsers.add_parser("train", help="train one stage", description=text)
     parser.add_argument("stage", choices=tuple(STAGES), help=", ".join(STAGES))
     parser.add_argument(
