@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ..common.errors import ConfigError
+from ..common.needs import missing
 from ..vocabulary import REGIONS
 from .options import OneLineParser, positive
 
@@ -27,7 +28,10 @@ PRECISIONS = ("8-bit", "half", "full")
 
 def add(subparsers) -> None:
     _add_assemble(subparsers)
-    text = "Train one stage. Run the same command again to go on from the last checkpoint in its folder."
+    text = (
+        "Train one stage. Run the same command again to go on from the last checkpoint in its folder. Needs beyond requirements.txt: "
+        "accelerate for several processes, tensorboard for tensorboard=true, transformers for encoders MAE and CLIP (the extra 'train')."
+    )
     parser = subparsers.add_parser("train", help="train one stage", description=text)
     parser.add_argument("stage", choices=tuple(STAGES), help=", ".join(STAGES))
     parser.add_argument(
@@ -42,6 +46,9 @@ def add(subparsers) -> None:
     parser.add_argument("--model-set", nargs="+", default=[], metavar="NAME=VALUE", help="model options, over the configurations'")
     parser.add_argument(
         "--num-processes", type=positive, default=1, metavar="N", help="train in N processes of this machine; needs accelerate"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="do a few steps, print data, sizes, memory and time of the run, and write nothing"
     )
     parser.set_defaults(run=run)
 
@@ -90,6 +97,10 @@ def run(arguments: argparse.Namespace) -> None:
     stage = import_module(f"difffae.lab.training.{stage_module}")
     model = import_module(f"difffae.{model_module}")
     training, shape = read_configs(arguments.config, arguments.stage, arguments.set, arguments.model_set)
+    if arguments.dry_run:
+        if arguments.num_processes > 1:
+            raise ConfigError("--dry-run: measures one process; leave --num-processes out")
+        training["dry_run"] = True
     options = build(getattr(stage, options_class), training, f"train {arguments.stage}")
     shape_class = getattr(model, config_class)
     if arguments.stage == "autoencoder" and "kind" in shape:
@@ -113,7 +124,7 @@ def launch(arguments: argparse.Namespace) -> None:
     """Become the launcher that runs this command in several processes. Raises ConfigError without accelerate."""
     count = arguments.num_processes
     if find_spec("accelerate") is None:
-        raise ConfigError(f"--num-processes {count}: needs accelerate; pip install accelerate, or train in one process")
+        raise missing(f"--num-processes {count}", ModuleNotFoundError(name="accelerate"), "train in one process")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(count), "-m", "difffae", "train"]
     command.append(arguments.stage)
     for name, values in (("--config", arguments.config), ("--set", arguments.set), ("--model-set", arguments.model_set)):

@@ -265,6 +265,10 @@ class AutoencoderStage(Stage[FirstStage]):
             self.adversary = Adversary(*sizes, o.discriminator_rate, o.device, o.seed)
         self.step = 0
 
+    def data(self) -> str:
+        held = sum(picture.numel() for picture in self.pictures_read) if self.shards is None else 0
+        return super().data() or f"{self.options.portraits}: {len(self.pictures_read):,} pictures, {held / 1e6:,.0f} MB in memory"
+
     def before_step(self, step: int) -> None:
         self.step = step
 
