@@ -27,7 +27,7 @@ from ..lab.card.card import Card
 from ..lab.card.estimator_table import compare
 from ..lab.card.groups import read_groups
 from ..lab.card.rows import DEV_TABLE, Record
-from ..lab.prepare.portraits import dev_files
+from ..lab.prepare.portraits import files_of
 from ..lab.tables.report import check_output, write
 from .tables import finish, named
 from .work import load_model
@@ -98,7 +98,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _subjects(arguments: argparse.Namespace) -> blocks.Subjects:
-    pairs = blocks.pair_names(arguments.portraits, dev_files(), arguments.pairs)
+    pairs = blocks.pair_names(arguments.portraits, files_of(arguments.portraits, "dev"), arguments.pairs)
     model = load_model(arguments)
     return blocks.Subjects(model, arguments.portraits, pairs, arguments.steps, arguments.sampler, arguments.seed)
 

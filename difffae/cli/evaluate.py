@@ -18,7 +18,7 @@ def add(subparsers) -> None:
         "print the table. With --pairs-file: score checkpoints and folders of other methods' results on the same pairs."
     )
     parser = subparsers.add_parser("evaluate", help="quality over the dev portraits, or of methods on the same pairs", description=text)
-    parser.add_argument("--portraits", type=Path, help="folder with manifest.csv and the pictures")
+    parser.add_argument("--portraits", type=Path, help="folder of `prepare portraits`")
     parser.add_argument("--pairs", type=positive, default=60, help="how many pairs (default: %(default)s)")
     parser.add_argument("--take", nargs="+", choices=TAKEABLE, default=list(TAKEABLE), help="what is taken (default: all)")
     parser.add_argument("--output", help="also write the table: JSON; with --pairs-file or --table speed Markdown and JSON")
@@ -27,7 +27,7 @@ def add(subparsers) -> None:
     card.add_argument(
         "--synthetic", type=Path, metavar="FOLDER", help="shards of rendered pairs that no training saw (render_synthetic.py)"
     )
-    card.add_argument("--labels", type=Path, metavar="FOLDER", help="shards of labelled dev portraits (label_portraits.py --split dev)")
+    card.add_argument("--labels", type=Path, metavar="FOLDER", help="shards of labelled dev portraits (of `prepare portraits`)")
     card.add_argument("--groups", type=Path, metavar="CSV", help="how the portraits look, by file (default: the bundled labels)")
     card.add_argument("--sampler-pairs", type=positive, default=24, metavar="N", help="pairs that compare samplers (default: %(default)s)")
     card.add_argument("--only", nargs="+", choices=CARD_PARTS, metavar="PART", help=f"measure again only: {', '.join(CARD_PARTS)}")
@@ -73,10 +73,10 @@ def run(arguments: argparse.Namespace) -> None:
 
         compare(arguments)
     elif arguments.portraits is not None:
+        from ..lab.prepare.portraits import read_manifest
         from . import card
 
-        if not (arguments.portraits / "manifest.csv").is_file():
-            raise ConfigError(f"--portraits {arguments.portraits}: no manifest.csv there; give the folder of the portraits")
+        read_manifest(arguments.portraits)
         if arguments.estimators:
             card.estimators(arguments)
         elif arguments.card:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
 def add(subparsers) -> None:
     text = (
-        "Cache training data, step by step: fit (portraits -> crops and attributes), codes (those, or rendered pairs -> what the estimator "
+        "Cache training data, step by step: portraits (any folder of pictures -> manifest, landmarks, splits, fits and labelled regions, "
+        "which every stage reads), fit (portraits -> crops and attributes), codes (those, or rendered pairs -> what the estimator "
         "network learns from), roundtrips (-> pairs), synthetic (rendered pairs -> carried pairs), encode (pairs -> latents); videos "
         "(talking heads -> WebDataset shards of frames), clips (MakeHuman's assets -> such shards of rendered people), pairs (those -> "
         "latents), frames (those, or a fitted file -> pictures for the first stage and the slots). "
@@ -27,7 +29,8 @@ def add(subparsers) -> None:
     )
     parser = subparsers.add_parser("prepare", help="cache training data", description=text)
     parser.add_argument("step", choices=tuple(STEPS))
-    parser.add_argument("--input", type=Path, required=True, help="portraits folder, fitted file, folder of shards, or of videos")
+    parser.add_argument("folder", nargs="?", type=Path, metavar="INPUT", help="the same as --input")
+    parser.add_argument("--input", type=Path, help="folder of pictures or portraits, fitted file, folder of shards, or of videos")
     parser.add_argument("--output", type=Path, required=True, help="fitted file, or folder of shards")
     parser.add_argument("--split", choices=("train", "dev"), default="train", help="fit: which portraits (default: %(default)s)")
     parser.add_argument("--static", action="store_true", help="fit: without landmark offsets, in order to make them")
@@ -44,6 +47,12 @@ def add(subparsers) -> None:
     parser.add_argument("--identity", metavar="FILE", help="encode, videos, clips: identity network, if it is not the bundled one")
     parser.add_argument("--head", metavar="FILE", help="videos, pairs: head model, if it is not the bundled one")
     parser.add_argument("--deca", metavar="FILE", help="videos: DECA's networks, which estimate the numbers of a FLAME head")
+    portraits = parser.add_argument_group(
+        "portraits: pictures in folders of any depth, the first of which is the person; workers as videos"
+    )
+    portraits.add_argument("--largest", type=positive, default=512, metavar="PIXELS", help="of a face's square (default: %(default)s)")
+    portraits.add_argument("--dev-share", type=fraction, default=0.1, metavar="X", help="of the persons, for tests (default: %(default)s)")
+    portraits.add_argument("--no-labels", action="store_true", help="without region labels, which only the slots' training reads")
     _add_videos(parser.add_argument_group("videos: folders person/video/clip.mp4"))
     clips = parser.add_argument_group("clips: rendered people; workers, size, picture, test and shard options are those of videos")
     clips.add_argument("--people", type=positive, default=500, metavar="N", help="how many (default: %(default)s)")
@@ -78,10 +87,35 @@ def _add_videos(group) -> None:
 def run(arguments: argparse.Namespace) -> None:
     import torch
 
+    if (arguments.input is None) == (arguments.folder is None):
+        raise ConfigError(f"prepare {arguments.step}: needs one input; give its path, or --input PATH")
+    arguments.input = arguments.input or arguments.folder
     if not arguments.input.exists():
         raise ConfigError(f"--input {arguments.input}: no such file or folder; run the step before it, or correct the path")
+    check_output(arguments.output, arguments.step in TO_FILE)
     with torch.no_grad():
         STEPS[arguments.step](arguments)
+
+
+def check_output(output: Path, to_file: bool) -> None:
+    """Make the folder of an output before the work begins. Raises ConfigError if it cannot be written to, or is of the other kind."""
+    folder = output.parent if to_file else output
+    try:
+        if to_file and output.is_dir():
+            raise ConfigError(f"--output {output}: is a folder; give the name of a .safetensors file")
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ConfigError(f"--output {output}: cannot be written ({error.strerror}); choose another place") from error
+
+
+def _portraits(arguments: argparse.Namespace) -> None:
+    from ..lab.prepare.portrait_set import PortraitOptions, prepare_portraits
+
+    a = arguments
+    counts = prepare_portraits(a.input, a.output, PortraitOptions(a.largest, a.dev_share, not a.no_labels), workers=a.workers)
+    print(f"{a.output}: {', '.join(f'{count} {split}' for split, count in counts.items())}")
 
 
 def _fit(arguments: argparse.Namespace) -> None:
@@ -214,7 +248,9 @@ def _frames(arguments: argparse.Namespace) -> None:
     write_frames(arguments.input, arguments.output, per_chunk=arguments.per_chunk)
 
 
+TO_FILE = ("fit", "codes")  # the others write folders
 STEPS = {
+    "portraits": _portraits,
     "fit": _fit,
     "codes": _codes,
     "roundtrips": _carried,

@@ -293,8 +293,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     place.mkdir()
     for name, path in (("a.png", SOURCE), ("b.png", QUERY)):
         write_image(place / name, read_image(path)[0])
-    (place / "manifest.csv").write_text("file,person,yaw_deg\na.png,p1,0\nb.png,p2,0\n")
-    monkeypatch.setattr("difffae.cli.card.dev_files", lambda: frozenset({"a.png", "b.png"}))
+    (place / "manifest.csv").write_text("file,person,split,yaw_deg\na.png,p1,dev,0\nb.png,p2,dev,0\n")
     return place
 
 

@@ -17,12 +17,12 @@ from places import ROOT
 from video_files import fatal, talking_frames, write_video
 
 from difffae.common.errors import CheckpointError, ConfigError
+from difffae.lab.prepare.json_lines import Journal
+from difffae.lab.prepare.pool import run_tasks
 from difffae.lab.videos.clips import Box, Chunk, ClipRules, box_overlap, find_chunks, grown_square, nearest_box
-from difffae.lab.videos.json_lines import Journal
 from difffae.lab.videos.prepare_video import VideoOptions, decode_frame
 from difffae.lab.videos.prepare_videos import Split, _join, _part, list_clips, prepare_videos
 from difffae.lab.videos.tar_samples import read_tar, write_tar
-from difffae.lab.videos.video_pool import run_tasks
 
 STILL: Box = (100.0, 100.0, 400.0, 400.0)
 OPTIONS = VideoOptions(every=4, rules=ClipRules(min_frames=8, min_size=60))

@@ -5,7 +5,6 @@ Shape letters: S crop side, Z latent channels.
 
 from __future__ import annotations
 
-import csv
 import logging
 import math
 import random
@@ -29,6 +28,7 @@ from ...person.prepared import nothing_carried
 from ...report.measures import laplacian_variance, psnr, ssim
 from ...vocabulary import SAMPLERS, STEPS, TAKEABLE
 from ..prepare.pairs import FIELDS, attributes_of
+from ..prepare.portraits import read_manifest
 from ..prepare.shards import Shards
 from .edit_numbers import edit_numbers, whole_crop
 from .groups import TONE, tone_band
@@ -78,11 +78,20 @@ def pair_names(folder: Path, files: Iterable[str], count: int, seed: int = 0, la
         count: How many pairs.
         seed: Decides which.
         largest_yaw: Degrees that queries are turned by at most.
+
+    Raises:
+        ConfigError: For a manifest without these, or too few portraits.
     """
-    with open(folder / "manifest.csv", newline="") as handle:
-        rows = {row["file"]: row for row in csv.DictReader(handle)}
+    rows = read_manifest(folder, ("file", "person", "yaw_deg"))
     names = sorted(files)
+    if len({rows[name]["person"] for name in names}) < 2:
+        raise ConfigError(
+            f"{folder}: has dev portraits of fewer than two persons; name more in the column 'split' of manifest.csv, or prepare it "
+            "with a larger --dev-share"
+        )
     queries = [name for name in names if abs(float(rows[name]["yaw_deg"])) <= largest_yaw]
+    if not queries:
+        raise ConfigError(f"{folder}: none of its dev portraits is turned by less than {largest_yaw:g} degrees; add one that is")
     rng = random.Random(seed)
     pairs: list[tuple[str, str]] = []
     while len(pairs) < count:

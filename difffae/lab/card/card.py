@@ -24,7 +24,7 @@ WORSE = 3.0  # percent that no row may lose with few steps
 FEW = 10  # pairs: groups of fewer are listed, and not compared
 TURNS = (("under 10 degrees", 10.0), ("10 to 25 degrees", 25.0), ("over 25 degrees", 360.0))
 SLOTS_NOTE = (
-    "IoU: pixels of all pictures together; unknown labels do not count. Pseudo labels come from scripts/label_portraits.py (a person "
+    "IoU: pixels of all pictures together; unknown labels do not count. Pseudo labels come from `prepare portraits` (a person "
     "matte, landmarks and colour models) and err themselves. The slots were trained on such labels of other persons, so this is "
     "agreement with them."
 )

@@ -35,12 +35,13 @@ from ...source.matte import PersonMatte
 from ...source.regions import Layers, layers
 from ...source.slots import SlotEncoder
 from .augmentation import Still, augment
-from .portraits import dev_files, read_picture
+from .portraits import files_of, read_landmarks, read_picture
 from .roundtrip import random_targets, round_trip
 from .shards import write_rows
 
 log = logging.getLogger(__name__)
 FIELDS = ("shape", "albedo", "pose", "camera", "expression", "light")
+WORST_FIT = 0.06  # landmark error of a portrait that can be used, in units of the inter-ocular distance
 PICTURES = ("target", "render", "carried", "validity", "source")
 Rows = dict[str, Tensor]  # some samples: (B, ...) by name
 
@@ -56,45 +57,55 @@ def attributes_of(tensors: Rows, head: HeadModel) -> FaceAttributes:
     return FaceAttributes(head.name, **numbers)
 
 
-def fit_portraits(folder: Path, output: Path, split: str, fit: LandmarkFit, worst: float = 0.06) -> None:
+def fit_portraits(folder: Path, output: Path, split: str, fit: LandmarkFit, worst: float = WORST_FIT) -> None:
     """Crop and fit every portrait of a split.
 
     Writes pictures (M,3,S,S) uint8, known (M,1,S,S) uint8, landmarks (M,N,3) in crop pixels, blendshapes (M,52), error (M,),
     and the attributes.
 
     Args:
-        folder: Pictures, and beside them `landmarks.npz` (files, landmarks, blendshapes, blendshape_names).
+        folder: Of portraits, as `prepare_portraits` writes it.
         output: The file to write.
         split: "train" or "dev".
         fit: What finds the attributes.
         worst: Portraits with a larger landmark error are left out, in units of the inter-ocular distance.
 
     Raises:
-        ConfigError: If no portrait is left.
+        ConfigError: For a folder without these tables, or if no portrait is left.
     """
     write_rows(output, _fitted(folder, split, fit, worst))
 
 
 def _fitted(folder: Path, split: str, fit: LandmarkFit, worst: float) -> Iterator[Rows]:
-    table = np.load(folder / "landmarks.npz")
+    table, chosen = read_landmarks(folder), frozenset(files_of(folder, split))
     order = [list(table["blendshape_names"]).index(name) for name in BLENDSHAPE_NAMES]
-    dev = dev_files()
     for index, name in enumerate(tqdm(table["files"], desc=f"fitting {split}")):
-        if (str(name) in dev) != (split == "dev"):
+        if str(name) not in chosen:
             continue
-        image = read_picture(folder / str(name)).float() / 255
-        points = torch.from_numpy(table["landmarks"][index].astype(np.float32))
-        crop = crop_square(points, image.shape[-2:])
-        picture, known = extract(image[None], crop)
-        inside = crop.to_crop(points)[None]
-        scores = torch.from_numpy(table["blendshapes"][index].astype(np.float32))[None, order]
-        face = fit(picture, inside, scores, known)
-        error = landmark_error(fit, face, inside, picture.shape[-1])
-        if error.item() > worst:
-            log.info("%s left out: landmark error %.1f %%", name, 100 * error.item())
+        points, scores = (torch.from_numpy(table[key][index].astype(np.float32)) for key in ("landmarks", "blendshapes"))
+        row = fitted_row(read_picture(folder / str(name)), points, scores[order], fit)
+        if row["error"].item() > worst:
+            log.info("%s left out: landmark error %.1f %%", name, 100 * row["error"].item())
             continue
-        row = {"pictures": to_bytes(picture), "known": to_bytes(known), "landmarks": inside, "blendshapes": scores, "error": error}
-        yield row | {field: getattr(face, field) for field in FIELDS}
+        yield row
+
+
+def fitted_row(picture: Tensor, points: Tensor, scores: Tensor, fit: LandmarkFit) -> Rows:
+    """One row of the file that `fit_portraits` writes.
+
+    Args:
+        picture: (3,H,W) uint8.
+        points: Its landmarks (N,3), in its pixels.
+        scores: Blendshapes (52,), in the order of BLENDSHAPE_NAMES.
+        fit: What finds the attributes.
+    """
+    crop = crop_square(points, picture.shape[-2:])
+    square, known = extract(picture[None].float() / 255, crop)
+    inside = crop.to_crop(points)[None]
+    face = fit(square, inside, scores[None], known)
+    row = {"pictures": to_bytes(square), "known": to_bytes(known), "landmarks": inside, "blendshapes": scores[None]}
+    row["error"] = landmark_error(fit, face, inside, square.shape[-1])
+    return row | {field: getattr(face, field) for field in FIELDS}
 
 
 def landmark_error(fit: LandmarkFit, face: FaceAttributes, landmarks: Tensor, size: int) -> Tensor:

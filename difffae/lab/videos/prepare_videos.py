@@ -15,7 +15,6 @@ they ran, or how often they were killed. Videos that are added later come into f
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -28,10 +27,10 @@ from tqdm import tqdm
 from ...common.errors import ConfigError
 from ...common.files import remove_leftovers
 from ...video.reading import SUFFIXES, import_av
-from .json_lines import Journal, write_text
+from ..prepare.json_lines import Journal, claim
+from ..prepare.pool import CRASHED, run_tasks
 from .prepare_video import VideoOptions, prepare_video
 from .tar_samples import Sample, read_tar, write_tar
-from .video_pool import CRASHED, run_tasks
 
 SPLITS = ("train", "test")
 
@@ -130,8 +129,7 @@ def prepare_all(
     Raises:
         ConfigError: For an output that was begun with other options, or a missing Ray.
     """
-    output.mkdir(parents=True, exist_ok=True)
-    _claim(output, described | {"split": split.describe(), "shard_samples": shard_samples})
+    claim(output, described | {"split": split.describe(), "shard_samples": shard_samples})
     manifest, errors = Journal(output / "manifest.jsonl", "clip"), Journal(output / "errors.jsonl", "clip")
     remove_leftovers(output)
     tasks = [clip for clip in clips if clip not in manifest.rows and clip not in errors.rows]
@@ -158,21 +156,6 @@ def _prepare(clip: str, work: Callable[[str, Path], dict[str, Any]], output: Pat
 def _part(output: Path, clip: str) -> Path:
     # rendered clips are no files, so their names have no suffix
     return output / "parts" / f"{PurePosixPath(clip).with_suffix('')}.tar"
-
-
-def _claim(output: Path, description: dict[str, Any]) -> None:
-    """Note what the folder is made with, or hold a second run to it."""
-    path = output / "dataset.json"
-    description = json.loads(json.dumps(description))
-    if not path.exists():
-        write_text(path, json.dumps(description, indent=1) + "\n")
-        return
-    known = json.loads(path.read_text(encoding="utf-8"))
-    for name in sorted(known.keys() | description.keys()):
-        if known.get(name) != description.get(name):
-            raise ConfigError(
-                f"{output}: was begun with {name} {known.get(name)}, not {description.get(name)}; use that, or another output folder"
-            )
 
 
 def _join(output: Path, split: str, rows: list[dict[str, Any]], shard_samples: int) -> None:

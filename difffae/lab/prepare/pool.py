@@ -1,6 +1,6 @@
-"""Where the videos are prepared: in this process, in local processes, or on a Ray cluster. All of them yield the same records.
+"""Where videos and portraits are prepared: in this process, in local processes, or on a Ray cluster. All of them yield the same records.
 
-A process that dies (killed for memory, crashed in a decoder) loses its own video only: that one is tried once more alone, and reported as
+A process that dies (killed for memory, crashed in a decoder) loses its own task only: that one is tried once more alone, and reported as
 broken if it takes its process down again.
 """
 
@@ -70,7 +70,7 @@ def _alone(work: Work, task: Task) -> dict[str, Any] | None:
         try:
             pool.submit(os.getpid).result()
         except BrokenProcessPool as error:
-            raise ConfigError("videos: worker processes die before they begin; free memory, or use --workers 1") from error
+            raise ConfigError("--workers: worker processes die before they begin; free memory, or use --workers 1") from error
         try:
             return pool.submit(work, task).result()
         except BrokenProcessPool:
