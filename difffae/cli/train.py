@@ -30,7 +30,7 @@ PRECISIONS = ("8-bit", "half", "full")
 def add(subparsers) -> None:
     _add_assemble(subparsers)
     text = (
-        "Train one stage, or with `open` everything that the open profile needs, from a folder of portraits to a model's file and its card, "
+        "Train one stage, or with `open` all that the open profile needs, from a folder of portraits to a model's file and its card, "
         "within a budget of time. Run the same command again to go on from the last checkpoint in its folder."
     )
     parser = subparsers.add_parser("train", help="train one stage, or the whole open profile", description=text)

@@ -141,7 +141,9 @@ def write_round_trips(
     for index in range(shards):
         path = output / f"roundtrip_{index:04d}.safetensors"
         if not path.exists():
-            write_rows(path, tqdm(round_trips(data, head, find_layers, size, seed * 100_003 + index), path.name, -(-size // 4), leave=False))
+            write_rows(
+                path, tqdm(round_trips(data, head, find_layers, size, seed * 100_003 + index), path.name, -(-size // 4), leave=False)
+            )
 
 
 @torch.no_grad()

@@ -25,18 +25,18 @@ class Part:
     unit: str
 
 
-# In their order. What one item costs on one core (AMD EPYC with AVX512-BF16, float32, 2026-11-29, processor's own time): a portrait 0.21 s (fit
-# and labels, with landmarks; 0.3 s without), a crop of the first stage 0.10 s, of the decoder against its judge 0.09 s, a picture of the
-# slots 0.03 s, a pair 0.8 s with its latents, a sample of the denoiser 0.07 s. So an hour on that core makes about 8,000 crops,
-# 4,600 crops, 12,000 pictures, 720 pairs and 14,000 samples, of which each pair is seen twenty times, as in the runs of docs/training-log.md.
+# In their order. What one item costs on one core (Intel Xeon, float32, 2026-11-29, its own time beside other jobs): a portrait 0.21 s (with
+# landmarks; 0.3 s without), a crop of the first stage 0.12 s, of the decoder 0.15 s, a picture of the slots 0.05 s, a pair 2.8 s with
+# its latents, a sample of the denoiser 0.14 s. So an hour of it makes 6,000 and 2,400 crops, 5,500 pictures, 350 pairs, 6,200 samples,
+# of which each pair is seen 18 times, as in the longer runs of docs/training-log.md.
 PARTS = (
     Part("portraits", 0.06, "portraits"),
-    Part("first stage", 0.22, "crops"),
-    Part("decoder", 0.12, "crops"),
-    Part("slots", 0.10, "pictures"),
-    Part("pairs", 0.17, "pairs"),
-    Part("denoiser", 0.27, "samples"),
-    Part("card", 0.06, "pairs"),
+    Part("first stage", 0.20, "crops"),
+    Part("decoder", 0.10, "crops"),
+    Part("slots", 0.08, "pictures"),
+    Part("pairs", 0.27, "pairs"),
+    Part("denoiser", 0.24, "samples"),
+    Part("card", 0.05, "pairs"),
 )
 UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
 

@@ -11,8 +11,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ...common.errors import ConfigError
 from ...common.files import remove_leftovers
 from ...edit.model import EditModel
@@ -34,7 +32,7 @@ from .stages import FINISH, SHARPEN, Stages
 from .trial import measure_model, write_card
 
 log = logging.getLogger(__name__)
-SECONDS_A_PORTRAIT = 0.3  # of one core, see PARTS
+FEWEST = 16  # portraits that are prepared whatever the time is
 MOST_PAIRS = 40_000  # 2.5 GB of latents, kept on a GPU
 DEV_PAIRS = 64  # as many as the denoiser's dev loss reads
 SCALE_SAMPLES = 64
@@ -73,12 +71,12 @@ class Retraining:
     """One run. `run` does what is left of it."""
 
     def __init__(self, options: RetrainOptions) -> None:
-        """Raises ConfigError for a folder of another run, for pictures that cannot be used, or a budget that their preparation takes."""
+        """Raises ConfigError for a folder of another run, or one without pictures."""
         self.options, self.folder = options, options.folder
         prepared = is_prepared(options.portraits)
         self.portraits = options.portraits if prepared else options.folder / "portraits"
         if not prepared:
-            _check_time(options, len(known_pictures(options.portraits)))
+            known_pictures(options.portraits)
         about = {"format": "difffae-retraining/1", "portraits": str(options.portraits.resolve()), "start": options.start}
         claim(self.folder, about | {"name": options.name, "seed": options.seed})
         remove_leftovers(self.folder)
@@ -121,8 +119,11 @@ class Retraining:
 
     def _portraits(self, seconds: float) -> Note:
         if not is_prepared(self.portraits):
-            workers = max(1, min(self.options.workers, len(known_pictures(self.options.portraits)) // 50))  # each takes seconds to start
-            prepare_portraits(self.options.portraits, self.portraits, PortraitOptions(), workers=workers)
+            count = len(known_pictures(self.options.portraits))
+            workers = max(1, min(self.options.workers, count // 50, round(seconds / 10)))  # each takes seconds to start
+            asked = iter(range(count))
+            enough = lambda: next(asked) >= FEWEST and self.budget.over()  # noqa: E731
+            prepare_portraits(self.options.portraits, self.portraits, PortraitOptions(), workers=workers, over=enough)
         if not is_prepared(self.portraits):
             raise ConfigError(f"{self.options.portraits}: no portrait is left to train on; give pictures of more people")
         return {"count": sum(len(files_of(self.portraits, split)) for split in ("train", "dev"))}
@@ -180,15 +181,12 @@ class Retraining:
         dev = self.dev_latents if self.dev_latents.is_dir() else None
         options = self.stages.denoiser(seconds, self.latents, dev)
         train_denoiser(options)
-        self._assemble().save(self.model, license=self._license(), source=self._source(), **self._precision())
+        self._assemble().save(self.model, license=self._license(), source=self._source(), **PRECISIONS["8-bit"])
         return _trained(options, "diffusion", "dev_diffusion")
 
     def _assemble(self) -> EditModel:
         slots, denoiser = self.stages.slots(0).checkpoint, self.stages.denoiser(0, self.latents, None).checkpoint
         return ModelParts(FirstStageParts(self.first_stage), denoiser, slots, self.options.name, finish=FINISH).assemble()
-
-    def _precision(self) -> dict[str, bool]:
-        return {"eight_bit": False, "half": False} | PRECISIONS["8-bit"]
 
     def _card(self, seconds: float) -> Note:
         trial = measure_model(self.model, self.portraits, self.options.device, self.budget.over)
@@ -211,16 +209,6 @@ class Retraining:
             key = (rows[name].get("source") or "", rows[name].get("licence") or "")
             found[key] = found.get(key, 0) + 1
         return dict(sorted(found.items()))
-
-
-def _check_time(options: RetrainOptions, count: int) -> None:
-    """Raises ConfigError if preparing the pictures would take more than a third of the budget."""
-    needed = SECONDS_A_PORTRAIT * count / options.workers
-    if needed > options.budget / 3 and not (options.folder / "progress.json").exists():
-        raise ConfigError(
-            f"{options.portraits}: preparing its {count:,} pictures takes about {in_words(needed)} here, more than a third of the budget; "
-            "give a longer --budget, fewer pictures, or a folder that `prepare portraits` has finished"
-        )
 
 
 def _trained(options: LoopOptions, *numbers: str) -> Note:

@@ -83,24 +83,25 @@ def write_card(path: Path, name: str, budget: Budget, license: str, groups: Mapp
 
 
 def _lines(data: dict[str, Any]) -> list[str]:
-    units = {part.name: part.unit for part in PARTS}
-    trained = [
-        [name, in_words(part["seconds"]), f"{part['note']['count']:,} {units[name]}", f"{part['note']['count'] / part['seconds']:.3g} a second"]
-        + [", ".join(f"{key} {value:.4g}" for key, value in part["note"].items() if key != "count")]
-        for name, part in data["parts"].items()
+    units, measured = {part.name: part.unit for part in PARTS}, data["measured"]
+    training = []
+    for name, part in data["parts"].items():
+        note = dict(part["note"])
+        count = note.pop("count")
+        rate, rest = f"{count / max(part['seconds'], 1e-3):.3g} a second", ", ".join(f"{key} {value:.4g}" for key, value in note.items())
+        training.append([name, in_words(part["seconds"]), f"{count:,} {units[name]}", rate, rest])
+    portraits = [[row["source"] or "-", row["licence"] or "not stated", str(row["count"])] for row in data["portraits"]]
+    lines = [f"# {data['name']}", "", f"Trained on {data['date']} by `python -m difffae train open`, on {data['machine']}."]
+    lines += [f"Budget: {in_words(data['budget_seconds'])}. Licence: {data['license']}.", "", "## Portraits", ""]
+    lines += table(["source", "licence", "trained on"], portraits)
+    lines += ["", "## Training", "", *table(["part", "time", "amount", "rate", "at the end"], training)]
+    lines += ["", "## Edits of portraits that nothing was trained on", ""]
+    if not measured:
+        return [*lines, "There were none of two people, so nothing was measured."]
+    lines += ["`python -m difffae evaluate --card` measures more of them, and more."]
+    if measured.get("pairs", 0) < SETTLED:
+        lines += [f"Fewer than {SETTLED} pairs: the numbers below say little."]
+    values = [
+        [name, "/" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)] for name, value in measured.items()
     ]
-    pairs = data["measured"].get("pairs", 0)
-    few = f" {pairs} pairs are too few for their means to say much." if 0 < pairs < SETTLED else ""
-    measured = [[name, "/" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)] for name, value in data["measured"].items()]
-    return [
-        f"# {data['name']}", "",
-        f"Trained on {data['date']} by `python -m difffae train open` with a budget of {in_words(data['budget_seconds'])}, on {data['machine']}.",
-        f"Licence: {data['license']}.", "",
-        "## Portraits", "",
-        *table(["source", "licence", "portraits trained on"], [[p["source"] or "-", p["licence"] or "not stated", str(p["count"])] for p in data["portraits"]]),
-        "", "## Training", "",
-        *table(["part", "time", "amount", "rate", "at the end"], trained),
-        "", "## Portraits that nothing was trained on", "",
-        *(["What is better when it is lower and what when it is higher: docs/evaluation.md. `python -m difffae evaluate --card` measures everything." + few, "",
-           *table(["", ""], measured)] if measured else ["There were none of two people, so nothing was measured."]),
-    ]  # fmt: skip
+    return [*lines, "", *table(["", ""], values)]
