@@ -24,9 +24,7 @@ def add(subparsers) -> None:
     parser.add_argument("--output", help="also write the table: JSON; with --pairs-file or --table speed Markdown and JSON")
     card = parser.add_argument_group("the model card (--portraits FOLDER --card --output FOLDER)")
     card.add_argument("--card", action="store_true", help="measure everything the model card states; finished parts are kept")
-    card.add_argument(
-        "--synthetic", type=Path, metavar="FOLDER", help="shards of rendered pairs that no training saw (render_synthetic.py)"
-    )
+    card.add_argument("--synthetic", type=Path, metavar="FOLDER", help="shards of rendered pairs that no training saw (`prepare people`)")
     card.add_argument("--labels", type=Path, metavar="FOLDER", help="shards of labelled dev portraits (of `prepare portraits`)")
     card.add_argument("--groups", type=Path, metavar="CSV", help="how the portraits look, by file (default: the bundled labels)")
     card.add_argument("--sampler-pairs", type=positive, default=24, metavar="N", help="pairs that compare samplers (default: %(default)s)")

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 def add(subparsers) -> None:
     text = (
         "Cache training data, step by step: portraits (any folder of pictures -> manifest, landmarks, splits, fits and labelled regions, "
-        "which every stage reads), fit (portraits -> crops and attributes), codes (those, or rendered pairs -> what the estimator "
-        "network learns from), roundtrips (-> pairs), synthetic (rendered pairs -> carried pairs), encode (pairs -> latents); videos "
-        "(talking heads -> WebDataset shards of frames), clips (MakeHuman's assets -> such shards of rendered people), pairs (those -> "
-        "latents), frames (those, or a fitted file -> pictures for the first stage and the slots). "
-        "Finished work is kept, so any step can be run again."
+        "which every stage reads), people (MakeHuman's assets -> pairs of rendered pictures), fit (portraits -> crops and attributes), "
+        "codes (those, or rendered pairs -> what the estimator network learns from), roundtrips (-> pairs), synthetic (rendered pairs -> "
+        "carried pairs), encode (pairs -> latents); videos (talking heads -> WebDataset shards of frames), clips (MakeHuman's assets -> "
+        "such shards of rendered people), pairs (those -> latents), frames (those, or a fitted file -> pictures for the first stage and "
+        "the slots). Finished work is kept, so any step can be run again."
     )
     parser = subparsers.add_parser("prepare", help="cache training data", description=text)
     parser.add_argument("step", choices=tuple(STEPS))
@@ -53,12 +53,16 @@ def add(subparsers) -> None:
     portraits.add_argument("--largest", type=positive, default=512, metavar="PIXELS", help="of a face's square (default: %(default)s)")
     portraits.add_argument("--dev-share", type=fraction, default=0.1, metavar="X", help="of the persons, for tests (default: %(default)s)")
     portraits.add_argument("--no-labels", action="store_true", help="without region labels, which only the slots' training reads")
-    _add_videos(parser.add_argument_group("videos: folders person/video/clip.mp4"))
+    _add_videos(parser.add_argument_group("videos: folders person/video/clip.mp4, or FOMM's PERSON#VIDEO#START#END.mp4"))
     clips = parser.add_argument_group("clips: rendered people; workers, size, picture, test and shard options are those of videos")
     clips.add_argument("--people", type=positive, default=500, metavar="N", help="how many (default: %(default)s)")
     clips.add_argument("--frames", type=positive, default=2, metavar="N", help="of every person (default: %(default)s)")
     clips.add_argument("--expressions", metavar="FILE", help=".npz with blendshapes of real faces, such as a portraits' landmarks.npz")
     clips.add_argument("--photographs", metavar="FOLDER", help="pictures for backgrounds")
+    people = parser.add_argument_group("people: pairs of rendered pictures; number, expressions and photographs are those of clips")
+    people.add_argument("--per-shard", type=positive, default=100, metavar="N", help="pairs in a shard (default: %(default)s)")
+    people.add_argument("--labelled", type=Path, metavar="FOLDER", help="the same pictures singly, with their labels, for the slots")
+    people.add_argument("--geometry", action="store_true", help="keep depth and normals as well")
     pairs = parser.add_argument_group("pairs: two frames of one chunk")
     pairs.add_argument(
         "--joint", action="store_true", help="encode, pairs: keep source and query pictures, for joint training with the slots"
@@ -81,6 +85,7 @@ def _add_videos(group) -> None:
     group.add_argument("--increase", type=fraction, default=0.1, help="growth of the box on every side (default: %(default)s)")
     group.add_argument("--test-share", type=fraction, default=0.2, metavar="X", help="share of the persons to test on (default: 0.2)")
     group.add_argument("--test-list", type=Path, metavar="FILE", help="names of the persons to test on, one per line, instead")
+    group.add_argument("--metadata", type=Path, metavar="CSV", help="FOMM's vox-metadata.csv: what to cut from VIDEO_ID.mp4, and the split")
     group.add_argument("--shard-samples", type=positive, default=1000, metavar="N", help="frames per shard (default: %(default)s)")
 
 
@@ -187,7 +192,7 @@ def _videos(arguments: argparse.Namespace) -> None:
     rules = ClipRules(a.iou, a.min_frames, a.max_frames, a.min_size, a.increase)
     options = VideoOptions(a.size, a.every, a.picture, rules, *map(_whole, (a.head, a.deca, a.identity)))
     where = {"workers": a.workers, "ray_address": a.ray_address}
-    prepare_videos(a.input, a.output, options, _split(a), **where, shard_samples=a.shard_samples)
+    prepare_videos(a.input, a.output, options, _split(a), a.metadata, **where, shard_samples=a.shard_samples)
 
 
 def _clips(arguments: argparse.Namespace) -> None:
@@ -248,6 +253,20 @@ def _frames(arguments: argparse.Namespace) -> None:
     write_frames(arguments.input, arguments.output, per_chunk=arguments.per_chunk)
 
 
+def _people(arguments: argparse.Namespace) -> None:
+    from ..head.morphable import HeadModel
+    from ..lab.people.behaviour import load_expressions
+    from ..lab.prepare.rendered import write_people
+    from ..lab.studio.synthetic import SyntheticPeople
+
+    a, head = arguments, HeadModel.load()
+    table = load_expressions(a.expressions, head.expression_names) if a.expressions else None
+    people = SyntheticPeople(a.input, head, expressions=table, photographs=a.photographs)
+    if a.labelled is not None:
+        check_output(a.labelled, to_file=False)
+    write_people(people, a.output, a.people, seed=a.seed, per_shard=a.per_shard, labelled=a.labelled, geometry=a.geometry)
+
+
 TO_FILE = ("fit", "codes")  # the others write folders
 STEPS = {
     "portraits": _portraits,
@@ -258,6 +277,7 @@ STEPS = {
     "encode": _encode,
     "videos": _videos,
     "clips": _clips,
+    "people": _people,
     "pairs": _pairs,
     "frames": _frames,
 }

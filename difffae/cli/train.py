@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ..common.errors import ConfigError
+from ..common.needs import missing
 from ..vocabulary import REGIONS
 from .options import OneLineParser, positive
 
@@ -47,6 +48,9 @@ def add(subparsers) -> None:
     parser.add_argument("--model-set", nargs="+", default=[], metavar="NAME=VALUE", help="model options, over the configurations'")
     parser.add_argument(
         "--num-processes", type=positive, default=1, metavar="N", help="train in N processes of this machine; needs accelerate"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="do a few steps, print data, sizes, memory and time of the run, and write nothing"
     )
     _add_whole(parser.add_argument_group(f"{WHOLE}: the whole profile"))
     parser.set_defaults(run=run)
@@ -112,6 +116,10 @@ def run(arguments: argparse.Namespace) -> None:
     stage = import_module(f"difffae.lab.training.{stage_module}")
     model = import_module(f"difffae.{model_module}")
     training, shape = read_configs(arguments.config, arguments.stage, arguments.set, arguments.model_set)
+    if arguments.dry_run:
+        if arguments.num_processes > 1:
+            raise ConfigError("--dry-run: measures one process; leave --num-processes out")
+        training["dry_run"] = True
     options = build(getattr(stage, options_class), training, f"train {arguments.stage}")
     shape_class = getattr(model, config_class)
     if arguments.stage == "autoencoder" and "kind" in shape:
@@ -125,8 +133,10 @@ def run(arguments: argparse.Namespace) -> None:
 def retrain(arguments: argparse.Namespace) -> None:
     """Carry out `train open`. Raises ConfigError."""
     a = arguments
-    if a.config or a.set or a.model_set or a.num_processes > 1:
-        raise ConfigError(f"train {WHOLE}: --config, --set, --model-set and --num-processes belong to single stages; leave them out")
+    if a.config or a.set or a.model_set or a.num_processes > 1 or a.dry_run:
+        raise ConfigError(
+            f"train {WHOLE}: --config, --set, --model-set, --num-processes, --dry-run are of single stages; leave them out"
+        )
     if a.portraits is None or a.budget is None:
         raise ConfigError(f"train {WHOLE}: needs --portraits FOLDER and --budget TIME, such as --budget 3h")
     if not a.portraits.is_dir():
@@ -157,7 +167,7 @@ def launch(arguments: argparse.Namespace) -> None:
     """Become the launcher that runs this command in several processes. Raises ConfigError without accelerate."""
     count = arguments.num_processes
     if find_spec("accelerate") is None:
-        raise ConfigError(f"--num-processes {count}: needs accelerate; pip install accelerate, or train in one process")
+        raise missing(f"--num-processes {count}", ModuleNotFoundError(name="accelerate"), "train in one process")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(count), "-m", "difffae", "train"]
     command.append(arguments.stage)
     for name, values in (("--config", arguments.config), ("--set", arguments.set), ("--model-set", arguments.model_set)):

@@ -17,6 +17,7 @@ from multiprocessing import connection, get_context, parent_process
 from typing import Any, TypeVar
 
 from ...common.errors import ConfigError
+from ...common.needs import missing
 
 Task = TypeVar("Task")
 Work = Callable[[Task], dict[str, Any]]
@@ -103,7 +104,7 @@ def _on_ray(work: Work, tasks: Sequence[Task], address: str) -> Iterator[tuple[T
     try:
         import ray
     except ImportError as error:
-        raise ConfigError("--ray-address: Ray is missing; pip install 'difffae[prepare]', or use --workers") from error
+        raise missing("--ray-address", error, "use --workers") from error
     started = not ray.is_initialized()
     if started:
         try:

@@ -56,6 +56,11 @@ class Shards:
     def __len__(self) -> int:
         return self._ends[-1]
 
+    def describe(self) -> str:
+        """How many samples, in how many shards and bytes."""
+        size = sum(path.stat().st_size for path in self._order)
+        return f"{self.folder}: {len(self):,} samples in {len(self._order):,} shards, {size / 1e6:,.0f} MB"
+
     def refresh(self) -> None:
         """Look for new shards. Raises ConfigError if there are none or one lacks a needed tensor."""
         paths = sorted(self.folder.glob("*.safetensors"))

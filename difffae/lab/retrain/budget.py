@@ -55,12 +55,6 @@ def seconds_of(text: str) -> float:
     return total
 
 
-def in_words(seconds: float) -> str:
-    """A length of time as people say it."""
-    minutes = seconds / 60
-    return f"{seconds:.0f} s" if seconds < 99.5 else f"{minutes:.0f} min" if minutes < 99.5 else f"{minutes / 60:.1f} h"
-
-
 class Budget:
     """Which parts are done, how long they took, and what is left for the others: `progress.json` of a run's folder.
 

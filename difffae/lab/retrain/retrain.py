@@ -25,8 +25,9 @@ from ..training.denoiser import train_denoiser
 from ..training.latent_scale import measure_latent_scale
 from ..training.loop import LoopOptions
 from ..training.parts import read_first_stage, read_slots, read_training
+from ..training.progress import duration
 from ..training.slots import train_slots
-from .budget import PARTS, Budget, in_words
+from .budget import PARTS, Budget
 from .pair_making import PairMaker, read_fitted
 from .stages import FINISH, SHARPEN, Stages
 from .trial import measure_model, write_card
@@ -98,7 +99,7 @@ class Retraining:
                 continue
             seconds = self.budget.begin(part.name, self._kept(part.name))
             ends = datetime.now() + timedelta(seconds=self.budget.left)
-            log.info("%s: about %s; everything until about %s", label, in_words(seconds), ends.strftime("%H:%M:%S"))
+            log.info("%s: about %s; everything until about %s", label, duration(seconds), ends.strftime("%H:%M:%S"))
             note = work[part.name](seconds)
             self.budget.end(note)
             log.info("%s: %s", label, self._told(part.name, part.unit))
@@ -109,7 +110,7 @@ class Retraining:
         part = self.budget.parts[name]
         note, seconds = dict(part["note"]), part["seconds"]
         count = note.pop("count")
-        line = f"{count:,} {unit} in {in_words(seconds)}, {count / max(seconds, 1e-3):.3g} a second"
+        line = f"{count:,} {unit} in {duration(seconds)}, {count / max(seconds, 1e-3):.3g} a second"
         return line + "".join(f", {key} {value:.4g}" for key, value in note.items())
 
     def _kept(self, name: str) -> float | None:

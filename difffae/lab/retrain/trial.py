@@ -17,7 +17,8 @@ from ..card.blocks import Subjects, cross_edits, first_stage, pair_names
 from ..card.rows import DEV_TABLE, Record
 from ..prepare.portraits import files_of, read_manifest
 from ..tables.report import write
-from .budget import PARTS, Budget, in_words
+from ..training.progress import duration
+from .budget import PARTS, Budget
 
 PAIRS = 60  # at most
 SETTLED = 20  # pairs from which on means say something
@@ -89,10 +90,10 @@ def _lines(data: dict[str, Any]) -> list[str]:
         note = dict(part["note"])
         count = note.pop("count")
         rate, rest = f"{count / max(part['seconds'], 1e-3):.3g} a second", ", ".join(f"{key} {value:.4g}" for key, value in note.items())
-        training.append([name, in_words(part["seconds"]), f"{count:,} {units[name]}", rate, rest])
+        training.append([name, duration(part["seconds"]), f"{count:,} {units[name]}", rate, rest])
     portraits = [[row["source"] or "-", row["licence"] or "not stated", str(row["count"])] for row in data["portraits"]]
     lines = [f"# {data['name']}", "", f"Trained on {data['date']} by `python -m difffae train open`, on {data['machine']}."]
-    lines += [f"Budget: {in_words(data['budget_seconds'])}. Licence: {data['license']}.", "", "## Portraits", ""]
+    lines += [f"Budget: {duration(data['budget_seconds'])}. Licence: {data['license']}.", "", "## Portraits", ""]
     lines += table(["source", "licence", "trained on"], portraits)
     lines += ["", "## Training", "", *table(["part", "time", "amount", "rate", "at the end"], training)]
     lines += ["", "## Edits of portraits that nothing was trained on", ""]

@@ -269,6 +269,10 @@ class AutoencoderStage(Stage[FirstStage]):
         """The pictures of a folder, each (3,H,W) uint8, where the samples are to be kept."""
         return [picture.to(self.options.data_device or "cpu") for picture in read_pictures(Path(self.options.portraits), split="train")]
 
+    def data(self) -> str:
+        held = sum(picture.numel() for picture in self.pictures_read) if self.shards is None else 0
+        return super().data() or f"{self.options.portraits}: {len(self.pictures_read):,} pictures, {held / 1e6:,.0f} MB in memory"
+
     def before_step(self, step: int) -> None:
         self.step = step
 
