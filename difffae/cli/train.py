@@ -134,9 +134,7 @@ def retrain(arguments: argparse.Namespace) -> None:
     """Carry out `train open`. Raises ConfigError."""
     a = arguments
     if a.config or a.set or a.model_set or a.num_processes > 1 or a.dry_run:
-        raise ConfigError(
-            f"train {WHOLE}: --config, --set, --model-set, --num-processes, --dry-run are of single stages; leave them out"
-        )
+        raise ConfigError(f"train {WHOLE}: --config, --set, --model-set, --num-processes, --dry-run are of single stages; leave them out")
     if a.portraits is None or a.budget is None:
         raise ConfigError(f"train {WHOLE}: needs --portraits FOLDER and --budget TIME, such as --budget 3h")
     if not a.portraits.is_dir():

@@ -50,6 +50,7 @@ class RetrainOptions:
     device     "cpu" or "cuda"
     start      a whole model whose weights are gone on from; "" trains from nothing
     license    of the model's file; "" says what the portraits' manifest says
+    workers    processes that prepare portraits; None: one per core
     """
 
     portraits: Path
@@ -60,7 +61,7 @@ class RetrainOptions:
     name: str = "open-256"
     license: str = ""
     seed: int = 0
-    workers: int = os.cpu_count() or 1
+    workers: int | None = None
 
 
 def is_prepared(folder: Path) -> bool:
@@ -121,7 +122,9 @@ class Retraining:
     def _portraits(self, seconds: float) -> Note:
         if not is_prepared(self.portraits):
             count = len(known_pictures(self.options.portraits))
-            workers = max(1, min(self.options.workers, count // 50, round(seconds / 10)))  # each takes seconds to start
+            workers = max(
+                1, min(self.options.workers or os.cpu_count() or 1, count // 50, round(seconds / 10))
+            )  # each takes seconds to start
             asked = iter(range(count))
             enough = lambda: next(asked) >= FEWEST and self.budget.over()  # noqa: E731
             prepare_portraits(self.options.portraits, self.portraits, PortraitOptions(), workers=workers, over=enough)
