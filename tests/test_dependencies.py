@@ -118,11 +118,9 @@ def test_every_command_says_that_torch_is_missing(tmp_path: Path) -> None:
     [
         ("scipy", "prepare portraits {here} --output {out}"),
         ("scipy", "prepare people {here} --output {out}"),
-        ("scipy", "prepare clips {here} --output {out}"),
         ("ray", "prepare videos {videos} --output {out} --ray-address 127.0.0.1:1"),
         ("av", "prepare videos {videos} --output {out}"),
         ("accelerate", "train slots --num-processes 2"),
-        ("tqdm", "prepare fit {here} --output {out}"),
         ("safetensors", "edit --output {out}.png"),
     ],
 )

@@ -14,6 +14,7 @@ from difffae.edit.editor import DiffFAE
 SMALL = (
     "carry.cutout",
     "common.images",
+    "common.needs",
     "edit.native",
     "faces.crop",
     "faces.following",
@@ -22,6 +23,7 @@ SMALL = (
     "head.attributes",
     "head.morphable",
     "head.render",
+    "lab.training.progress",
     "source.slots",
     "video.keyframes",
 )

@@ -25,7 +25,8 @@ def add(subparsers) -> None:
         "codes (those, or rendered pairs -> what the estimator network learns from), roundtrips (-> pairs), synthetic (rendered pairs -> "
         "carried pairs), encode (pairs -> latents); videos (talking heads -> WebDataset shards of frames), clips (MakeHuman's assets -> "
         "such shards of rendered people), pairs (those -> latents), frames (those, or a fitted file -> pictures for the first stage and "
-        "the slots). Finished work is kept, so any step can be run again."
+        "the slots). Finished work is kept, so any step can be run again. Needs beyond requirements.txt: scipy for portraits, people and "
+        "clips, ray for --ray-address (the extra 'prepare')."
     )
     parser = subparsers.add_parser("prepare", help="cache training data", description=text)
     parser.add_argument("step", choices=tuple(STEPS))

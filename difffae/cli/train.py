@@ -32,7 +32,9 @@ def add(subparsers) -> None:
     _add_assemble(subparsers)
     text = (
         "Train one stage, or with `open` all that the open profile needs, from a folder of portraits to a model's file and its card, "
-        "within a budget of time. Run the same command again to go on from the last checkpoint in its folder."
+        "within a budget of time. Run the same command again to go on from the last checkpoint in its folder. Needs beyond "
+        "requirements.txt: accelerate for several processes, tensorboard for tensorboard=true, transformers for encoders MAE and CLIP (the "
+        "extra 'train'); scipy for the region labels of `open` (the extra 'prepare')."
     )
     parser = subparsers.add_parser("train", help="train one stage, or the whole open profile", description=text)
     parser.add_argument("stage", choices=(*STAGES, WHOLE), help=f"{', '.join(STAGES)}, or {WHOLE}: all that open-256 is made of")

@@ -141,6 +141,12 @@ def test_any_folder_is_evaluated(prepared: Path, tmp_path: Path, capfd: pytest.C
         writer.writerows(rows)
     assert main(line) == 0
     assert json.loads((tmp_path / "table.json").read_text())["pairs"] == 1
+    (tmp_path / "out" / "fit_dev.safetensors").unlink()  # fits and labels follow the manifest where they are made anew
+    assert prepare_portraits(prepared / "in", tmp_path / "out") == {"train": 0, "dev": 3}
+    assert len(load_file(str(tmp_path / "out" / "fit_dev.safetensors"))["pictures"]) == 3
+    assert not (tmp_path / "out" / "fit_train.safetensors").exists()
+    assert not list((tmp_path / "out" / "labels" / "train").glob("*.safetensors"))
+    assert {row["split"] for row in read_manifest(tmp_path / "out").values()} == {"dev"}
 
 
 def test_what_cannot_work_is_said_before_work(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

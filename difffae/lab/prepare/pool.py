@@ -100,11 +100,17 @@ def _call(work: Work, task: Task) -> dict[str, Any]:
     return work(task)
 
 
-def _on_ray(work: Work, tasks: Sequence[Task], address: str) -> Iterator[tuple[Task, dict[str, Any] | None]]:
+def import_ray() -> Any:
+    """The Ray module. Raises ConfigError if it is missing."""
     try:
         import ray
     except ImportError as error:
         raise missing("--ray-address", error, "use --workers") from error
+    return ray
+
+
+def _on_ray(work: Work, tasks: Sequence[Task], address: str) -> Iterator[tuple[Task, dict[str, Any] | None]]:
+    ray = import_ray()
     started = not ray.is_initialized()
     if started:
         try:

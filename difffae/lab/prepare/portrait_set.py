@@ -290,15 +290,21 @@ def join(output: Path, files: Sequence[str], options: PortraitOptions, anew: boo
     """Write the tables, fits and labelled shards from the parts of some pictures; those that are there stay, unless `anew`. Returns how
     many pictures each split has."""
     rows = [json.loads(str(_read_part(output, file, "row")["row"])) for file in files]
+    if (output / MANIFEST).is_file():  # splits may have been changed there by hand
+        before = read_manifest(output, ("file", "split"))
+        rows = [row | {"split": before.get(row["file"], row)["split"]} for row in rows]
     splits = {split: [file for file, row in zip(files, rows, strict=True) if row["split"] == split] for split in SPLITS}
     done = [output / "landmarks.npz", *(output / f"fit_{split}.safetensors" for split in SPLITS if splits[split]), output / MANIFEST]
     if anew or not all(path.exists() for path in done):
         for split, chosen in splits.items():
             fitted = [file for file in chosen if float(_read_part(output, file, "error")["error"]) <= WORST_FIT]
+            path = output / f"fit_{split}.safetensors"
             if fitted:
-                write_rows(output / f"fit_{split}.safetensors", _fitted_rows(output, fitted, f"joining {split}"))
-                if options.labels:
-                    _write_labels(output, split, fitted)
+                write_rows(path, _fitted_rows(output, fitted, f"joining {split}"))
+            else:
+                path.unlink(missing_ok=True)
+            if options.labels:
+                _write_labels(output, split, fitted)
         _write_landmarks(output, files, rows)
         with atomic_write(output / MANIFEST) as temporary, temporary.open("w", newline="", encoding="utf-8") as handle:
             writer = csv.DictWriter(handle, COLUMNS, restval="")

@@ -27,7 +27,7 @@ from tqdm import tqdm
 from ...common.files import remove_leftovers
 from ...video.reading import import_av
 from ..prepare.json_lines import Journal, claim
-from ..prepare.pool import CRASHED, run_tasks
+from ..prepare.pool import CRASHED, import_ray, run_tasks
 from .prepare_video import VideoOptions, prepare_video
 from .sources import SPLITS, find_videos
 from .tar_samples import Sample, read_tar, write_tar
@@ -123,6 +123,8 @@ def prepare_all(
     Raises:
         ConfigError: For an output that was begun with other options, or a missing Ray.
     """
+    if ray_address is not None:
+        import_ray()
     claim(output, described | {"split": split.describe(), "shard_samples": shard_samples})
     manifest, errors = Journal(output / "manifest.jsonl", "clip"), Journal(output / "errors.jsonl", "clip")
     remove_leftovers(output)
