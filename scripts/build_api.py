@@ -9,6 +9,7 @@ import argparse
 import inspect
 import re
 import sys
+import textwrap
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ def signature(name: str, thing: Any) -> str:
     text = f"{name}{found.replace(parameters=shown, return_annotation=inspect.Signature.empty)}{result}"
     if len(text) <= 120:
         return text
-    lines = [str(one) for one in shown]
+    lines = [re.sub(r"<function (\w+) at \w+>", r"\1", str(one)) for one in shown]
     star = next((index for index, one in enumerate(shown) if one.kind is one.KEYWORD_ONLY), None)
     if star is not None and all(one.kind is not one.VAR_POSITIONAL for one in shown):
         lines.insert(star, "*")
@@ -78,7 +79,7 @@ def described(thing: Any) -> list[str]:
     for block in re.split(r"\n\s*\n", inspect.getdoc(thing) or ""):
         first, _, rest = block.partition("\n")
         if first in HEADINGS:
-            lines += ["", f"*{first.removesuffix(':')}*", "", *_items(inspect.cleandoc(rest))]
+            lines += ["", f"*{first.removesuffix(':')}*", "", *_items(textwrap.dedent(rest))]
         elif first.startswith(">>>"):
             lines += ["", "```python", block, "```"]
         elif re.search(r"\w {2,}\S", block):

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 import shlex
+from pathlib import Path
 
 import build_api
 import pytest
+from PIL import Image
 from places import ROOT
 
 from difffae.cli import build_parser
 from difffae.cli.train import STAGES, WHOLE, first_stage_class
 from difffae.common.named_values import build
+from difffae.lab.tables.pairs import read_pairs
 from difffae.lab.training.presets import read_configs
 
 PAGES = ("reproduce.md", "training.md")
@@ -22,7 +25,8 @@ def commands(page: str) -> list[list[str]]:
     """Every command of the library that a page shows in a block of code, as words."""
     text = (ROOT / "docs" / page).read_text(encoding="utf-8").replace("\\\n", " ")
     lines = [line.strip() for line in text.splitlines() if line.startswith("    " + COMMAND)]
-    return [shlex.split(line.removeprefix(COMMAND), comments=True) for line in lines]
+    split = [shlex.split(line.removeprefix(COMMAND), comments=True) for line in lines]
+    return [words for words in split if "--help" not in words]
 
 
 def test_the_api_page_is_what_the_docstrings_say():
@@ -68,7 +72,7 @@ def test_every_command_shown_exists(page: str):
 def test_the_way_to_table_1_is_complete():
     """Each file that a step reads is a licensed one of the page's table, a folder of the reader's, or written by a step before it."""
     text = (ROOT / "docs" / "reproduce.md").read_text(encoding="utf-8")
-    given = set(re.findall(r"^\| `([^`]+)`", text, re.MULTILINE)) | {"VOXCELEB"}
+    given = set(re.findall(r"^\| `([^`]+)`", text, re.MULTILINE)) | {"VOXCELEB", "pairs.csv", "test-frames"}
     made: set[str] = set()
     for words in commands("reproduce.md"):
         named = [word.rpartition("=")[2] for word in words if re.search(r"[/.](?!\d)|[A-Z]{4}", word) and not word.startswith("--")]
@@ -81,3 +85,19 @@ def test_the_way_to_table_1_is_complete():
             assert known, f"{' '.join(words)}: {name} comes from no step before it"
         made |= outputs
     assert "table.md" in made
+
+
+def test_pairs_for_table_1_are_of_different_persons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The page's own code, on the frames of three persons."""
+    monkeypatch.chdir(tmp_path)
+    for place in ("a/v/c/0", "a/v/c/1", "b/v/c/0", "c/v/c/0"):
+        folder = tmp_path / "test-frames" / place
+        folder.mkdir(parents=True)
+        for number in range(3):
+            Image.new("RGB", (8, 8)).save(folder / f"{number:05d}.jpg")
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "reproduce.md").read_text(encoding="utf-8"), re.DOTALL)
+    exec(compile(code, "reproduce.md", "exec"), {})  # noqa: S102
+    pairs = read_pairs(Path("pairs.csv"))
+    assert len(pairs) == 2000
+    assert {pair.source.name for pair in pairs} == {"00001.jpg"}
+    assert all(pair.source.parts[1] != pair.query.parts[1] for pair in pairs)
