@@ -12,7 +12,15 @@ from difffae.common.checkpoint import asset_path
 from difffae.video.keyframes import Keyframes
 from difffae.video.making import along_keyframes, animate
 
-KEYS = {"keys": [{"time": 0, "yaw": -12}, {"time": 0.4, "yaw": 8, "smile": 0.6}, {"time": 0.6, "blink": 0.9}, {"time": 0.8, "yaw": 0}]}
+KEYS = {
+    "keys": [
+        {"time": 0, "yaw": -12, "smile": 0, "blink": 0},
+        {"time": 0.4, "yaw": 8, "smile": 0.6, "blink": 0},
+        {"time": 0.56, "blink": 0.9},
+        {"time": 0.72, "blink": 0},
+        {"time": 0.8, "yaw": 0},
+    ]
+}
 
 
 def main(source: str, clip: str | None = None) -> None:

@@ -15,7 +15,7 @@ def main(source: str, reference: str) -> None:
     model = DiffFAE.from_pretrained("open-256")
     me, other = (model.analyse(read_image(path)[0]) for path in (source, reference))
     write_image("hair.png", model.swap(me, other, ["hair"]).image)
-    both = model.edit(me, adjust=Adjustments(yaw=-12), hair_from=other, strength={"hair": 0.8})
+    both = model.edit(me, adjust=Adjustments(yaw=-12), hair_from=other)
     write_image("hair_and_turn.png", both.image)
 
 

@@ -34,13 +34,15 @@ def squares(paths: list[Path]) -> torch.Tensor:
     return torch.cat(found)
 
 
-def main(folder: str | None = None, steps: str = "60") -> None:
+def main(folder: str | None = None, steps: str = "300") -> None:
     paths = [asset_path(name) for name in BUNDLED] if folder is None else sorted(Path(folder).glob("*.webp"))
     pictures = squares(paths)
     Path("tiny/shards").mkdir(parents=True, exist_ok=True)
     write_shard("tiny/shards/0.safetensors", {"images": (pictures * 255).round().to(torch.uint8)})
     sizes = AutoencoderConfig(width=32, deep_width=48, encoder_blocks=(1, 1), decoder_blocks=(1, 1))
-    options = AutoencoderTraining(shards="tiny/shards", folder="tiny", steps=int(steps), crop=64, batch=8, warmup=5, learning_rate=2e-3)
+    options = AutoencoderTraining(
+        shards="tiny/shards", folder="tiny", steps=int(steps), crop=64, batch=8, warmup=20, learning_rate=3e-3, ema=0.98
+    )
     first_stage = train_autoencoder(options, sizes)  # goes on from tiny/last.pt, if that is there
     with torch.no_grad():
         again = first_stage(pictures[:1]).clamp(0, 1)

@@ -21,6 +21,8 @@ from training_files import COMMON, DENOISER, FIRST_STAGE, SLOTS, write_denoiser_
 from difffae.cli import main
 from difffae.common.errors import ConfigError
 from difffae.edit.model import EditModel
+from difffae.lab.prepare.portrait_set import prepare_portraits
+from difffae.lab.prepare.portraits import SPLITS, files_of
 from difffae.lab.prepare.shards import Shards, write_shard
 from difffae.lab.retrain.budget import PARTS, Budget, seconds_of
 from difffae.lab.retrain.pair_making import until
@@ -185,6 +187,16 @@ def pictures_that_ship(folder: Path) -> Path:
         rows.append(f"{name},{name[:3]},{'train' if name in TRAINED_ON else 'dev'},bundled,CC0 1.0")
     (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
     return folder
+
+
+@pytest.mark.slow
+def test_preparing_stops_in_time_and_goes_on_later(tmp_path: Path):
+    pictures, output = pictures_that_ship(tmp_path / "pictures"), tmp_path / "portraits"
+    counts = prepare_portraits(pictures, output, over=lambda: True)
+    assert sum(counts.values()) == 1
+    assert sum(len(files_of(output, split)) for split in SPLITS) == 1
+    assert prepare_portraits(pictures, output) == {"train": 3, "dev": 2}
+    assert files_of(output, "dev") == ["query.png.webp", "turned.jpg.webp"]
 
 
 @pytest.mark.slow

@@ -44,6 +44,7 @@ UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
 def seconds_of(text: str) -> float:
     """A time such as 3h, 14m, 1h30m or 120s, in seconds. Raises ConfigError for other texts, and for less than a minute.
 
+    >>> from difffae.lab.retrain.budget import seconds_of
     >>> seconds_of("1h30m")
     5400.0
     """
