@@ -23,6 +23,7 @@ SMALL = (
     "head.attributes",
     "head.morphable",
     "head.render",
+    "lab.retrain.budget",
     "lab.training.progress",
     "source.slots",
     "video.keyframes",

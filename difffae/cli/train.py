@@ -22,6 +22,8 @@ STAGES = {
     "estimator": ("estimator", "train_estimator", "EstimatorTraining", "estimation.network", "EncoderConfig"),
 }
 
+WHOLE = "open"  # in a stage's place: all stages of the open profile, from portraits to a model's file
+OF_WHOLE = ("portraits", "budget", "output", "start", "name", "license", "seed", "workers", "device")  # its own options
 PARTS = ("first-stage", "slots", "denoiser")
 PRECISIONS = ("8-bit", "half", "full")
 
@@ -29,11 +31,13 @@ PRECISIONS = ("8-bit", "half", "full")
 def add(subparsers) -> None:
     _add_assemble(subparsers)
     text = (
-        "Train one stage. Run the same command again to go on from the last checkpoint in its folder. Needs beyond requirements.txt: "
-        "accelerate for several processes, tensorboard for tensorboard=true, transformers for encoders MAE and CLIP (the extra 'train')."
+        "Train one stage, or with `open` all that the open profile needs, from a folder of portraits to a model's file and its card, "
+        "within a budget of time. Run the same command again to go on from the last checkpoint in its folder. Needs beyond "
+        "requirements.txt: accelerate for several processes, tensorboard for tensorboard=true, transformers for encoders MAE and CLIP (the "
+        "extra 'train'); scipy for the region labels of `open` (the extra 'prepare')."
     )
-    parser = subparsers.add_parser("train", help="train one stage", description=text)
-    parser.add_argument("stage", choices=tuple(STAGES), help=", ".join(STAGES))
+    parser = subparsers.add_parser("train", help="train one stage, or the whole open profile", description=text)
+    parser.add_argument("stage", choices=(*STAGES, WHOLE), help=f"{', '.join(STAGES)}, or {WHOLE}: all that open-256 is made of")
     parser.add_argument(
         "--config",
         nargs="+",
@@ -50,7 +54,20 @@ def add(subparsers) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="do a few steps, print data, sizes, memory and time of the run, and write nothing"
     )
+    _add_whole(parser.add_argument_group(f"{WHOLE}: the whole profile"))
     parser.set_defaults(run=run)
+
+
+def _add_whole(group) -> None:
+    group.add_argument("--portraits", type=Path, metavar="FOLDER", help="pictures of people, or what `prepare portraits` made of them")
+    group.add_argument("--budget", metavar="TIME", help="how long everything may take: 3h, 14m, 1h30m")
+    group.add_argument("--output", type=Path, metavar="FOLDER", help=f"where everything is written (default: runs/{WHOLE})")
+    group.add_argument("--start", metavar="FILE", help="go on from this model's weights, such as open-256's, instead of from nothing")
+    group.add_argument("--name", metavar="NAME", help="of the model and its file (default: open-256)")
+    group.add_argument("--license", metavar="TEXT", help="of the model's file (default: what the portraits' manifest says)")
+    group.add_argument("--seed", type=int, metavar="N", help="of all random numbers (default: 0)")
+    group.add_argument("--workers", type=positive, metavar="N", help="processes that prepare portraits (default: one per core)")
+    group.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda if there is one, else cpu")
 
 
 def _add_assemble(subparsers) -> None:
@@ -88,6 +105,11 @@ def _add_assemble(subparsers) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
+    if arguments.stage == WHOLE:
+        retrain(arguments)
+        return
+    if given := [name for name in OF_WHOLE if getattr(arguments, name) is not None]:
+        raise ConfigError(f"--{given[0]}: belongs to `train {WHOLE}`; a stage takes --set {given[0]}=... if it has such an option")
     from importlib import import_module
 
     from ..common.named_values import build
@@ -109,6 +131,28 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.num_processes > 1 and "WORLD_SIZE" not in os.environ:
         launch(arguments)
     getattr(stage, function)(options, config)
+
+
+def retrain(arguments: argparse.Namespace) -> None:
+    """Carry out `train open`. Raises ConfigError."""
+    a = arguments
+    if a.config or a.set or a.model_set or a.num_processes > 1 or a.dry_run:
+        raise ConfigError(f"train {WHOLE}: --config, --set, --model-set, --num-processes, --dry-run are of single stages; leave them out")
+    if a.portraits is None or a.budget is None:
+        raise ConfigError(f"train {WHOLE}: needs --portraits FOLDER and --budget TIME, such as --budget 3h")
+    if not a.portraits.is_dir():
+        raise ConfigError(f"--portraits {a.portraits}: no such folder; give one of pictures")
+    import torch
+
+    from ..lab.retrain.budget import seconds_of
+    from ..lab.retrain.retrain import Retraining, RetrainOptions
+
+    if a.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("--device cuda: this PyTorch sees no CUDA device; use cpu")
+    device = a.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    more = {name: value for name in ("start", "name", "license", "seed", "workers") if (value := getattr(a, name)) is not None}
+    options = RetrainOptions(a.portraits, a.output or Path("runs") / WHOLE, seconds_of(a.budget), device, **more)
+    print(Retraining(options).run())
 
 
 def first_stage_class(kind: str) -> type:

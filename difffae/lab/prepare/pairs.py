@@ -118,7 +118,7 @@ def layer_finder(slots: SlotEncoder | None) -> Callable[[Tensor], Layers | None]
     background in its place. Without slots, or where it is not known which slot is which, it knows nothing."""
     if slots is None or not slots.config.order:
         return lambda pictures: None
-    matte = PersonMatte.load()
+    matte = PersonMatte.load().to(next(slots.parameters()).device)
     return lambda pictures: layers(slots(pictures)[1], slots.config.order, pictures, matte(pictures))
 
 
@@ -136,26 +136,42 @@ def write_round_trips(
         size: Samples of a shard.
         seed: Shard i depends on it and on i alone.
     """
-    data = load_file(str(fitted))
-    pool, find_layers = attributes_of(data, head), layer_finder(slots)
-
-    def rows(index: int, name: str) -> Iterator[Rows]:
-        generator = torch.Generator().manual_seed(seed * 100_003 + index)
-        chosen = torch.randint(len(pool), (size,), generator=generator)
-        for part in tqdm(chosen.split(4), desc=name, leave=False):
-            known, landmarks = data["known"][part].float() / 255, data["landmarks"][part, :, :2]
-            still = augment(Still(data["pictures"][part].float() / 255, known, landmarks, pool[part]), head, generator)
-            picture, source = still.picture, still.face
-            target = random_targets(source, pool, generator)
-            carried, validity = round_trip(picture, still.known, source, target, head, find_layers(picture))
-            shown = render(head, source, picture.shape[-1]).image
-            yield _pair((picture, shown, carried, validity, picture), still.landmarks, still.landmarks)
-
+    data, find_layers = load_file(str(fitted)), layer_finder(slots)
     output.mkdir(parents=True, exist_ok=True)
     for index in range(shards):
         path = output / f"roundtrip_{index:04d}.safetensors"
         if not path.exists():
-            write_rows(path, rows(index, path.name))
+            write_rows(
+                path, tqdm(round_trips(data, head, find_layers, size, seed * 100_003 + index), path.name, -(-size // 4), leave=False)
+            )
+
+
+@torch.no_grad()
+def round_trips(
+    data: Rows, head: HeadModel, find_layers: Callable[[Tensor], Layers | None], size: int, seed: int, batch: int = 4
+) -> Iterator[Rows]:
+    """Round trips of random portraits, each mirrored, framed and coloured at random: some rows of `write_round_trips` at a time.
+
+    Args:
+        data: What `fit_portraits` wrote.
+        head: Of the attributes; the work is done where it is.
+        find_layers: As `layer_finder` makes it.
+        size: How many.
+        seed: What is drawn depends on it, and on `batch`.
+        batch: How many at a time.
+    """
+    generator, device = torch.Generator().manual_seed(seed), head.template.device
+    pool = attributes_of(data, head)
+    chosen = torch.randint(len(pool), (size,), generator=generator)
+    for part in chosen.split(batch):
+        picture, known = (data[name][part].to(device).float() / 255 for name in ("pictures", "known"))
+        landmarks = data["landmarks"][part, :, :2].to(device)
+        still = augment(Still(picture, known, landmarks, pool[part].to(device)), head, generator)
+        picture, source = still.picture, still.face
+        target = random_targets(source.to("cpu"), pool, generator).to(device)  # drawn one by one
+        carried, validity = round_trip(picture, still.known, source, target, head, find_layers(picture))
+        shown = render(head, source, picture.shape[-1]).image
+        yield _pair((picture, shown, carried, validity, picture), still.landmarks, still.landmarks)
 
 
 def write_synthetic(folder: Path, output: Path, head: HeadModel, slots: SlotEncoder | None = None) -> None:
@@ -218,17 +234,22 @@ def encode_shards(
     def rows(path: Path) -> Iterator[Rows]:
         data = load_file(str(path))
         for part in tqdm(torch.arange(len(data["target"])).split(batch), desc=path.name, leave=False):
-            row = encoded({name: data[name][part] for name in PICTURES}, autoencoder, slots)
-            row["identity"] = identity.embed(data["source"][part].float() / 255, data["landmarks"][part])
-            if "target_landmarks" in data:
-                row["target_landmarks"] = data["target_landmarks"][part]
-                row["target_identity"] = identity.embed(data["target"][part].float() / 255, row["target_landmarks"])
-            yield halved(row)
+            yield encode_pairs({name: value[part] for name, value in data.items()}, autoencoder, slots, identity)
 
     output.mkdir(parents=True, exist_ok=True)
     for path in pictures:
         if not (output / path.name).exists():
             write_rows(output / path.name, rows(path))
+
+
+def encode_pairs(data: Rows, autoencoder: FirstStage, slots: SlotEncoder | None, identity: IdentityEncoder) -> Rows:
+    """Rows of a shard of pictures -> rows of `encode_shards`, whose networks these are; data lies where they do."""
+    row = encoded({name: data[name] for name in PICTURES}, autoencoder, slots)
+    row["identity"] = identity.embed(data["source"].float() / 255, data["landmarks"])
+    if "target_landmarks" in data:
+        row["target_landmarks"] = data["target_landmarks"]
+        row["target_identity"] = identity.embed(data["target"].float() / 255, row["target_landmarks"])
+    return halved(row)
 
 
 def encoded(pictures: Rows, autoencoder: FirstStage, slots: SlotEncoder | None) -> Rows:

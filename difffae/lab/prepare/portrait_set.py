@@ -19,9 +19,10 @@ Shape letters: N pictures, S crop side (256).
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -103,7 +104,9 @@ def load_tools() -> Tools:
     return Tools(FaceLandmarker.load(), landmark_fit(HeadModel.load().requires_grad_(False)), PersonMatte.load())
 
 
-def prepare_portraits(folder: Path, output: Path, options: PortraitOptions | None = None, *, workers: int = 1) -> dict[str, int]:
+def prepare_portraits(
+    folder: Path, output: Path, options: PortraitOptions | None = None, *, workers: int = 1, over: Callable[[], bool] | None = None
+) -> dict[str, int]:
     """Make a folder of portraits from any folder of pictures. Call it again to go on after a kill, or with pictures that were added.
 
     A person is what the column `person` of a manifest.csv beside the pictures says, or else the first folder that a picture lies in, or
@@ -114,6 +117,8 @@ def prepare_portraits(folder: Path, output: Path, options: PortraitOptions | Non
         output: The folder to make.
         options: What it is to be.
         workers: Local processes.
+        over: Whether to stop, asked after each picture; pictures then come in an order that mixes people and sources, and the output holds
+            those that were done.
 
     Returns:
         How many pictures are in each split, by name.
@@ -132,6 +137,8 @@ def prepare_portraits(folder: Path, output: Path, options: PortraitOptions | Non
     remove_leftovers(output)
     errors = Journal(output / "errors.jsonl", "file")
     waiting = [one for one in pictures if not _part(output, one.file).exists() and one.file not in errors.rows]
+    if over is not None:
+        waiting.sort(key=lambda one: hashlib.sha256(one.file.encode()).digest())
     work = partial(prepare_portrait, folder, output, options)
     loggers = [logging.getLogger("difffae")]
     with (
@@ -144,6 +151,8 @@ def prepare_portraits(folder: Path, output: Path, options: PortraitOptions | Non
                 errors.append({"file": one.file, "error": error})
                 log.warning("%s: skipped, %s", one.file, error)
             bar.update()
+            if over is not None and over():
+                break
     errors.sort()
     made = [file for one in pictures if _part(output, file := one.file).exists()]
     if not made:

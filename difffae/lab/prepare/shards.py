@@ -44,11 +44,13 @@ def write_rows(path: str | Path, rows: Iterable[dict[str, Tensor]], fingerprints
 
 
 class Shards:
-    """Random access to the samples of a folder, read from disk one by one, so that memory does not limit the data."""
+    """Random access to the samples of a folder, read from disk one by one, so that memory does not limit the data; or, with `keep`, read
+    once and kept on that device, so that a fast one need not wait for the disk."""
 
-    def __init__(self, folder: str | Path, needed: tuple[str, ...]) -> None:
+    def __init__(self, folder: str | Path, needed: tuple[str, ...], keep: torch.device | str | None = None) -> None:
         self.folder = Path(folder)
         self.needed = needed
+        self.keep = keep
         self._files: dict[Path, tuple[Any, frozenset[str], int]] = {}
         self._order: list[Path] = []
         self._ends: list[int] = []
@@ -84,7 +86,8 @@ class Shards:
         missing = set(self.needed) - names
         if missing:
             raise ConfigError(f"{path}: this shard has no '{sorted(missing)[0]}'; prepare it for this training stage")
-        return handle, names, handle.get_slice(self.needed[0]).get_shape()[0]
+        count = handle.get_slice(self.needed[0]).get_shape()[0]
+        return handle if self.keep is None else {name: handle.get_tensor(name).to(self.keep) for name in names}, names, count
 
     def holds(self, name: str) -> bool:
         """Whether any shard has such a tensor."""
@@ -105,6 +108,8 @@ class Shards:
         place = bisect_right(self._ends, index)
         handle, names, count = self._files[self._order[place]]
         row = index - (self._ends[place] - count)
+        if self.keep is not None:
+            return {name: handle[name][row] for name in sorted(names)}
         return {name: handle.get_slice(name)[row : row + 1][0] for name in sorted(names)}
 
     def draw(self, size: int, generator: torch.Generator) -> list[int]:

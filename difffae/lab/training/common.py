@@ -37,7 +37,7 @@ def random_crops(
     """Random squares of pictures, flipped half of the time.
 
     Args:
-        pictures: Each (3,H,W) uint8.
+        pictures: Each (3,H,W) uint8, all on one device.
         batch: How many squares are drawn.
         size: Their side, pixels.
         generator: Of the random numbers.
@@ -45,11 +45,11 @@ def random_crops(
         rows: Return only these of the batch, the same as they are in the whole one.
 
     Returns:
-        (B,3,size,size) in 0..1.
+        (B,3,size,size) in 0..1, on that device.
     """
     draws = [(int(torch.randint(len(pictures), (1,), generator=generator)), torch.rand(4, generator=generator)) for _ in range(batch)]
     draws = draws[rows] if rows else draws
-    out = torch.empty(len(draws), 3, size, size)
+    out = torch.empty(len(draws), 3, size, size, device=pictures[0].device)
     for index, (number, r) in enumerate(draws):
         picture = pictures[number]
         height, width = picture.shape[-2:]

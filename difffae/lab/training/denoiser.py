@@ -243,7 +243,7 @@ class DenoiserStage(Stage):
         self.options = options
         self.schedule = _denoiser(model).config.schedule
         self.alphas = alphas_cumprod(self.schedule).to(options.device)
-        self.shards: Shards = Shards(options.shards, needed)
+        self.shards: Shards = Shards(options.shards, needed, options.data_device)
         # the dev loss has no identity in it
         self.dev = Shards(options.dev_shards, tuple(name for name in needed if name not in NEEDED)) if options.dev_shards else None
         self.draw_starts: Callable[[int, torch.Generator], Tensor | None] = lambda count, generator: None

@@ -51,7 +51,13 @@ class LoopOptions:
     device: str = "cpu"
     autocast: bool | None = None  # bfloat16; None: where it is faster, or as the launcher's --mixed_precision says
     gradient_checkpointing: bool = False  # less memory for about a third more time
+    keep_data: bool = False  # all samples are read once and kept on `device`: for small sets, and devices that would wait for the disk
     dry_run: bool = False  # a few steps, then say what the run would take; nothing is written
+
+    @property
+    def data_device(self) -> str | None:
+        """Where samples are kept; None reads them when they are needed."""
+        return self.device if self.keep_data else None
 
     @property
     def checkpoint(self) -> Path:

@@ -74,7 +74,7 @@ def collate(samples: list[dict[str, Tensor]], device: str) -> tuple[Tensor, Tens
     for sample in samples:
         label = sample.get("labels")
         if label is None:
-            label = torch.full(side, UNLABELLED, dtype=torch.uint8)
+            label = torch.full(side, UNLABELLED, dtype=torch.uint8, device=images.device)
         elif label.shape != side:
             label = F.interpolate(label[None, None], side, mode="nearest")[0, 0]
         labels.append(label)
@@ -157,7 +157,7 @@ class SlotsStage(Stage):
     ) -> None:
         self.options = options
         self.draw = encoder.draw
-        self.shards: Shards = Shards(options.shards, ("images",))
+        self.shards: Shards = Shards(options.shards, ("images",), options.data_device)
         check_pictures(self.shards, ("images",), encoder.config.image_size)
         self.first_stage = first_stage.to(options.device) if first_stage else None
         self.former = former.to(options.device) if former else None
