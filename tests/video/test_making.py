@@ -22,6 +22,7 @@ from difffae.video.analysing import follow, squares_of
 from difffae.video.keyframes import Keyframes
 from difffae.video.making import Change, along_keyframes, animate, edit_clip
 from difffae.video.reading import Clip, Frame, read_frames
+from difffae.video.rendering import Followed
 from difffae.video.work import Work
 
 MOVED = Sampling(denoise=0)
@@ -105,7 +106,7 @@ def test_the_background_is_the_same_in_every_frame(model: DiffFAE, me: Portrait)
     targets = FaceAttributes.cat([adjust(me.attributes, change, model.head.expression_names) for change in changes])
     # sums round; where the model paints, what it paints near the head is blended with what is around
     for sampling, most in ((MOVED, 0.05), (Sampling(steps=2), 0.3)):
-        frames = torch.stack(list(rendering.driven_pictures(model, me, lambda rows: targets[rows], range(3), sampling)))
+        frames = torch.stack(list(rendering.driven_pictures(model, [(me, lambda rows: targets[rows])], range(3), sampling)))
         spread = 255 * (frames.amax(0) - frames.amin(0)).amax(0)
         assert max(float(spread[:, :25].max()), float(spread[:, -25:].max())) < most
         assert float(spread[100:160, 100:160].max()) > 20
@@ -126,7 +127,7 @@ def test_a_clip_is_edited_and_frames_without_the_face_stay(model: DiffFAE, clip:
 def test_frames_pass_bit_for_bit(model: DiffFAE, clip: Path, tmp_path: Path) -> None:
     track = follow(model, Clip.read(clip), Work(tmp_path / "out.mp4", {}))
     assert track.present.tolist() == [True] * 7 + [False] * 4
-    frames = list(rendering.edited_frames(model, track, lambda rows: track.numbers[rows], range(5, COUNT), MOVED))
+    frames = list(rendering.edited_frames(model, [Followed(track, lambda rows: track.numbers[rows])], range(5, COUNT), MOVED))
     assert [type(frame) for frame in frames] == [torch.Tensor] * 2 + [Frame] * 4
     own = [frame.picture() for frame in read_frames(clip)][5:7]
     assert torch.equal(torch.stack(frames[:2]), torch.stack(own))  # nothing was asked of them
