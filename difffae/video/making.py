@@ -23,6 +23,7 @@ from ..head.attributes import FaceAttributes, compose_each
 from .analysing import KIND, Track, follow, seen_in, squares_of, whole_square
 from .driving import Motion
 from .keyframes import Keyframes
+from .pipeline import one_core
 from .reading import Clip
 from .rendering import Followed, Painter, Targets, driven_pictures, edited_frames, write_pictures
 from .work import Work
@@ -140,47 +141,36 @@ class Driven:
 
 def animate(
     model: Painter,
-    source: Portrait,
-    driving: str | Path,
+    cast: Sequence[Driven],
     output: str | Path,
     *,
-    motion: Motion | None = None,
-    change: Change | None = None,
     sampling: Sampling | None = None,
-    face: int = 0,
-    rest: int | None = None,
-    others: Sequence[Driven] = (),
     order: Order | None = None,
     recipe: Recipe | None = None,
     progress: Progress | None = None,
 ) -> None:
-    """Drive a portrait by the face in a clip, and write a video of the portrait's size with the clip's times and sound.
+    """Drive faces of one picture by the faces in clips, and write a video of the picture's size with the times and the sound of the first
+    clip.
 
     Args:
         model: moves and paints.
-        source: the portrait.
-        driving: the clip.
+        cast: the faces; others in the picture stay as they are.
         output: the video.
-        motion: what is taken.
-        change: numbers on top.
         sampling: how the model paints.
-        face: which face of the first frame of the clip that shows one.
-        rest: the frame from which relative motion is counted; None is the first one with the face.
-        others: further faces of the same picture, each with a driver of its own; faces that nobody drives stay as they are.
         order: in which the frames are shown; sound is copied only where that is the clip's own.
         recipe: kept in the video.
         progress: told how far the work is.
 
     Raises:
-        NoFaceError, FaceChoiceError: the clip does not show the face. VideoError: it is broken. ConfigError: something that cannot be.
+        NoFaceError, FaceChoiceError: a clip does not show the face. VideoError: it is broken. ConfigError: something that cannot be.
     """
     order, how = order or Order(), model.sampling(sampling or Sampling())
-    cast = [Driven(source, driving, motion or Motion(), change or Change(), face, rest), *others]
-    if any(_size(one.portrait) != _size(source) for one in cast):
+    size, driving = _size(cast[0].portrait), cast[0].driving
+    if any(_size(one.portrait) != size for one in cast):
         raise ConfigError("animate: the faces are of pictures of different sizes; give faces of one picture")
     drivers = list(dict.fromkeys((str(one.driving), one.face) for one in cast))  # one may drive several
     clips = [Clip.read(path) for path, _ in drivers]
-    encoding = replace(Encoding.of(output, clips[0], *_size(source)), depth=8, colours=SCREEN)
+    encoding = replace(Encoding.of(output, clips[0], *size), depth=8, colours=SCREEN)
     work = _work(output, recipe, {"driven": [one.record() for one in cast], "order": repr(order)}, how)
     advance = _Advance(progress, sum(clip.frames for clip in clips) + clips[0].frames)
     tracks = [
@@ -237,12 +227,10 @@ def edit_clip(
     source: str | Path,
     output: str | Path,
     *,
-    change: Change | None = None,
+    changes: Mapping[int, Change],
     givers: Mapping[str, tuple[FaceAttributes | None, float]] | None = None,
     swaps: Sequence[RegionSwap] = (),
     sampling: Sampling | None = None,
-    face: int = 0,
-    others: Mapping[int, Change] | None = None,
     recipe: Recipe | None = None,
     progress: Progress | None = None,
 ) -> None:
@@ -251,10 +239,9 @@ def edit_clip(
 
     Args:
         source: the clip.
-        givers: group -> whose it shall be, and the strength, as in `head.attributes.compose_each`.
-        swaps: regions that come from other portraits.
-        face: which face of the first frame that shows one, the largest first.
-        others: further faces there, and what is changed of each; givers and swaps are for all of them.
+        changes: face -> what is changed of it, after givers; faces are counted in the first frame that shows one, the largest first.
+        givers: group -> whose it shall be, and the strength, as in `head.attributes.compose_each`; of all these faces.
+        swaps: regions of all these faces that come from other portraits.
 
     The remaining arguments, and Raises, as `animate`.
     """
@@ -262,9 +249,9 @@ def edit_clip(
     clip = Clip.read(source)
     encoding = Encoding.of(output, clip)
     taken = {name: [giver.to_json(), share] for name, (giver, share) in (givers or {}).items() if giver is not None}
-    ready = tuple(replace(one, reference=with_slots(model, one.reference)) for one in swaps)
+    with one_core(model.device):
+        ready = tuple(replace(one, reference=with_slots(model, one.reference)) for one in swaps)
     lent = [[_hash(one.reference), one.regions, one.strength, one.photo] for one in ready]
-    changes = {face: change or Change(), **(others or {})}
     told = {"source": file_sha256(source), "faces": [[number, one.record()] for number, one in changes.items()]}
     work = _work(output, recipe, told | {"givers": taken, "swaps": lent}, how)
     advance = _Advance(progress, (len(changes) + 1) * clip.frames)

@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 
 import torch
 
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 END = object()
 MOST = 8  # threads: Python runs one at a time, and each holds a few frames in memory
 

@@ -22,7 +22,7 @@ from difffae.lab.videos.json_lines import Journal
 from difffae.lab.videos.prepare_video import VideoOptions, decode_frame
 from difffae.lab.videos.prepare_videos import Split, _join, _part, list_clips, prepare_videos
 from difffae.lab.videos.tar_samples import read_tar, write_tar
-from difffae.lab.videos.video_pool import run_tasks
+from difffae.video.pool import run_tasks
 
 STILL: Box = (100.0, 100.0, 400.0, 400.0)
 OPTIONS = VideoOptions(every=4, rules=ClipRules(min_frames=8, min_size=60))

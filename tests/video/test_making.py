@@ -20,7 +20,7 @@ from difffae.head.attributes import FaceAttributes
 from difffae.video import analysing, making, rendering
 from difffae.video.analysing import follow, squares_of
 from difffae.video.keyframes import Keyframes
-from difffae.video.making import Change, along_keyframes, animate, edit_clip
+from difffae.video.making import Change, Driven, along_keyframes, animate, edit_clip
 from difffae.video.reading import Clip, Frame, read_frames
 from difffae.video.rendering import Followed
 from difffae.video.work import Work
@@ -71,7 +71,7 @@ def killed_after(count: int):
 
 def test_a_clip_drives_a_portrait(model: DiffFAE, me: Portrait, clip: Path, tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
-    animate(model, me, clip, tmp_path / "out.mp4", sampling=MOVED, progress=lambda *done: told.append(done))
+    animate(model, [Driven(me, clip)], tmp_path / "out.mp4", sampling=MOVED, progress=lambda *done: told.append(done))
     before, after = list(read_frames(clip)), list(read_frames(tmp_path / "out.mp4"))
     assert seconds(after, tmp_path / "out.mp4") == seconds(before, clip)
     assert after[0].array().shape == (255, 257, 3)
@@ -83,12 +83,12 @@ def test_a_clip_drives_a_portrait(model: DiffFAE, me: Portrait, clip: Path, tmp_
     # killed while it looked, killed while it painted, and started again each time: the same bytes, and nothing is done twice
     for kill in (6, COUNT + 6):
         with pytest.raises(KilledError):
-            animate(model, me, clip, tmp_path / "again.mp4", sampling=MOVED, progress=killed_after(kill))
+            animate(model, [Driven(me, clip)], tmp_path / "again.mp4", sampling=MOVED, progress=killed_after(kill))
         assert not (tmp_path / "again.mp4").exists()
     done = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "again.mp4.parts").iterdir()}
     assert {f"analysis-0000{i}.safetensors" for i in range(3)} | {"pictures-00000.safetensors"} <= set(done)
     told.clear()
-    animate(model, me, clip, tmp_path / "again.mp4", sampling=MOVED, progress=lambda *done: told.append(done))
+    animate(model, [Driven(me, clip)], tmp_path / "again.mp4", sampling=MOVED, progress=lambda *done: told.append(done))
     assert (tmp_path / "again.mp4").read_bytes() == (tmp_path / "out.mp4").read_bytes()
     assert told[0][0] >= COUNT - 3
     assert len(told) < 2 * COUNT - 8
@@ -114,7 +114,7 @@ def test_the_background_is_the_same_in_every_frame(model: DiffFAE, me: Portrait)
 
 def test_a_clip_is_edited_and_frames_without_the_face_stay(model: DiffFAE, clip: Path, tmp_path: Path) -> None:
     change = Change(Adjustments(smile=0.5), Keyframes.of({"keys": [{"time": 0, "yaw": 0}, {"time": 0.2, "yaw": 12}]}))
-    edit_clip(model, clip, tmp_path / "out.mp4", change=change, sampling=MOVED)
+    edit_clip(model, clip, tmp_path / "out.mp4", changes={0: change}, sampling=MOVED)
     before, after = list(read_frames(clip)), list(read_frames(tmp_path / "out.mp4"))
     assert [frame.pts for frame in after] == [frame.pts for frame in before]
     assert after[0].array().shape == before[0].array().shape
@@ -174,11 +174,47 @@ def test_along_keyframes_alone(model: DiffFAE, me: Portrait, tmp_path: Path) -> 
 def test_clips_without_a_face_and_broken_ones_are_named(model: DiffFAE, me: Portrait, clip: Path, tmp_path: Path) -> None:
     empty = write_clip(tmp_path / "empty.mp4", [background()] * 3)
     with pytest.raises(NoFaceError, match=r"empty\.mp4: no frame shows a face"):
-        animate(model, me, empty, tmp_path / "out.mp4")
+        animate(model, [Driven(me, empty)], tmp_path / "out.mp4")
     data = clip.read_bytes()
     (tmp_path / "cut.mp4").write_bytes(data[: len(data) * 2 // 3])
     with pytest.raises(VideoError, match=r"cut\.mp4: .*frame \d"):
-        animate(model, me, tmp_path / "cut.mp4", tmp_path / "out.mp4")
+        animate(model, [Driven(me, tmp_path / "cut.mp4")], tmp_path / "out.mp4")
+
+
+def test_each_face_has_its_own_driver_or_none(model: DiffFAE, clip: Path, tmp_path: Path) -> None:
+    """Two people side by side: what one does, they do as if they were alone, and who has no driver keeps every bit."""
+    image, _ = read_image(asset_path("source.png"))
+    small = torch.nn.functional.interpolate(image[None], (256, 256), mode="area")[0]
+    two = torch.cat([small, small.flip(-1)], -1)
+    left, right = (model.analyse(two, face) for face in sorted((0, 1), key=lambda face: model.analyse(two, face).crop.left))
+    numbers = [adjust(left.attributes, Adjustments(blink=1, jaw_open=jaw), model.head.expression_names) for jaw in (0.3, 0.5)]
+    moved, still = FaceAttributes.cat(numbers), right.attributes.expand(2)
+    mine, theirs = (left, lambda rows: moved[rows]), (right, lambda rows: still[rows])
+    alone, both = (torch.stack(list(rendering.driven_pictures(model, cast, range(2), MOVED))) for cast in ([mine], [theirs, mine]))
+    assert torch.equal(alone, both)
+    assert torch.equal(alone[..., 340:], two[None, ..., 340:].expand(2, -1, -1, -1))
+    assert float((alone[..., :256] - two[None, ..., :256]).abs().amax()) > 0.2
+    # both move: each side is as if the other had stayed, but for where their squares meet
+    also = adjust(right.attributes, Adjustments(blink=1), model.head.expression_names).expand(2)
+    theirs_alone, together = (
+        torch.stack(list(rendering.driven_pictures(model, cast, range(2), MOVED)))
+        for cast in ([(right, lambda rows: also[rows])], [(right, lambda rows: also[rows]), mine])
+    )
+    assert torch.equal(together[..., 340:], theirs_alone[..., 340:])
+    assert float((together[..., :172] - alone[..., :172]).abs().amax()) < 2 / 255
+
+
+def test_results_do_not_depend_on_how_many_cores_there_are(model: DiffFAE, me: Portrait, clip: Path, tmp_path: Path) -> None:
+    cores, written = torch.get_num_threads(), []
+    try:
+        for count in (1, 3):
+            torch.set_num_threads(count)
+            animate(model, [Driven(me, clip)], tmp_path / f"{count}.mp4", sampling=MOVED)
+            assert torch.get_num_threads() == count
+            written.append((tmp_path / f"{count}.mp4").read_bytes())
+    finally:
+        torch.set_num_threads(cores)
+    assert written[0] == written[1]
 
 
 @pytest.mark.slow

@@ -27,11 +27,11 @@ from tqdm import tqdm
 
 from ...common.errors import ConfigError
 from ...common.files import remove_leftovers
+from ...video.pool import CRASHED, run_tasks
 from ...video.reading import SUFFIXES, import_av
 from .json_lines import Journal, write_text
 from .prepare_video import VideoOptions, prepare_video
 from .tar_samples import Sample, read_tar, write_tar
-from .video_pool import CRASHED, run_tasks
 
 SPLITS = ("train", "test")
 
