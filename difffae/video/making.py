@@ -18,7 +18,7 @@ from ..common.errors import ConfigError
 from ..edit.analysing import with_slots
 from ..edit.description import Faces, Portrait, RegionSwap, Sampling
 from ..edit.recipe import Recipe, file_sha256
-from ..head.adjust import Adjustments, adjust
+from ..head.adjust import TURNS, Adjustments, adjust
 from ..head.attributes import FaceAttributes, compose_each
 from .analysing import KIND, Track, follow, seen_in, squares_of, whole_square
 from .driving import Motion
@@ -56,6 +56,12 @@ class Change:
             return faces
         rows = [adjust(faces[row], self.keyframes.at(time), expression_names) for row, time in enumerate(seconds)]
         return FaceAttributes.cat(rows)
+
+    @property
+    def turns(self) -> bool:
+        """Whether heads are turned."""
+        named = [*({} if self.numbers is None else self.numbers.numbers), *({} if self.keyframes is None else self.keyframes.curves)]
+        return any(name in TURNS for name in named)
 
     def record(self) -> dict[str, Any]:
         """All of it as plain JSON values."""
@@ -266,7 +272,8 @@ def edit_clip(
 
         return targets
 
-    people = [Followed(track, targets_of(track, wish)) for track, wish in zip(tracks, changes.values(), strict=True)]
+    posed = "pose" in taken
+    people = [Followed(track, targets_of(track, wish), posed or wish.turns) for track, wish in zip(tracks, changes.values(), strict=True)]
     pieces = write_pictures(work, encoding, list(tracks[0].pts), lambda which: edited_frames(model, people, which, how, ready), advance)
     join_pieces(output, encoding, pieces, source, None if recipe is None else recipe.to_json())
     work.remove()

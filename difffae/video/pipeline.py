@@ -16,7 +16,7 @@ import torch
 T = TypeVar("T")
 R = TypeVar("R")
 END = object()
-MOST = 8  # threads: Python runs one at a time, and each holds a few frames in memory
+MOST = 4  # threads: Python itself runs one at a time, and each holds a few frames with all that is made of them in memory
 
 
 def ahead(items: Iterable[T], count: int = 2) -> Iterator[T]:
@@ -115,13 +115,13 @@ class Workers:
 
         return self._pool.submit(run)
 
-    def map(self, work: Callable[[T], R], items: Iterable[T]) -> Generator[R, None, None]:
-        """What comes of the items, in their order; one more is asked for than are worked on."""
+    def map(self, work: Callable[[T], R], items: Iterable[T], spare: int = 1) -> Generator[R, None, None]:
+        """What comes of the items, in their order; so many more are asked for than are worked on."""
         waiting: deque[Future[R]] = deque()
         try:
             for item in items:
                 waiting.append(self.submit(work, item))
-                if len(waiting) > self.count:
+                if len(waiting) >= self.count + spare:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

@@ -6,16 +6,17 @@ Shape letters: B frames of one step, H and W picture height and width.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..carry.options import CarryOptions
 from ..edit.analysing import with_slots
 from ..edit.description import Edit, Faces, Parts, RegionSwap, Sampling
 from ..edit.moved_photo import MovedPhoto
@@ -112,10 +113,23 @@ class Followed:
 
     track    where they are
     targets  the numbers they shall have, with the camera of the whole frame
+    turned   whether the head is moved in any frame, which uncovers what was behind it
     """
 
     track: Track
     targets: Targets
+    turned: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class _WithOptions:
+    """A model that moves photographs by other options."""
+
+    model: Painter
+    carry_options: CarryOptions | None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.model, name)
 
 
 @torch.no_grad()
@@ -138,6 +152,8 @@ def edited_frames(
     places = [_Places(one.track, squares_of(one.track, model.image_size)) for one in people]
     every = islice(ahead(read_frames(clip.path), 2 * STEP), frames.start, frames.stop)
     size = min(STEP, at_once(clip.height, clip.width))
+    own = model.carry_options
+    movers = [model if own is None or one.turned or swaps else _WithOptions(model, replace(own, structure=False)) for one in people]
 
     def step(some: list[Frame]) -> list[Tensor | Frame]:
         result: list[Tensor | Frame] = list(some)
@@ -150,7 +166,7 @@ def edited_frames(
             faces = with_slots(model, places[number].faces(pictures.to(model.device), indices, [*places[:number], *places[number + 1 :]]))
             wanted = FaceAttributes.cat([one.targets(slice(index, index + 1)) for index in indices])
             wanted = seen_in(wanted, [whole_square(clip)], faces.squares).to(model.device)
-            for row, picture in zip(rows, edited(model, Edit(faces, wanted, swaps, how)).cpu(), strict=True):
+            for row, picture in zip(rows, edited(movers[number], Edit(faces, wanted, swaps, how)).cpu(), strict=True):
                 result[row] = picture
         return result
 

@@ -54,8 +54,8 @@ class Watcher(Follower):
             if roi is None or self.missed or (anew and not found):
                 found.append((self._look(landmarker, left[0]), self.change))
                 continue
-            # a face hardly moves: the next frames are looked at where it is now, until it is elsewhere
-            looks = workers.map(partial(self._seen, landmarker, roi), left)
+            # a face hardly moves: the next frames are looked at where it is now, until it is elsewhere, and that is for nothing then
+            looks = workers.map(partial(self._seen, landmarker, roi), left, spare=0)
             for picture, look in zip(left, looks, strict=True):
                 found.append((self._look(landmarker, picture, look), self.change))
                 if self.roi is not roi or self.missed:

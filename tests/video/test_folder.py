@@ -115,9 +115,11 @@ def made(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_processes_that_are_killed_lose_nothing(clips: Path, made: Path, tmp_path: Path) -> None:
     """The one that works, and the main one: the same files in the end."""
     run = subprocess.Popen(command(clips, tmp_path / "out", "--workers", "2"), cwd=ROOT, stderr=subprocess.PIPE, start_new_session=True)
-    wait_for(tmp_path / "out", "*.mp4.parts/analysis-00000.safetensors")
-    os.killpg(run.pid, signal.SIGKILL)
-    run.communicate()
+    try:
+        wait_for(tmp_path / "out", "*.mp4.parts/analysis-00000.safetensors")
+    finally:
+        os.killpg(run.pid, signal.SIGKILL)
+        run.communicate()
     again = subprocess.Popen(command(clips, tmp_path / "out", "--workers", "2"), cwd=ROOT, stderr=subprocess.PIPE)
     wait_for(tmp_path / "out", "*.mp4.parts")
     os.kill(workers_of(again.pid)[0], signal.SIGKILL)
@@ -153,7 +155,7 @@ def cluster_address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def wait_for(folder: Path, pattern: str) -> None:
-    for _ in range(3000):
+    for _ in range(18000):
         if any(folder.glob(pattern)):
             return
         time.sleep(0.1)

@@ -107,6 +107,9 @@ def test_the_background_is_the_same_in_every_frame(model: DiffFAE, me: Portrait)
     # sums round; where the model paints, what it paints near the head is blended with what is around
     for sampling, most in ((MOVED, 0.05), (Sampling(steps=2), 0.3)):
         frames = torch.stack(list(rendering.driven_pictures(model, [(me, lambda rows: targets[rows])], range(3), sampling)))
+        whole = (255 * frames).round()  # what is encoded
+        assert torch.equal(whole[..., :25], whole[:1, ..., :25].expand(3, -1, -1, -1))
+        assert torch.equal(whole[..., -25:], whole[:1, ..., -25:].expand(3, -1, -1, -1))
         spread = 255 * (frames.amax(0) - frames.amin(0)).amax(0)
         assert max(float(spread[:, :25].max()), float(spread[:, -25:].max())) < most
         assert float(spread[100:160, 100:160].max()) > 20
@@ -122,6 +125,20 @@ def test_a_clip_is_edited_and_frames_without_the_face_stay(model: DiffFAE, clip:
     difference = [float((a.picture() - b.picture()).abs().mean()) * 255 for a, b in zip(after, before, strict=True)]
     assert min(difference[:7]) > 1.5 * max(difference[7:])
     assert difference[6] > difference[0]  # it turns more and more
+
+
+def test_heads_that_stay_need_no_structure_behind_them(model: DiffFAE, clip: Path, tmp_path: Path) -> None:
+    track = follow(model, Clip.read(clip), Work(tmp_path / "out.mp4", {}))
+    change = Adjustments(smile=0.6, light_azimuth=60)
+
+    def pictures(turned: bool) -> torch.Tensor:
+        wanted = rendering.Followed(track, lambda rows: adjust(track.numbers[rows], change, model.head.expression_names), turned)
+        return torch.stack(list(rendering.edited_frames(model, [wanted], range(2), MOVED)))
+
+    fast, whole = pictures(False), pictures(True)
+    assert not torch.equal(fast, whole)
+    assert float((fast - whole).abs().amax()) < 6 / 255
+    assert float((fast - whole).abs().mean()) < 0.01 / 255
 
 
 def test_frames_pass_bit_for_bit(model: DiffFAE, clip: Path, tmp_path: Path) -> None:
