@@ -131,7 +131,7 @@ def test_processes_that_are_killed_lose_nothing(clips: Path, made: Path, tmp_pat
 def test_a_ray_cluster_of_two_nodes_gives_the_same_files(clips: Path, made: Path, tmp_path: Path, cluster_address: str) -> None:
     run = subprocess.Popen(command(clips, tmp_path / "out", "--ray-address", cluster_address), cwd=ROOT, stderr=subprocess.PIPE, text=True)
     wait_for(tmp_path / "out", "*.mp4.parts")
-    killed = [pid for pid, name in processes() if name.startswith("ray::_call")]
+    killed = [pid for pid, name in processes() if name.startswith("ray::_call") and os.getpid() in owners_of(pid)]
     os.kill(killed[0], signal.SIGKILL)
     _, errors = run.communicate()
     assert run.returncode == 2, errors
@@ -173,9 +173,18 @@ def processes() -> list[tuple[int, str]]:
     return found
 
 
+def owners_of(pid: int) -> list[int]:
+    """The process that started a process, the one that started that, and so on."""
+    found = []
+    while pid > 1:
+        try:
+            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            break
+        found.append(pid)
+    return found
+
+
 def workers_of(owner: int) -> list[int]:
     """A process's own workers, without what keeps track of resources."""
-    parents = {
-        pid: Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1] for pid, name in processes() if "spawn_main" in name
-    }
-    return [pid for pid, parent in parents.items() if int(parent) == owner]
+    return [pid for pid, name in processes() if "spawn_main" in name and "--multiprocessing-fork" in name and owner in owners_of(pid)[:1]]
