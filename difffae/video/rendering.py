@@ -35,7 +35,7 @@ from .writing import Encoding, write_piece
 STEP = 4  # frames that are moved together; PIECE is a multiple
 KIND = "pictures"
 NEAR, NOBODY = 9, 1e-3  # pixels around a person, and the share of one that is none
-CHANGED = 2  # grey levels: what an edit changes by so much shows it alone
+CHANGED = 0.5  # grey levels: what an edit changes by so much shows it alone, whatever others did there
 Targets = Callable[[slice], FaceAttributes]  # some frames of a clip -> the numbers of the face there
 
 
@@ -104,7 +104,8 @@ def driven_pictures(model: Painter, people: Sequence[tuple[Faces, Targets]], fra
 def laid_over(shown: Tensor, alone: Tensor, before: Tensor) -> Tensor:
     """Pictures (B,3,H,W) with what another edit of the same picture (1,3,H,W) changed."""
     changed = ((alone - before).abs().amax(1, keepdim=True) * (255 / CHANGED)).clamp(max=1)
-    return torch.lerp(shown, alone, changed)
+    untouched = (shown == before).all(1, keepdim=True)
+    return torch.where(untouched, alone, torch.lerp(shown, alone, changed))
 
 
 @dataclass(frozen=True, eq=False)
