@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..video.making import Progress
 
 ALONE = ("run", "workers", "ray_address", "output")  # what a folder's videos don't depend on
+FILES = ("source", "driving", "keyframes", "query", "per_face", "model", "identity", "head", "deca")  # and NAME_from
 
 
 def add(subparsers) -> None:
@@ -113,12 +114,13 @@ def _each_clip(arguments: argparse.Namespace, folder: str, job: Callable[..., No
 
     if arguments.output is None:
         raise ConfigError(f"{folder}: is a folder; give one for the results with --output")
-    given = {name: _whole(value) for name, value in vars(arguments).items() if name not in ALONE}
-    inputs = [path for value in given.values() for path in (value if isinstance(value, list) else [value]) if isinstance(path, str)]
+    files = {name for name in vars(arguments) if name in FILES or name.endswith("_from")}
+    given = {name: _whole(value) if name in files else value for name, value in vars(arguments).items() if name not in ALONE}
+    inputs = [path for name in files for path in (given[name] if isinstance(given[name], list) else [given[name]]) if path]
     told: dict[str, Any] = {
         name: value if isinstance(value, int | float | str | list | None) else repr(value) for name, value in given.items()
     }
-    told |= {"inputs": {path: file_sha256(path) for path in inputs if Path(path).is_file()}}
+    told |= {"inputs": {path: file_sha256(path) for path in sorted(inputs) if Path(path).is_file()}}
     single = arguments.device == "cuda" or (arguments.device is None and torch.cuda.is_available())
     count = arguments.workers or (1 if single else None)
     with progress("clips", "clip") as advance:
@@ -197,7 +199,7 @@ def _each(name: str, given: Sequence[Any], count: int) -> list[Any]:
     """One value for every face, from one for all of them or one each; none of none. Raises ConfigError."""
     if len(given) not in (0, 1, count):
         option = name.replace("_", "-")
-        raise ConfigError(f"--{option}: {len(given)} were given for {count} faces; give one, or one for each face that --face names")
+        raise ConfigError(f"--{option}: {len(given)} were given, and --face names {count}; give one for all faces, or one for each")
     return list(given) * count if len(given) == 1 else list(given)
 
 
