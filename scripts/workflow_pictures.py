@@ -34,6 +34,7 @@ PARTS: dict[str, list[str | list[str]]] = {
     "7_video_frames": ["The actor's frames", "Result"],
     "8_relight_sweep": ["All frames"],
     "9_animate_portrait": ["Result"],
+    "9_relight_a_clip": ["Result"],
 }
 
 

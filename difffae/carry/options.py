@@ -88,6 +88,8 @@ class CarryOptions:
     plain_reach: float = 0.03
     # standard deviation of the colours there (0..1) at which a background is plain no more
     plain_spread: float = 0.04
+    # what was behind them goes on with its structure, which a head that stays where it is hardly uncovers; else with its colours alone
+    structure: bool = True
 
     # --- The person where the source did not show it ---
     # validity of what is only continued from around
@@ -221,6 +223,8 @@ class CutoutOptions:
     strand: float = 9.0
     # least difference of a hair's colour from the background's
     stray_difference: float = 0.05
+    # whether the background behind the person goes on with its structure
+    structure: bool = True
 
 
 @dataclass(frozen=True)

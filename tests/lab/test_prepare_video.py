@@ -24,13 +24,13 @@ from difffae.common.checkpoint import asset_path
 from difffae.common.errors import CheckpointError, ConfigError
 from difffae.common.fingerprint import fingerprint
 from difffae.lab.prepare.json_lines import Journal
-from difffae.lab.prepare.pool import run_tasks
 from difffae.lab.videos.clips import Box, Chunk, ClipRules, box_overlap, find_chunks, grown_square, nearest_box
 from difffae.lab.videos.prepare_video import VideoOptions, decode_frame
 from difffae.lab.videos.prepare_videos import Split, _join, _part, prepare_videos
 from difffae.lab.videos.resizing import resize
 from difffae.lab.videos.sources import find_videos
 from difffae.lab.videos.tar_samples import read_tar, write_tar
+from difffae.video.pool import run_tasks
 
 STILL: Box = (100.0, 100.0, 400.0, 400.0)
 OPTIONS = VideoOptions(every=4, rules=ClipRules(min_frames=8, min_size=60))

@@ -47,9 +47,9 @@ from ...faces.crop import crop_square, extract
 from ...faces.landmarker import FaceLandmarker
 from ...head.morphable import HeadModel
 from ...source.matte import PersonMatte
+from ...video.pool import CRASHED, run_tasks
 from .json_lines import Journal, claim
 from .pairs import FIELDS, WORST_FIT, Rows, fitted_row, to_bytes
-from .pool import CRASHED, run_tasks
 from .portraits import DEV_SHARE, MANIFEST, SPLITS, dev_files, read_landmarks, read_manifest, read_picture, split_of
 from .shards import write_rows, write_shard
 

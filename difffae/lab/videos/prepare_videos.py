@@ -25,9 +25,9 @@ from typing import Any, TypeVar
 from tqdm import tqdm
 
 from ...common.files import remove_leftovers
+from ...video.pool import CRASHED, import_ray, run_tasks
 from ...video.reading import import_av
 from ..prepare.json_lines import Journal, claim
-from ..prepare.pool import CRASHED, import_ray, run_tasks
 from .prepare_video import VideoOptions, prepare_video
 from .sources import SPLITS, find_videos
 from .tar_samples import Sample, read_tar, write_tar

@@ -1,4 +1,4 @@
-"""Where videos and portraits are prepared: in this process, in local processes, or on a Ray cluster. All of them yield the same records.
+"""Where videos and portraits are worked on: in this process, in local processes, or on a Ray cluster. All of them yield the same records.
 
 A process that dies (killed for memory, crashed in a decoder) loses its own task only: that one is tried once more alone, and reported as
 broken if it takes its process down again.
@@ -16,8 +16,8 @@ from contextlib import suppress
 from multiprocessing import connection, get_context, parent_process
 from typing import Any, TypeVar
 
-from ...common.errors import ConfigError
-from ...common.needs import missing
+from ..common.errors import ConfigError
+from ..common.needs import missing
 
 Task = TypeVar("Task")
 Work = Callable[[Task], dict[str, Any]]
