@@ -206,15 +206,19 @@ def bent_person(move: Move, layered: MovedPerson, near: Tensor) -> MovedPerson:
     person = torch.lerp(colours, whole, ((alpha - 0.9) / 0.1).clamp(0, 1))
     apart = torch.lerp(torch.lerp(move.resting_image, told.backdrop.filled, told.vacated), person, alpha)
     plain = gaussian_blur(told.backdrop.validity, 4 * u) / CutoutOptions().fill_validity
+    # what can be made up behind the head is not as good as the background itself, gone along, but for lines that would be crooked
     busy = ((0.8 - plain) / 0.2).clamp(0, 1) * ramp(told.backdrop.lines, *o.lines)
+    if source.options.still_background:
+        busy = torch.ones_like(busy)
     busy = busy.maximum(move.bend.folded)
     stretch = gaussian_blur(gradient_norm(move.bend.under), 1.5 * u)
     low, high = o.stretched
     strained = ((stretch - low) / (high - low)).clamp(0, 1)
     # a background that went along is a guess, too
-    dragged = (1 - busy) * (move.bend.offset.norm(dim=1, keepdim=True) - 0.5).clamp(0, 0.5) * 2
+    dragged = (move.bend.offset.norm(dim=1, keepdim=True) - 0.5).clamp(0, 0.5) * 2
+    gone_along = torch.lerp(torch.ones_like(alpha), torch.full_like(alpha, CutoutOptions().fill_validity), dragged)
     guess = told.backdrop.validity * told.vacated + (1 - told.vacated)
-    behind = torch.lerp(torch.lerp(torch.ones_like(alpha), guess, busy), torch.full_like(alpha, CutoutOptions().fill_validity), dragged)
+    behind = torch.lerp(gone_along, guess, busy)
     guessed = torch.lerp(behind, torch.ones_like(alpha), alpha)
     valid = (1 - unknown) * guessed * (1 - 0.5 * strained * alpha * (1 - move.bend.core))
     bent = MovedPerson(torch.lerp(whole, apart, busy), valid, alpha)
@@ -259,22 +263,19 @@ def _given_way(
     u, mesh, near = move.source.unit, move.posed.mesh.to(strained), move.bend.near
     head, pixels = move.source.head, pixel_grid(*move.source.size, strained)
     rests = 1 - person_of(move).resting[:, :1]
-    deep, inside = gaussian_blur(erode(mesh, odd(13 * u)), 2 * u), gaussian_blur(mesh, u)
+    deep, inside = (gaussian_blur(erode(mesh, odd(size * u)), u * size / 6) for size in (13, 3))
     ears = move.posed.points[:, head.vertex_mask("ears"), 1]
     middle, lobe = ears.mean(1)[:, None, None, None], ears.amax(1)[:, None, None, None]
     low = ramp((pixels[..., 1] - middle) / (lobe - middle).clamp_min(1e-4), 0.3, 1.0)
     beside = 1 - gaussian_blur(erode(move.bend.core, 1), u)
-    # holes of the head, such as between an ear and the hair above it
+    # holes of the head, such as between an ear and the hair above it, and the neck that comes into view
     holes = torch.lerp(layered.image, person, bent.alpha)
-    # hair that hangs there hides it
-    uncovered = near * low * inside * rests * beside * (1 - move.known_maps.hair)
     lift = move.source.hair_offsets.norm(dim=-1).amax(1) * move.source.face.camera[:, 0]
     close = 1 - ramp(lift, *_options(move.source).voluminous)[:, None, None, None]
     torn = gaussian_blur(dilate(strained, odd(3 * u)), 2 * u) * near * deep * beside * close
     inner = erode(move.bend.core, odd(4 * u))
     return [
-        (gaussian_blur(near * deep * rests, 0.7), holes, bent.validity.minimum(layered.validity)),
-        (gaussian_blur(uncovered, 1.0), layered.image, layered.validity),
+        (gaussian_blur(near * deep.maximum(low * inside) * rests, 0.7), holes, bent.validity.minimum(layered.validity)),
         (torn, layered.image, layered.validity),
         (inner, layered.image, layered.validity),
     ]

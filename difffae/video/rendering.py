@@ -85,7 +85,7 @@ def driven_pictures(model: Painter, people: Sequence[tuple[Faces, Targets]], fra
         cast = []
         for face, targets in people:
             source = workers.submit(with_slots, model, face).result()
-            ready = workers.submit(prepare, model, source).result() if model.carry_options is not None else None
+            ready = workers.submit(prepare, _steady(model), source).result() if model.carry_options is not None else None
             cast.append((source, ready, targets))
 
         def step(first: int) -> Tensor:
@@ -133,6 +133,12 @@ class _WithOptions:
         return getattr(self.model, name)
 
 
+def _steady(model: Painter, turned: bool = True) -> Any:
+    """A model whose backgrounds are the same from frame to frame, made up with their structure where heads are turned."""
+    own = model.carry_options
+    return model if own is None else _WithOptions(model, replace(own, still_background=True, structure=own.structure and turned))
+
+
 @torch.no_grad()
 def edited_frames(
     model: Painter, people: Sequence[Followed], frames: range, how: Sampling, swaps: tuple[RegionSwap, ...] = ()
@@ -153,8 +159,7 @@ def edited_frames(
     places = [_Places(one.track, squares_of(one.track, model.image_size)) for one in people]
     every = islice(ahead(read_frames(clip.path), 2 * STEP), frames.start, frames.stop)
     size = min(STEP, at_once(clip.height, clip.width))
-    own = model.carry_options
-    movers = [model if own is None or one.turned or swaps else _WithOptions(model, replace(own, structure=False)) for one in people]
+    movers = [_steady(model, bool(one.turned or swaps)) for one in people]
 
     def step(some: list[Frame]) -> list[Tensor | Frame]:
         result: list[Tensor | Frame] = list(some)
