@@ -162,17 +162,23 @@ def test_training_on_kept_samples_changes_nothing(tmp_path: Path):
         ("open --portraits . --budget 3h --set batch=2", "are of single stages"),
         ("open --portraits nowhere --budget 3h", "--portraits nowhere: no such folder"),
         ("open --portraits . --budget soon", "--budget soon: not a time"),
+        ("open --portraits . --budget 3h", "lies in the portraits' folder"),
+        ("open --portraits EMPTY --budget 3h", "no pictures here"),
+        ("open --portraits EMPTY --budget 3h --name a/b", "--name a/b: is no file name"),
+        ("open --portraits EMPTY --budget 3h --start none.safetensors", "none.safetensors: "),
         ("slots --budget 3h", "--budget: belongs to `train open`"),
         ("denoiser --device cuda", "--set device="),
     ],
 )
 def test_wrong_options_end_in_one_line(words: str, told: str, tmp_path: Path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert main(["train", *words.split()]) == 2
+    (empty := tmp_path / "empty").mkdir()
+    (work := tmp_path / "work").mkdir()
+    monkeypatch.chdir(work)
+    assert main(["train", *words.replace("EMPTY", str(empty)).split()]) == 2
     error = capsys.readouterr().err
     assert told in error
     assert error.count("\n") == 1
-    assert list(tmp_path.iterdir()) == []
+    assert list(work.iterdir()) == []
 
 
 TRAINED_ON, HELD_OUT = ("source.png", "surprised.jpg", "side_light.jpg"), ("query.png", "turned.jpg")

@@ -69,16 +69,29 @@ def is_prepared(folder: Path) -> bool:
     return (folder / "fit_train.safetensors").is_file() and any((folder / "labels" / "train").glob("*.safetensors"))
 
 
+def _check(options: RetrainOptions) -> None:
+    """What would otherwise fail after hours."""
+    if Path(options.name).name != options.name:
+        raise ConfigError(f"--name {options.name}: is no file name; give one without folders")
+    if options.folder.resolve().is_relative_to(options.portraits.resolve()):
+        raise ConfigError(f"--output {options.folder}: lies in the portraits' folder; choose one beside it")
+    if options.start:
+        EditModel.load(options.start)
+    if not is_prepared(options.portraits):
+        from ..prepare import region_labels  # noqa: F401  it needs scipy
+
+        known_pictures(options.portraits)
+
+
 class Retraining:
     """One run. `run` does what is left of it."""
 
     def __init__(self, options: RetrainOptions) -> None:
-        """Raises ConfigError for a folder of another run, or one without pictures."""
+        """Raises ConfigError for a folder of another run, or one without pictures, and CheckpointError for a start that is no model;
+        nothing is written then."""
         self.options, self.folder = options, options.folder
-        prepared = is_prepared(options.portraits)
-        self.portraits = options.portraits if prepared else options.folder / "portraits"
-        if not prepared:
-            known_pictures(options.portraits)
+        self.portraits = options.portraits if is_prepared(options.portraits) else options.folder / "portraits"
+        _check(options)
         about = {"format": "difffae-retraining/1", "portraits": str(options.portraits.resolve()), "start": options.start}
         claim(self.folder, about | {"name": options.name, "seed": options.seed})
         remove_leftovers(self.folder)
