@@ -1,6 +1,6 @@
 """Draw the thumbnails of the bundled workflows, workflows/*.jpg, from what they really give: the pictures of a run, side by side.
 
-.comfyui/venv/bin/python scripts/workflow_pictures.py [NAME ...]      names of workflows, as 1_full_edit; by default all of them
+.comfyui/venv/bin/python scripts/workflow_pictures.py [NAME ...]      names of workflows, as 03_full_edit; by default all of them
 """
 
 from __future__ import annotations
@@ -23,15 +23,16 @@ FRAMES = 4  # of an animation
 # left to right: titles of nodes whose pictures the run gave, or names of example portraits. A list of them stands one above the other.
 # Of animations some frames stand in a row
 PARTS: dict[str, list[str | list[str]]] = {
-    "1_full_edit": [["astronaut", "naval officer"], "Result"],
-    "2_each_from_its_own_reference": [["Before", "turned", "surprised", "side light"], "After"],
-    "3_edit_by_numbers": ["naval officer", "Result"],
-    "4_swap_hair_clothes_background": [["Before", "surprised", "naval officer", "side light"], "After"],
-    "5_swap_and_edit": [["Before", "naval officer"], "Result"],
-    "6_native_ksampler": [["astronaut", "naval officer", "Result"], "Blurred background"],
-    "7_video_frames": ["The actor's frames", "Result"],
-    "8_relight_sweep": ["All frames"],
-    "9_animate_portrait": ["Result"],
+    "01_edit_face": ["astronaut", "Result"],
+    "02_edit_by_numbers": ["naval officer", "Result"],
+    "03_full_edit": [["astronaut", "naval officer"], "Result"],
+    "04_each_from_its_own_reference": [["Before", "turned", "surprised", "side light"], "After"],
+    "05_swap_hair_clothes_background": [["Before", "surprised", "naval officer", "side light"], "After"],
+    "06_swap_and_edit": [["Before", "naval officer"], "Result"],
+    "07_relight_sweep": ["All frames"],
+    "08_animate_portrait": ["Result"],
+    "09_video_frames": ["The actor's frames", "Result"],
+    "10_native_ksampler": [["astronaut", "naval officer", "Result"], "Blurred background"],
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import urllib.request
 from pathlib import Path
 from urllib.parse import quote
@@ -43,7 +44,7 @@ def check_page(app: App) -> None:
 def test_workflows_open_and_one_runs(comfy: Comfy, open_app, vue: bool):
     app = open_app(vue=vue, node_types=NEEDS_NODES)
     check_page(app)
-    app.load(ROOT / "workflows" / "1_full_edit.json")
+    app.load(ROOT / "workflows" / "03_full_edit.json")
     with app.page.expect_response(lambda response: response.url.endswith("/prompt")) as answer:
         app.page.get_by_test_id("queue-button").click()
     result = comfy.wait(answer.value.json()["prompt_id"])
@@ -72,6 +73,8 @@ def test_template_browser_shows_them(comfy: Comfy, open_app, tmp_path):
     app.page.get_by_text("difffae", exact=True).nth(1).wait_for()  # the title above the pictures
     for name in names:
         app.page.get_by_text(name, exact=True).wait_for()
+    titles = app.page.get_by_text(re.compile(r"^\d\d_\w+$")).all_inner_texts()
+    assert titles == names  # in the order of their names, whatever the file system says
     shown = "[...document.images].filter(image => image.src.startsWith('blob:') && image.naturalWidth >= 560).length"
     app.page.wait_for_function(f"{shown} == {len(names)}")
     app.screenshot(tmp_path / "templates.png", fit=False)

@@ -29,7 +29,7 @@ NAMES = sorted(path.stem for path in TWINS.glob("*.json"))
 
 
 def prompt(name: str) -> dict[str, Any]:
-    (path,) = TWINS.glob(f"?_{name}.json")
+    (path,) = TWINS.glob(f"??_{name}.json")
     return json.loads(path.read_text(encoding="utf-8"))
 
 
