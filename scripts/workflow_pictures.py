@@ -33,6 +33,9 @@ PARTS: dict[str, list[str | list[str]]] = {
     "08_animate_portrait": ["Result"],
     "09_video_frames": ["The actor's frames", "Result"],
     "10_native_ksampler": [["astronaut", "naval officer", "Result"], "Blurred background"],
+    "11_repeat_a_saved_edit": ["naval officer", "Result"],
+    "12_repair_sd_inpainting": ["Before the repair", "White: is painted"],  # what follows needs a checkpoint that nobody has yet
+    "13_repair_flux_fill": ["Before the repair", "White: is painted"],
 }
 
 
@@ -76,10 +79,23 @@ def column(pictures: list[Image.Image]) -> Image.Image:
     return sheet
 
 
+def needed(prompt: dict[str, Any], titles: list[str]) -> dict[str, Any]:
+    """The nodes with these titles, and those that they depend on."""
+    waiting = [key for key, node in prompt.items() if node["_meta"]["title"] in titles]
+    found: dict[str, Any] = {}
+    while waiting:
+        key = waiting.pop()
+        if key not in found:
+            found[key] = prompt[key]
+            waiting += [value[0] for value in prompt[key]["inputs"].values() if isinstance(value, list) and len(value) == 2]
+    return found
+
+
 def thumbnail(comfy: Comfy, name: str) -> Image.Image:
     """Runs the workflow, and draws what PARTS asks for."""
     prompt = json.loads((ROOT / "tests" / "comfy" / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
-    outputs = run(comfy, prompt)
+    names = [part for own in PARTS[name] for part in ([own] if isinstance(own, str) else own)]
+    outputs = run(comfy, needed(prompt, names))
     titles = {node["_meta"]["title"]: key for key, node in prompt.items()}
 
     def frames(part: str) -> list[Image.Image]:

@@ -41,7 +41,8 @@ def paste(
 
     Args:
         faces: the squares as they were, with `original`, of 1 or B rows.
-        drawn: (B or 1,3,s,s) what the model painted, or the moved photograph itself; of any side s.
+        drawn: (B or 1,3,s,s) what the model painted, or the moved photograph itself; of any side s. Without moved photographs more pixels
+            than S count as far as the pictures have them.
         moved: the moved photographs. Their pixels win wherever they are valid and agree with `drawn` at low frequencies. None: every
             pixel is `drawn`'s.
         mask: (B or 1,1,S,S), 1 where the edit counts, or None for all of the square.
@@ -62,7 +63,7 @@ def paste(
     batch = common_batch(sizes if mask is None else sizes | {"mask": len(mask)})
     size = faces.picture.shape[-1]
     drawn = expanded(drawn, batch)
-    side, margin, weight = size, 0, None
+    side, margin, weight = max(size, min(drawn.shape[-1], max((square.side for square in faces.squares), default=size))), 0, None
     if moved is not None:
         side, margin = moved.side, moved.margin
         weight = _kept_share(resize(drawn, size).clamp(0, 1), moved)

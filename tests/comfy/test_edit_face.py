@@ -89,7 +89,7 @@ def test_messages_name_the_input(pack: Pack) -> None:
     for name in ("light", "hair"):
         with raises(pack, "NoFaceError", NO_FACE.format(name)):
             edit(pack, portrait("source.png"), **{name: nobody})
-    with raises(pack, "ConfigError"):
+    with pytest.raises(pack.library("common.errors").ConfigError, match=r"^coefficients: is not JSON"):
         edit(pack, portrait("source.png"), coefficients="{")
 
 
