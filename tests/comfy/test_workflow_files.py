@@ -17,6 +17,7 @@ from export_workflows import BLUEPRINTS, TWINS, WORKFLOWS, in_no_language, laid_
 FILES = sorted([*WORKFLOWS.glob("*.json"), *BLUEPRINTS.glob("*.json")])
 NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
+ANY = ("*", "COMFY_MATCHTYPE_V3")  # what takes and gives every type
 NOTES = ("MarkdownNote", "Note")
 MUTED = 2
 # what the person who uses a workflow brings: no list of this ComfyUI has it
@@ -108,6 +109,10 @@ def test_prompt_says_what_the_workflow_says(name: str):
         assert node.get("title") in (None, twin[str(key)]["_meta"]["title"])
 
 
+def _fits(kind: str, entry: dict[str, Any]) -> bool:
+    return entry["type"] in (kind, *ANY) or kind in ANY
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_links_join_what_they_say(path: Path):
     nodes, links = {node["id"]: node for node in nodes_of(path)}, links_of(path)
@@ -115,7 +120,7 @@ def test_links_join_what_they_say(path: Path):
     starts = {(node["id"], slot): entry["links"] for node in nodes.values() for slot, entry in enumerate(node["outputs"])}
     for number, (origin, output, target, slot, kind) in links.items():
         assert origin == INPUT_NODE or (number in starts[origin, output] and nodes[origin]["outputs"][output]["type"] == kind), number
-        assert target == OUTPUT_NODE or (ends[target, slot] == number and nodes[target]["inputs"][slot]["type"] in (kind, "*")), number
+        assert target == OUTPUT_NODE or (ends[target, slot] == number and _fits(kind, nodes[target]["inputs"][slot])), number
     used = {link for link in ends.values() if link is not None} | {link for several in starts.values() for link in several}
     assert used <= links.keys()
 
