@@ -9,6 +9,8 @@ fills which cell is found by belief propagation, so that seams run where both si
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -23,11 +25,37 @@ REACH = 46  # longest of them, in pixels of FINE
 SIDEWAYS = 8  # how far away a background is looked at to see whether it goes on sideways, in pixels of FINE
 DULL = 3.0  # how much the detail counts that this does not have
 SHORTEST = 6  # and shortest: what is nearer is like anything
+DIRECTIONS, SPREAD = 45, 3  # bins of a quarter turn, and how many beside one are the same direction
 ROUNDS = 9  # of belief propagation
 UNLIKE = 0.04  # largest squared difference that counts: outliers are all alike
 SEAM = 0.08  # the same of what meets at seams
 OTHER = 0.15  # difference of colours from which on a rim is something else than its copy
 UNKNOWN = 1.0  # cost of copying from where nothing is known
+
+
+def straight_lines(image: Tensor, matte: Tensor) -> Tensor:
+    """How much straight lines stand out in the background around a person: window frames and tiles do, leaves and lamps do not.
+
+    Args:
+        image: (B,3,H,W) RGB 0..1.
+        matte: (B,1,H,W) share of the person.
+
+    Returns:
+        (B,1,1,1): the mean gradient of the brightness, per 1/256 of the side, in the two directions at right angles that have most of it,
+        beyond what they would have if all directions were alike.
+    """
+    u = max(image.shape[-2:]) / 256
+    grey = gaussian_blur((image * image.new_tensor([0.3, 0.6, 0.1])[None, :, None, None]).sum(1, keepdim=True), u)
+    across = F.pad(grey[..., 2:] - grey[..., :-2], (1, 1, 0, 0)) * (u / 2)
+    down = F.pad(grey[..., 2:, :] - grey[..., :-2, :], (0, 0, 1, 1)) * (u / 2)
+    around = dilate(matte, odd(80 * u)) * (dilate(matte, odd(9 * u)) < 0.05)
+    size = (across.square() + down.square()).sqrt() * around
+    angle = torch.atan2(down, across).remainder(math.pi / 2) * (DIRECTIONS / (math.pi / 2))
+    histogram = size.new_zeros(len(size), DIRECTIONS)
+    histogram = histogram.scatter_add(1, angle.long().clamp(max=DIRECTIONS - 1).flatten(1), size.flatten(1))
+    wide = torch.stack([histogram.roll(shift, 1) for shift in range(-SPREAD, SPREAD + 1)]).sum(0)
+    strongest = wide.amax(1) - histogram.sum(1) * (2 * SPREAD + 1) / DIRECTIONS
+    return (strongest / around.sum((1, 2, 3)).clamp_min(1))[:, None, None, None]
 
 
 def behind(image: Tensor, person: Tensor, o: CutoutOptions) -> tuple[Tensor, Tensor, Tensor]:

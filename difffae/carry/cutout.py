@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..common.pixels import dilate, erode, gather, gaussian_blur, nearest_inside, odd, opened, pull_push
 from ..source.regions import Layers
-from .backdrop import behind, grown
+from .backdrop import behind, grown, straight_lines
 from .options import CutoutOptions
 from .state import Backdrop, PosedHead
 
@@ -61,7 +61,7 @@ def cut_out(image: Tensor, layers: Layers, options: CutoutOptions | None = None)
     colours = torch.where(alpha > 0.97, image, colours)
     if bool((wall < 1).any()):
         filled = torch.lerp(grown(image, wide, filled, o), filled, wall)
-    return Cutout(alpha, colours, Backdrop(wide, filled, o.fill_validity * plain), plain)
+    return Cutout(alpha, colours, Backdrop(wide, filled, o.fill_validity * plain, straight_lines(image, alpha)), plain)
 
 
 def _units(image: Tensor) -> float:
