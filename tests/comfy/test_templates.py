@@ -133,5 +133,5 @@ def _run_alone(app, title: str, values: dict) -> tuple[np.ndarray, dict]:
     )
     prompt = app.to_api()
     result = app.queue()
-    (preview,) = [node for node, output in result.outputs.items() if output.get("images") and ":" not in node]
+    (preview,) = [node for node in result.outputs if prompt.get(node, {}).get("class_type") == "PreviewImage"]
     return np.asarray(result.images(preview)[0].convert("RGB"), np.float32), prompt
