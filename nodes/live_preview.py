@@ -51,18 +51,18 @@ class Scene:
     Attributes:
         head: the head model.
         attributes: B faces or one, the numbers before the sliders.
-        own: those of the photo; the same unless something was taken from others before the sliders count.
         photo: (B,3,C,C) 8 bits, or None without a picture.
         layers: of the photo, or None.
         dragged: the frame that was moved last, ready to be moved again: a hand drags one frame at a time.
+        own: the numbers of the photo, where something was taken from others before the sliders count; None: they are `attributes`.
     """
 
     head: HeadModel
     attributes: FaceAttributes
-    own: FaceAttributes
     photo: Tensor | None
     layers: Layers | None
     dragged: dict[int, Prepared] = field(default_factory=dict)
+    own: FaceAttributes | None = None
 
     @property
     def bytes(self) -> int:
@@ -78,7 +78,8 @@ class Scene:
         if found is None:
             index = slice(frame % len(self.photo), frame % len(self.photo) + 1)
             layers = None if self.layers is None else self.layers[index]
-            own = self.own[frame % len(self.own)]
+            given = self.attributes if self.own is None else self.own
+            own = given[frame % len(given)]
             found = prepare(self.photo[index].float() / 255, own, self.head, layers=layers)
             self.dragged.clear()
             self.dragged[frame] = found
@@ -120,7 +121,7 @@ def remember(
     from ..difffae.edit.analysing import layers_of
 
     attributes = attributes.to("cpu")
-    own = attributes if own is None else own.to("cpu")
+    own = None if own is None else own.to("cpu")
     photo = layers = None
     tokens = None if slots is None else slots.slots
     if image is not None:
@@ -130,9 +131,9 @@ def remember(
             layers = layers_of(tokens, photo.float() / 255, len(photo))
     scenes = PromptServer.instance.app.get(STORE)
     told = () if tokens is None else (tokens.masks, tokens.matte)
-    key = _key((attributes, own), photo, *(None if part is None else part.cpu() for part in told))
+    key = _key([attributes] if own is None else [attributes, own], photo, *(None if part is None else part.cpu() for part in told))
     if scenes is not None and key not in scenes.kept:
-        scenes.add(key, Scene(copy.deepcopy(head).cpu() if head.faces.device.type != "cpu" else head, attributes, own, photo, layers))
+        scenes.add(key, Scene(copy.deepcopy(head).cpu() if head.faces.device.type != "cpu" else head, attributes, photo, layers, own=own))
     turns = axis_angle_to_matrix(attributes.pose[0, :2])
     angles = to_yaw_pitch_roll(matrix_to_axis_angle(turns[0] @ turns[1])).tolist()
     light = light_direction(attributes.light[:1])[0].tolist()
