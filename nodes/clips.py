@@ -6,10 +6,11 @@ Shape letters: B frames, S side of the squares.
 from __future__ import annotations
 
 import json
+import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from ..difffae.edit.description import Edit, Sampling
 from ..difffae.edit.moved_photo import MovedPhoto
 from ..difffae.video.driving import REGIONS, Motion
 from ..difffae.video.keyframes import Keyframes
-from ..difffae.video.making import RATE, Change, Order, along_keyframes, animate
+from ..difffae.video.making import RATE, Change, Driven, Order, along_keyframes, animate
 from ..difffae.video.reading import Clip
 from .bundle import Bundle
 from .conditions import make_conditions
@@ -40,6 +41,7 @@ class Painter:
     bundle: Bundle
     model: Any = None
     vae: Any = None
+    one_at_a_time: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         if (self.model is None) != (self.vae is None):
@@ -61,6 +63,10 @@ class Painter:
         """(B,3,S,S) what the model paints, or the moved photographs' squares."""
         if edit.denoise == 0:
             return moved.square(moved.image)
+        with self.one_at_a_time:  # frames are worked on by several threads; ComfyUI's models are for one
+            return self._sampled(edit, moved)
+
+    def _sampled(self, edit: Edit, moved: MovedPhoto) -> Tensor:
         from nodes import common_ksampler
 
         faces, how = edit.faces, edit.sampling
@@ -140,7 +146,7 @@ def animated(bundle: Bundle, image: Tensor, values: Mapping[str, Any]) -> Any:
     rest = None if values["reference_frame"] < 0 else values["reference_frame"]
     with clip_of(values["driving"]) as clip:
         change = Change(None, keyframes_of(values["keyframes"], float(Clip.read(clip).rate)))
-        animate(painter, source, clip, output, motion=motion, change=change, face=values["face"], rest=rest, **common)
+        animate(painter, [Driven(source, clip, motion, change, values["face"], rest)], output, **common)
     return as_video(output)
 
 

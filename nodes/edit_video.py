@@ -51,10 +51,9 @@ class DiffFAEEditVideo(io.ComfyNode):
                 Painter(difffae, model, vae),
                 clip,
                 output,
-                change=Change(None, keyframes_of(keyframes, float(Clip.read(clip).rate))),
+                changes={face: Change(None, keyframes_of(keyframes, float(Clip.read(clip).rate)))},
                 givers={} if light is None else {"light": (light.to("cpu"), 1.0)},
                 sampling=Sampling(denoise, steps, seed=seed),
-                face=face,
                 progress=progress(),
             )
         return io.NodeOutput(as_video(output))

@@ -15,6 +15,8 @@ Axes: x to the subject's left, y up, z to the front; metres.
 
 from __future__ import annotations
 
+import needs  # noqa: F401  # isort: skip
+
 import argparse
 import logging
 from dataclasses import dataclass

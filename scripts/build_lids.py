@@ -10,6 +10,8 @@ mean of a few that wear no make-up.
 
 from __future__ import annotations
 
+import needs  # noqa: F401  # isort: skip
+
 import sys
 from hashlib import sha256
 from pathlib import Path

@@ -6,6 +6,8 @@ python scripts/build_numbers.py            writes what stands between the headin
 
 from __future__ import annotations
 
+import needs  # noqa: F401  # isort: skip
+
 import argparse
 import re
 import sys

@@ -11,6 +11,8 @@ faces shows nobody.
 
 from __future__ import annotations
 
+import needs  # noqa: F401  # isort: skip
+
 import csv
 import sys
 from hashlib import sha256

@@ -12,6 +12,8 @@ Shape letters: M samples, N hm08 vertices, V and F vertices and faces of the ope
 
 from __future__ import annotations
 
+import needs  # noqa: F401  # isort: skip
+
 import argparse
 from pathlib import Path
 

@@ -9,6 +9,8 @@ tensor; the result has one scale per output channel (see difffae/common/checkpoi
 
 from __future__ import annotations
 
+import needs  # noqa: F401  # isort: skip
+
 import json
 import sys
 from pathlib import Path

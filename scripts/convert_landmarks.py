@@ -10,6 +10,8 @@ the order of the operators and given to the modules in the order of their defini
 
 from __future__ import annotations
 
+import needs  # noqa: F401  # isort: skip
+
 import sys
 import zipfile
 from pathlib import Path

@@ -11,6 +11,8 @@ original graph on pictures and prints the largest difference of a pixel's share.
 
 from __future__ import annotations
 
+import needs  # noqa: F401  # isort: skip
+
 import sys
 from pathlib import Path
 

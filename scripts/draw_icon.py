@@ -5,6 +5,8 @@ python scripts/draw_icon.py [FOLDER]
 
 from __future__ import annotations
 
+import needs  # noqa: F401  # isort: skip
+
 import sys
 from dataclasses import replace
 from pathlib import Path

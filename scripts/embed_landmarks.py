@@ -10,6 +10,8 @@ Shape letters: N landmarks, F faces.
 
 from __future__ import annotations
 
+import needs  # noqa: F401  # isort: skip
+
 import argparse
 import logging
 from itertools import product

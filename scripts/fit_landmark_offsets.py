@@ -7,6 +7,8 @@ FITTED is what `python -m difffae prepare fit --static` writes for the train spl
 
 from __future__ import annotations
 
+import needs  # noqa: F401  # isort: skip
+
 import sys
 
 import torch

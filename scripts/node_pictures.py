@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import needs  # noqa: F401  # isort: skip
+
 import io
 import json
 import sys

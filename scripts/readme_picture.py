@@ -5,6 +5,8 @@ python scripts/readme_picture.py docs/edit.jpg docs/swap.jpg
 
 from __future__ import annotations
 
+import needs  # noqa: F401  # isort: skip
+
 import sys
 
 from PIL import Image, ImageDraw

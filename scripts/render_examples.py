@@ -5,6 +5,8 @@ Three synthetic people, one for each group of attributes: a turned head, a surpr
 
 from __future__ import annotations
 
+import needs  # noqa: F401  # isort: skip
+
 import argparse
 from dataclasses import dataclass, field, replace
 from pathlib import Path

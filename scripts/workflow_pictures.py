@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import needs  # noqa: F401  # isort: skip
+
 import json
 import sys
 from pathlib import Path
@@ -36,6 +38,7 @@ PARTS: dict[str, list[str | list[str]]] = {
     "11_repeat_a_saved_edit": ["naval officer", "Result"],
     "12_repair_sd_inpainting": ["Before the repair", "White: is painted"],  # what follows needs a checkpoint that nobody has yet
     "13_repair_flux_fill": ["Before the repair", "White: is painted"],
+    "14_relight_a_clip": ["Result"],
 }
 
 

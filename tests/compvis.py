@@ -2,7 +2,8 @@
 
 golden/compvis.json: names and shapes of CompVis' VQ-f8, KL-f8 and Stable Diffusion v1 U-Net at a small width, and what their own code
 (github.com/CompVis/latent-diffusion, a506df5) answers with these weights. golden/iresnet18.json: the same of arcface_torch's iresnet18
-(github.com/deepinsight/insightface, 04a433f).
+(github.com/deepinsight/insightface, 04a433f). golden/slotdiffusion.json: the same of SlotDiffusion's slot attention and ResNet-18
+(github.com/Wuziyi616/SlotDiffusion), for pictures of 32x32.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from difffae.edit.editor import DiffFAE
 SMALL = (
     "carry.cutout",
     "common.images",
+    "common.needs",
     "edit.native",
     "faces.crop",
     "faces.following",
@@ -22,6 +23,8 @@ SMALL = (
     "head.attributes",
     "head.morphable",
     "head.render",
+    "lab.retrain.budget",
+    "lab.training.progress",
     "source.slots",
     "video.keyframes",
 )

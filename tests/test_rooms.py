@@ -34,6 +34,7 @@ ROOMS = (
     "lab.training",
     "lab.tables",
     "lab.card",
+    "lab.retrain",
     "cli",
 )
 LARGEST = 16  # files of a room, beside its __init__

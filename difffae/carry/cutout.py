@@ -59,7 +59,7 @@ def cut_out(image: Tensor, layers: Layers, options: CutoutOptions | None = None)
         filled, plain, wall = behind(image, wide, o)
     colours, _ = unmixed(image, alpha)
     colours = torch.where(alpha > 0.97, image, colours)
-    if bool((wall < 1).any()):
+    if o.structure and bool((wall < 1).any()):
         filled = torch.lerp(grown(image, wide, filled, o), filled, wall)
     return Cutout(alpha, colours, Backdrop(wide, filled, o.fill_validity * plain, straight_lines(image, alpha)), plain)
 

@@ -88,6 +88,8 @@ class CarryOptions:
     plain_reach: float = 0.03
     # standard deviation of the colours there (0..1) at which a background is plain no more
     plain_spread: float = 0.04
+    # what was behind them goes on with its structure, which a head that stays where it is hardly uncovers; else with its colours alone
+    structure: bool = True
 
     # --- The person where the source did not show it ---
     # validity of what is only continued from around
@@ -221,6 +223,8 @@ class CutoutOptions:
     strand: float = 9.0
     # least difference of a hair's colour from the background's
     stray_difference: float = 0.05
+    # whether the background behind the person goes on with its structure
+    structure: bool = True
 
 
 @dataclass(frozen=True)
@@ -253,6 +257,6 @@ class BendOptions:
     # u of the face's sideways motion at which one of its sides is the far one
     sideways: float = 3.0
     # gradient of the motion (pixels per pixel) from which, and at which, stretched hair gives way to what the layers show
-    stretched: tuple[float, float] = (0.5, 0.8)
+    stretched: tuple[float, float] = (1.1, 1.5)
     # but not hair or hats that stand out farther than this (the crop is 2 wide), of which the layers know less
     voluminous: tuple[float, float] = (0.12, 0.2)

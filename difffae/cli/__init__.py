@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 from ..common.errors import ConfigError, DiffFAEError
+from ..common.needs import missing
 from . import animate, bench, convert, edit, evaluate, figure, prepare, reconstruct, render, report, swap, train
 from .options import OneLineParser
 
@@ -49,10 +50,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DiffFAEError as error:
         return _complain(error)
     except ModuleNotFoundError as error:
-        if not str(error.name).startswith(LAB):
-            raise
-        # what ComfyUI's registry hands out leaves the researchers' rooms away
-        return _complain(ConfigError(f"{arguments.command}: is not part of this installation; get the whole repository"))
+        if str(error.name).startswith(LAB):
+            # what ComfyUI's registry hands out leaves the researchers' rooms away
+            return _complain(ConfigError(f"{arguments.command}: is not part of this installation; get the whole repository"))
+        if str(error.name).partition(".")[0] == __package__.partition(".")[0]:
+            raise  # a module of our own: a fault
+        return _complain(missing(arguments.command, error))
     except KeyboardInterrupt:
         sys.stderr.write("\ninterrupted\n")
         return 130

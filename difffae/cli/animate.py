@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Sequence
 from fractions import Fraction
+from functools import lru_cache, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..common.errors import ConfigError
 from ..vocabulary import FRAMINGS, SWAPPABLE, TAKEABLE
-from .options import add_keyframes, add_model, add_numbers, add_sampling, named_number, positive, share
+from .options import ALL_FACES, add_clips, add_keyframes, add_model, add_numbers, add_sampling, named_number, positive, share
 
 if TYPE_CHECKING:
-    from ..edit.description import Sampling
+    from ..edit.description import Portrait, Sampling
     from ..edit.editor import DiffFAE
     from ..edit.recipe import Recipe
+    from ..video.driving import Motion
     from ..video.keyframes import Keyframes
+    from ..video.making import Progress
+
+ALONE = ("run", "workers", "ray_address", "output")  # what a folder's videos don't depend on
+FILES = ("source", "driving", "keyframes", "query", "per_face", "model", "identity", "head", "deca")  # and NAME_from
 
 
 def add(subparsers) -> None:
@@ -24,15 +32,19 @@ def add(subparsers) -> None:
     )
     parser = subparsers.add_parser("animate", help="a portrait moves as the face in a clip", description=text)
     parser.add_argument("--source", metavar="PICTURE", help="portrait to animate (default: a bundled one)")
-    parser.add_argument("--driving", metavar="CLIP", help="clip of the face whose motion it takes")
-    parser.add_argument("--output", default="out.mp4", metavar="CLIP", help="where to write the result (default: %(default)s)")
-    parser.add_argument("--face", type=int, metavar="N", help="which face of the source, 0 is the largest (default: the largest)")
-    parser.add_argument("--driving-face", type=int, default=0, metavar="N", help="which face of the clip's first frame that shows one")
+    text = "clip of the face whose motion it takes; several for several faces; or a folder of clips, each of which gives a video"
+    parser.add_argument("--driving", nargs="+", default=[], metavar="CLIP", help=text)
+    parser.add_argument("--output", metavar="CLIP", help="where to write the result (default: out.mp4), for a folder of clips a folder")
+    text = "which face of the source, 0 is the largest (default: the largest); several move together, others stay as they are"
+    parser.add_argument("--face", nargs="+", type=int, metavar="N", help=text)
+    text = "which face of the clip's first frame that shows one (default: 0, the largest); one for all faces, or one for each"
+    parser.add_argument("--driving-face", nargs="+", type=int, default=[0], metavar="N", help=text)
     _add_motion(parser)
     add_keyframes(parser)
     parser.add_argument("--rate", type=positive, default=25, metavar="N", help="frames a second along keyframes alone (default: 25)")
     parser.add_argument("--loop", type=positive, default=1, metavar="N", help="show all of it N times, without sound")
     parser.add_argument("--ping-pong", action="store_true", help="show it forwards, then backwards, without sound")
+    add_clips(parser)
     add_numbers(parser)
     add_sampling(parser)
     add_model(parser)
@@ -55,24 +67,147 @@ def _add_motion(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from ..common.checkpoint import asset_path
-    from ..video.driving import Motion
-    from ..video.keyframes import Keyframes
-    from ..video.making import Change, Order, along_keyframes, animate
-    from ..video.reading import Clip, import_av
-    from ..video.writing import check_clip
-    from .work import Picture, load_model, numbers_of, outputs, progress
+    from ..video.reading import import_av
 
     if not arguments.driving and not arguments.keyframes:
         raise ConfigError("animate: nothing moves the portrait; give a clip with --driving, or --keyframes")
     import_av()
-    source = Picture.read(arguments.source or asset_path("source.png"), arguments.face)
-    outputs([source.path, arguments.driving, arguments.keyframes], arguments.output, check=check_clip)
-    rate = Clip.read(arguments.driving).rate if arguments.driving else Fraction(arguments.rate)
+    folders = [path for path in arguments.driving if Path(path).is_dir()]
+    if not folders:
+        arguments.output = arguments.output or "out.mp4"
+        _with_progress(_animate, arguments)
+    elif len(arguments.driving) > 1:
+        raise ConfigError(f"--driving {folders[0]}: is a folder, whose clips are done one after another; give it alone")
+    else:
+        _each_clip(arguments, arguments.driving[0], _drive_by)
+
+
+def edit_and_write_clip(arguments: argparse.Namespace) -> None:
+    """Carry out `edit` of a clip, or of a folder of them."""
+    from ..video.reading import import_av
+
+    import_av()
+    if arguments.sheet:
+        raise ConfigError("--sheet: there is none of a clip; leave it out")
+    if Path(arguments.source).is_dir():
+        _each_clip(arguments, arguments.source, _edit_one)
+        return
+    arguments.output = arguments.output or "out.mp4"
+    _with_progress(_edit, arguments)
+
+
+def _with_progress(work: Callable[[argparse.Namespace, Progress], None], arguments: argparse.Namespace) -> None:
+    from .work import progress
+
+    with progress("frames", "frame") as advance:
+        work(arguments, advance)
+    print(arguments.output)
+
+
+def _each_clip(arguments: argparse.Namespace, folder: str, job: Callable[..., None]) -> None:
+    """The same for every clip of a folder."""
+    import torch
+
+    from ..edit.recipe import file_sha256
+    from ..video.folder import for_each_clip
+    from .work import progress
+
+    if arguments.output is None:
+        raise ConfigError(f"{folder}: is a folder; give one for the results with --output")
+    files = {name for name in vars(arguments) if name in FILES or name.endswith("_from")}
+    given = {name: _whole(value) if name in files else value for name, value in vars(arguments).items() if name not in ALONE}
+    inputs = [path for name in files for path in (given[name] if isinstance(given[name], list) else [given[name]]) if path]
+    told: dict[str, Any] = {
+        name: value if isinstance(value, int | float | str | list | None) else repr(value) for name, value in given.items()
+    }
+    told |= {"inputs": {path: file_sha256(path) for path in sorted(inputs) if Path(path).is_file()}}
+    single = arguments.device == "cuda" or (arguments.device is None and torch.cuda.is_available())
+    count = arguments.workers or (1 if single else None)
+    with progress("clips", "clip") as advance:
+        ready = partial(job, argparse.Namespace(**given))
+        videos = for_each_clip(ready, folder, arguments.output, told, count, arguments.ray_address, advance)
+    print("\n".join(map(str, videos)))
+
+
+def _whole(value: Any) -> Any:
+    """The whole path of what is a file, since workers may run elsewhere."""
+    if isinstance(value, list):
+        return [_whole(one) for one in value]
+    return str(Path(value).resolve()) if isinstance(value, str) and value and Path(value).exists() else value
+
+
+def _drive_by(arguments: argparse.Namespace, clip: str, output: str) -> None:
+    _animate(argparse.Namespace(**{**vars(arguments), "driving": [clip], "output": output}))
+
+
+def _edit_one(arguments: argparse.Namespace, clip: str, output: str) -> None:
+    _edit(argparse.Namespace(**{**vars(arguments), "source": clip, "output": output}))
+
+
+@lru_cache(maxsize=1)
+def _loaded(model: str, identity: str | None, head: str | None, deca: str | None, estimator: str, device: str | None) -> DiffFAE:
+    """A model for all clips that a process works on."""
+    from .work import load_model
+
+    names = {"model": model, "identity": identity, "head": head, "deca": deca, "estimator": estimator, "device": device}
+    return load_model(argparse.Namespace(**names))
+
+
+def _model(arguments: argparse.Namespace) -> DiffFAE:
+    return _loaded(arguments.model, arguments.identity, arguments.head, arguments.deca, arguments.estimator, arguments.device)
+
+
+def _animate(arguments: argparse.Namespace, advance: Progress | None = None) -> None:
+    """One video of the source."""
+    from ..common.checkpoint import asset_path
+    from ..video.keyframes import Keyframes
+    from ..video.making import Change, Driven, Order, along_keyframes, animate
+    from ..video.pipeline import one_core
+    from ..video.reading import Clip
+    from ..video.writing import check_clip
+    from .work import Picture, numbers_of, outputs
+
+    faces: Sequence[int | None] = arguments.face or [None]
+    clips, numbers_of_drivers = (_each(name, getattr(arguments, name), len(faces)) for name in ("driving", "driving_face"))
+    pictures = [Picture.read(arguments.source or asset_path("source.png"), face) for face in faces]
+    outputs([pictures[0].path, *arguments.driving, arguments.keyframes], arguments.output, check=check_clip)
+    rate = Clip.read(clips[0]).rate if clips else Fraction(arguments.rate)
     numbers = numbers_of(arguments)
     keyframes = Keyframes.read(arguments.keyframes, float(rate)) if arguments.keyframes else None
+    motion, model = _motion(arguments), _model(arguments)
+    own = None if numbers.empty else numbers
+    common: dict[str, Any] = {"sampling": _sampling(arguments), "order": Order(arguments.loop, arguments.ping_pong), "progress": advance}
+    step = {"command": "animate", "take": list(motion.take), "relative": motion.relative, **_told(own, keyframes)}
+    common["recipe"] = _recipe(model, step | ({"faces": list(faces)} if len(faces) > 1 else {}))
+    with one_core(model.device):
+        portraits: list[Portrait] = [picture.analyse(model) for picture in pictures]
+    if clips:
+        change, rest = Change(own, keyframes), arguments.reference_frame
+        cast = [
+            Driven(portrait, clip, motion, change, face, rest)
+            for portrait, clip, face in zip(portraits, clips, numbers_of_drivers, strict=True)
+        ]
+        animate(model, cast, arguments.output, **common)
+    elif len(portraits) > 1:
+        raise ConfigError("--face: several faces need a clip with --driving; keyframes alone move one")
+    else:
+        assert keyframes is not None
+        along_keyframes(model, portraits[0], arguments.output, keyframes, numbers=own, rate=rate, **common)
+
+
+def _each(name: str, given: Sequence[Any], count: int) -> list[Any]:
+    """One value for every face, from one for all of them or one each; none of none. Raises ConfigError."""
+    if len(given) not in (0, 1, count):
+        option = name.replace("_", "-")
+        raise ConfigError(f"--{option}: {len(given)} were given, and --face names {count}; give one for all faces, or one for each")
+    return list(given) * count if len(given) == 1 else list(given)
+
+
+def _motion(arguments: argparse.Namespace) -> Motion:
+    from ..video.driving import Motion
+
     strengths: dict[str, float] = dict(arguments.strength)
-    motion = Motion(
+    return Motion(
         tuple(arguments.take),
         {name: strengths.get(name, strengths.get("", 1.0)) for name in TAKEABLE},
         arguments.relative,
@@ -80,66 +215,67 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.only,
         arguments.framing,
     )
-    model = load_model(arguments)
-    own = None if numbers.empty else numbers
-    common: dict[str, Any] = {"sampling": _sampling(arguments), "order": Order(arguments.loop, arguments.ping_pong)}
-    common["recipe"] = _recipe(
-        model, {"command": "animate", "take": list(motion.take), "relative": motion.relative, **_told(own, keyframes)}
-    )
-    portrait = source.analyse(model)
-    with progress("frames", "frame") as advance:
-        if arguments.driving is None:
-            assert keyframes is not None
-            along_keyframes(model, portrait, arguments.output, keyframes, numbers=own, rate=rate, progress=advance, **common)
-        else:
-            common |= {
-                "motion": motion,
-                "change": Change(own, keyframes),
-                "face": arguments.driving_face,
-                "rest": arguments.reference_frame,
-            }
-            animate(model, portrait, arguments.driving, arguments.output, progress=advance, **common)
-    print(arguments.output)
 
 
-def edit_and_write_clip(arguments: argparse.Namespace) -> None:
-    """Carry out `edit` of a clip."""
+def _edit(arguments: argparse.Namespace, advance: Progress | None = None) -> None:
+    """One edited clip."""
     from ..edit.description import swaps_from
     from ..video.keyframes import Keyframes
     from ..video.making import Change, edit_clip
-    from ..video.reading import Clip, import_av
+    from ..video.pipeline import one_core
+    from ..video.reading import Clip
     from ..video.writing import check_clip
-    from .work import Wishes, load_model, numbers_of, outputs, progress
+    from .work import Wishes, numbers_of, numbers_per_face, outputs
 
-    import_av()
-    output = arguments.output or "out.mp4"
     asked = [arguments.query, arguments.keyframes, *(getattr(arguments, f"{name}_from") for name in (*TAKEABLE, *SWAPPABLE))]
-    if numbers_of(arguments).empty and not any(asked):
+    if numbers_of(arguments).empty and not any(asked) and not arguments.per_face:
         raise ConfigError(f"{arguments.source}: nothing to change; give a number such as --yaw 15, --light-from PICTURE, or --keyframes")
-    if arguments.sheet:
-        raise ConfigError("--sheet: there is none of a clip; leave it out")
     keyframes = Keyframes.read(arguments.keyframes, float(Clip.read(arguments.source).rate)) if arguments.keyframes else None
     # the clip stands in the source's place
-    wishes = Wishes.read(argparse.Namespace(**{**vars(arguments), "source": None, "face": None}), keyframes is not None)
-    outputs([arguments.source, arguments.keyframes, *wishes.inputs], output, check=check_clip)
-    model = load_model(arguments)
-    _, query, portraits = wishes.analyse(model)
+    alone = {"source": None, "face": None, "per_face": None}
+    wishes = Wishes.read(argparse.Namespace(**{**vars(arguments), **alone}), keyframes is not None or bool(arguments.per_face))
+    each = numbers_per_face(arguments.per_face)
+    outputs([arguments.source, arguments.keyframes, *wishes.inputs], arguments.output, check=check_clip)
+    model = _model(arguments)
+    with one_core(model.device):
+        _, query, portraits = wishes.analyse(model)
+        faces = _faces_of(model, arguments, len(each))
     givers = {name: portraits.get(name, query if name in wishes.take else None) for name in TAKEABLE}
     photo = model.carry_options is not None and not arguments.tokens_only
-    with progress("frames", "frame") as advance:
-        edit_clip(
-            model,
-            arguments.source,
-            output,
-            change=Change(wishes.numbers, keyframes),
-            givers={name: (giver.attributes, wishes.strengths[name]) for name, giver in givers.items() if giver is not None},
-            swaps=swaps_from({name: portraits[name] for name in SWAPPABLE if name in portraits}, wishes.strengths, photo),
-            sampling=_sampling(arguments),
-            face=arguments.face or 0,
-            recipe=_recipe(model, {"command": "edit", **wishes.record(), **_told(None, keyframes)}),
-            progress=advance,
-        )
-    print(output)
+    edit_clip(
+        model,
+        arguments.source,
+        arguments.output,
+        changes={face: Change(each[face] if face < len(each) else wishes.numbers, keyframes) for face in faces},
+        givers={name: (giver.attributes, wishes.strengths[name]) for name, giver in givers.items() if giver is not None},
+        swaps=swaps_from({name: portraits[name] for name in SWAPPABLE if name in portraits}, wishes.strengths, photo),
+        sampling=_sampling(arguments),
+        recipe=_recipe(model, {"command": "edit", **wishes.record(), **_told(None, keyframes), **_people(arguments)}),
+        progress=advance,
+    )
+
+
+def _faces_of(model: DiffFAE, arguments: argparse.Namespace, most: int) -> list[int]:
+    """Which faces of a clip are edited; most: how many numbers of single faces there are. Raises ConfigError."""
+    from ..video.analysing import count_faces
+    from ..video.reading import Clip
+
+    if arguments.face != ALL_FACES:
+        if most:
+            raise ConfigError(f"--per-face: has numbers for several faces; add --face {ALL_FACES}")
+        return [arguments.face or 0]
+    count = count_faces(model, Clip.read(arguments.source))
+    if most > count:
+        raise ConfigError(f"{arguments.per_face}: has numbers for {most} faces, but {arguments.source} shows {count}; give one per face")
+    return list(range(count))
+
+
+def _people(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What a recipe says of several faces."""
+    from .work import numbers_per_face
+
+    each = [None if one is None else one.record() for one in numbers_per_face(arguments.per_face)]
+    return ({"face": ALL_FACES} if arguments.face == ALL_FACES else {}) | ({"per_face": each} if each else {})
 
 
 def _sampling(arguments: argparse.Namespace) -> Sampling:

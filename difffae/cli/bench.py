@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..common.errors import ConfigError
-from ..vocabulary import SAMPLERS
+from ..vocabulary import ESTIMATORS, SAMPLERS
 from .options import positive
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 PROFILES = ("open-256", "paper-256", "paper-512", "paper-mini")
 MODES = ("eager", "compiled", "graphed", "compiled-graphed")
-PARTS = ("stages", "generation", "edits")
+PARTS = ("stages", "generation", "edits", "clips")
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -35,7 +35,9 @@ def add(subparsers) -> None:
     parser.add_argument("--random", action="store_true", help="random weights; needed for the paper's, which are not published")
     parser.add_argument("--first-stage", choices=("vq-f8", "kl-f8"), default="vq-f8", help="of the paper's models (default: %(default)s)")
     parser.add_argument("--count", action="store_true", help="only print the parameters of every part, as JSON")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to measure (default: everything)")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS[:3]), help="what to measure (default: all but clips)")
+    text = "what reads the faces of clips (default: %(default)s)"
+    parser.add_argument("--estimator", choices=ESTIMATORS, default=ESTIMATORS[0], help=text)
     parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda if there is one, else cpu")
     parser.add_argument("--dtype", choices=DTYPES, help="of the large networks (default: bfloat16 on cuda, float32 on cpu)")
     parser.add_argument("--modes", nargs="+", choices=MODES, help="default: all on cuda, eager on cpu")
@@ -118,7 +120,7 @@ def _load(arguments: argparse.Namespace, chosen: Profile | None, device) -> Diff
 
     if chosen is not None:
         return random_model(chosen, device)
-    return DiffFAE.from_pretrained(arguments.model, device=device, identity=arguments.identity)
+    return DiffFAE.from_pretrained(arguments.model, device=device, identity=arguments.identity, estimator=arguments.estimator)
 
 
 def _note(text: str) -> None:

@@ -27,7 +27,7 @@ from ..lab.card.card import Card
 from ..lab.card.estimator_table import compare
 from ..lab.card.groups import read_groups
 from ..lab.card.rows import DEV_TABLE, Record
-from ..lab.prepare.portraits import dev_files
+from ..lab.prepare.portraits import files_of
 from ..lab.tables.report import check_output, write
 from .tables import finish, named
 from .work import load_model
@@ -98,7 +98,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _subjects(arguments: argparse.Namespace) -> blocks.Subjects:
-    pairs = blocks.pair_names(arguments.portraits, dev_files(), arguments.pairs)
+    pairs = blocks.pair_names(arguments.portraits, files_of(arguments.portraits, "dev"), arguments.pairs)
     model = load_model(arguments)
     return blocks.Subjects(model, arguments.portraits, pairs, arguments.steps, arguments.sampler, arguments.seed)
 
@@ -110,10 +110,10 @@ def _parts(subjects: blocks.Subjects, arguments: argparse.Namespace) -> dict[str
     few_sources = len({source for source, _ in subjects.pairs[:few]})
     synthetic = subjects.synthetic_count if subjects.synthetic is not None else 0
 
-    def samplers() -> Measured:
+    def few_steps() -> Measured:
         found: Measured = {}
-        for kind, (sampler, steps) in (("fast", blocks.FAST), ("slow", blocks.SLOW)):
-            part = subjects.with_sampler(sampler, steps, few)
+        for kind, (sampler, steps) in (("few", blocks.FEW_STEPS), ("many", blocks.MANY_STEPS)):
+            part = subjects.with_sampler(sampler, steps, few, denoise=1.0)
             found |= {f"{kind} {name}": records for name, records in blocks.sampled(part).items()}
         return found
 
@@ -145,7 +145,7 @@ def _parts(subjects: blocks.Subjects, arguments: argparse.Namespace) -> dict[str
         parts["synthetic"] = one("synthetic", blocks.synthetic_pairs, synthetic)
     if subjects.model.model.denoiser.config.carry:
         parts["carry"] = carry, (2 + len(blocks.LESS)) * (few_sources + few + min(few, synthetic))
-    parts["samplers"] = samplers, 2 * (few_sources + 2 * few + min(few, synthetic))
+    parts["few-steps"] = few_steps, 2 * (few_sources + 2 * few + min(few, synthetic))
     if subjects.model.model.has_slots:
         parts["slots"] = slots, names
         parts["swaps"] = (lambda: {"swaps": quality.swaps(replace(subjects, pairs=subjects.pairs[:SWAP_PAIRS]))}), min(count, SWAP_PAIRS)

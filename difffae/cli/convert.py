@@ -20,6 +20,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "arcface": ("arcface.convert", "arcface_torch's iresnet .pth -> identity network"),
     "kl-f8": ("first_stage.convert_kl", "Stable Diffusion's KL-f8 (single file or diffusers folder) -> first stage"),
     "vq-f8": ("first_stage.convert_vq", "CompVis' VQ-f8 -> first stage"),
+    "slots": ("slots.convert", "SlotDiffusion's slot attention with its ResNet -> slots"),
     "unet": ("unet.convert", "Stable Diffusion v1 U-Net (single file or diffusers folder) -> initial denoiser"),
     "gnm": ("gnm.convert", "GNM Head npz -> head model"),
 }

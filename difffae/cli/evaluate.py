@@ -9,7 +9,7 @@ from ..common.errors import ConfigError
 from .options import FRAMINGS, TAKEABLE, add_model, add_sampling, positive
 
 TABLES = ("comparison", "slots", "identity", "speed")
-CARD_PARTS = ("first-stage", "self", "edit", "drift", "synthetic", "carry", "samplers", "slots", "swaps", "by-numbers")
+CARD_PARTS = ("first-stage", "self", "edit", "drift", "synthetic", "carry", "few-steps", "slots", "swaps", "by-numbers")
 
 
 def add(subparsers) -> None:
@@ -18,16 +18,14 @@ def add(subparsers) -> None:
         "print the table. With --pairs-file: score checkpoints and folders of other methods' results on the same pairs."
     )
     parser = subparsers.add_parser("evaluate", help="quality over the dev portraits, or of methods on the same pairs", description=text)
-    parser.add_argument("--portraits", type=Path, help="folder with manifest.csv and the pictures")
+    parser.add_argument("--portraits", type=Path, help="folder of `prepare portraits`")
     parser.add_argument("--pairs", type=positive, default=60, help="how many pairs (default: %(default)s)")
     parser.add_argument("--take", nargs="+", choices=TAKEABLE, default=list(TAKEABLE), help="what is taken (default: all)")
     parser.add_argument("--output", help="also write the table: JSON; with --pairs-file or --table speed Markdown and JSON")
     card = parser.add_argument_group("the model card (--portraits FOLDER --card --output FOLDER)")
     card.add_argument("--card", action="store_true", help="measure everything the model card states; finished parts are kept")
-    card.add_argument(
-        "--synthetic", type=Path, metavar="FOLDER", help="shards of rendered pairs that no training saw (render_synthetic.py)"
-    )
-    card.add_argument("--labels", type=Path, metavar="FOLDER", help="shards of labelled dev portraits (label_portraits.py --split dev)")
+    card.add_argument("--synthetic", type=Path, metavar="FOLDER", help="shards of rendered pairs that no training saw (`prepare people`)")
+    card.add_argument("--labels", type=Path, metavar="FOLDER", help="shards of labelled dev portraits (of `prepare portraits`)")
     card.add_argument("--groups", type=Path, metavar="CSV", help="how the portraits look, by file (default: the bundled labels)")
     card.add_argument("--sampler-pairs", type=positive, default=24, metavar="N", help="pairs that compare samplers (default: %(default)s)")
     card.add_argument("--only", nargs="+", choices=CARD_PARTS, metavar="PART", help=f"measure again only: {', '.join(CARD_PARTS)}")
@@ -52,6 +50,9 @@ def add(subparsers) -> None:
     methods.add_argument("--framing", choices=FRAMINGS, default="source", help="of our own rows (default: %(default)s)")
     methods.add_argument("--common", action="store_true", help="only pairs count that every method was scored on")
     methods.add_argument("--runs", type=positive, default=5, metavar="N", help="measured edits of --table speed (default: %(default)s)")
+    methods.add_argument(
+        "--finetuned", nargs="+", default=[], metavar="NAME=FILE", help="training checkpoint of a row of --table speed, for its minutes"
+    )
     judge = parser.add_argument_group("who measures the paper's tables")
     judge.add_argument("--inception", type=Path, metavar="FILE", help="weights of Inception v3 for FID (default: no FID)")
     judge.add_argument("--real", type=Path, metavar="FOLDER", help="FID's real pictures (default: the sources and queries)")
@@ -73,10 +74,10 @@ def run(arguments: argparse.Namespace) -> None:
 
         compare(arguments)
     elif arguments.portraits is not None:
+        from ..lab.prepare.portraits import read_manifest
         from . import card
 
-        if not (arguments.portraits / "manifest.csv").is_file():
-            raise ConfigError(f"--portraits {arguments.portraits}: no manifest.csv there; give the folder of the portraits")
+        read_manifest(arguments.portraits)
         if arguments.estimators:
             card.estimators(arguments)
         elif arguments.card:

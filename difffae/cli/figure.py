@@ -51,7 +51,7 @@ def add(subparsers) -> None:
     parser.add_argument(
         "--rows", type=positive, default=8, metavar="N", help="comparison: pairs; card: people of --synthetic (default: %(default)s)"
     )
-    parser.add_argument("--synthetic", type=Path, metavar="FOLDER", help="card: shards of rendered pairs (render_synthetic.py)")
+    parser.add_argument("--synthetic", type=Path, metavar="FOLDER", help="card: shards of rendered pairs (`prepare people`)")
     parser.add_argument("--cell", type=positive, default=192, metavar="N", help="side of a picture in pixels (default: %(default)s)")
     parser.add_argument("--output", default="figure.png", metavar="PICTURE", help="where to write it (default: %(default)s)")
     parser.add_argument("--framing", choices=FRAMINGS, default="source", help="whose place and size in the frame (default: %(default)s)")

@@ -122,6 +122,13 @@ def add_keyframes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--keyframes", metavar="FILE", help=text)
 
 
+def add_clips(parser: argparse.ArgumentParser) -> None:
+    """Where the clips of a folder are worked on."""
+    place = parser.add_argument_group("a folder of clips").add_mutually_exclusive_group()
+    place.add_argument("--workers", type=positive, metavar="N", help="local processes (default: one per core)")
+    place.add_argument("--ray-address", metavar="ADDRESS", help="run on this Ray cluster (host:port, or auto), which gives the same files")
+
+
 def add_swaps(parser: argparse.ArgumentParser) -> None:
     """Regions that come from other portraits."""
     group = parser.add_argument_group("regions of other portraits")

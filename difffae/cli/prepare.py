@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,15 +20,18 @@ if TYPE_CHECKING:
 
 def add(subparsers) -> None:
     text = (
-        "Cache training data, step by step: fit (portraits -> crops and attributes), codes (those, or rendered pairs -> what the estimator "
-        "network learns from), roundtrips (-> pairs), synthetic (rendered pairs -> carried pairs), encode (pairs -> latents); videos "
-        "(talking heads -> WebDataset shards of frames), clips (MakeHuman's assets -> such shards of rendered people), pairs (those -> "
-        "latents), frames (those, or a fitted file -> pictures for the first stage and the slots). "
-        "Finished work is kept, so any step can be run again."
+        "Cache training data, step by step: portraits (any folder of pictures -> manifest, landmarks, splits, fits and labelled regions, "
+        "which every stage reads), people (MakeHuman's assets -> pairs of rendered pictures), fit (portraits -> crops and attributes), "
+        "codes (those, or rendered pairs -> what the estimator network learns from), roundtrips (-> pairs), synthetic (rendered pairs -> "
+        "carried pairs), encode (pairs -> latents); videos (talking heads -> WebDataset shards of frames), clips (MakeHuman's assets -> "
+        "such shards of rendered people), pairs (those -> latents), frames (those, or a fitted file -> pictures for the first stage and "
+        "the slots). Finished work is kept, so any step can be run again. Needs beyond requirements.txt: scipy for portraits, people and "
+        "clips, ray for --ray-address (the extra 'prepare')."
     )
     parser = subparsers.add_parser("prepare", help="cache training data", description=text)
     parser.add_argument("step", choices=tuple(STEPS))
-    parser.add_argument("--input", type=Path, required=True, help="portraits folder, fitted file, folder of shards, or of videos")
+    parser.add_argument("folder", nargs="?", type=Path, metavar="INPUT", help="the same as --input")
+    parser.add_argument("--input", type=Path, help="folder of pictures or portraits, fitted file, folder of shards, or of videos")
     parser.add_argument("--output", type=Path, required=True, help="fitted file, or folder of shards")
     parser.add_argument("--split", choices=("train", "dev"), default="train", help="fit: which portraits (default: %(default)s)")
     parser.add_argument("--static", action="store_true", help="fit: without landmark offsets, in order to make them")
@@ -44,12 +48,22 @@ def add(subparsers) -> None:
     parser.add_argument("--identity", metavar="FILE", help="encode, videos, clips: identity network, if it is not the bundled one")
     parser.add_argument("--head", metavar="FILE", help="videos, pairs: head model, if it is not the bundled one")
     parser.add_argument("--deca", metavar="FILE", help="videos: DECA's networks, which estimate the numbers of a FLAME head")
-    _add_videos(parser.add_argument_group("videos: folders person/video/clip.mp4"))
+    portraits = parser.add_argument_group(
+        "portraits: pictures in folders of any depth, the first of which is the person; workers as videos"
+    )
+    portraits.add_argument("--largest", type=positive, default=512, metavar="PIXELS", help="of a face's square (default: %(default)s)")
+    portraits.add_argument("--dev-share", type=fraction, default=0.1, metavar="X", help="of the persons, for tests (default: %(default)s)")
+    portraits.add_argument("--no-labels", action="store_true", help="without region labels, which only the slots' training reads")
+    _add_videos(parser.add_argument_group("videos: folders person/video/clip.mp4, or FOMM's PERSON#VIDEO#START#END.mp4"))
     clips = parser.add_argument_group("clips: rendered people; workers, size, picture, test and shard options are those of videos")
     clips.add_argument("--people", type=positive, default=500, metavar="N", help="how many (default: %(default)s)")
     clips.add_argument("--frames", type=positive, default=2, metavar="N", help="of every person (default: %(default)s)")
     clips.add_argument("--expressions", metavar="FILE", help=".npz with blendshapes of real faces, such as a portraits' landmarks.npz")
     clips.add_argument("--photographs", metavar="FOLDER", help="pictures for backgrounds")
+    people = parser.add_argument_group("people: pairs of rendered pictures; number, expressions and photographs are those of clips")
+    people.add_argument("--per-shard", type=positive, default=100, metavar="N", help="pairs in a shard (default: %(default)s)")
+    people.add_argument("--labelled", type=Path, metavar="FOLDER", help="the same pictures singly, with their labels, for the slots")
+    people.add_argument("--geometry", action="store_true", help="keep depth and normals as well")
     pairs = parser.add_argument_group("pairs: two frames of one chunk")
     pairs.add_argument(
         "--joint", action="store_true", help="encode, pairs: keep source and query pictures, for joint training with the slots"
@@ -72,16 +86,42 @@ def _add_videos(group) -> None:
     group.add_argument("--increase", type=fraction, default=0.1, help="growth of the box on every side (default: %(default)s)")
     group.add_argument("--test-share", type=fraction, default=0.2, metavar="X", help="share of the persons to test on (default: 0.2)")
     group.add_argument("--test-list", type=Path, metavar="FILE", help="names of the persons to test on, one per line, instead")
+    group.add_argument("--metadata", type=Path, metavar="CSV", help="FOMM's vox-metadata.csv: what to cut from VIDEO_ID.mp4, and the split")
     group.add_argument("--shard-samples", type=positive, default=1000, metavar="N", help="frames per shard (default: %(default)s)")
 
 
 def run(arguments: argparse.Namespace) -> None:
     import torch
 
+    if (arguments.input is None) == (arguments.folder is None):
+        raise ConfigError(f"prepare {arguments.step}: needs one input; give its path, or --input PATH")
+    arguments.input = arguments.input or arguments.folder
     if not arguments.input.exists():
         raise ConfigError(f"--input {arguments.input}: no such file or folder; run the step before it, or correct the path")
+    check_output(arguments.output, arguments.step in TO_FILE)
     with torch.no_grad():
         STEPS[arguments.step](arguments)
+
+
+def check_output(output: Path, to_file: bool) -> None:
+    """Make the folder of an output before the work begins. Raises ConfigError if it cannot be written to, or is of the other kind."""
+    folder = output.parent if to_file else output
+    try:
+        if to_file and output.is_dir():
+            raise ConfigError(f"--output {output}: is a folder; give the name of a .safetensors file")
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ConfigError(f"--output {output}: cannot be written ({error.strerror}); choose another place") from error
+
+
+def _portraits(arguments: argparse.Namespace) -> None:
+    from ..lab.prepare.portrait_set import PortraitOptions, prepare_portraits
+
+    a = arguments
+    counts = prepare_portraits(a.input, a.output, PortraitOptions(a.largest, a.dev_share, not a.no_labels), workers=a.workers)
+    print(f"{a.output}: {', '.join(f'{count} {split}' for split, count in counts.items())}")
 
 
 def _fit(arguments: argparse.Namespace) -> None:
@@ -153,7 +193,7 @@ def _videos(arguments: argparse.Namespace) -> None:
     rules = ClipRules(a.iou, a.min_frames, a.max_frames, a.min_size, a.increase)
     options = VideoOptions(a.size, a.every, a.picture, rules, *map(_whole, (a.head, a.deca, a.identity)))
     where = {"workers": a.workers, "ray_address": a.ray_address}
-    prepare_videos(a.input, a.output, options, _split(a), **where, shard_samples=a.shard_samples)
+    prepare_videos(a.input, a.output, options, _split(a), a.metadata, **where, shard_samples=a.shard_samples)
 
 
 def _clips(arguments: argparse.Namespace) -> None:
@@ -214,7 +254,23 @@ def _frames(arguments: argparse.Namespace) -> None:
     write_frames(arguments.input, arguments.output, per_chunk=arguments.per_chunk)
 
 
+def _people(arguments: argparse.Namespace) -> None:
+    from ..head.morphable import HeadModel
+    from ..lab.people.behaviour import load_expressions
+    from ..lab.prepare.rendered import write_people
+    from ..lab.studio.synthetic import SyntheticPeople
+
+    a, head = arguments, HeadModel.load()
+    table = load_expressions(a.expressions, head.expression_names) if a.expressions else None
+    people = SyntheticPeople(a.input, head, expressions=table, photographs=a.photographs)
+    if a.labelled is not None:
+        check_output(a.labelled, to_file=False)
+    write_people(people, a.output, a.people, seed=a.seed, per_shard=a.per_shard, labelled=a.labelled, geometry=a.geometry)
+
+
+TO_FILE = ("fit", "codes")  # the others write folders
 STEPS = {
+    "portraits": _portraits,
     "fit": _fit,
     "codes": _codes,
     "roundtrips": _carried,
@@ -222,6 +278,7 @@ STEPS = {
     "encode": _encode,
     "videos": _videos,
     "clips": _clips,
+    "people": _people,
     "pairs": _pairs,
     "frames": _frames,
 }

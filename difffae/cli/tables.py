@@ -14,6 +14,7 @@ import torch
 from tqdm import tqdm
 
 from ..common.errors import ConfigError
+from ..edit.description import Sampling
 from ..edit.editor import DiffFAE
 from ..edit.recipe import file_sha256
 from ..lab.tables import report
@@ -52,10 +53,27 @@ def row_name(table: str, model: DiffFAE) -> str:
 
 def speed(arguments: argparse.Namespace) -> None:
     output = report.check_output(arguments.output)
-    rows = []
+    rows, minutes = [], _finetuned(arguments)
+    sampling = Sampling(arguments.denoise, arguments.steps, arguments.sampler, arguments.seed)
     for name, model in models(arguments):
-        rows.append(speeds.measure_speed(name or row_name("speed", model), model, arguments.steps, arguments.sampler, arguments.runs))
+        called = name or row_name("speed", model)
+        rows.append(speeds.measure_speed(called, model, sampling, arguments.runs, finetuning=minutes.get(called)))
     finish(output, speeds.markdown(rows, model), speeds.to_dict(rows, model))
+
+
+def _finetuned(arguments: argparse.Namespace) -> dict[str, float]:
+    """Minutes that the training checkpoints of --finetuned took, by name."""
+    from ..lab.training.parts import read_training
+
+    found = {}
+    for text in arguments.finetuned:
+        name, file = named(text)
+        if not name:
+            raise ConfigError(f"--finetuned {text}: must be NAME=FILE with a training checkpoint (last.pt); correct it")
+        if name not in {named(model)[0] for model in arguments.models}:
+            raise ConfigError(f"--finetuned {name}: there is no row of this name; name it in --models, as {name}=MODEL")
+        found[name] = float(read_training(file)["spent"])
+    return found
 
 
 def compare(arguments: argparse.Namespace) -> None:

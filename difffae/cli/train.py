@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ..common.errors import ConfigError
+from ..common.needs import missing
 from ..vocabulary import REGIONS
 from .options import OneLineParser, positive
 
@@ -21,15 +22,22 @@ STAGES = {
     "estimator": ("estimator", "train_estimator", "EstimatorTraining", "estimation.network", "EncoderConfig"),
 }
 
+WHOLE = "open"  # in a stage's place: all stages of the open profile, from portraits to a model's file
+OF_WHOLE = ("portraits", "budget", "output", "start", "name", "license", "seed", "workers", "device")  # its own options
 PARTS = ("first-stage", "slots", "denoiser")
 PRECISIONS = ("8-bit", "half", "full")
 
 
 def add(subparsers) -> None:
     _add_assemble(subparsers)
-    text = "Train one stage. Run the same command again to go on from the last checkpoint in its folder."
-    parser = subparsers.add_parser("train", help="train one stage", description=text)
-    parser.add_argument("stage", choices=tuple(STAGES), help=", ".join(STAGES))
+    text = (
+        "Train one stage, or with `open` all that the open profile needs, from a folder of portraits to a model's file and its card, "
+        "within a budget of time. Run the same command again to go on from the last checkpoint in its folder. Needs beyond "
+        "requirements.txt: accelerate for several processes, tensorboard for tensorboard=true, transformers for encoders MAE and CLIP (the "
+        "extra 'train'); scipy for the region labels of `open` (the extra 'prepare')."
+    )
+    parser = subparsers.add_parser("train", help="train one stage, or the whole open profile", description=text)
+    parser.add_argument("stage", choices=(*STAGES, WHOLE), help=f"{', '.join(STAGES)}, or {WHOLE}: all that open-256 is made of")
     parser.add_argument(
         "--config",
         nargs="+",
@@ -43,7 +51,23 @@ def add(subparsers) -> None:
     parser.add_argument(
         "--num-processes", type=positive, default=1, metavar="N", help="train in N processes of this machine; needs accelerate"
     )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="do a few steps, print data, sizes, memory and time of the run, and write nothing"
+    )
+    _add_whole(parser.add_argument_group(f"{WHOLE}: the whole profile"))
     parser.set_defaults(run=run)
+
+
+def _add_whole(group) -> None:
+    group.add_argument("--portraits", type=Path, metavar="FOLDER", help="pictures of people, or what `prepare portraits` made of them")
+    group.add_argument("--budget", metavar="TIME", help="how long everything may take: 3h, 14m, 1h30m")
+    group.add_argument("--output", type=Path, metavar="FOLDER", help=f"where everything is written (default: runs/{WHOLE})")
+    group.add_argument("--start", metavar="FILE", help="go on from this model's weights, such as open-256's, instead of from nothing")
+    group.add_argument("--name", metavar="NAME", help="of the model and its file (default: open-256)")
+    group.add_argument("--license", metavar="TEXT", help="of the model's file (default: what the portraits' manifest says)")
+    group.add_argument("--seed", type=int, metavar="N", help="of all random numbers (default: 0)")
+    group.add_argument("--workers", type=positive, metavar="N", help="processes that prepare portraits (default: one per core)")
+    group.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda if there is one, else cpu")
 
 
 def _add_assemble(subparsers) -> None:
@@ -72,6 +96,7 @@ def _add_assemble(subparsers) -> None:
     about.add_argument("--name", default="unnamed", metavar="NAME", help="of the model")
     about.add_argument("--head", default="open", metavar="NAME", help="head model that the renders were made with, or its file")
     about.add_argument("--identity", default="dlib-resnet-v1", metavar="NAME", help="network that made the identity tokens, or its file")
+    about.add_argument("--deca", type=Path, metavar="FILE", help="DECA's networks, if they estimated the numbers of the training")
     about.add_argument("--license", required=True, metavar="TEXT", help="of the file; those of converted parts are added")
     about.add_argument("--source", required=True, metavar="TEXT", help="where the weights come from")
     parser.add_argument("--precision", choices=PRECISIONS, default="half", help="of the stored weights (default: %(default)s)")
@@ -80,6 +105,11 @@ def _add_assemble(subparsers) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
+    if arguments.stage == WHOLE:
+        retrain(arguments)
+        return
+    if given := [name for name in OF_WHOLE if getattr(arguments, name) is not None]:
+        raise ConfigError(f"--{given[0]}: belongs to `train {WHOLE}`; a stage takes --set {given[0]}=... if it has such an option")
     from importlib import import_module
 
     from ..common.named_values import build
@@ -89,6 +119,10 @@ def run(arguments: argparse.Namespace) -> None:
     stage = import_module(f"difffae.lab.training.{stage_module}")
     model = import_module(f"difffae.{model_module}")
     training, shape = read_configs(arguments.config, arguments.stage, arguments.set, arguments.model_set)
+    if arguments.dry_run:
+        if arguments.num_processes > 1:
+            raise ConfigError("--dry-run: measures one process; leave --num-processes out")
+        training["dry_run"] = True
     options = build(getattr(stage, options_class), training, f"train {arguments.stage}")
     shape_class = getattr(model, config_class)
     if arguments.stage == "autoencoder" and "kind" in shape:
@@ -97,6 +131,28 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.num_processes > 1 and "WORLD_SIZE" not in os.environ:
         launch(arguments)
     getattr(stage, function)(options, config)
+
+
+def retrain(arguments: argparse.Namespace) -> None:
+    """Carry out `train open`. Raises ConfigError."""
+    a = arguments
+    if a.config or a.set or a.model_set or a.num_processes > 1 or a.dry_run:
+        raise ConfigError(f"train {WHOLE}: --config, --set, --model-set, --num-processes, --dry-run are of single stages; leave them out")
+    if a.portraits is None or a.budget is None:
+        raise ConfigError(f"train {WHOLE}: needs --portraits FOLDER and --budget TIME, such as --budget 3h")
+    if not a.portraits.is_dir():
+        raise ConfigError(f"--portraits {a.portraits}: no such folder; give one of pictures")
+    import torch
+
+    from ..lab.retrain.budget import seconds_of
+    from ..lab.retrain.retrain import Retraining, RetrainOptions
+
+    if a.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("--device cuda: this PyTorch sees no CUDA device; use cpu")
+    device = a.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    more = {name: value for name in ("start", "name", "license", "seed", "workers") if (value := getattr(a, name)) is not None}
+    options = RetrainOptions(a.portraits, a.output or Path("runs") / WHOLE, seconds_of(a.budget), device, **more)
+    print(Retraining(options).run())
 
 
 def first_stage_class(kind: str) -> type:
@@ -112,7 +168,7 @@ def launch(arguments: argparse.Namespace) -> None:
     """Become the launcher that runs this command in several processes. Raises ConfigError without accelerate."""
     count = arguments.num_processes
     if find_spec("accelerate") is None:
-        raise ConfigError(f"--num-processes {count}: needs accelerate; pip install accelerate, or train in one process")
+        raise missing(f"--num-processes {count}", ModuleNotFoundError(name="accelerate"), "train in one process")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(count), "-m", "difffae", "train"]
     command.append(arguments.stage)
     for name, values in (("--config", arguments.config), ("--set", arguments.set), ("--model-set", arguments.model_set)):
@@ -127,7 +183,7 @@ def assemble(arguments: argparse.Namespace) -> None:
     from .convert import check_paths
 
     a = arguments
-    given = {"first-stage": a.first_stage, "decoder": a.decoder, "slots": a.slots, "denoiser": a.denoiser}
+    given = {"first-stage": a.first_stage, "decoder": a.decoder, "slots": a.slots, "denoiser": a.denoiser, "deca": a.deca}
     output = check_paths([str(path) for path in given.values() if path is not None], a.output)
     first = FirstStageParts(a.first_stage, a.decoder, a.latent_scale, "first-stage" in a.raw, a.sharpen)
     if a.scale_on is not None:
@@ -140,7 +196,7 @@ def assemble(arguments: argparse.Namespace) -> None:
         license = licence_of(a.license, {"first stage": first.files()})
         save_first_stage(first.read(), output, license=license, source=a.source, precision=a.precision)
     else:
-        about = (a.name, a.head, a.identity, a.finish, a.order, a.labels, a.raw)
+        about = (a.name, a.head, a.identity, a.deca, a.finish, a.order, a.labels, a.raw)
         parts = ModelParts(first, a.denoiser, a.slots, *about)
         options = {"eight_bit": False, "half": False} | PRECISIONS[a.precision]
         parts.assemble().save(output, license=licence_of(a.license, parts.files()), source=a.source, **options)

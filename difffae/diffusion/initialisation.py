@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from ..common.checkpoint import load_checkpoint
 from ..common.errors import CheckpointError
 from .denoiser import KIND, Denoiser
 
+log = logging.getLogger(__name__)
 INPUT = "unet.conv_in.weight"
 TOKEN_LAYERS = ("attn2.to_k.weight", "attn2.to_v.weight")  # read the tokens, whose size differs from a text encoder's
 ADAIN = ".adain."
@@ -42,7 +44,7 @@ def initialise(denoiser: Denoiser, tensors: Mapping[str, Tensor], path: str | Pa
     The input convolution may have fewer input channels in the file (noise alone, or no carried picture):
     the first ones are copied, the rest becomes zero, so that the new inputs change nothing at first.
     Keys and values of the tokens stay as they are where their size differs, and so does AdaIN where the
-    file has none.
+    file has none, or one that was never trained, as `convert unet` writes it.
 
     Args:
         denoiser: changed in place.
@@ -52,6 +54,8 @@ def initialise(denoiser: Denoiser, tensors: Mapping[str, Tensor], path: str | Pa
     Raises:
         CheckpointError: any other difference.
     """
+    if not any(bool(tensor.any()) for name, tensor in tensors.items() if ADAIN in name and name.endswith("weight")):
+        tensors = {name: tensor for name, tensor in tensors.items() if ADAIN not in name}
     own = denoiser.state_dict()
     unknown = [name for name in tensors if name not in own and ADAIN not in name]
     if unknown:
@@ -75,8 +79,16 @@ def initialise(denoiser: Denoiser, tensors: Mapping[str, Tensor], path: str | Pa
 
 
 def init_from(denoiser: Denoiser, path: str | Path) -> Initialisation:
-    """As `initialise`, from a denoiser checkpoint, such as `python -m difffae convert unet` writes. Raises CheckpointError."""
-    return initialise(denoiser, load_checkpoint(path, KIND).tensors, path)
+    """As `initialise`, from a denoiser checkpoint, such as `python -m difffae convert unet` writes; warns of an AdaIN that moves the start
+    away from the file's. Raises CheckpointError."""
+    report = initialise(denoiser, load_checkpoint(path, KIND).tensors, path)
+    if denoiser.config.adain == "replace" and any(ADAIN in name for name in report.fresh):
+        log.warning(
+            "%s: has no trained AdaIN, and adain=replace (Eq. 4) normalises the output of every block from the first step on, so the "
+            "denoiser does not start where this file was; adain=blend (--model-set) does, and opens AdaIN by learned gates",
+            path,
+        )
+    return report
 
 
 def _alike(given: Tensor, target: Tensor) -> bool:

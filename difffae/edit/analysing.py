@@ -5,6 +5,7 @@ Shape letters: B faces, H and W picture height and width, S side of the square c
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -24,11 +25,12 @@ from ..faces.tracking import follow_face, join_track, smooth_crops
 from ..head.attributes import FaceAttributes
 from ..person.lent_mouth import mouth_patches
 from ..source.regions import Layers, fitted_regions, layers
-from ..source.slots import SlotEncoder
-from ..vocabulary import MISSING_FACE
+from ..source.slots import UNKNOWN_ORDER, SlotEncoder
+from ..vocabulary import MISSING_FACE, REGIONS
 from .description import Faces, Parts, Portrait, SlotTokens
 from .native import native_side, resize
 
+log = logging.getLogger(__name__)
 CHUNK = 16  # faces at a time, which bounds the memory
 AnyFaces = TypeVar("AnyFaces", bound=Faces)
 
@@ -296,8 +298,8 @@ def identity_tokens(parts: Parts, faces: Faces) -> Tensor:
 
 def layers_of(slots: SlotTokens, pictures: Tensor, batch: int, rows: slice = slice(None)) -> Layers | None:
     """What squares (b,3,N,N) of any side show where: they are some rows of `batch`; slots of as many faces, or of one. None for an encoder
-    that knows no regions."""
-    if slots.masks is None:
+    that knows no regions, or not which slot is which."""
+    if slots.masks is None or not slots.order:
         return None
     matte = slots.matte
     if matte is not None:
@@ -309,8 +311,12 @@ def layers_of(slots: SlotTokens, pictures: Tensor, batch: int, rows: slice = sli
 
 
 def region_masks(slots: SlotTokens, pictures: Tensor) -> list[Tensor]:
-    """(B,1,H,W) for every region of vocabulary.REGIONS, fitted to the edges of pictures (B,3,H,W) of any size; they sum to 1."""
+    """(B,1,H,W) for every region of vocabulary.REGIONS, fitted to the edges of pictures (B,3,H,W) of any size; they sum to 1.
+    Where it is not known which slot is which they are empty, and a warning says so: edits need no regions."""
     assert slots.masks is not None
+    if not slots.order:
+        log.warning("region masks are empty: %s", UNKNOWN_ORDER)
+        return [torch.zeros_like(pictures[:, :1]) for _ in REGIONS]
     masks, matte, size = slots.masks, slots.matte, tuple(pictures.shape[-2:])
     side = tuple(masks.shape[-2:] if matte is None else matte.shape[-2:])
     if size != side:  # fitted at the model's size: large pictures would take minutes

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..common.checkpoint import asset_path, load_checkpoint
 from ..common.errors import CheckpointError
+from ..common.fingerprint import fingerprint
 from ..estimation.choose import Estimator, build_estimator, load_head
 from ..estimation.hair_finder import BUNDLED as HAIR_SLOTS
 from ..estimation.hair_finder import HairFinder
@@ -16,10 +17,10 @@ from ..faces.landmarker import FaceLandmarker
 from ..head.morphable import BUNDLED as HEAD
 from ..head.morphable import HeadModel
 from ..source.identity import IdentityEncoder
-from ..source.identity_networks import load_identity
+from ..source.identity_networks import INSIGHTFACE, load_identity
 from ..source.matte import PersonMatte
 from ..vocabulary import ESTIMATORS
-from .model import DEFAULT_HEAD, DEFAULT_IDENTITY, KIND, EditModel
+from .model import DEFAULT_HEAD, DEFAULT_IDENTITY, FINGERPRINTED, KIND, EditModel
 from .recipe import CheckpointInfo
 
 DECA = "deca"  # its file's name beside a checkpoint
@@ -104,16 +105,45 @@ def load_parts(
         files["network"] = asset_path(NETWORK)
     if deca is not None:
         files["estimator"] = Path(deca)
+    who = load_identity(identity, model.identity)
+    check_fingerprints(model, files, path)
     return Parts(
         model=model,
         head=own_head,
         landmarker=FaceLandmarker.load(files["landmarks"]),
-        identity=load_identity(identity, model.identity),
+        identity=who,
         matte=matte,
         estimators=built,
         checkpoint=CheckpointInfo.of(checkpoint, path),
         files=files,
     )
+
+
+def file_fingerprint(file: str | Path) -> str | None:
+    """The fingerprint of a file that `load_head`, `Deca.load` or `load_identity` take; None for a model of insightface that is named by
+    its pack, whose file only insightface knows. Raises CheckpointError."""
+    path = Path(str(file).removeprefix(INSIGHTFACE))
+    return None if str(file).startswith(INSIGHTFACE) and not path.is_file() else fingerprint(path)
+
+
+def check_fingerprints(model: EditModel, files: Mapping[str, Path], path: str | Path) -> None:
+    """Hold files to what a model states of those that it was trained with; one that states nothing takes any of the right name.
+
+    Args:
+        model: the model.
+        files: the files that go with it, by the parts of FINGERPRINTED.
+        path: the model's own file, for the error.
+
+    Raises:
+        CheckpointError: a file with other contents.
+    """
+    for part, need in model.fingerprints.items():
+        if part in files and (have := file_fingerprint(files[part])) != need:
+            raise CheckpointError(
+                f"{files[part]}: has other weights than the {part} file that {Path(path).name} was trained with (fingerprint "
+                f"{(have or 'unknown')[:12]}, not {need[:12]}), so its numbers would mean something else; give that file with "
+                f"{FINGERPRINTED[part]}"
+            )
 
 
 def _beside(path: Path, name: str, why: str, option: str) -> Path:

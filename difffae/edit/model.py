@@ -5,6 +5,7 @@ Shape letters: B batch, S slots, D token size, I identity size, Z latent channel
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -23,12 +24,15 @@ KIND = "edit"
 # of files that do not name theirs
 DEFAULT_IDENTITY = "dlib-resnet-v1"
 DEFAULT_HEAD = "open"
+# what a model file may state of the files that it was trained with -> the option that names another
+FINGERPRINTED = {"head": "--head", "estimator": "--deca", "identity": "--identity"}
 
 
 class EditModel(nn.Module):
     """First stage, encoder of the source and denoiser, whose sizes agree. The encoder makes the tokens: slots, or for comparison a
     `SourceEncoder`, which knows no regions. identity and head name the identity network and the head model whose tokens and renders the
-    denoiser was trained with. Raises CheckpointError for parts that do not go together."""
+    denoiser was trained with; fingerprints (of FINGERPRINTED) their contents, where they are known. Raises CheckpointError for parts that
+    do not go together."""
 
     def __init__(
         self,
@@ -38,6 +42,7 @@ class EditModel(nn.Module):
         name: str = "unnamed",
         identity: str = DEFAULT_IDENTITY,
         head: str = DEFAULT_HEAD,
+        fingerprints: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
         self.autoencoder = autoencoder
@@ -46,6 +51,7 @@ class EditModel(nn.Module):
         self.name = name
         self.identity = identity
         self.head = head
+        self.fingerprints = dict(fingerprints or {})
         have, need = autoencoder.config.latent_channels, denoiser.config.latent_channels
         if have != need:
             raise CheckpointError(
@@ -113,6 +119,8 @@ class EditModel(nn.Module):
             config["slots"] = self.encoder.config.to_dict()
         else:
             config["source_encoder"] = self.encoder.to_dict()
+        if self.fingerprints:
+            config["fingerprints"] = self.fingerprints
         save_checkpoint(path, self.tensors(), kind=KIND, config=config, license=license, source=source, eight_bit=eight_bit, half=half)
 
     @classmethod
@@ -133,7 +141,8 @@ class EditModel(nn.Module):
                 encoder = SlotEncoder.from_checkpoint(checkpoint, path, "slots")
             denoiser = Denoiser.from_checkpoint(checkpoint, path, "denoiser")
             identity, head = c.get("identity", {}).get("network", DEFAULT_IDENTITY), c.get("head", DEFAULT_HEAD)
+            fingerprints = {part: str(c["fingerprints"][part]) for part in FINGERPRINTED if part in c.get("fingerprints", {})}
         except (KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{path}: its configuration does not fit this version ({error}); convert or download it again") from error
-        model = cls(autoencoder, encoder, denoiser, c.get("name", Path(path).stem), identity, head)
+        model = cls(autoencoder, encoder, denoiser, c.get("name", Path(path).stem), identity, head, fingerprints)
         return model.eval().requires_grad_(False)

@@ -20,7 +20,7 @@ from ..head.render import render
 from ..person.prepared import Carried, Prepared, nothing_carried
 from ..person.prepared import prepare as prepare_photos
 from ..source.regions import kept_pixels, swapped_region
-from ..source.slots import swap
+from ..source.slots import UNKNOWN_ORDER, swap
 from ..swap.region_parts import BACKGROUND, HAIR, FaceAreas
 from ..swap.region_sources import SwapReference, SwapSource
 from ..swap.region_transfer import take_hair
@@ -70,6 +70,8 @@ def _after(before: Swapped, slots: SlotTokens, one: RegionSwap) -> Swapped:
     other = _slots(one.reference)
     if slots.masks is None or other.masks is None:
         raise ConfigError("swap: this model's encoder of the source knows no regions; use a model with slots")
+    if not slots.order:
+        raise ConfigError(f"swap: {UNKNOWN_ORDER}")
     reference = swapped(one.reference)
     batch = common_batch({"slots": len(before.tokens), "reference": len(reference.tokens)})
     tokens = expanded(before.tokens, batch)

@@ -73,7 +73,8 @@ def profile(name: str, first_stage: str = "vq-f8") -> Profile:
         identity_size=DIMENSIONS,
         identity_scale=math.sqrt(DIMENSIONS),  # ArcFace tokens have length one
     )
-    return Profile(name, {"kind": first_stage}, SlotsConfig(image_size=size), denoiser, "arcface-r50")
+    slots = SlotsConfig() if size == 256 else SlotsConfig(image_size=size, input_size=256)  # Table 4's encoder at both sizes
+    return Profile(name, {"kind": first_stage}, slots, denoiser, "arcface-r50")
 
 
 def _mini() -> Profile:

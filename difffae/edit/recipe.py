@@ -7,7 +7,6 @@ the creator tool and the same JSON. Nothing in a recipe depends on the clock or 
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -23,6 +22,7 @@ from .. import __version__
 from ..common import xmp
 from ..common.checkpoint import Checkpoint, load_checkpoint
 from ..common.errors import AttributeShapeError, ConfigError, ImageError
+from ..common.fingerprint import file_sha256
 from ..common.images import opened
 from ..faces.landmarker import FaceLandmarker
 from ..head.attributes import FaceAttributes
@@ -36,18 +36,6 @@ XMP_RECIPE = "difffae:Recipe"
 # without a photograph. A preview without diffusion has no generative model, but the codes for plain algorithms say that the main
 # content did not change, and a turned face is a change; so it gets the same code. (IPTC NewsCodes, wording of September 2024.)
 EDITED_PHOTOGRAPH = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
-
-
-def file_sha256(path: str | Path) -> str:
-    """SHA-256 of a file in hexadecimal, read in pieces. Raises ConfigError if it cannot be read."""
-    digest = hashlib.sha256()
-    try:
-        with open(path, "rb") as handle:
-            while piece := handle.read(1 << 20):
-                digest.update(piece)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    return digest.hexdigest()
 
 
 @dataclass(frozen=True)

@@ -68,12 +68,13 @@ class Follower:
     thumbnail: Tensor | None = None  # of the present frame
     cut: bool = False  # whether the shot is another than when the person was last seen
 
-    def step(self, faces: Sequence[Face], picture: Tensor | None = None) -> Face | None:
+    def step(self, faces: Sequence[Face], picture: Tensor | None = None, tokens: Sequence[Tensor] = ()) -> Face | None:
         """The followed person's face in the next frame.
 
         Args:
             faces: all faces of the frame, largest first.
             picture: (3,H,W) RGB 0..1, the frame; needed to tell persons apart.
+            tokens: (I,) of the first faces, where they are known (`token_of`).
 
         Returns:
             one of the faces; None where the person is not to be seen, even if others are.
@@ -81,7 +82,7 @@ class Follower:
         Raises:
             FaceChoiceError: the first frame that shows faces has fewer than `index` asks for.
         """
-        self.tokens = {}
+        self.tokens = {id(face): token for face, token in zip(faces, tokens, strict=False)}
         self._look_for_cut(picture)
         chosen = self._first(faces) if self.last is None else self._again(faces, picture)
         self.frames += 1
@@ -134,10 +135,14 @@ class Follower:
         moved = float(((face.box[:2] + face.box[2:]) / 2 - (self.last.box[:2] + self.last.box[2:]) / 2).norm())
         return max(moved / (REACH * before), abs(math.log(size / before)) / math.log(GROWTH)) / patience
 
-    def _token(self, face: Face, picture: Tensor) -> Tensor:
+    def token_of(self, face: Face, picture: Tensor) -> Tensor:
+        """Who a face in a picture (3,H,W) is: (I,)."""
         assert self.identity is not None
+        return self.identity.embed(picture[None], face.landmarks[None].to(picture.device))[0]
+
+    def _token(self, face: Face, picture: Tensor) -> Tensor:
         if id(face) not in self.tokens:
-            self.tokens[id(face)] = self.identity.embed(picture[None], face.landmarks[None].to(picture.device))[0]
+            self.tokens[id(face)] = self.token_of(face, picture)
         return self.tokens[id(face)]
 
     def _unlikeness(self, face: Face, picture: Tensor) -> float:

@@ -94,7 +94,7 @@ def bend(source: Source, target: PosedHead, surface: Surface, resting: Tensor, t
     farthest = (ring * motion).norm(dim=1).amax((1, 2))[:, None, None, None] / source.side
     share = share * (1 - ramp(farthest, *o.farthest))
     beyond = beyond / 2 - o.strands - (o.reach_of_motion * farthest).clamp_min(o.reach)
-    stays, waits = _stays(source, target, pixels, (beyond, far, dilate(face, odd(7 * u))))
+    stays, waits = _stays(source, target, pixels, (beyond, far, dilate(face, 3)))
     free = (1 - face) * (ring < 0.05)
     value = leads * surface.offset + ring * motion + free * waits * resting
     under = harmonic_fill(value, (leads + ring + free * stays.maximum(waits).maximum(border)).clamp(max=1))
@@ -266,7 +266,8 @@ def _given_way(
     beside = 1 - gaussian_blur(erode(move.bend.core, 1), u)
     # holes of the head, such as between an ear and the hair above it
     holes = torch.lerp(layered.image, person, bent.alpha)
-    uncovered = near * low * inside * rests * beside
+    # hair that hangs there hides it
+    uncovered = near * low * inside * rests * beside * (1 - move.known_maps.hair)
     lift = move.source.hair_offsets.norm(dim=-1).amax(1) * move.source.face.camera[:, 0]
     close = 1 - ramp(lift, *_options(move.source).voluminous)[:, None, None, None]
     torn = gaussian_blur(dilate(strained, odd(3 * u)), 2 * u) * near * deep * beside * close

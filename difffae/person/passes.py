@@ -20,6 +20,7 @@ from ..carry.cutout import cut_out, going_on, resting_share, two_coats, wall_see
 from ..carry.filling import closed_lines
 from ..carry.hair_volume import below_chin, has_scalp, head_outline, nape
 from ..carry.head_map import head_map, with_map
+from ..carry.options import CutoutOptions
 from ..carry.state import Maps, Move, PersonSource, Source
 from ..common.pixels import dilate, erode, flow_grid, gather, gaussian_blur, odd, opened, pixel_grid, relit
 from ..head.morphable import HeadModel
@@ -44,7 +45,7 @@ def person_source(source: Source, layers: Layers) -> PersonSource:
     points = source.posed.points
     grid = pixel_grid(*source.size, source.image)
     low = below_chin(head, points[..., :2], grid)
-    cut = cut_out(source.image, layers)
+    cut = cut_out(source.image, layers, CutoutOptions(structure=o.structure))
     face = head.part_mask(raster, "face")[:, None].to(mesh) * (1 - layers.hair)
     cloth = crisp_cloth(source.image, (layers.loose - layers.hair).clamp_min(0), cut.alpha, layers.hair, face)
     above = gaussian_blur(erode(head.part_mask(raster, "face", "ears", "scalp")[:, None].to(mesh), odd(7 * source.unit)), 1.0)
@@ -117,9 +118,7 @@ def person_before_background(move: Move, image: Tensor, validity: Tensor) -> Mov
     move, validity = with_map(move, validity)
     person = MovedPerson(relit(_sharp(move, person_of(move).maps.colours), move.light_ratio), validity, cut_out_moved(move))
     trust = (distrust_edges_and_cloth, distrust_behind_teeth)
-    # of heads that are bent the layers' outline of hair is not seen
-    outline = (redraw_rims,) if move.bend is not None and bool((move.bend.share == 1).all()) else (redraw_rims, hair_outline)
-    for improve in (close_gaps, smooth_outline, *trust, keep_teeth, fill_holes, *outline):
+    for improve in (close_gaps, smooth_outline, *trust, keep_teeth, fill_holes, redraw_rims, hair_outline):
         person = improve(move, person)
     layered = hang_hair(move, in_order(move, person))
     near = _activity(move)

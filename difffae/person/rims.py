@@ -96,7 +96,9 @@ def hair_outline(move: Move, person: MovedPerson) -> MovedPerson:
     A mesh ends smoothly, as a wig; hair ends in tufts and strands. So a rim of the photograph goes along with the head's outline.
     """
     told = person_of(move)
-    if told.outline is None or not move.any_turned:
+    # of heads that are bent as one piece it is not seen
+    layered = move.turned if move.bend is None else move.turned * (1 - move.bend.share)
+    if told.outline is None or not bool(layered.any()):
         return person
     source, raster, head = move.source, move.posed.raster, move.source.head
     pixels = pixel_grid(*source.size, source.image)
@@ -109,7 +111,7 @@ def hair_outline(move: Move, person: MovedPerson) -> MovedPerson:
     deep = nearest_inside(~mesh[:, 0])[1][:, None] / source.side
     far = move.posed.nearest[1][:, None] / source.side
     rim = (1 - ramp(deep, 0, HAIR_RIM)) * (1 - ramp(far, 0.5 * STRANDS, STRANDS))
-    here = rim * around * move.turned * scalp * gaussian_blur((dilate(hair, odd(3 * source.unit)) > 0.5).to(alpha), source.unit)
+    here = rim * around * layered * scalp * gaussian_blur((dilate(hair, odd(3 * source.unit)) > 0.5).to(alpha), source.unit)
     colours = F.grid_sample(told.maps.colours, grid, mode="bicubic", padding_mode="border", align_corners=False).clamp(0, 1)
     share = here * torch.where(mesh, 1 - person.validity, 1.0)
     return MovedPerson(

@@ -41,7 +41,8 @@ class AlignedIdentity(IdentityEncoder):
         self.register_buffer("template", torch.tensor(TEMPLATE) + 0.5, persistent=False)
 
     def align(self, image: Tensor, landmarks: Tensor) -> Tensor:
-        """Upright chips of faces.
+        """Upright chips of faces, as insightface's norm_crop cuts them: one bilinear sample per pixel, however large the face is. That
+        aliases, and the networks were trained on it.
 
         Args:
             image: (B,3,H,W) RGB 0..1.
@@ -54,7 +55,7 @@ class AlignedIdentity(IdentityEncoder):
         # fitted to the template and then inverted, as insightface does: fitting the template to the face gives another scale
         turn, offset = similarity(points, self.template.to(image).expand(len(points), -1, -1))
         back = torch.linalg.inv(turn)
-        return sample_chips(image, back, -(back @ offset[..., None])[..., 0], CHIP)
+        return sample_chips(image, back, -(back @ offset[..., None])[..., 0], CHIP, dense=False)
 
     def embed(self, image: Tensor, landmarks: Tensor) -> Tensor:
         """As IdentityEncoder: (B,512) of length one."""

@@ -165,26 +165,25 @@ def similarity(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     return matrix, target_mean - (matrix @ source_mean[..., None])[..., 0]
 
 
-def sample_chips(image: Tensor, matrix: Tensor, offset: Tensor, size: int) -> Tensor:
-    """Bilinear chips of pictures.
-
-    Faces larger than the chip are sampled more densely and averaged (up to 8x8 samples per pixel), so that
-    reducing them does not alias; beyond the frame the chip is black, as in dlib.
+def sample_chips(image: Tensor, matrix: Tensor, offset: Tensor, size: int, dense: bool = True) -> Tensor:
+    """Bilinear chips of pictures; beyond the frame they are black.
 
     Args:
         image: (B,C,H,W).
         matrix, offset: (B,2,2) and (B,2); a chip's point p shows the picture's point matrix @ p + offset.
         size: side of the chips in pixels.
+        dense: faces larger than the chip are sampled more densely and averaged (up to 8x8 samples per pixel), so that reducing them does
+            not alias, as dlib does by a pyramid; else every pixel is one sample (OpenCV's warpAffine).
 
     Returns:
         (B,C,size,size).
     """
-    step = float(matrix.detach().square().sum(dim=(1, 2)).div(2).sqrt().amax()) if len(matrix) else 1.0
-    dense = min(max(round(step), 1), 8)
-    axis = (torch.arange(size * dense, device=image.device, dtype=image.dtype) + 0.5) / dense
+    step = float(matrix.detach().square().sum(dim=(1, 2)).div(2).sqrt().amax()) if dense and len(matrix) else 1.0
+    times = min(max(round(step), 1), 8)
+    axis = (torch.arange(size * times, device=image.device, dtype=image.dtype) + 0.5) / times
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     points = torch.stack([x, y], dim=-1).reshape(1, -1, 2) @ matrix.transpose(1, 2) + offset[:, None]
     extent = points.new_tensor([image.shape[3], image.shape[2]])
-    grid = (points / extent * 2 - 1).reshape(len(matrix), size * dense, size * dense, 2)
+    grid = (points / extent * 2 - 1).reshape(len(matrix), size * times, size * times, 2)
     chips = F.grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    return F.avg_pool2d(chips, dense) if dense > 1 else chips
+    return F.avg_pool2d(chips, times) if times > 1 else chips

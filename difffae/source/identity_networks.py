@@ -10,6 +10,7 @@ from .arcface import DEPTHS, ArcFace
 from .identity import IdentityEncoder, IdentityNetwork
 
 KIND = "identity"
+BUNDLED = "identity.safetensors"
 INSIGHTFACE = "insightface:"
 ARCFACE = {f"arcface-{depth}": depth for depth in DEPTHS}
 NETWORKS = (IdentityNetwork.name, *ARCFACE)
@@ -51,7 +52,7 @@ def _open(file: str | Path | None) -> IdentityEncoder:
         from .onnx_identity import InsightFace
 
         return InsightFace(str(file).removeprefix(INSIGHTFACE))
-    path = asset_path("identity.safetensors") if file is None else Path(file)
+    path = asset_path(BUNDLED) if file is None else Path(file)
     if path.suffix == ".onnx":
         from .onnx_identity import OnnxArcFace
 

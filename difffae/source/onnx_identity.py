@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..common.errors import CheckpointError, ConfigError
+from ..common.errors import CheckpointError
+from ..common.needs import missing
 from .arcface import CHIP, DIMENSIONS, AlignedIdentity
 
 FIRST_NODES = 8  # where a graph that scales its own input does so
@@ -95,5 +96,4 @@ def _import(name: str, path: str | Path) -> Any:
     try:
         return import_module(name)
     except ImportError as error:
-        package = name.partition(".")[0]
-        raise ConfigError(f"{path}: needs {package}, which is not installed; run `pip install {package}`") from error
+        raise missing(str(path), error) from error

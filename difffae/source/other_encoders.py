@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ..common.errors import CheckpointError, ConfigError
+from ..common.needs import missing
 from ..diffusion.autoencoder import FirstStage
 from ..diffusion.first_stages import build_first_stage, describe, load_first_stage
 
@@ -220,7 +221,7 @@ def _library(kind: str) -> tuple[Any, dict[str, Any], Callable[[nn.Module], Back
     try:
         from transformers import CLIPVisionModel, ViTMAEModel
     except ImportError as error:
-        raise ConfigError(f"source encoder {kind}: needs transformers; pip install transformers") from error
+        raise missing(f"source encoder {kind}", error) from error
     if kind == "clip":
         return CLIPVisionModel, {}, lambda network: TransformerBackbone(network, OPENAI)
     return ViTMAEModel, {"mask_ratio": 0.0}, lambda network: MaskedBackbone(network, IMAGENET)

@@ -15,8 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..common.errors import ConfigError
 from ..common.pixels import opened, pull_push
 from ..vocabulary import REGIONS
+from .slots import UNKNOWN_ORDER
 
 # share of a change of light that each region takes
 LIT = {"face": 1.0, "hair": 1.0, "clothes": 0.2, "background": 0.0}
@@ -105,7 +107,12 @@ def region_shares(masks: Tensor, order: Sequence[str], size: tuple[int, int]) ->
 
     Returns:
         (B,R,H,W), summing to 1; a region without a slot has no share.
+
+    Raises:
+        ConfigError: an order that is not known.
     """
+    if not order:
+        raise ConfigError(f"regions: {UNKNOWN_ORDER}")
     wide = F.interpolate(masks, size, mode="bicubic", align_corners=False)
     summed = torch.cat([wide[:, [own == name for own in order]].sum(1, keepdim=True) for name in REGIONS], dim=1)
     absent = torch.tensor([name not in order for name in REGIONS], device=masks.device)[None, :, None, None]

@@ -1,6 +1,10 @@
 """Region-responsive semantic composition: four tokens for face, hair, clothes and background (paper 4.2, Table 4).
 
-Shape letters: B batch, S slots, D token size, C feature channels, h and w feature grid (image side / 8), H and W image sides.
+Table 4 has one column: pictures of 256x256 and features of 32x32, while Table 5 has 256 and 512. So at 512 the encoder sees the picture at
+half its size: it keeps Table 4's layers, and its masks the 32x32 cells that Eq. 7 holds the attention to.
+
+Shape letters: B batch, S slots, D token size, C feature channels, h and w feature grid (side of what the encoder sees / 8), H and W image
+sides.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..common.checkpoint import Checkpoint, filled, load_checkpoint
@@ -18,8 +23,14 @@ from ..common.errors import CheckpointError, ConfigError
 from ..common.unet import MapAttention, UNet, UNetSizes
 from ..vocabulary import REGIONS
 from .slot_attention import SlotAttention, SoftPosition
+from .slot_resnet import ResNetEncoder
 
+ENCODERS = ("unet", "resnet")
 STARTS = ("learned", "random")
+UNKNOWN_ORDER = (
+    "which of this model's slots is which region was never measured, since they were trained without labels; measure it on labelled "
+    "pictures (python -m difffae assemble --labels), or state it (--order)"
+)
 KIND = "slots"
 
 
@@ -28,10 +39,12 @@ class SlotsConfig:
     """Sizes of the slot encoder. The defaults are the paper's (Table 4); `open_256` is the small one that ships.
 
     Raises:
-        ConfigError: an order that names an unknown region.
+        ConfigError: an unknown encoder, start or region.
     """
 
-    image_size: int = 256
+    image_size: int = 256  # side of the pictures
+    input_size: int = 0  # side that they are reduced to before the encoder, so that larger ones get the same masks; 0: as they are
+    encoder: str = "unet"  # the paper's; "resnet": SlotDiffusion's, with stages of block_channels, without patches
     patch: int = 8  # kernel and stride of the first convolution
     stem_channels: int = 64
     block_channels: tuple[int, ...] = (64, 64, 128, 256)
@@ -44,7 +57,7 @@ class SlotsConfig:
     slot_size: int = 192
     slot_hidden: int = 384
     iterations: int = 3
-    order: tuple[str, ...] = REGIONS  # region of every slot; several slots may share one
+    order: tuple[str, ...] = REGIONS  # region of every slot; several slots may share one. (): not known, as after training without labels
     starts: str = "learned"  # one vector per slot; "random": drawn from one learned normal distribution, as in the paper
 
     def __post_init__(self) -> None:
@@ -52,6 +65,8 @@ class SlotsConfig:
         object.__setattr__(self, "order", tuple(self.order))
         if self.starts not in STARTS:
             raise ConfigError(f"slots: unknown starts '{self.starts}'; choose from {', '.join(STARTS)}")
+        if self.encoder not in ENCODERS:
+            raise ConfigError(f"slots: unknown encoder '{self.encoder}'; choose from {', '.join(ENCODERS)}")
         unknown = set(self.order) - set(REGIONS)
         if unknown:
             raise ConfigError(f"slots: unknown region '{sorted(unknown)[0]}' in the order; choose from {', '.join(REGIONS)}")
@@ -61,6 +76,11 @@ class SlotsConfig:
         return cls(
             stem_channels=48, block_channels=(32, 48, 96, 96), layers_per_block=1, head_width=16, feature_channels=96, slot_hidden=256
         )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What every slot is called: its region, or its number where that is not known."""
+        return self.order or tuple(f"slot {index}" for index in range(self.slot_count))
 
     def to_dict(self) -> dict:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
@@ -80,9 +100,19 @@ class RegionEncoder(nn.Module):
 
         sizes = UNetSizes(config.stem_channels, config.feature_channels, config.block_channels, config.layers_per_block, config.norm_groups)
         self.unet = UNet(sizes, attention)
+        self.step = config.patch * 2 ** (len(config.block_channels) - 1)  # sides of pictures are divisible by it
+        self.channels = config.feature_channels
+
+    def save_memory(self) -> None:
+        """From now on keep only what goes into the blocks, and compute the rest again in backward."""
+        self.unet.enable_gradient_checkpointing()
 
     def forward(self, images: Tensor) -> Tensor:
         return self.unet(self.stem(images * 2 - 1), 0)
+
+
+def _resnet(config: SlotsConfig) -> ResNetEncoder:
+    return ResNetEncoder(config.stem_channels, config.block_channels, config.layers_per_block, config.norm_groups)
 
 
 class SlotEncoder(nn.Module):
@@ -93,11 +123,11 @@ class SlotEncoder(nn.Module):
     def __init__(self, config: SlotsConfig | None = None) -> None:
         super().__init__()
         c = self.config = config or SlotsConfig()
-        self.encoder = RegionEncoder(c)
-        self.position = SoftPosition(c.feature_channels)
+        self.encoder: RegionEncoder | ResNetEncoder = RegionEncoder(c) if c.encoder == "unet" else _resnet(c)
+        self.position = SoftPosition(self.encoder.channels)
         self.head = nn.Sequential(
-            nn.LayerNorm(c.feature_channels),
-            nn.Linear(c.feature_channels, c.feature_channels),
+            nn.LayerNorm(self.encoder.channels),
+            nn.Linear(self.encoder.channels, c.feature_channels),
             nn.ReLU(),
             nn.Linear(c.feature_channels, c.feature_channels),
         )
@@ -147,7 +177,7 @@ class SlotEncoder(nn.Module):
         """Tokens and masks of pictures.
 
         Args:
-            images: (B,3,H,W) RGB in 0..1, sides divisible by patch * 2^(levels-1).
+            images: (B,3,H,W) RGB in 0..1, sides (after the reduction to input_size) divisible by the encoder's step.
             noise: As in `starts`.
 
         Returns:
@@ -157,7 +187,10 @@ class SlotEncoder(nn.Module):
             ConfigError: images of another shape.
         """
         c = self.config
-        step = c.patch * 2 ** (len(c.block_channels) - 1)
+        if c.input_size and images.dim() == 4:
+            size = [side * c.input_size // c.image_size for side in images.shape[2:]]
+            images = F.interpolate(images, size, mode="bilinear", antialias=True, align_corners=False)
+        step = self.encoder.step
         if images.dim() != 4 or images.shape[1] != 3 or images.shape[2] % step or images.shape[3] % step:
             raise ConfigError(f"slots: images of shape {tuple(images.shape)}; (B,3,H,W) with sides divisible by {step} is needed")
         features = self.position(self.encoder(images))
@@ -204,7 +237,7 @@ def swap(tokens: Tensor, reference: Tensor, regions: Iterable[str], strength: fl
         (B,S,D).
 
     Raises:
-        ConfigError: a region that no slot holds, a strength outside 0..1, or tokens that do not match.
+        ConfigError: a region that no slot holds, an order that is not known, a strength outside 0..1, or tokens that do not match.
 
     >>> import torch
     >>> from difffae.source.slots import swap
@@ -215,6 +248,8 @@ def swap(tokens: Tensor, reference: Tensor, regions: Iterable[str], strength: fl
             [0.0000, 0.0000]])
     """
     chosen = set(regions)
+    if not order:
+        raise ConfigError(f"swap: {UNKNOWN_ORDER}")
     missing = chosen - set(order)
     if missing:
         raise ConfigError(f"swap: no token holds '{sorted(missing)[0]}'; choose from {', '.join(dict.fromkeys(order))}")

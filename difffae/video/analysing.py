@@ -5,7 +5,10 @@ Shape letters: B frames, L = 478 landmarks, H and W frame height and width, I id
 
 from __future__ import annotations
 
+import bisect
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -24,7 +27,7 @@ from ..faces.crop import FaceCrop, crop_square, extract
 from ..faces.landmarker import Face
 from ..faces.tracking import Gaps
 from ..head.attributes import FaceAttributes
-from .pipeline import ahead
+from .pipeline import Workers, ahead
 from .reading import Clip, Frame, read_frames
 from .smoothing import PLACE, smooth, steadied
 from .watching import Watcher
@@ -36,6 +39,7 @@ POINT = 0.05  # pixels: least noise of a landmark
 STILL = 0.1  # of a square's side: within so much, one square serves a whole shot
 AROUND = 5  # frames on either side
 KIND, STATE, NUMBERS = "analysis", "state", "numbers"
+NO_FACE = "{}: no frame shows a face; use a clip in which a face is at least about 40 pixels high"
 Advance = Callable[[int], None]  # told how many frames were done
 
 
@@ -72,6 +76,12 @@ class Track:
         """When a frame is shown, after the first one."""
         return float((self.pts[index] - self.pts[0]) * self.clip.time_base)
 
+    def frames_at(self, moments: Sequence[float]) -> list[int]:
+        """Which frames are shown at some moments, in seconds after the first one; the last one after the end."""
+        times = [time - self.pts[0] for time in self.pts]
+        # the moments of the clip's own frames, which floats round
+        return [max(0, bisect.bisect_right(times, moment / self.clip.time_base + 1e-3) - 1) for moment in moments]
+
     def landmarks(self, piece: int) -> Tensor:
         """(b,478,3) in pixels of the frames, smoothed, of the frames of one piece that show the person."""
         around = [load_file(path).get("landmarks") for path in self.pieces[max(0, piece - 1) : piece + 2]]
@@ -105,12 +115,21 @@ def follow(parts: Parts, clip: Clip, work: Work, face: int = 0, kind: str = KIND
     frames: Iterator[Frame] = ahead(islice(read_frames(clip.path), len(done) * PIECE, None), 2 * AT_ONCE)
     if advance is not None and done:
         advance(min(len(done) * PIECE, clip.frames or len(done) * PIECE))
-    while some := list(islice(frames, PIECE)):
-        found = _piece(parts, watcher, some, clip, advance)
-        with atomic_write(path := work.piece(kind, len(done))) as temporary:
-            save_file(found, temporary)
-        done.append(path)
+    with Workers(parts.device) as workers:
+        while some := list(islice(frames, PIECE)):
+            found = _piece(parts, watcher, some, clip, workers, advance)
+            with atomic_write(path := work.piece(kind, len(done))) as temporary:
+                save_file(found, temporary)
+            done.append(path)
     return _track(parts, clip, done)
+
+
+def count_faces(parts: Parts, clip: Clip) -> int:
+    """How many faces the first frame of a clip shows that shows any. Raises NoFaceError, VideoError."""
+    for frame in read_frames(clip.path):
+        if found := parts.landmarker.detect(frame.picture().to(parts.device))[0]:
+            return len(found)
+    raise NoFaceError(NO_FACE.format(clip.path))
 
 
 def whole_square(clip: Clip) -> FaceCrop:
@@ -165,20 +184,24 @@ def at_once(height: int, width: int) -> int:
 
 
 @torch.no_grad()
-def _piece(parts: Parts, watcher: Watcher, frames: Sequence[Frame], clip: Clip, advance: Advance | None) -> dict[str, Tensor]:
+def _piece(
+    parts: Parts, watcher: Watcher, frames: Sequence[Frame], clip: Clip, workers: Workers, advance: Advance | None
+) -> dict[str, Tensor]:
     """What the track needs of some frames, and the state after them, as tensors to keep."""
     rows: list[Face | None] = []
-    numbers, change, squares = [], [], []
+    change, squares, numbers = [], [], []
     size = at_once(clip.height, clip.width)
+    waiting: deque[Future[list[FaceAttributes]]] = deque()
     for first in range(0, len(frames), size):
         pictures = torch.stack([frame.picture() for frame in frames[first : first + size]]).to(parts.device)
-        chosen: list[Face | None] = []
-        for picture in pictures:
-            chosen.append(watcher.look(parts.landmarker, picture, anew=not rows and not chosen))
-            change.append(watcher.change)
+        watched = watcher.watch(parts.landmarker, pictures, workers, anew=not rows)
+        chosen = [face for face, _ in watched]
+        change += [changed for _, changed in watched]
         squares += [crop_square(face.landmarks, pictures.shape[-2:], parts.image_size) for face in chosen if face is not None]
-        numbers += _numbers(parts, pictures, chosen, clip)
+        waiting.append(workers.submit(_numbers, parts, pictures, chosen, clip))
         rows += chosen
+        while len(waiting) > workers.count or (waiting and len(rows) == len(frames)):
+            numbers += waiting.popleft().result()
         if advance is not None:
             advance(len(pictures))
     known = [face for face in rows if face is not None]
@@ -219,7 +242,7 @@ def _track(parts: Parts, clip: Clip, pieces: Sequence[Path]) -> Track:
     joined = {name: torch.cat(values) for name, values in kept.items()}
     present = joined["present"]
     if not bool(present.any()):
-        raise NoFaceError(f"{clip.path}: no frame shows a face; use a clip in which a face is at least about 40 pixels high")
+        raise NoFaceError(NO_FACE.format(clip.path))
     fields: dict[str, Any] = {name.partition(".")[2]: values for name, values in joined.items() if name.startswith(f"{NUMBERS}.")}
     # a row for every frame, those of frames without the person filled from the frames around them
     place = present.long().cumsum(0).sub(1).clamp_min(0)

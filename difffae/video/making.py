@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -18,20 +18,21 @@ from ..common.errors import ConfigError
 from ..edit.analysing import with_slots
 from ..edit.description import Faces, Portrait, RegionSwap, Sampling
 from ..edit.recipe import Recipe, file_sha256
-from ..head.adjust import Adjustments, adjust
+from ..head.adjust import TURNS, Adjustments, adjust
 from ..head.attributes import FaceAttributes, compose_each
-from .analysing import Track, follow, seen_in, squares_of, whole_square
+from .analysing import KIND, Track, follow, seen_in, squares_of, whole_square
 from .driving import Motion
 from .keyframes import Keyframes
+from .pipeline import one_core
 from .reading import Clip
-from .rendering import Painter, driven_pictures, edited_frames, write_pictures
+from .rendering import Followed, Painter, Targets, driven_pictures, edited_frames, write_pictures
 from .work import Work
 from .writing import Encoding, join_pieces
 
 log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]  # frames that are done, of how many
-FORMAT = 1  # of what is kept beside an output
+FORMAT = 2  # of what is kept beside an output
 RATE = Fraction(25)  # frames a second along keyframes without a clip
 SCREEN = (1, 1, 1, 1)  # the colours of pictures on screens, Rec. 709, as FFmpeg numbers them
 
@@ -55,6 +56,17 @@ class Change:
             return faces
         rows = [adjust(faces[row], self.keyframes.at(time), expression_names) for row, time in enumerate(seconds)]
         return FaceAttributes.cat(rows)
+
+    @property
+    def turns(self) -> bool:
+        """Whether heads are turned."""
+        named = [*({} if self.numbers is None else self.numbers.numbers), *({} if self.keyframes is None else self.keyframes.curves)]
+        return any(name in TURNS for name in named)
+
+    def record(self) -> dict[str, Any]:
+        """All of it as plain JSON values."""
+        numbers = None if self.numbers is None else self.numbers.record()
+        return {"numbers": numbers, "keyframes": None if self.keyframes is None else self.keyframes.record()}
 
 
 @dataclass(frozen=True)
@@ -87,61 +99,97 @@ class Order:
         return frames, shown
 
 
+@dataclass(frozen=True, eq=False)
+class Driven:
+    """A face of a picture, and what drives it.
+
+    portrait  the face
+    driving   the clip of its driver
+    motion    what is taken
+    change    numbers on top
+    face      which face of the clip's first frame that shows one
+    rest      the frame from which relative motion is counted; None is the first one with the face
+    """
+
+    portrait: Portrait
+    driving: str | Path
+    motion: Motion = field(default_factory=Motion)
+    change: Change = field(default_factory=Change)
+    face: int = 0
+    rest: int | None = None
+
+    def record(self) -> dict[str, Any]:
+        """What the result depends on, as plain JSON values."""
+        told = {"driving": file_sha256(self.driving), "face": self.face, "rest": self.rest, "source": _hash(self.portrait)}
+        return told | {"motion": repr(self.motion), **self.change.record()}
+
+    def targets(self, model: Painter, track: Track, moments: Sequence[float], shown: Sequence[float]) -> Targets:
+        """The portrait's numbers in every frame.
+
+        Args:
+            model: whose head they are of.
+            track: the driver.
+            moments: seconds of the clip; its last frame stays after its end.
+            shown: seconds of the result, for keyframes.
+        """
+        rest = _rest(track, self.rest)
+        frames = track.frames_at(moments)
+        # the driver's head as the square around it in the resting frame shows it
+        driver = seen_in(track.numbers, [whole_square(track.clip)], [squares_of(track, model.image_size)[rest]])
+
+        def targets(rows: slice) -> FaceAttributes:
+            names = model.head.expression_names
+            wanted = self.motion.targets(self.portrait.attributes.to("cpu"), driver[frames[rows]], driver[rest], names)
+            return self.change.apply(wanted, shown[rows], names)
+
+        return targets
+
+
 def animate(
     model: Painter,
-    source: Portrait,
-    driving: str | Path,
+    cast: Sequence[Driven],
     output: str | Path,
     *,
-    motion: Motion | None = None,
-    change: Change | None = None,
     sampling: Sampling | None = None,
-    face: int = 0,
-    rest: int | None = None,
     order: Order | None = None,
     recipe: Recipe | None = None,
     progress: Progress | None = None,
 ) -> None:
-    """Drive a portrait by the face in a clip, and write a video of the portrait's size with the clip's times and sound.
+    """Drive faces of one picture by the faces in clips, and write a video of the picture's size with the times and the sound of the first
+    clip.
 
     Args:
         model: moves and paints.
-        source: the portrait.
-        driving: the clip.
+        cast: the faces; others in the picture stay as they are.
         output: the video.
-        motion: what is taken.
-        change: numbers on top.
         sampling: how the model paints.
-        face: which face of the first frame of the clip that shows one.
-        rest: the frame from which relative motion is counted; None is the first one with the face.
         order: in which the frames are shown; sound is copied only where that is the clip's own.
         recipe: kept in the video.
         progress: told how far the work is.
 
     Raises:
-        NoFaceError, FaceChoiceError: the clip does not show the face. VideoError: it is broken. ConfigError: something that cannot be.
+        NoFaceError, FaceChoiceError: a clip does not show the face. VideoError: it is broken. ConfigError: something that cannot be.
     """
-    motion, order, how = motion or Motion(), order or Order(), model.sampling(sampling or Sampling())
-    clip = Clip.read(driving)
-    size = _size(source)
-    encoding = replace(Encoding.of(output, clip, *size), depth=8, colours=SCREEN)
-    inputs = {"driving": file_sha256(driving), "face": face, "rest": rest, "source": _hash(source), "order": repr(order)}
-    work = _work(output, recipe, inputs, motion, change, how)
-    advance = _Advance(progress, 2 * clip.frames)
-    track = follow(model, clip, work, face, advance=advance)
-    rest = _rest(track, rest)
-    frames, pts = order.of(track.pts)
-    advance.total = len(track) + len(frames)
-    # the driver's head as the square around it in the resting frame shows it
-    driver = seen_in(track.numbers, [whole_square(clip)], [squares_of(track, model.image_size)[rest]])
-    seconds = [float((time - pts[0]) * clip.time_base) for time in pts]
-
-    def targets(rows: slice) -> FaceAttributes:
-        names = model.head.expression_names
-        wanted = motion.targets(source.attributes.to("cpu"), driver[frames[rows]], driver[rest], names)
-        return wanted if change is None else change.apply(wanted, seconds[rows], names)
-
-    pieces = write_pictures(work, encoding, pts, lambda which: driven_pictures(model, source, targets, which, how), advance)
+    order, how = order or Order(), model.sampling(sampling or Sampling())
+    size, driving = _size(cast[0].portrait), cast[0].driving
+    if any(_size(one.portrait) != size for one in cast):
+        raise ConfigError("animate: the faces are of pictures of different sizes; give faces of one picture")
+    drivers = list(dict.fromkeys((str(one.driving), one.face) for one in cast))  # one may drive several
+    clips = [Clip.read(path) for path, _ in drivers]
+    encoding = replace(Encoding.of(output, clips[0], *size), depth=8, colours=SCREEN)
+    work = _work(output, recipe, {"driven": [one.record() for one in cast], "order": repr(order)}, how)
+    advance = _Advance(progress, sum(clip.frames for clip in clips) + clips[0].frames)
+    tracks = [
+        follow(model, clip, work, number, _kind(index), advance)
+        for index, (clip, (_, number)) in enumerate(zip(clips, drivers, strict=True))
+    ]
+    frames, pts = order.of(tracks[0].pts)
+    advance.total = sum(map(len, tracks)) + len(frames)
+    moments = [tracks[0].seconds(frame) for frame in frames]
+    shown = [float((time - pts[0]) * clips[0].time_base) for time in pts]
+    by_driver = dict(zip(drivers, tracks, strict=True))
+    people = [(one.portrait, one.targets(model, by_driver[str(one.driving), one.face], moments, shown)) for one in cast]
+    pieces = write_pictures(work, encoding, pts, lambda which: driven_pictures(model, people, which, how), advance)
     if not order.plain:
         log.warning("%s: has no sound, since its frames are not in the order of %s", output, driving)
     join_pieces(output, encoding, pieces, driving if order.plain else None, None if recipe is None else recipe.to_json())
@@ -166,7 +214,7 @@ def along_keyframes(
     change = Change(numbers, keyframes)
     size = _size(source)
     encoding = Encoding(Path(output).suffix.lower(), *size, rate, 1 / rate, 8, SCREEN)
-    work = _work(output, recipe, {"rate": str(rate), "source": _hash(source)}, Motion(), change, how)
+    work = _work(output, recipe, {"rate": str(rate), "source": _hash(source), "order": repr(order), **change.record()}, how)
     frames, pts = order.of(range(int(keyframes.duration * rate) + 1))
     advance = _Advance(progress, len(frames))
 
@@ -175,7 +223,7 @@ def along_keyframes(
         own = source.attributes.to("cpu").expand(len(moments))
         return change.apply(own, moments, model.head.expression_names)
 
-    pieces = write_pictures(work, encoding, pts, lambda which: driven_pictures(model, source, targets, which, how), advance)
+    pieces = write_pictures(work, encoding, pts, lambda which: driven_pictures(model, [(source, targets)], which, how), advance)
     join_pieces(output, encoding, pieces, None, None if recipe is None else recipe.to_json())
     work.remove()
 
@@ -185,40 +233,48 @@ def edit_clip(
     source: str | Path,
     output: str | Path,
     *,
-    change: Change | None = None,
+    changes: Mapping[int, Change],
     givers: Mapping[str, tuple[FaceAttributes | None, float]] | None = None,
     swaps: Sequence[RegionSwap] = (),
     sampling: Sampling | None = None,
-    face: int = 0,
     recipe: Recipe | None = None,
     progress: Progress | None = None,
 ) -> None:
-    """Edit one person in a clip, and write a video of the clip's size with its times, depth and sound. Frames that do not show the person
-    stay as they are.
+    """Edit one person in a clip, or several, and write a video of the clip's size with its times, depth and sound. Frames that show none of
+    them stay as they are.
 
     Args:
         source: the clip.
-        givers: group -> whose it shall be, and the strength, as in `head.attributes.compose_each`.
-        swaps: regions that come from other portraits.
-        others: as `animate`.
+        changes: face -> what is changed of it, after givers; faces are counted in the first frame that shows one, the largest first.
+        givers: group -> whose it shall be, and the strength, as in `head.attributes.compose_each`; of all these faces.
+        swaps: regions of all these faces that come from other portraits.
+
+    The remaining arguments, and Raises, as `animate`.
     """
     how = model.sampling(sampling or Sampling())
     clip = Clip.read(source)
     encoding = Encoding.of(output, clip)
     taken = {name: [giver.to_json(), share] for name, (giver, share) in (givers or {}).items() if giver is not None}
-    ready = tuple(replace(one, reference=with_slots(model, one.reference)) for one in swaps)
+    with one_core(model.device):
+        ready = tuple(replace(one, reference=with_slots(model, one.reference)) for one in swaps)
     lent = [[_hash(one.reference), one.regions, one.strength, one.photo] for one in ready]
-    work = _work(output, recipe, {"source": file_sha256(source), "face": face, "givers": taken, "swaps": lent}, Motion(), change, how)
-    advance = _Advance(progress, 2 * clip.frames)
-    track = follow(model, clip, work, face, advance=advance)
-    advance.total = 2 * len(track)
+    told = {"source": file_sha256(source), "faces": [[number, one.record()] for number, one in changes.items()]}
+    work = _work(output, recipe, told | {"givers": taken, "swaps": lent}, how)
+    advance = _Advance(progress, (len(changes) + 1) * clip.frames)
+    tracks = [follow(model, clip, work, one, _kind(number), advance) for number, one in enumerate(changes)]
+    advance.total = (len(changes) + 1) * len(tracks[0])
 
-    def targets(rows: slice) -> FaceAttributes:
-        wanted = compose_each(track.numbers[rows], givers or {})
-        seconds = [track.seconds(index) for index in range(*rows.indices(len(track)))]
-        return wanted if change is None else change.apply(wanted, seconds, model.head.expression_names)
+    def targets_of(track: Track, wish: Change) -> Targets:
+        def targets(rows: slice) -> FaceAttributes:
+            wanted = compose_each(track.numbers[rows], givers or {})
+            seconds = [track.seconds(index) for index in range(*rows.indices(len(track)))]
+            return wish.apply(wanted, seconds, model.head.expression_names)
 
-    pieces = write_pictures(work, encoding, list(track.pts), lambda which: edited_frames(model, track, targets, which, how, ready), advance)
+        return targets
+
+    posed = "pose" in taken
+    people = [Followed(track, targets_of(track, wish), posed or wish.turns) for track, wish in zip(tracks, changes.values(), strict=True)]
+    pieces = write_pictures(work, encoding, list(tracks[0].pts), lambda which: edited_frames(model, people, which, how, ready), advance)
     join_pieces(output, encoding, pieces, source, None if recipe is None else recipe.to_json())
     work.remove()
 
@@ -237,18 +293,14 @@ class _Advance:
             self.progress(self.done, max(self.total, self.done))
 
 
-def _work(output: str | Path, recipe: Recipe | None, inputs: dict[str, Any], motion: Motion, change: Change | None, how: Sampling) -> Work:
+def _work(output: str | Path, recipe: Recipe | None, inputs: dict[str, Any], how: Sampling) -> Work:
     """The folder of work that depends on all of this."""
-    change = change or Change()
-    told = {
-        "format": FORMAT,
-        "recipe": None if recipe is None else recipe.to_json(),
-        "motion": repr(motion),
-        "numbers": None if change.numbers is None else change.numbers.record(),
-        "keyframes": None if change.keyframes is None else change.keyframes.record(),
-        "sampling": repr(how),
-    }
-    return Work(output, told | inputs)
+    return Work(output, {"format": FORMAT, "recipe": None if recipe is None else recipe.to_json(), "sampling": repr(how)} | inputs)
+
+
+def _kind(number: int) -> str:
+    """What the pieces about one of several people are called."""
+    return f"{KIND}{number or ''}"
 
 
 def _hash(source: Faces) -> str:

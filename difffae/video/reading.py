@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..common.errors import ConfigError, VideoError
+from ..common.errors import VideoError
+from ..common.needs import missing
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
 # FFmpeg's bicubic, with FULL_CHR_H_INT, FULL_CHR_H_INP and ACCURATE_RND: without them brightness is a level off after RGB and back
@@ -165,7 +166,7 @@ def import_av() -> Any:
         import av
         import av.error
     except ImportError as error:
-        raise ConfigError("videos are read and written by PyAV, which is missing; pip install av") from error
+        raise missing("videos", error) from error
     return av
 
 

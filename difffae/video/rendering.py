@@ -5,16 +5,18 @@ Shape letters: B frames of one step, H and W picture height and width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..carry.options import CarryOptions
 from ..edit.analysing import with_slots
 from ..edit.description import Edit, Faces, Parts, RegionSwap, Sampling
 from ..edit.moved_photo import MovedPhoto
@@ -22,9 +24,10 @@ from ..edit.moving import PreparedFaces, move, prepare
 from ..edit.native import resize
 from ..edit.pasting import paste
 from ..faces.crop import FaceCrop, extract
+from ..faces.quarter_turns import turned
 from ..head.attributes import FaceAttributes
 from .analysing import Advance, Track, at_once, seen_in, squares_of, whole_square
-from .pipeline import ahead
+from .pipeline import Workers, ahead
 from .reading import Frame, read_frames
 from .work import PIECE, Work
 from .writing import Encoding, write_piece
@@ -32,6 +35,7 @@ from .writing import Encoding, write_piece
 STEP = 4  # frames that are moved together; PIECE is a multiple
 KIND = "pictures"
 NEAR, NOBODY = 9, 1e-3  # pixels around a person, and the share of one that is none
+CHANGED = 0.5  # grey levels: what an edit changes by so much shows it alone, whatever others did there
 Targets = Callable[[slice], FaceAttributes]  # some frames of a clip -> the numbers of the face there
 
 
@@ -65,84 +69,145 @@ def with_own_background(drawn: Tensor, moved: MovedPhoto) -> Tensor:
 
 
 @torch.no_grad()
-def driven_pictures(model: Painter, source: Faces, targets: Targets, frames: range, how: Sampling) -> Iterator[Tensor]:
-    """A portrait in every frame, prepared once.
+def driven_pictures(model: Painter, people: Sequence[tuple[Faces, Targets]], frames: range, how: Sampling) -> Iterator[Tensor]:
+    """The people of a picture in every frame, each of them prepared once.
 
     Args:
         model: moves and paints.
-        source: one face, with attributes.
-        targets: the portrait's numbers.
+        people: one face each, with attributes, and its numbers.
         frames: which.
         how: the sampling.
 
     Yields:
         (3,H,W)
     """
-    source = with_slots(model, source)
-    ready = prepare(model, source) if model.carry_options is not None else None
-    for first in range(frames.start, frames.stop, STEP):
-        wanted = targets(slice(first, min(first + STEP, frames.stop))).to(model.device)
-        yield from edited(model, Edit(source, wanted, sampling=how), ready).cpu()
+    with Workers(model.device) as workers:
+        cast = []
+        for face, targets in people:
+            source = workers.submit(with_slots, model, face).result()
+            ready = workers.submit(prepare, model, source).result() if model.carry_options is not None else None
+            cast.append((source, ready, targets))
+
+        def step(first: int) -> Tensor:
+            rows = slice(first, min(first + STEP, frames.stop))
+            shown: Tensor | None = None
+            for source, ready, targets in cast:
+                alone = edited(model, Edit(source, targets(rows).to(model.device), sampling=how), ready)
+                shown = alone if shown is None else laid_over(shown, alone, turned(source.picture_around(0), -source.turns))
+            assert shown is not None
+            return shown.cpu()
+
+        for pictures in workers.map(step, range(frames.start, frames.stop, STEP)):
+            yield from pictures
+
+
+def laid_over(shown: Tensor, alone: Tensor, before: Tensor) -> Tensor:
+    """Pictures (B,3,H,W) with what another edit of the same picture (1,3,H,W) changed."""
+    changed = ((alone - before).abs().amax(1, keepdim=True) * (255 / CHANGED)).clamp(max=1)
+    untouched = (shown == before).all(1, keepdim=True)
+    return torch.where(untouched, alone, torch.lerp(shown, alone, changed))
+
+
+@dataclass(frozen=True, eq=False)
+class Followed:
+    """A person in a clip.
+
+    track    where they are
+    targets  the numbers they shall have, with the camera of the whole frame
+    turned   whether the head is moved in any frame, which uncovers what was behind it
+    """
+
+    track: Track
+    targets: Targets
+    turned: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class _WithOptions:
+    """A model that moves photographs by other options."""
+
+    model: Painter
+    carry_options: CarryOptions | None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.model, name)
 
 
 @torch.no_grad()
 def edited_frames(
-    model: Painter, track: Track, targets: Targets, frames: range, how: Sampling, swaps: tuple[RegionSwap, ...] = ()
+    model: Painter, people: Sequence[Followed], frames: range, how: Sampling, swaps: tuple[RegionSwap, ...] = ()
 ) -> Iterator[Tensor | Frame]:
-    """The frames of a clip with other numbers for the followed person.
+    """The frames of a clip with other numbers for the followed people.
 
     Args:
         model: moves and paints.
-        track: the person.
-        targets: the numbers they shall have, with the camera of the whole frame.
+        people: of one clip, edited one after another.
         frames: which.
         how: the sampling.
         swaps: regions that come from others, whose slots are known.
 
     Yields:
-        (3,H,W), or the frame itself where it does not show the person.
+        (3,H,W), or the frame itself where it shows none of them.
     """
-    places = _Places(track, squares_of(track, model.image_size))
-    every = islice(ahead(read_frames(track.clip.path), 2 * STEP), frames.start, frames.stop)
-    size = min(STEP, at_once(track.clip.height, track.clip.width))
-    while some := list(islice(every, size)):
-        rows = [row for row, frame in enumerate(some) if bool(track.present[frame.index])]
+    clip = people[0].track.clip
+    places = [_Places(one.track, squares_of(one.track, model.image_size)) for one in people]
+    every = islice(ahead(read_frames(clip.path), 2 * STEP), frames.start, frames.stop)
+    size = min(STEP, at_once(clip.height, clip.width))
+    own = model.carry_options
+    movers = [model if own is None or one.turned or swaps else _WithOptions(model, replace(own, structure=False)) for one in people]
+
+    def step(some: list[Frame]) -> list[Tensor | Frame]:
         result: list[Tensor | Frame] = list(some)
-        if rows:
-            faces = places.faces(model, [some[row] for row in rows])
-            wanted = FaceAttributes.cat([targets(slice(some[row].index, some[row].index + 1)) for row in rows])
-            wanted = seen_in(wanted, [whole_square(track.clip)], faces.squares).to(model.device)
-            for row, picture in zip(rows, edited(model, Edit(faces, wanted, swaps, how)).cpu(), strict=True):
+        for number, one in enumerate(people):
+            rows = [row for row, frame in enumerate(some) if bool(one.track.present[frame.index])]
+            if not rows:
+                continue
+            pictures = torch.stack([shown.picture() if isinstance(shown := result[row], Frame) else shown for row in rows])
+            indices = [some[row].index for row in rows]
+            faces = with_slots(model, places[number].faces(pictures.to(model.device), indices, [*places[:number], *places[number + 1 :]]))
+            wanted = FaceAttributes.cat([one.targets(slice(index, index + 1)) for index in indices])
+            wanted = seen_in(wanted, [whole_square(clip)], faces.squares).to(model.device)
+            for row, picture in zip(rows, edited(movers[number], Edit(faces, wanted, swaps, how)).cpu(), strict=True):
                 result[row] = picture
-        yield from result
+        return result
+
+    with Workers(model.device) as workers:
+        for pictures in workers.map(step, iter(lambda: list(islice(every, size)), [])):
+            yield from pictures
 
 
-@dataclass
 class _Places:
-    """Where a track's person is, with the landmarks of one piece in memory."""
+    """Where a track's person is, with the landmarks of a few pieces in memory."""
 
-    track: Track
-    squares: list[FaceCrop]
-    piece: int = -1
-    points: Tensor | None = None
+    def __init__(self, track: Track, squares: list[FaceCrop]) -> None:
+        self.track, self.squares = track, squares
+        self._points = lru_cache(maxsize=2)(track.landmarks)
 
-    def faces(self, model: Parts, frames: list[Frame]) -> Faces:
-        """The person in frames that show them, with slots."""
-        squares = [self.squares[frame.index] for frame in frames]
-        pictures = torch.stack([frame.picture() for frame in frames]).to(model.device)
+    def faces(self, pictures: Tensor, indices: list[int], others: Sequence[_Places]) -> Faces:
+        """The person in frames (B,3,H,W) that show them; others: further people of the clip."""
+        squares = [self.squares[index] for index in indices]
         crops, inside = extract(pictures, squares)
-        points = torch.stack([square.to_crop(self._landmarks(frame.index)) for square, frame in zip(squares, frames, strict=True)])
-        numbers = self.track.numbers[[frame.index for frame in frames]]
-        numbers = seen_in(numbers, [whole_square(self.track.clip)], squares).to(model.device)
-        faces = Faces(crops, inside, tuple(squares), pictures, points.to(model.device), None, numbers, name=self.track.clip.path)
-        return with_slots(model, faces)
+        points = torch.stack([square.to_crop(self.landmarks(index)) for square, index in zip(squares, indices, strict=True)])
+        numbers = seen_in(self.track.numbers[indices], [whole_square(self.track.clip)], squares).to(pictures.device)
+        beside = []
+        for square, index in zip(squares, indices, strict=True):
+            there = [square.to_crop(one.landmarks(index)) for one in others if bool(one.track.present[index])]
+            beside.append(torch.stack(there) if there else torch.zeros(0, *points.shape[1:]))
+        return Faces(
+            crops,
+            inside,
+            tuple(squares),
+            pictures,
+            points.to(pictures.device),
+            attributes=numbers,
+            others=tuple(beside) if others else (),
+            name=self.track.clip.path,
+        )
 
-    def _landmarks(self, index: int) -> Tensor:
-        """(478,3) of a frame that shows the person."""
+    def landmarks(self, index: int) -> Tensor:
+        """(478,3) in pixels, of a frame that shows the person."""
         piece, row = divmod(index, PIECE)
-        if piece != self.piece or self.points is None:
-            self.piece, self.points = piece, self.track.landmarks(piece)
-        return self.points[int(self.track.present[piece * PIECE : piece * PIECE + row].sum())]
+        return self._points(piece)[int(self.track.present[piece * PIECE : piece * PIECE + row].sum())]
 
 
 def write_pictures(

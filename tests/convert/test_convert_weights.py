@@ -27,6 +27,7 @@ from difffae.diffusion.initialisation import init_from, initialise
 from difffae.edit.profiles import Profile, profile
 from difffae.source.arcface import ArcFace
 from difffae.source.identity_networks import load_identity
+from difffae.source.slots import SlotEncoder
 
 TINY = replace(
     DenoiserConfig(), sample_size=8, block_channels=(32, 64, 128, 128), identity_size=16, token_size=48, adain="none"
@@ -202,6 +203,7 @@ def test_training_starts_from_the_file_whatever_the_ablation(compvis: dict, tiny
     report = init_from(denoiser, tmp_path / "init.safetensors")
     after, file = denoiser.state_dict(), load_checkpoint(tmp_path / "init.safetensors").tensors
     assert set(report.copied) | set(report.widened) | set(report.fresh) == set(after)
+    assert {name for name in after if ".adain." in name} <= set(report.fresh)  # the file's was never trained
     assert all(torch.equal(after[name], before[name]) for name in report.fresh)
     assert all(torch.equal(after[name], file[name]) for name in report.copied)
     inputs = after["unet.conv_in.weight"]
@@ -326,3 +328,60 @@ def test_other_versions_and_folders_are_refused(compvis: dict, tmp_path: Path, c
         message = capsys.readouterr().err
         assert says in message
         assert source in message
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_slots_answer_as_slotdiffusions_own_code(wrapped: bool, tmp_path: Path) -> None:
+    """Golden numbers of SADiffusion.encode in the sizes of its CelebA models, on a picture of 32x32: tokens, and the last round's masks."""
+    known = golden("slotdiffusion")
+    grid = torch.rand(1, 8, 8, 4)  # only its size counts
+    state = weights(known["shapes"]) | {"encoder_pos_embedding.grid": grid, "dm_decoder.model.weight": torch.ones(3)}
+    if wrapped:  # as a trainer in several processes leaves it
+        state = {"model": {f"module.{name}": value for name, value in state.items()}, "epoch": 3}
+    torch.save(state, tmp_path / "sa_ldm.pth")
+    assert convert("slots", tmp_path / "sa_ldm.pth", tmp_path / "slots.safetensors") == 0
+    encoder = SlotEncoder.load(tmp_path / "slots.safetensors")
+    c = encoder.config
+    assert (c.encoder, c.image_size, c.input_size, c.block_channels, c.layers_per_block) == ("resnet", 32, 0, (64, 128, 256), 2)
+    assert (c.slot_count, c.slot_size, c.slot_hidden, c.feature_channels, c.order) == (4, 192, 384, 192, ())
+    with torch.no_grad():
+        tokens, masks = encoder(picture(1, 3, 32, 32) * 0.5 + 0.5)
+    assert masks.shape == (1, 4, 8, 8)
+    torch.testing.assert_close(tokens[0, :, ::8].flatten(), torch.tensor(known["slots"]), atol=2e-5, rtol=0)
+    torch.testing.assert_close(masks.flatten(), torch.tensor(known["masks"]), atol=2e-5, rtol=0)
+    assert "MIT" in metadata(tmp_path / "slots.safetensors")["license"]
+
+
+def test_slots_for_a_larger_model_see_the_size_they_were_trained_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    known = golden("slotdiffusion")
+    state = weights(known["shapes"]) | {"encoder_pos_embedding.grid": torch.zeros(1, 8, 8, 4)}
+    torch.save({"state_dict": state}, tmp_path / "sa.pth")
+    assert convert("slots", tmp_path / "sa.pth", tmp_path / "slots.safetensors", "--set", "image_size=64") == 0
+    encoder = SlotEncoder.load(tmp_path / "slots.safetensors")
+    image = picture(1, 3, 64, 64) * 0.2 + 0.5
+    with torch.no_grad():
+        tokens, masks = encoder(image)
+        reduced = torch.nn.functional.interpolate(image, (32, 32), mode="bilinear", antialias=True)
+        encoder.config = replace(encoder.config, image_size=32, input_size=0)
+        assert torch.equal(tokens, encoder(reduced)[0])
+    assert masks.shape == (1, 4, 8, 8)
+    # gradients come through with less memory, too
+    encoder.train().requires_grad_(True)
+    encoder(reduced)[0].sum().backward()
+    plain = {name: p.grad.clone() for name, p in encoder.named_parameters()}
+    encoder.zero_grad()
+    encoder.encoder.save_memory()
+    encoder(reduced)[0].sum().backward()
+    assert all(torch.allclose(p.grad, plain[name], atol=1e-6) for name, p in encoder.named_parameters())
+
+    def refused(change: dict, *options: str) -> str:
+        torch.save(state | change, tmp_path / "other.pth")
+        assert convert("slots", tmp_path / "other.pth", tmp_path / "none.safetensors", *options) == 2
+        assert not (tmp_path / "none.safetensors").exists()
+        return capsys.readouterr().err
+
+    assert "image_size 16 and iterations 3: at least 32, or 0" in refused({}, "--set", "image_size=16")
+    assert "has an unknown 'encoder.blocks.0.weight'" in refused({"encoder.blocks.0.weight": torch.ones(2)})
+    assert "'attention.project_k.weight' is (192, 100)" in refused({"slot_attention.project_k.weight": torch.ones(192, 100)})
+    del state["init_latents"]
+    assert "no slot attention of SlotDiffusion with a ResNet" in refused({})

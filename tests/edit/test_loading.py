@@ -12,6 +12,7 @@ from small_models import small
 from difffae.common import checkpoint as checkpoint_module
 from difffae.common.checkpoint import asset_path, load_checkpoint, save_checkpoint
 from difffae.common.errors import CheckpointError, ConfigError
+from difffae.common.fingerprint import fingerprint
 from difffae.common.unet import UNet
 from difffae.edit.editor import DiffFAE
 from difffae.edit.loading import load_parts
@@ -19,6 +20,7 @@ from difffae.edit.model import EditModel
 from difffae.estimation.fit import LandmarkFit
 from difffae.estimation.network import EncoderFit
 from difffae.head.morphable import HeadModel
+from difffae.source.arcface import ArcFace
 
 OPEN = asset_path("open-256.safetensors")
 
@@ -143,3 +145,36 @@ def test_files_that_are_missing_beside_the_model(tmp_path: Path) -> None:
         load_parts(path, deca=asset_path("matte.safetensors"))
     with pytest.raises(CheckpointError, match=r"arcface-r18\.safetensors: is missing, but this model was trained with 'arcface-r18'"):
         load_parts(small_file(tmp_path, identity="arcface-r18"))
+
+
+def test_files_of_the_same_name_are_told_apart_by_their_contents(tmp_path: Path) -> None:
+    """A second network of the right name is refused once the model states what it was trained with."""
+    torch.manual_seed(3)
+    first, second, head = (tmp_path / f"{name}.safetensors" for name in ("first", "second", "head"))
+    about = {"license": "test", "source": "test"}
+    for path in (first, second):
+        weights = {name: value.half() for name, value in ArcFace("r18").state_dict().items()}
+        save_checkpoint(path, weights, kind="identity", config={"network": "arcface-r18"}, **about)
+    bundled = load_checkpoint(asset_path("open_head.safetensors"))
+    moved = {**bundled.tensors, "template": bundled.tensors["template"] * 1.01}
+    save_checkpoint(head, moved, kind="head", config=bundled.config, **about)
+
+    old = load_parts(small_file(tmp_path, identity="arcface-r18"), identity=second, head=head, estimators=("fit",))
+    assert old.model.fingerprints == {}  # a file of before takes any
+    known = {"identity": fingerprint(first), "head": fingerprint(asset_path("open_head.safetensors"))}
+    path = tmp_path / "known.safetensors"
+    parts = small(carry=False)
+    EditModel(parts.autoencoder, parts.slots, parts.denoiser, "known", "arcface-r18", fingerprints=known).save(path, **about)
+    assert load_checkpoint(path, parts=()).config["fingerprints"] == known
+    loaded = load_parts(path, identity=first, estimators=("fit",))
+    assert loaded.model.fingerprints == known
+    assert loaded.identity.name == "arcface-r18"
+    # the same weights in another file: another place, another licence, twice the bytes
+    copy = load_checkpoint(first)
+    save_checkpoint(tmp_path / "copy.safetensors", copy.tensors, kind="identity", config=copy.config, license="mine", source="elsewhere")
+    load_parts(path, identity=tmp_path / "copy.safetensors", estimators=("fit",))
+    needed = rf"has other weights than the identity file that known\.safetensors was trained with \(fingerprint {fingerprint(second)[:12]}"
+    with pytest.raises(CheckpointError, match=rf"second\.safetensors: {needed}, not {known['identity'][:12]}\).*--identity"):
+        load_parts(path, identity=second, estimators=("fit",))
+    with pytest.raises(CheckpointError, match=r"head\.safetensors: has other weights than the head file that known\.safetensors .*--head"):
+        load_parts(path, identity=first, head=head, estimators=("fit",))

@@ -9,6 +9,8 @@ from small_models import FIRST, small
 from difffae.common.errors import CheckpointError
 from difffae.diffusion.autoencoder import AutoencoderConfig
 from difffae.diffusion.conditions import carry_latents
+from difffae.edit.analysing import layers_of, region_masks
+from difffae.edit.description import SlotTokens
 from difffae.edit.model import EditModel
 
 
@@ -83,3 +85,13 @@ def test_files_of_another_version_are_named(model, tmp_path, monkeypatch):
         model.save(path, license="test", source="test")
     with pytest.raises(CheckpointError, match=r"odd\.safetensors: its configuration"):
         EditModel.load(path)
+
+
+def test_regions_of_unknown_slots_are_empty_and_a_warning_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    """Edits need no regions, so a model whose slots nobody measured still works in every graph."""
+    slots = SlotTokens(torch.zeros(2, 4, 96), torch.full((2, 4, 8, 8), 0.25), ())
+    masks = region_masks(slots, torch.rand(2, 3, 40, 30))
+    assert [tuple(mask.shape) for mask in masks] == [(2, 1, 40, 30)] * 4
+    assert not any(mask.any() for mask in masks)
+    assert "which of this model's slots is which region was never measured" in caplog.text
+    assert layers_of(slots, torch.rand(2, 3, 40, 30), 2) is None

@@ -11,11 +11,13 @@ import torch
 from torch import Tensor
 
 from difffae.cli import main
+from difffae.common.errors import ConfigError
 from difffae.diffusion.conditions import Conditions
 from difffae.diffusion.schedule import add_noise, alphas_cumprod
 from difffae.edit.model import EditModel
 from difffae.edit.profiles import Profile, profile
 from difffae.lab.losses.losses import attention_consistency, diffusion_loss, total_loss
+from difffae.source.slots import SlotEncoder, SlotsConfig
 
 NEEDED = 14  # GB of free memory for a step at full size: weights and gradients 7, activations, and room for others
 
@@ -67,6 +69,25 @@ def test_the_papers_noise_goes_with_the_first_stage() -> None:
     assert not profile("paper-256").denoiser.carry
     with torch.device("meta"):
         assert profile("paper-512").build("meta").image_size == 512
+
+
+def test_both_sizes_have_table_4s_encoder() -> None:
+    """At 512 the same layers see the picture at half its size: 32x32 cells (Table 4), and the tokens of the 256 model with its weights."""
+    large, small = (narrow(profile(name)).slots for name in ("paper-512", "paper-256"))
+    torch.manual_seed(0)
+    encoder, other = SlotEncoder(large).eval(), SlotEncoder(small).eval()
+    other.load_state_dict(encoder.state_dict())
+    picture = torch.rand(1, 3, 256, 256).repeat_interleave(2, 2).repeat_interleave(2, 3)  # averaging pairs gives the small one back
+    with torch.no_grad():
+        tokens, masks = encoder(picture)
+        assert masks.shape == (1, 4, 32, 32)
+        reduced = torch.nn.functional.interpolate(picture, (256, 256), mode="bilinear", antialias=True)
+        known = other(reduced)
+    assert torch.equal(tokens, known[0])
+    assert torch.equal(masks, known[1])
+    assert SlotsConfig(**{name: value for name, value in large.to_dict().items() if name != "input_size"}).input_size == 0  # older files
+    with pytest.raises(ConfigError, match="sides divisible by 64"):
+        encoder(torch.rand(1, 3, 64, 64))
 
 
 @pytest.mark.slow

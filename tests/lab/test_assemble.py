@@ -19,6 +19,7 @@ from difffae import DiffFAE
 from difffae.cli import main
 from difffae.common.checkpoint import asset_path, load_checkpoint, save_checkpoint
 from difffae.common.errors import CheckpointError, ConfigError
+from difffae.common.fingerprint import fingerprint
 from difffae.common.images import read_image
 from difffae.convert.flame import convert
 from difffae.diffusion.autoencoder import Autoencoder, AutoencoderConfig
@@ -28,8 +29,8 @@ from difffae.edit.description import Sampling
 from difffae.edit.model import EditModel
 from difffae.faces.landmarker import FaceLandmarker
 from difffae.head.morphable import HeadModel
-from difffae.lab.prepare.shards import write_shard
-from difffae.lab.training.assemble import FirstStageParts, ModelParts
+from difffae.lab.prepare.shards import Shards, write_shard
+from difffae.lab.training.assemble import FirstStageParts, ModelParts, warn_of_weak
 from difffae.lab.training.parts import read_denoiser, read_first_stage, read_slots
 from difffae.source.identity import IdentityNetwork
 from difffae.source.slots import SlotEncoder, SlotsConfig
@@ -223,6 +224,14 @@ def test_files_that_do_not_go_together(work: Path, tmp_path: Path) -> None:
         ModelParts(FirstStageParts(first), denoiser, slots).assemble()
     with pytest.raises(ConfigError, match="'arcface-r50': makes tokens of 512 numbers, but this denoiser was trained with 128"):
         ModelParts(FirstStageParts(first), denoiser, identity="arcface-r50").assemble()
+    wide, config = tmp_path / "wide.safetensors", replace(SLOTS, image_size=64)
+    save_checkpoint(wide, SlotEncoder(config).state_dict(), kind="slots", config=config.to_dict(), license="test", source="test")
+    alone = tmp_path / "denoiser.safetensors"
+    save_checkpoint(alone, Denoiser(TOY).state_dict(), kind="denoiser", config=TOY.to_dict(), license="mine", source="test")
+    with pytest.raises(
+        ConfigError, match=r"wide\.safetensors: its slots are for pictures of 64 pixels, but first stage and denoiser are for 32"
+    ):
+        ModelParts(FirstStageParts(first), alone, wide).assemble()
     with pytest.raises(ConfigError, match="3 regions for 4 slots"):
         ModelParts(FirstStageParts(first), denoiser, order=("face", "hair", "clothes")).assemble()
     with pytest.raises(ConfigError, match="not both"):
@@ -314,5 +323,103 @@ def test_names_are_read_from_files(work: Path, tmp_path: Path) -> None:
     (tmp_path / "generic_model.pkl").write_bytes(pickle.dumps(small_flame(), protocol=2))
     convert([tmp_path / "generic_model.pkl"], tmp_path / "flame.safetensors", name="flame-2020")
     files = FirstStageParts(work / "first.safetensors"), work / "denoiser/last.pt"
-    model = ModelParts(*files, head=str(tmp_path / "flame.safetensors"), identity=str(asset_path("identity.safetensors"))).assemble()
+    flame, identity = tmp_path / "flame.safetensors", asset_path("identity.safetensors")
+    model = ModelParts(*files, head=str(flame), identity=str(identity)).assemble()
     assert (model.head, model.identity) == ("flame-2020", "dlib-resnet-v1")
+    assert model.fingerprints == {"head": fingerprint(flame), "identity": fingerprint(identity)}
+
+
+def test_a_file_states_the_networks_of_its_training(work: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    output, files = tmp_path / "model.safetensors", ["--first-stage", work / "first.safetensors", "--denoiser", work / "denoiser/last.pt"]
+    run("assemble", *files, *ABOUT, "--output", output)
+    bundled = {
+        part: fingerprint(asset_path(name)) for part, name in (("head", "open_head.safetensors"), ("identity", "identity.safetensors"))
+    }
+    assert load_checkpoint(output, parts=()).config["fingerprints"] == bundled
+    assert "file is not known" not in capfd.readouterr().err
+
+    def refused(*options: object) -> str:
+        output.unlink(missing_ok=True)
+        assert main([str(word) for word in ("assemble", *files, *ABOUT, *options, "--output", output)]) == 2
+        assert not output.exists()
+        return capfd.readouterr().err
+
+    assert "--head flam.safetensors: neither a file nor a known head (open, flame, gnm); correct the path" in refused(
+        "--head", "flam.safetensors"
+    )
+    assert "--identity arcface-r5: neither a file nor a known network (dlib-resnet-v1, arcface-r18" in refused("--identity", "arcface-r5")
+    assert "not of the head 'open'; give --head too" in refused("--deca", work / "first.safetensors")
+    assert "holds 'first-stage', but 'deca' is needed" in refused("--head", "flame", "--deca", work / "first.safetensors")
+    # a name without a file is taken, and said to be unknown
+    run("assemble", *files, *ABOUT, "--head", "flame", "--output", output)
+    said = capfd.readouterr().err
+    assert all(f"the {part} file is not known" in said for part in ("head", "estimator"))
+    config = load_checkpoint(output, parts=()).config
+    assert (config["head"], config["fingerprints"]) == ("flame", {"identity": bundled["identity"]})
+    # a whole model's denoiser brings along what that was trained with
+    other = tmp_path / "other.safetensors"
+    weights = load_checkpoint(asset_path("identity.safetensors"))
+    tensors = {name: value * 1.01 for name, value in weights.tensors.items()}
+    save_checkpoint(other, tensors, kind="identity", config=weights.config, license="test", source="test")
+    parts = FirstStageParts(work / "first.safetensors"), output
+    with pytest.raises(ConfigError, match=r"model\.safetensors: was trained with another identity file .*; give that one with --identity"):
+        ModelParts(*parts, identity=str(other)).networks()
+    assert ModelParts(*parts, identity="arcface-r50").networks()[2]["identity"] == bundled["identity"]
+
+
+@pytest.mark.slow
+def test_swaps_need_a_measured_order(work: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Slots that no labels taught are no regions until someone measures it; edits need none."""
+    files = ["--first-stage", work / "first.safetensors", "--denoiser", work / "denoiser/last.pt", *ABOUT]
+    unknown, known, out = tmp_path / "unknown.safetensors", tmp_path / "known.safetensors", tmp_path / "out.png"
+    run("assemble", *files, "--output", unknown)
+    assert "which slot is which region is not known, so swaps will be refused" in capfd.readouterr().err
+    assert EditModel.load(unknown).slots.config.order == ()
+    swapping = ["swap", "--regions", "hair", "--steps", "1", "--output", str(out), "--model"]
+    assert main([*swapping, str(unknown)]) == 2
+    assert "which of this model's slots is which region was never measured" in capfd.readouterr().err
+    assert not out.exists()
+    run("edit", "--model", unknown, "--source", SOURCE, "--query", QUERY, "--steps", 1, "--output", out)
+    out.unlink()
+    run("assemble", *files, "--labels", work / "labelled", "--output", known)
+    said = capfd.readouterr().err
+    assert said.count("so swaps of it take something else") >= 2  # labels and pictures are noise here
+    assert main([*swapping, str(known)]) == 0
+    assert out.exists()
+
+
+def test_weak_regions_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    overlap = torch.tensor([[0.9, 0.1, 0.0, 0.0], [0.1, 0.49, 0.2, 0.0], [0.0, 0.41, 0.3, 0.1], [0.0, 0.0, 0.3, 0.9]])
+    warn_of_weak(("face", "hair", "clothes", "background"), overlap)
+    assert [record.getMessage().partition(",")[0] for record in caplog.records] == [
+        "order of the slots: only 49 % of hair lies in its own",
+        "order of the slots: only 30 % of clothes lies in its own",
+    ]
+    caplog.clear()
+    warn_of_weak(("face", "hair", "hair", "background"), overlap)  # two slots of one region count together
+    assert [record.getMessage().split(" of ")[2].split()[0] for record in caplog.records] == ["clothes"]
+
+
+def test_training_states_what_its_shards_were_made_with(work: Path, tmp_path: Path) -> None:
+    """From the shards' metadata through the checkpoint to the file: another network of the same name at the end is refused."""
+    (tmp_path / "shards").mkdir()
+    rows = load_file(work / "shards/0.safetensors")
+    bundled = {"head": fingerprint(asset_path("open_head.safetensors")), "identity": fingerprint(asset_path("identity.safetensors"))}
+    made = bundled | {"identity": "0123" * 16}
+    for name in "ab":
+        write_shard(tmp_path / f"shards/{name}.safetensors", rows, made)
+    joint = ["joint=true", f"slots={work / 'slots/last.pt'}", f"folder={tmp_path / 'run'}"]
+    train = ["train", "denoiser", "--config", work / "denoiser.json", "--set", *STAGE, f"shards={tmp_path / 'shards'}", *joint]
+    run(*train)
+    checkpoint = tmp_path / "run/last.pt"
+    assert torch.load(checkpoint, weights_only=True)["config"]["fingerprints"] == made
+    parts = FirstStageParts(work / "first.safetensors"), checkpoint
+    with pytest.raises(
+        ConfigError, match=rf"last\.pt: was trained with another identity file \(fingerprint 0123.*, not {bundled['identity'][:12]}"
+    ):
+        ModelParts(*parts).assemble()
+    assert ModelParts(*parts, identity="arcface-r50").networks()[2] == made
+    write_shard(tmp_path / "shards/c.safetensors", rows, bundled)
+    with pytest.raises(ConfigError, match=r"c\.safetensors: was made with another identity file than other shards"):
+        assert Shards(tmp_path / "shards", ("target",)).fingerprints
+    assert Shards(work / "shards", ("target",)).fingerprints == {}

@@ -197,7 +197,7 @@ def test_training_learns_averages_and_resumes(folder, clock):
     moved = (second["model"]["encoder.1.weight"] - first["model"]["encoder.1.weight"]).abs().max()
     assert 0 < moved < 0.05  # went on from there, at the low rate of the schedule's end
     steps = [json.loads(line)["step"] for line in (folder / "run" / "log.jsonl").read_text().splitlines()]
-    assert steps == [50, 100, 150]
+    assert steps == [50, 100, 150, 160]  # every fifty, and the end
 
 
 def toy_adversary(**changes) -> Adversary:

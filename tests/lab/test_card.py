@@ -99,7 +99,7 @@ def test_card_states_goals_groups_and_what_few_steps_cost():
     for index, one in enumerate(good):
         one["to_query"]["expression"] = 0.02 if index < 6 else 0.3
     card.blocks = {"edit": note | {"records": good * 2}}
-    card.blocks |= {"fast edit": note | {"records": bad}, "slow edit": note | {"records": good}}
+    card.blocks |= {"few edit": note | {"records": bad}, "many edit": note | {"records": good}}
     card.blocks |= {"synthetic": note | {"records": [{"source": "s", "psnr": 20.0, "looks": {"hat": "yes"}}]}}
     card.groups = {f"{index}": {"hat": "no" if index < 6 else "yes"} for index in range(12)}
     text = card.markdown()
@@ -108,6 +108,8 @@ def test_card_states_goals_groups_and_what_few_steps_cost():
     assert "2026-01-02; 2 minutes on M" in text
     assert "| hat: no | 12 |" in text
     assert "- hat, expression error quotient: best no 0.050, worst yes 0.750" in text
+    assert "## Few steps, everything painted anew (goal: no row worse by more than 3 %)" in text
+    assert "| row | 8 evaluations, dpmpp_2m | 50 evaluations, ddim |" in text
     assert "| expression error quotient | 0.500 | 0.400 | +25.0 %" in text
     assert "| hat: yes | 1 | 20.0 dB | / |" in text
     data = json.loads(json.dumps(card.to_dict()))
@@ -293,8 +295,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     place.mkdir()
     for name, path in (("a.png", SOURCE), ("b.png", QUERY)):
         write_image(place / name, read_image(path)[0])
-    (place / "manifest.csv").write_text("file,person,yaw_deg\na.png,p1,0\nb.png,p2,0\n")
-    monkeypatch.setattr("difffae.cli.card.dev_files", lambda: frozenset({"a.png", "b.png"}))
+    (place / "manifest.csv").write_text("file,person,split,yaw_deg\na.png,p1,dev,0\nb.png,p2,dev,0\n")
     return place
 
 

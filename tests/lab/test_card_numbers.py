@@ -256,8 +256,7 @@ def test_command_measures_people_and_goes_on_where_it_was_stopped(
     folder.mkdir()
     for name in ("source.png", "query.png"):
         write_image(folder / name, read_image(asset_path(name))[0])
-    (folder / "manifest.csv").write_text("file,person,yaw_deg\nsource.png,p1,0\nquery.png,p2,0\n")
-    monkeypatch.setattr("difffae.cli.card.dev_files", lambda: frozenset({"source.png", "query.png"}))
+    (folder / "manifest.csv").write_text("file,person,split,yaw_deg\nsource.png,p1,dev,0\nquery.png,p2,dev,0\n")
     line = f"evaluate --card --portraits {folder} --pairs 2 --only by-numbers --output {tmp_path / 'card'} --limit".split()
     assert main([*line, "1"]) == 0
     path = tmp_path / "card" / "card.json"

@@ -251,14 +251,26 @@ def test_fid_counts_the_readable_pictures(scene: SimpleNamespace):
 def test_report_names_everything(scene: SimpleNamespace):
     result = compare(FlatJudge(), scene.pairs, scene.methods)
     text = markdown(result, LAYOUTS["comparison"], {"good": {"steps": 20}})
-    assert "| good | 2.0000 | 0.0000 | 2.0000 |" in text
-    assert "| a\\|b | / | / | 1.0000 | 1.0000 | 1 of 4 | 3 |" in text
+    # of the four pairs one takes pose alone, and one's query shows no face
+    assert "| good | 2.0000 (3 of 4) | 0.0000 (2 of 3) | 2.0000 (2 of 3) | 0." in text
+    assert "| a\\|b | / | / | 1.0000 (1 of 3) | 1.0000 (1 of 4) | 3 |" in text
     for words in ("flat colours (levels)", "Identity network of CSIM: none", "FID was not measured", "steps 20", "- `3.png`: missing"):
         assert words in text
     assert "APD ↓" not in markdown(result, LAYOUTS["identity"], {}).splitlines()[2]
     data = json.loads(json.dumps(to_dict(result, {}), allow_nan=False))
     assert data["methods"][1]["means"] == {"APD": None, "AED": None, "ALD": 1.0, "CSIM": pytest.approx(1), "FID": None}
+    assert data["methods"][1]["counts"]["ALD"] == {"scored": 1, "asked": 3}
+    assert data["methods"][1]["counts"]["APD"] == {"scored": 0, "asked": 0}
     assert data["judge"]["estimator"] == "flat colours"
+    # what a method was asked for and never showed is no "/"
+    light = compare(FlatJudge(), scene.pairs, [Method("none", scene.folder / "none", ("light",))])
+    assert "| none | / | / | - (0 of 3) | - (0 of 4) | 4 |" in markdown(light, LAYOUTS["comparison"], {})
+    # FID counts pictures, also those in which no face is found
+    fid = compare(FlatJudge(), scene.pairs, scene.methods, MeanColours())
+    fid.inception = "colours"
+    assert "(4 of 4) | 2.0000 (3 of 4)" in markdown(fid, LAYOUTS["comparison"], {})
+    common = compare(FlatJudge(), scene.pairs, scene.methods, common=True)
+    assert "| good | 1.0000 (1 of 4) |" in markdown(common, LAYOUTS["comparison"], {})
 
 
 # ----------------------------------------------------------------------------------------------- the real judge, the command
@@ -365,3 +377,28 @@ def test_evaluate_says_what_is_wrong(tmp_path: Path, monkeypatch, capfd: pytest.
     captured = capfd.readouterr()
     assert what in captured.err
     assert captured.err.count("\n") == 1
+
+
+# -------------------------------------------------------------------------------------------------------------- speed
+
+
+@pytest.mark.slow
+def test_speed_counts_evaluations_and_reads_finetuning(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    """A previewed edit makes no evaluation, whatever the steps; minutes come from a training checkpoint, and nobody else's seconds."""
+    torch.save({"config": {}, "model": {}, "ema": {}, "spent": 90.25}, tmp_path / "last.pt")
+    line = ["evaluate", "--table", "speed", "--models", "Tuned=open-256", "--runs", "1", "--device", "cpu"]
+    line += ["--output", str(tmp_path / "speed.md")]
+    assert main([*line, "--steps", "3", "--finetuned", f"Tuned={tmp_path / 'last.pt'}"]) == 0
+    text = (tmp_path / "speed.md").read_text()
+    assert "| Tuned | 90.2 min |" in text
+    assert "| 3 (dpmpp_2m, denoise 0.2) |" in text
+    (row,) = json.loads((tmp_path / "speed.json").read_text())["rows"]
+    assert (row["evaluations"], row["denoise"], row["finetuning_minutes"]) == (3, 0.2, 90.25)
+    assert not any(words in text for words in ("DiffusionRig", "0.8126", "0.8379"))
+    assert main([*line, "--steps", "3", "--preview"]) == 0
+    text = (tmp_path / "speed.md").read_text()
+    assert "| Tuned | - |" in text
+    assert "| 0 (dpmpp_2m, denoise 0) |" in text
+    capfd.readouterr()
+    assert main([*line, "--preview", "--finetuned", f"Other={tmp_path / 'last.pt'}"]) == 2
+    assert "--finetuned Other: there is no row of this name" in capfd.readouterr().err

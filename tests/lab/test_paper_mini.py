@@ -119,6 +119,8 @@ def test_slots_learn_from_random_starts_and_resume_exactly(slot_shards: Path, tm
         assert torch.equal(value, resumed.state_dict()[name]), name
     moved = read_slots(tmp_path / "whole/last.pt")
     assert moved.config.starts == "random"
+    assert moved.config.order == ()  # nothing taught them their regions
+    assert moved.config.names == ("slot 0", "slot 1", "slot 2", "slot 3")
     assert float(moved.log_spread.abs().max()) > 0  # it is zero at the start
 
 

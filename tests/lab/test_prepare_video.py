@@ -9,20 +9,28 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from places import ROOT
+from PIL import Image
+from places import ROOT, TESTS
 from video_files import fatal, talking_frames, write_video
 
+from difffae.cli import main
+from difffae.common.checkpoint import asset_path
 from difffae.common.errors import CheckpointError, ConfigError
+from difffae.common.fingerprint import fingerprint
+from difffae.lab.prepare.json_lines import Journal
 from difffae.lab.videos.clips import Box, Chunk, ClipRules, box_overlap, find_chunks, grown_square, nearest_box
-from difffae.lab.videos.json_lines import Journal
 from difffae.lab.videos.prepare_video import VideoOptions, decode_frame
-from difffae.lab.videos.prepare_videos import Split, _join, _part, list_clips, prepare_videos
+from difffae.lab.videos.prepare_videos import Split, _join, _part, prepare_videos
+from difffae.lab.videos.resizing import resize
+from difffae.lab.videos.sources import find_videos
 from difffae.lab.videos.tar_samples import read_tar, write_tar
-from difffae.lab.videos.video_pool import run_tasks
+from difffae.video.pool import run_tasks
 
 STILL: Box = (100.0, 100.0, 400.0, 400.0)
 OPTIONS = VideoOptions(every=4, rules=ClipRules(min_frames=8, min_size=60))
@@ -143,15 +151,96 @@ def test_ray_cluster_that_does_not_answer_is_named() -> None:
 
 def test_layouts_that_cannot_be_prepared_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no videos here"):
-        list_clips(tmp_path)
+        find_videos(tmp_path)
     (tmp_path / "a.mp4").touch()
     with pytest.raises(ConfigError, match="no person's folder"):
-        list_clips(tmp_path)
+        find_videos(tmp_path)
     (tmp_path / "p").mkdir()
     (tmp_path / "a.mp4").rename(tmp_path / "p" / "a.mp4")
     (tmp_path / "p" / "a.avi").touch()
     with pytest.raises(ConfigError, match=r"has the name of p/a\.avi"):
-        list_clips(tmp_path)
+        find_videos(tmp_path)
+
+
+def cropped_frames(count: int, size: int) -> list[np.ndarray]:
+    """The talking head cut as closely as FOMM cuts, at its size."""
+    frames = (Image.fromarray(frame).crop((105, 60, 225, 180)) for frame in talking_frames(count))
+    return [np.asarray(frame.resize((size, size), Image.Resampling.BICUBIC)) for frame in frames]
+
+
+@pytest.mark.parametrize(
+    ("boxes", "side", "chunks", "dropped"),
+    [
+        ([(30.0, 20.0, 225.0, 235.0)] * 64, 256, [(0, 64)], {}),  # FOMM's own clip
+        ([(30.0, 20.0, 150.0, 140.0)] * 64, 256, [], {"small": 1}),  # a small face in a square video
+        ([(15.0, 10.0, 200.0, 215.0)] * 64, 224, [], {"small": 1}),  # cut out, but smaller than asked for
+        ([(30.0, 20.0, 450.0, 470.0)] * 63, 512, [], {"short": 1}),
+    ],
+)
+def test_what_was_cut_out_already_is_taken_whole(
+    boxes: list[Box | None], side: int, chunks: list[tuple[int, int]], dropped: dict[str, int]
+) -> None:
+    found, reasons = find_chunks(boxes, side, side, ClipRules())
+    assert [(chunk.start, chunk.end, chunk.box) for chunk in found] == [(start, end, (0, 0, side, side)) for start, end in chunks]
+    assert reasons == dropped
+
+
+METADATA = "video_id,start,end,bbox,fps,width,height,partition,person_id\n"
+
+
+def test_fomms_names_and_list(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("test/id1#aa#000100#000200.mp4", "train/id2#bb#000000#000064.mp4", "cc.mp4", "dd.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    table = tmp_path / "vox.csv"
+    rows = ["cc,50,150,100-0-300-250,25,640,360,test,id3", "cc,0,64,100-0-300-250,25,640,360,test,id3", "bb,0,64,1-1-9-9,25,64,64,test,id2"]
+    table.write_text(METADATA + "\n".join([*rows, "gone,0,64,1-1-9-9,25,64,64,train,id9"]) + "\n")
+    found = {source.clip: source for source in find_videos(tmp_path, table)}
+    assert {clip: (source.file, source.split, len(source.stretches)) for clip, source in found.items()} == {
+        "id1/aa/000100-000200.mp4": ("test/id1#aa#000100#000200.mp4", "test", 0),
+        "id2/bb/000000-000064.mp4": ("train/id2#bb#000000#000064.mp4", "test", 0),  # the list says so
+        "id3/cc/all.mp4": ("cc.mp4", "test", 2),
+    }
+    assert "2 of 3 videos" in caplog.text
+    # at half the size and twice the rate; 200 wide and 250 tall -> 100 and 125, square around the middle, pushed down into the frame
+    assert found["id3/cc/all.mp4"].stretches[1].chunk(320, 180, Fraction(50)) == Chunk(100, 300, (37, 0, 162, 125))
+    for damage, said in (("video_id,start\n", "no column 'end'"), (METADATA + "cc,x,1,1-1-9-9,25,9,9,test,id3\n", "a row is damaged")):
+        table.write_text(damage)
+        with pytest.raises(ConfigError, match=said):
+            find_videos(tmp_path, table)
+    table.write_text(METADATA)
+    (tmp_path / "test").joinpath("id1#aa#000100#000200.mp4").unlink()
+    (tmp_path / "train").joinpath("id2#bb#000000#000064.mp4").unlink()
+    with pytest.raises(ConfigError, match="none of its videos"):
+        find_videos(tmp_path, table)
+
+
+@pytest.mark.slow
+def test_voxceleb_as_fomm_publishes_it_needs_no_options(tmp_path: Path) -> None:
+    """Clips of 256 pixels that were cut already, and whole videos with the list, give the same pictures of the same face."""
+    pytest.importorskip("av")
+    write_video(tmp_path / "cut" / "test" / "id1#aa#000000#000066.mp4", cropped_frames(66, 256))
+    write_video(tmp_path / "whole" / "aa.mp4", talking_frames(66))
+    # two stretches that overlap, of a list that was made at twice the size
+    (tmp_path / "vox.csv").write_text(
+        METADATA + "aa,0,66,210-120-450-360,25,640,640,train,id1\naa,2,6,210-130-450-350,25,640,640,train,id1\n"
+    )
+    rows = {}
+    for name, more in (("cut", []), ("whole", ["--metadata", str(tmp_path / "vox.csv")])):
+        step = ["prepare", "videos", str(tmp_path / name), "--output", str(tmp_path / "out" / name), "--workers", "1", "--every", "33"]
+        assert main([*step, *more]) == 0
+        (rows[name],) = lines(tmp_path / "out" / name / "manifest.jsonl")
+    assert (rows["cut"]["split"], rows["cut"]["samples"], rows["cut"]["chunks"]) == (
+        "test",
+        2,
+        [{"start": 0, "end": 66, "box": [0, 0, 256, 256]}],
+    )
+    assert [chunk["box"] for chunk in rows["whole"]["chunks"]] == [[105, 60, 225, 180]] * 2
+    assert (rows["whole"]["split"], rows["whole"]["samples"]) == ("train", 3)
+    cut, whole = (read_tar(next((tmp_path / "out" / name).rglob("*.tar"))) for name in ("cut", "whole"))
+    one, other = (decode_frame(dict(next(samples)[1])) for samples in (cut, whole))
+    assert (one["landmarks"] - other["landmarks"])[:, :2].norm(dim=-1).mean() < 3  # pixels of 256, of pictures enlarged twice
+    assert (one["picture"].float() - other["picture"].float()).abs().mean() < 8
 
 
 @pytest.fixture(scope="module")
@@ -330,15 +419,16 @@ def cluster_address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 @pytest.mark.slow
 def test_pairs_are_what_the_denoiser_trains_on(prepared: Path, tmp_path: Path) -> None:
-    from difffae.common.checkpoint import asset_path
     from difffae.edit.model import EditModel
     from difffae.head.morphable import HeadModel
     from difffae.lab.prepare.shards import Shards, stacked
-    from difffae.lab.videos.video_pairs import check_networks, write_pairs
+    from difffae.lab.videos.video_pairs import check_networks, fingerprints_of, write_pairs
 
     model = EditModel.load(asset_path("open-256.safetensors"))
     test = prepared / "test"
     check_networks(test, model.head, model.identity)
+    known = {"head": fingerprint(asset_path("open_head.safetensors")), "identity": fingerprint(asset_path("identity.safetensors"))}
+    assert fingerprints_of(test) == known
     with pytest.raises(ConfigError, match="the model needs 'flame'"):
         check_networks(test, "flame", model.identity)
     frames = [decode_frame(files) for _, files in read_tar(test / "000000.tar")]
@@ -347,6 +437,7 @@ def test_pairs_are_what_the_denoiser_trains_on(prepared: Path, tmp_path: Path) -
     write_pairs(test, tmp_path / "joint", model.autoencoder, per_chunk=2)
     joint = Shards(tmp_path / "joint", ("target", "render", "identity", "source", "query"))
     assert len(joint) == 2
+    assert joint.fingerprints == known
     for sample in (joint.sample(0), joint.sample(1)):
         source, query = (int((pictures == sample[name]).flatten(1).all(1).nonzero()) for name in ("source", "query"))
         assert source != query
@@ -392,6 +483,24 @@ def test_damaged_shard_is_named(prepared: Path, tmp_path: Path) -> None:
     (tmp_path / "000000.tar").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(CheckpointError, match=r"000000\.tar: not a complete shard"):
         list(read_tar(tmp_path / "000000.tar"))
+
+
+@pytest.mark.parametrize("case", [0, 1, 2], ids=["301x287 to 64", "640x640 to 64", "90x100 to 128"])
+def test_crops_are_resized_as_scikit_image_does(case: int) -> None:
+    """skimage.transform.resize(..., anti_aliasing=True) of scikit-image 0.26, as bytes, of a picture that is noise: every 11th pixel."""
+    golden = json.loads((TESTS / "golden/skimage_resize.json").read_text())[case]
+    y, x, c = torch.meshgrid(*(torch.arange(side) for side in (*golden["size"], 3)), indexing="ij")
+    picture = ((y * y * 7 + x * x * 13 + y * x * 5 + c * 91) % 256).float().permute(2, 0, 1)[None] / 255
+    resized = resize(picture, golden["side"])
+    assert resized.shape == (1, 3, golden["side"], golden["side"])
+    pixels = torch.tensor(golden["pixels"]).float()
+    assert (resized[0].permute(1, 2, 0)[::11, ::11] * 255 - pixels).abs().max() < 0.51  # theirs are rounded
+
+
+def test_resizing_to_the_same_size_changes_nothing() -> None:
+    picture = torch.rand(2, 3, 20, 20)
+    assert torch.equal(resize(picture, 20), picture)
+    assert torch.allclose(resize(torch.full((1, 3, 50, 60), 0.7), 16), torch.tensor(0.7))
 
 
 def test_chunk_box_is_cut_out() -> None:

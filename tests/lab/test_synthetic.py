@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-import runpy
-import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from places import ROOT, SHARED
+from places import SHARED
 from safetensors.torch import load_file
 
+from difffae.cli import main
 from difffae.common.errors import ConfigError
 from difffae.common.rotations import axis_angle_to_matrix
 from difffae.estimation.fit import inter_ocular
@@ -342,16 +341,17 @@ def test_worn_things_take_their_places(people: SyntheticPeople, extra: str) -> N
 
 @pytest.mark.slow
 @needs_assets
-def test_script_writes_what_prepare_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: HeadModel) -> None:
-    script = ROOT / "scripts" / "render_synthetic.py"
-    argv = [str(script), str(MAKEHUMAN), str(tmp_path / "pairs"), "--count", "1", "--slots", str(tmp_path / "slots"), "--geometry"]
-    monkeypatch.setattr(sys, "argv", argv)
-    runpy.run_path(str(script), run_name="__main__")
+def test_command_writes_what_the_other_steps_read(tmp_path: Path, head: HeadModel) -> None:
+    line = f"prepare people {MAKEHUMAN} --output {tmp_path / 'pairs'} --people 1 --labelled {tmp_path / 'slots'} --geometry"
+    assert main(line.split()) == 0
+    single = load_file(str(tmp_path / "slots" / "synthetic_000.safetensors"))
     shard = load_file(str(tmp_path / "pairs" / "synthetic_000.safetensors"))
     assert shard["images"].shape == (1, 2, 3, 256, 256)
     assert shard["labels"].shape == (1, 2, 256, 256)
     assert shard["pose"].shape == (1, 2, 5, 3)
     assert shard["depth"].shape == (1, 2, 256, 256)
+    assert torch.equal(single["images"], shard["images"][0])
+    assert torch.equal(single["labels"], shard["labels"][0])
     assert {"tone", "male", "age", "style", "seed"} <= set(shard)
     from difffae.lab.prepare.pairs import write_synthetic
 

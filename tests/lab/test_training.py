@@ -16,6 +16,7 @@ from difffae.common.named_values import build
 from difffae.diffusion.conditions import Conditions
 from difffae.diffusion.denoiser import Denoiser, DenoiserConfig
 from difffae.diffusion.first_stages import VQConfig, VQFirstStage, describe
+from difffae.diffusion.initialisation import init_from
 from difffae.edit.profiles import profile
 from difffae.lab.losses.losses import UNLABELLED
 from difffae.lab.prepare.shards import Shards, stacked, write_shard
@@ -131,6 +132,7 @@ def test_slots_learn_the_labels(slot_shards: Path, tmp_path: Path) -> None:
     assert order == REGIONS
     assert overlap.diagonal().min() > 0.5
     assert_equal_weights(read_slots(tmp_path / "run" / "last.pt"), model["slots"])
+    assert model["slots"].config.order == REGIONS
 
 
 @pytest.mark.slow
@@ -378,6 +380,47 @@ def test_denoiser_begins_with_what_fits(denoiser_shards: Path, tmp_path: Path) -
     assert torch.equal(begun["denoiser.unet.mid_block.resnets.0.conv1.weight"], given["unet.mid_block.resnets.0.conv1.weight"])
 
 
+def test_adain_that_replaces_moves_the_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """From a U-Net without AdaIN, as Stable Diffusion's: a blend answers as that did, Eq. 4 as it stands does not, and is warned of."""
+    torch.manual_seed(3)
+    plain = Denoiser(dataclasses.replace(DENOISER, adain="none", carry=False)).eval()
+    torch.nn.init.normal_(plain.unet.conv_out.weight, std=0.1)  # a new one answers zero
+    file = tmp_path / "unet.safetensors"
+    save_checkpoint(file, plain.state_dict(), kind="denoiser", config=plain.config.to_dict(), license="test", source="test")
+    g = torch.Generator().manual_seed(4)
+    noisy, tokens, identity = (torch.randn(shape, generator=g) for shape in ((2, 2, 8, 8), (2, 4, 12), (2, 6)))
+    conditions, changed = Conditions(tokens, identity, torch.zeros(2, 2, 8, 8)), {}
+    with torch.no_grad():
+        known = plain(noisy, 500, conditions)
+        for adain in ("blend", "replace"):
+            caplog.clear()
+            denoiser = Denoiser(dataclasses.replace(plain.config, adain=adain)).eval()
+            report = init_from(denoiser, file)
+            assert len(report.copied) == len(plain.state_dict())
+            changed[adain] = ((denoiser(noisy, 500, conditions) - known).norm() / known.norm()).item()
+            assert [record.getMessage().split(" and ")[0] for record in caplog.records] == (
+                [f"{file}: has no trained AdaIN,"] if adain == "replace" else []
+            )
+    assert changed["blend"] == 0
+    assert changed["replace"] > 0.3
+
+
+def test_data_of_another_size_is_refused(slot_shards: Path, denoiser_shards: Path, tmp_path: Path) -> None:
+    """Latents and slots of 256 pixels, say, for the 512 configuration: here 32 and 64."""
+    common = {"folder": str(tmp_path / "r"), "steps": 1, **COMMON}
+    large, wide = dataclasses.replace(DENOISER, sample_size=16), dataclasses.replace(SLOTS, image_size=64)
+    with pytest.raises(ConfigError, match=r"denoiser: its latents are 2x8x8 .*, but this denoiser is for 2x16x16; prepare pictures"):
+        train_denoiser(DenoiserTraining(shards=str(denoiser_shards), **common), large)
+    with pytest.raises(ConfigError, match=r"its pictures 'images' are 32x32 pixels, but these slots are for 64x64; .*--size 64"):
+        train_slots(SlotsTraining(shards=str(slot_shards), **common), wide, DECODER)
+    torch.manual_seed(0)
+    slots = tmp_path / "slots.safetensors"
+    save_checkpoint(slots, SlotEncoder(wide).state_dict(), kind="slots", config=wide.to_dict(), license="test", source="test")
+    with pytest.raises(ConfigError, match=r"its pictures 'source' are 32x32 pixels, but these slots are for 64x64"):
+        train_denoiser(DenoiserTraining(shards=str(denoiser_shards), joint=True, slots=str(slots), **common), DENOISER)
+    assert not (tmp_path / "r/last.pt").exists()
+
+
 def test_presets() -> None:
     training, model = read_configs(["paper-256", "no-acr", "no-identity"], "denoiser", ["batch=8"], [])
     options = build(DenoiserTraining, training, "test")
@@ -391,6 +434,8 @@ def test_presets() -> None:
         slots = build(SlotsConfig, model, "test")
         assert slots == dataclasses.replace(SlotsConfig(), slot_count=count, order=slots.order)
         assert len(slots.order) == count
+    model = read_configs(["paper-256", "random-starts"], "slots", [], [])[1]
+    assert build(SlotsConfig, model, "test") == dataclasses.replace(SlotsConfig(), starts="random")
     with pytest.raises(ConfigError, match="slots-8"):  # the choices are named
         read_configs(["slots-3"], "slots", [], [])
     with pytest.raises(ConfigError, match="changes nothing"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import types
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from places import TESTS
 from torch import Tensor
 
 from difffae.common.checkpoint import save_checkpoint
@@ -16,6 +18,8 @@ from difffae.common.errors import CheckpointError, ConfigError
 from difffae.source.arcface import CHIP, FIVE, TEMPLATE, AlignedIdentity, ArcFace
 from difffae.source.identity import IdentityNetwork
 from difffae.source.identity_networks import load_identity
+
+GOLDEN = TESTS / "golden"
 
 
 @pytest.mark.parametrize(("depth", "expected"), [("r18", 24_025_600), ("r50", 43_590_848), ("r100", 65_156_160)])
@@ -78,6 +82,23 @@ def test_alignment_is_umeyamas_from_the_face_to_the_template() -> None:
     assert residual > 0.03  # the share by which the other fit's scale would differ
     width = ((axis[None] - nose[0]).square() * mass).sum().sqrt()  # of the dot: 4 pixels of the picture, scaled
     assert abs(float(width) / (4 * float(torch.linalg.det(matrix).sqrt())) - 1) < 0.02
+
+
+@pytest.mark.parametrize("name", ["large", "small"])
+def test_chips_are_insightfaces_pixel_by_pixel(name: str) -> None:
+    """Chips of norm_crop (scikit-image 0.26's SimilarityTransform, OpenCV 5.0's warpAffine) of a picture that is noise: every 11th pixel.
+    The large face is three times the chip's size, where samples that are averaged would be up to a hundred levels off; the small one is
+    enlarged, and lies beyond the picture's corner."""
+    golden = json.loads((GOLDEN / "insightface_chip.json").read_text())[name]
+    y, x, c = torch.meshgrid(torch.arange(320), torch.arange(300), torch.arange(3), indexing="ij")
+    picture = ((y * y * 7 + x * x * 13 + y * x * 5 + c * 91) % 256).float().permute(2, 0, 1)[None] / 255
+    landmarks = torch.zeros(1, 478, 3)
+    for (first, second), point in zip(FIVE, golden["points"], strict=True):
+        landmarks[0, first, :2] = landmarks[0, second, :2] = torch.tensor(point) + 0.5  # insightface counts pixel centres from 0
+    chip = AlignedIdentity("test").align(picture, landmarks)[0].permute(1, 2, 0) * 255
+    pixels = torch.tensor(golden["pixels"]).float()
+    assert (pixels == 0).all(dim=-1).any()  # some lie beyond the picture
+    assert (chip[3::11, 3::11] - pixels).abs().max() < 0.52  # theirs are rounded to whole levels
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +192,7 @@ def test_onnx_files_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(CheckpointError, match=r"none\.onnx: no such weights file"):
         load_identity(tmp_path / "none.onnx")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)  # as if it were not installed
-    with pytest.raises(ConfigError, match=r"net\.onnx: needs onnxruntime, which is not installed; run `pip install onnxruntime`"):
+    with pytest.raises(ConfigError, match=r"net\.onnx: needs onnxruntime, which is not installed; pip install onnxruntime"):
         load_identity(whole)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from difffae.common.errors import ConfigError
 from difffae.source.regions import kept_pixels, layers, light_matte, region_shares, swapped_region
 
 ORDER = ("background", "face", "hair", "clothes")
@@ -41,6 +42,11 @@ def test_two_slots_of_one_region_are_as_sharp_as_one() -> None:
     two = region_shares(masks[:, :2] / masks[:, :2].sum(1, keepdim=True), ("background", "face"), (64, 64))
     assert float(two[:, 1:3].max()) == 0
     torch.testing.assert_close(two.sum(1), torch.ones(1, 64, 64))
+
+
+def test_slots_of_unknown_regions_have_no_shares() -> None:
+    with pytest.raises(ConfigError, match="which of this model's slots is which region was never measured"):
+        region_shares(torch.rand(1, 4, 8, 8), (), (16, 16))
 
 
 def test_layers_have_the_pictures_edges() -> None:

@@ -117,6 +117,8 @@ def test_swap_errors() -> None:
         swap(tokens, tokens, ["hat"])
     with pytest.raises(ConfigError, match="strength"):
         swap(tokens, tokens, ["hair"], strength=1.5)
+    with pytest.raises(ConfigError, match="which of this model's slots is which region was never measured"):
+        swap(tokens, tokens, ["hair"], order=())
 
 
 def test_order_from_overlap() -> None:

@@ -20,8 +20,9 @@ from difffae.head.attributes import FaceAttributes
 from difffae.video import analysing, making, rendering
 from difffae.video.analysing import follow, squares_of
 from difffae.video.keyframes import Keyframes
-from difffae.video.making import Change, along_keyframes, animate, edit_clip
+from difffae.video.making import Change, Driven, along_keyframes, animate, edit_clip
 from difffae.video.reading import Clip, Frame, read_frames
+from difffae.video.rendering import Followed
 from difffae.video.work import Work
 
 MOVED = Sampling(denoise=0)
@@ -70,7 +71,7 @@ def killed_after(count: int):
 
 def test_a_clip_drives_a_portrait(model: DiffFAE, me: Portrait, clip: Path, tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
-    animate(model, me, clip, tmp_path / "out.mp4", sampling=MOVED, progress=lambda *done: told.append(done))
+    animate(model, [Driven(me, clip)], tmp_path / "out.mp4", sampling=MOVED, progress=lambda *done: told.append(done))
     before, after = list(read_frames(clip)), list(read_frames(tmp_path / "out.mp4"))
     assert seconds(after, tmp_path / "out.mp4") == seconds(before, clip)
     assert after[0].array().shape == (255, 257, 3)
@@ -82,12 +83,12 @@ def test_a_clip_drives_a_portrait(model: DiffFAE, me: Portrait, clip: Path, tmp_
     # killed while it looked, killed while it painted, and started again each time: the same bytes, and nothing is done twice
     for kill in (6, COUNT + 6):
         with pytest.raises(KilledError):
-            animate(model, me, clip, tmp_path / "again.mp4", sampling=MOVED, progress=killed_after(kill))
+            animate(model, [Driven(me, clip)], tmp_path / "again.mp4", sampling=MOVED, progress=killed_after(kill))
         assert not (tmp_path / "again.mp4").exists()
     done = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "again.mp4.parts").iterdir()}
     assert {f"analysis-0000{i}.safetensors" for i in range(3)} | {"pictures-00000.safetensors"} <= set(done)
     told.clear()
-    animate(model, me, clip, tmp_path / "again.mp4", sampling=MOVED, progress=lambda *done: told.append(done))
+    animate(model, [Driven(me, clip)], tmp_path / "again.mp4", sampling=MOVED, progress=lambda *done: told.append(done))
     assert (tmp_path / "again.mp4").read_bytes() == (tmp_path / "out.mp4").read_bytes()
     assert told[0][0] >= COUNT - 3
     assert len(told) < 2 * COUNT - 8
@@ -105,7 +106,10 @@ def test_the_background_is_the_same_in_every_frame(model: DiffFAE, me: Portrait)
     targets = FaceAttributes.cat([adjust(me.attributes, change, model.head.expression_names) for change in changes])
     # sums round; where the model paints, what it paints near the head is blended with what is around
     for sampling, most in ((MOVED, 0.05), (Sampling(steps=2), 0.3)):
-        frames = torch.stack(list(rendering.driven_pictures(model, me, lambda rows: targets[rows], range(3), sampling)))
+        frames = torch.stack(list(rendering.driven_pictures(model, [(me, lambda rows: targets[rows])], range(3), sampling)))
+        whole = (255 * frames).round()  # what is encoded
+        assert torch.equal(whole[..., :25], whole[:1, ..., :25].expand(3, -1, -1, -1))
+        assert torch.equal(whole[..., -25:], whole[:1, ..., -25:].expand(3, -1, -1, -1))
         spread = 255 * (frames.amax(0) - frames.amin(0)).amax(0)
         assert max(float(spread[:, :25].max()), float(spread[:, -25:].max())) < most
         assert float(spread[100:160, 100:160].max()) > 20
@@ -113,7 +117,7 @@ def test_the_background_is_the_same_in_every_frame(model: DiffFAE, me: Portrait)
 
 def test_a_clip_is_edited_and_frames_without_the_face_stay(model: DiffFAE, clip: Path, tmp_path: Path) -> None:
     change = Change(Adjustments(smile=0.5), Keyframes.of({"keys": [{"time": 0, "yaw": 0}, {"time": 0.2, "yaw": 12}]}))
-    edit_clip(model, clip, tmp_path / "out.mp4", change=change, sampling=MOVED)
+    edit_clip(model, clip, tmp_path / "out.mp4", changes={0: change}, sampling=MOVED)
     before, after = list(read_frames(clip)), list(read_frames(tmp_path / "out.mp4"))
     assert [frame.pts for frame in after] == [frame.pts for frame in before]
     assert after[0].array().shape == before[0].array().shape
@@ -123,10 +127,24 @@ def test_a_clip_is_edited_and_frames_without_the_face_stay(model: DiffFAE, clip:
     assert difference[6] > difference[0]  # it turns more and more
 
 
+def test_heads_that_stay_need_no_structure_behind_them(model: DiffFAE, clip: Path, tmp_path: Path) -> None:
+    track = follow(model, Clip.read(clip), Work(tmp_path / "out.mp4", {}))
+    change = Adjustments(smile=0.6, light_azimuth=60)
+
+    def pictures(turned: bool) -> torch.Tensor:
+        wanted = rendering.Followed(track, lambda rows: adjust(track.numbers[rows], change, model.head.expression_names), turned)
+        return torch.stack(list(rendering.edited_frames(model, [wanted], range(2), MOVED)))
+
+    fast, whole = pictures(False), pictures(True)
+    assert not torch.equal(fast, whole)
+    assert float((fast - whole).abs().amax()) < 1 / 255
+    assert float((fast - whole).abs().mean()) < 0.01 / 255
+
+
 def test_frames_pass_bit_for_bit(model: DiffFAE, clip: Path, tmp_path: Path) -> None:
     track = follow(model, Clip.read(clip), Work(tmp_path / "out.mp4", {}))
     assert track.present.tolist() == [True] * 7 + [False] * 4
-    frames = list(rendering.edited_frames(model, track, lambda rows: track.numbers[rows], range(5, COUNT), MOVED))
+    frames = list(rendering.edited_frames(model, [Followed(track, lambda rows: track.numbers[rows])], range(5, COUNT), MOVED))
     assert [type(frame) for frame in frames] == [torch.Tensor] * 2 + [Frame] * 4
     own = [frame.picture() for frame in read_frames(clip)][5:7]
     assert torch.equal(torch.stack(frames[:2]), torch.stack(own))  # nothing was asked of them
@@ -173,11 +191,47 @@ def test_along_keyframes_alone(model: DiffFAE, me: Portrait, tmp_path: Path) -> 
 def test_clips_without_a_face_and_broken_ones_are_named(model: DiffFAE, me: Portrait, clip: Path, tmp_path: Path) -> None:
     empty = write_clip(tmp_path / "empty.mp4", [background()] * 3)
     with pytest.raises(NoFaceError, match=r"empty\.mp4: no frame shows a face"):
-        animate(model, me, empty, tmp_path / "out.mp4")
+        animate(model, [Driven(me, empty)], tmp_path / "out.mp4")
     data = clip.read_bytes()
     (tmp_path / "cut.mp4").write_bytes(data[: len(data) * 2 // 3])
     with pytest.raises(VideoError, match=r"cut\.mp4: .*frame \d"):
-        animate(model, me, tmp_path / "cut.mp4", tmp_path / "out.mp4")
+        animate(model, [Driven(me, tmp_path / "cut.mp4")], tmp_path / "out.mp4")
+
+
+def test_each_face_has_its_own_driver_or_none(model: DiffFAE, clip: Path, tmp_path: Path) -> None:
+    """Two people side by side: what one does, they do as if they were alone, and who has no driver keeps every bit."""
+    image, _ = read_image(asset_path("source.png"))
+    small = torch.nn.functional.interpolate(image[None], (256, 256), mode="area")[0]
+    two = torch.cat([small, small.flip(-1)], -1)
+    left, right = (model.analyse(two, face) for face in sorted((0, 1), key=lambda face: model.analyse(two, face).crop.left))
+    numbers = [adjust(left.attributes, Adjustments(blink=1, jaw_open=jaw), model.head.expression_names) for jaw in (0.3, 0.5)]
+    moved, still = FaceAttributes.cat(numbers), right.attributes.expand(2)
+    mine, theirs = (left, lambda rows: moved[rows]), (right, lambda rows: still[rows])
+    alone, both = (torch.stack(list(rendering.driven_pictures(model, cast, range(2), MOVED))) for cast in ([mine], [theirs, mine]))
+    assert torch.equal(alone, both)
+    assert torch.equal(alone[..., 340:], two[None, ..., 340:].expand(2, -1, -1, -1))
+    assert float((alone[..., :256] - two[None, ..., :256]).abs().amax()) > 0.2
+    # both move: each side is as if the other had stayed, but for where their squares meet
+    also = adjust(right.attributes, Adjustments(blink=1), model.head.expression_names).expand(2)
+    theirs_alone, together = (
+        torch.stack(list(rendering.driven_pictures(model, cast, range(2), MOVED)))
+        for cast in ([(right, lambda rows: also[rows])], [(right, lambda rows: also[rows]), mine])
+    )
+    assert torch.equal(together[..., 340:], theirs_alone[..., 340:])
+    assert float((together[..., :172] - alone[..., :172]).abs().amax()) < 2 / 255
+
+
+def test_results_do_not_depend_on_how_many_cores_there_are(model: DiffFAE, me: Portrait, clip: Path, tmp_path: Path) -> None:
+    cores, written = torch.get_num_threads(), []
+    try:
+        for count in (1, 3):
+            torch.set_num_threads(count)
+            animate(model, [Driven(me, clip)], tmp_path / f"{count}.mp4", sampling=MOVED)
+            assert torch.get_num_threads() == count
+            written.append((tmp_path / f"{count}.mp4").read_bytes())
+    finally:
+        torch.set_num_threads(cores)
+    assert written[0] == written[1]
 
 
 @pytest.mark.slow
@@ -202,6 +256,11 @@ def test_commands_say_what_is_missing(clip: Path, tmp_path: Path, capfd: pytest.
         (["animate", "--output", "out.mp4"], "nothing moves the portrait"),
         (["animate", "--driving", str(clip), "--output", str(tmp_path / "out.png")], "is no video that can be written"),
         (["animate", "--driving", str(clip), "--multiply", "yawn=2", "--output", str(tmp_path / "out.mp4")], "did you mean yaw"),
+        (["animate", "--driving", str(clip), str(clip)], "--driving: 2 were given, and --face names 1"),
+        (["animate", "--driving", str(clip), "--driving-face", "0", "1"], "--driving-face: 2 were given"),
+        (["animate", "--driving", str(clip.parent)], "give one for the results with --output"),
+        (["animate", "--driving", str(clip.parent), str(clip), "--output", "x"], "is a folder, whose clips are done one after another"),
+        (["edit", "--source", str(clip.parent), "--output", str(clip.parent)], "holds the clips themselves"),
         (["edit", "--source", str(clip)], "nothing to change"),
         (["edit", "--source", str(clip), "--yaw", "5", "--output", str(clip)], "would overwrite an input"),
         (["edit", "--keyframes", "keys.json"], "use `animate --keyframes`"),

@@ -1,4 +1,4 @@
-"""The measurements: single stages, denoising steps, generated batches and whole edits.
+"""The measurements: single stages, denoising steps, generated batches, whole edits and clips.
 
 Pictures are the two that ship, so that every machine measures the same. Weights may be random: speed does not depend on their values.
 """
@@ -33,6 +33,7 @@ from ...estimation.choose import estimate
 from ...faces.landmarker import FaceLandmarker
 from ...head.morphable import HeadModel
 from ...source.identity_networks import NETWORKS, build_identity, load_identity
+from .clips import measure_clips
 from .counts import Cost
 from .machine import Peaks
 from .timing import Timing, measure
@@ -188,6 +189,12 @@ class Bench:
             rows.append(self._row("edit, new pictures", call, None, mode, steps=plan.steps[0]))
         model.accelerate("eager")
         return rows
+
+    def clips(self) -> list[Row]:
+        """A frame of a clip, from file to file."""
+        steps = self.plan.steps[0]
+        found = measure_clips(self.model, steps, self.plan.runs, self.note)
+        return [Row(name, timing, steps=steps if "painted" in name else None) for name, timing in found.items()]
 
     def _inputs(self, batch: int) -> tuple[Tensor, Conditions]:
         """Pictures (B,3,H,W) in the place of renders, and random conditions."""

@@ -5,7 +5,6 @@ Shape letters: S crop side, Z latent channels.
 
 from __future__ import annotations
 
-import csv
 import logging
 import math
 import random
@@ -29,6 +28,7 @@ from ...person.prepared import nothing_carried
 from ...report.measures import laplacian_variance, psnr, ssim
 from ...vocabulary import SAMPLERS, STEPS, TAKEABLE
 from ..prepare.pairs import FIELDS, attributes_of
+from ..prepare.portraits import read_manifest
 from ..prepare.shards import Shards
 from .edit_numbers import edit_numbers, whole_crop
 from .groups import TONE, tone_band
@@ -40,7 +40,9 @@ Step = Callable[[], object]
 # light coefficients as a share of the mean light
 NOISE_TURN, NOISE_EXPRESSION, NOISE_LIGHT = 1.0, 0.02, 0.02
 AGES = (("under 40", 40.0), ("40 to 59", 60.0), ("60 and over", math.inf))
-FAST, SLOW = ("dpmpp_2m", 8), ("ddim", 50)
+# samplers and their evaluations that are compared where everything is painted anew: at the default denoise both pass the same tenth of the
+# noise levels, and there is nothing to tell them apart
+FEW_STEPS, MANY_STEPS = ("dpmpp_2m", 8), ("ddim", 50)
 
 
 def _options(**changes: Any) -> Callable[[DiffFAE], dict[str, Any]]:
@@ -78,11 +80,20 @@ def pair_names(folder: Path, files: Iterable[str], count: int, seed: int = 0, la
         count: How many pairs.
         seed: Decides which.
         largest_yaw: Degrees that queries are turned by at most.
+
+    Raises:
+        ConfigError: For a manifest without these, or too few portraits.
     """
-    with open(folder / "manifest.csv", newline="") as handle:
-        rows = {row["file"]: row for row in csv.DictReader(handle)}
+    rows = read_manifest(folder, ("file", "person", "yaw_deg"))
     names = sorted(files)
+    if len({rows[name]["person"] for name in names}) < 2:
+        raise ConfigError(
+            f"{folder}: has dev portraits of fewer than two persons; name more in the column 'split' of manifest.csv, or prepare it "
+            "with a larger --dev-share"
+        )
     queries = [name for name in names if abs(float(rows[name]["yaw_deg"])) <= largest_yaw]
+    if not queries:
+        raise ConfigError(f"{folder}: none of its dev portraits is turned by less than {largest_yaw:g} degrees; add one that is")
     rng = random.Random(seed)
     pairs: list[tuple[str, str]] = []
     while len(pairs) < count:
@@ -102,6 +113,7 @@ class Subjects:
     steps: int = STEPS
     sampler: str = SAMPLERS[0]
     seed: int = 0
+    denoise: float | None = None  # of Sampling
     synthetic: Path | None = None  # folder of shards of rendered pairs
     synthetic_count: int = 60
     tick: Step = field(default=lambda: None)
@@ -127,9 +139,11 @@ class Subjects:
                 yield source, query
             self.tick()
 
-    def with_sampler(self, sampler: str, steps: int, pairs: int) -> Subjects:
+    def with_sampler(self, sampler: str, steps: int, pairs: int, denoise: float | None = None) -> Subjects:
         """The same portraits, fewer pairs."""
-        return replace(self, sampler=sampler, steps=steps, pairs=self.pairs[:pairs], synthetic_count=min(pairs, self.synthetic_count))
+        return replace(
+            self, sampler=sampler, steps=steps, denoise=denoise, pairs=self.pairs[:pairs], synthetic_count=min(pairs, self.synthetic_count)
+        )
 
     def edit(
         self, source: Portrait, query: Portrait, take: Sequence[str] = TAKEABLE, mode: str = "edit", framing: str = "source"
@@ -137,7 +151,7 @@ class Subjects:
         """The edited crop (1,3,S,S). mode: "edit", "preview" (the carried photograph alone), "no-carry", or one of LESS (a preview)."""
         if mode == "no-carry":
             return without_carry(self, source, query, take, framing)
-        sampling = Sampling(None if mode == "edit" else 0.0, self.steps, self.sampler, self.seed)
+        sampling = Sampling(self.denoise if mode == "edit" else 0.0, self.steps, self.sampler, self.seed)
         with changed(self.model, **(LESS[mode](self.model) if mode in LESS else {})):
             return self.model.edit(source, query, take=take, framing=framing, sampling=sampling).crop
 

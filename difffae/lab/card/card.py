@@ -15,7 +15,7 @@ from typing import Any
 from ...common.errors import ConfigError
 from ...common.markdown import table
 from . import number_rows, rows
-from .blocks import FAST, NOISE_EXPRESSION, NOISE_LIGHT, NOISE_TURN, SLOW
+from .blocks import FEW_STEPS, MANY_STEPS, NOISE_EXPRESSION, NOISE_LIGHT, NOISE_TURN
 from .groups import TONE
 from .rows import LEAST_LIGHT, SPLIT, SYNTHETIC, Record, Row, bootstrap, clusters
 
@@ -24,7 +24,7 @@ WORSE = 3.0  # percent that no row may lose with few steps
 FEW = 10  # pairs: groups of fewer are listed, and not compared
 TURNS = (("under 10 degrees", 10.0), ("10 to 25 degrees", 25.0), ("over 25 degrees", 360.0))
 SLOTS_NOTE = (
-    "IoU: pixels of all pictures together; unknown labels do not count. Pseudo labels come from scripts/label_portraits.py (a person "
+    "IoU: pixels of all pictures together; unknown labels do not count. Pseudo labels come from `prepare portraits` (a person "
     "matte, landmarks and colour models) and err themselves. The slots were trained on such labels of other persons, so this is "
     "agreement with them."
 )
@@ -119,15 +119,19 @@ class Card:
     def _sampler(self) -> list[str]:
         lines = []
         for row in rows.SAMPLED:
-            fast, slow = (self.records(f"{kind} {row.block}") for kind in ("fast", "slow"))
-            if len(fast) != len(slow) or (a := row.statistic(fast)) is None or (b := row.statistic(slow)) is None:
+            few, many = (self.records(f"{kind} {row.block}") for kind in ("few", "many"))
+            if len(few) != len(many) or (a := row.statistic(few)) is None or (b := row.statistic(many)) is None:
                 continue
             worse = row.worse_by(a, b)
-            both = [{**x, "fast": x, "slow": y} for x, y in zip(fast, slow, strict=True)]
+            both = [{**x, "few": x, "many": y} for x, y in zip(few, many, strict=True)]
             shown = f"{worse:+.1f} %{_interval(bootstrap(partial(_worse, row), both), '.1f')}"
-            lines.append([row.label, _number(row, a), _number(row, b), shown, _yes(worse <= WORSE), f"{len(clusters(fast))}"])
-        few, many = (f"{steps} steps, {name}" for name, steps in (FAST, SLOW))
-        return _section(f"Few steps (goal: no row worse by more than {WORSE:g} %)", ("row", few, many, "worse by", "met", "of"), lines)
+            lines.append([row.label, _number(row, a), _number(row, b), shown, _yes(worse <= WORSE), f"{len(clusters(few))}"])
+        titles = (f"{steps} evaluations, {name}" for name, steps in (FEW_STEPS, MANY_STEPS))
+        return _section(
+            f"Few steps, everything painted anew (goal: no row worse by more than {WORSE:g} %)",
+            ("row", *titles, "worse by", "met", "of"),
+            lines,
+        )
 
     def _carry(self) -> list[str]:
         lines = []
@@ -236,8 +240,8 @@ def _same_pairs(records: Sequence[Record], others: Sequence[Sequence[Record]]) -
 
 
 def _worse(row: Row, pairs: Sequence[Record]) -> float | None:
-    fast, slow = (row.statistic([pair[kind] for pair in pairs]) for kind in ("fast", "slow"))
-    return None if fast is None or slow is None else row.worse_by(fast, slow)
+    few, many = (row.statistic([pair[kind] for pair in pairs]) for kind in ("few", "many"))
+    return None if few is None or many is None else row.worse_by(few, many)
 
 
 def _value(row: Row, records: Sequence[Record]) -> float | None:

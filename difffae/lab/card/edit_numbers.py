@@ -73,8 +73,9 @@ class EditNumbers:
 
 
 def cloth_and_background(model: DiffFAE, picture: Tensor) -> Tensor:
-    """(1,1,S,S): 1 where the slots see clothes or background in a crop (1,3,S,S); everywhere for a model without slots."""
-    if not model.model.has_slots:
+    """(1,1,S,S): 1 where the slots see clothes or background in a crop (1,3,S,S); everywhere for a model without slots, or of slots
+    of which it is not known which is which."""
+    if not model.model.has_slots or not model.model.slots.config.order:
         return torch.ones_like(picture[:, :1])
     masks = model.model.slots(picture)[1]
     wanted = [name in ("clothes", "background") for name in model.model.slots.config.order]

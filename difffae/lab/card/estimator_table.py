@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,7 +21,7 @@ from ...faces.landmarker import FaceLandmarker
 from ...head.attributes import FaceAttributes
 from ...head.morphable import HeadModel
 from ..prepare.pairs import FIELDS, attributes_of, to_bytes
-from ..prepare.portraits import dev_files
+from ..prepare.portraits import files_of, read_manifest
 from ..prepare.shards import write_shard
 from ..studio.synthetic import SyntheticPeople
 from . import estimators as numbers
@@ -66,11 +65,10 @@ class Comparison:
 
     def portraits(self, folder: Path, limit: int) -> dict[str, Seen]:
         """Dev portraits, at most `limit`, whose poses stand in the folder's manifest. Returns those in which a face was found."""
-        with (folder / "manifest.csv").open(newline="") as handle:
-            manifest = {row["file"]: row for row in csv.DictReader(handle)}
+        manifest = read_manifest(folder, ("file", "person", "yaw_deg", "pitch_deg", "roll_deg"))
         found: dict[str, list[dict[str, float]]] = {name: [] for name in self.readers}
         seen: dict[str, Seen] = {}
-        for name in tqdm(sorted(dev_files())[:limit], desc="portraits"):
+        for name in tqdm(files_of(folder, "dev")[:limit], desc="portraits"):
             image = read_image(folder / name)[0]
             face = numbers.look(self.landmarker, image)
             if face is None:

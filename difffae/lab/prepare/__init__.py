@@ -1,4 +1,4 @@
 """From portraits and rendered people to the shards that training reads.
 
-Imports from common, head, diffusion, faces, source, estimation, carry, person and edit.
+Imports from common, head, diffusion, faces, source, estimation, carry, person, edit, report and video, and from the lab's people and studio.
 """

@@ -45,13 +45,16 @@ def augment(still: Still, head: HeadModel, generator: torch.Generator, options: 
     Raises ConfigError for a head that does not know its symmetry.
     """
     o = options or Augmentation()
-    b = len(still.picture)
+    b, device = len(still.picture), still.picture.device
 
     def normal(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator)
+        return torch.randn(*shape, generator=generator).to(device)
 
-    flips = torch.rand(b, generator=generator) < o.flip_share
-    scale = 1 + o.scale * (2 * torch.rand(b, generator=generator) - 1)
+    def uniform() -> Tensor:
+        return torch.rand(b, generator=generator).to(device)  # drawn on the generator's device, whatever that of the pictures is
+
+    flips = uniform() < o.flip_share
+    scale = 1 + o.scale * (2 * uniform() - 1)
     shift = 2 * o.shift * normal(b, 2)  # in -1..1 coordinates, x right and y down
     colour = torch.exp(o.gain * normal(b, 1) + o.tint * normal(b, 3))
     return _coloured(_framed(flipped(still, head, flips, still.picture.shape[-1]), scale, shift), colour)
@@ -78,7 +81,7 @@ def flipped(still: Still, head: HeadModel, rows: Tensor, side: int) -> Still:
 def _framed(still: Still, scale: Tensor, shift: Tensor) -> Still:
     """scale (B,), shift (B,2): a point p in -1..1, y down, comes to scale * p + shift."""
     b, side = len(scale), still.picture.shape[-1]
-    theta = torch.zeros(b, 2, 3)
+    theta = torch.zeros(b, 2, 3, device=scale.device)
     theta[:, 0, 0] = theta[:, 1, 1] = 1 / scale
     theta[:, :, 2] = -shift / scale[:, None]
     grid = F.affine_grid(theta, list(still.picture.shape), align_corners=False)

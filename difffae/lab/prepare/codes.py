@@ -2,7 +2,7 @@
 
 Shape letters: M samples, B batch, N landmarks (478), Q side of the small pictures (144), R of their surfaces (72).
 
-`write_codes` reads a fitted file (`prepare fit`) or a folder of synthetic shards (scripts/render_synthetic.py) and writes one file:
+`write_codes` reads a fitted file (`prepare fit`) or a folder of synthetic shards (`prepare people`) and writes one file:
 pictures (M,3,Q,Q), known (M,1,Q,Q), skin (M,1,R,R) uint8; normals (M,3,R,R) int8, 127 = 1; uv (M,2,R,R) float16, the grid of the albedo
 map; landmarks (M,N,3) in pixels of 256x256; blendshapes (M,52); error (M,), landmark error over the inter-ocular distance; the codes.
 """

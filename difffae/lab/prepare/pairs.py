@@ -35,12 +35,13 @@ from ...source.matte import PersonMatte
 from ...source.regions import Layers, layers
 from ...source.slots import SlotEncoder
 from .augmentation import Still, augment
-from .portraits import dev_files, read_picture
+from .portraits import files_of, read_landmarks, read_picture
 from .roundtrip import random_targets, round_trip
 from .shards import write_rows
 
 log = logging.getLogger(__name__)
 FIELDS = ("shape", "albedo", "pose", "camera", "expression", "light")
+WORST_FIT = 0.06  # landmark error of a portrait that can be used, in units of the inter-ocular distance
 PICTURES = ("target", "render", "carried", "validity", "source")
 Rows = dict[str, Tensor]  # some samples: (B, ...) by name
 
@@ -56,45 +57,55 @@ def attributes_of(tensors: Rows, head: HeadModel) -> FaceAttributes:
     return FaceAttributes(head.name, **numbers)
 
 
-def fit_portraits(folder: Path, output: Path, split: str, fit: LandmarkFit, worst: float = 0.06) -> None:
+def fit_portraits(folder: Path, output: Path, split: str, fit: LandmarkFit, worst: float = WORST_FIT) -> None:
     """Crop and fit every portrait of a split.
 
     Writes pictures (M,3,S,S) uint8, known (M,1,S,S) uint8, landmarks (M,N,3) in crop pixels, blendshapes (M,52), error (M,),
     and the attributes.
 
     Args:
-        folder: Pictures, and beside them `landmarks.npz` (files, landmarks, blendshapes, blendshape_names).
+        folder: Of portraits, as `prepare_portraits` writes it.
         output: The file to write.
         split: "train" or "dev".
         fit: What finds the attributes.
         worst: Portraits with a larger landmark error are left out, in units of the inter-ocular distance.
 
     Raises:
-        ConfigError: If no portrait is left.
+        ConfigError: For a folder without these tables, or if no portrait is left.
     """
     write_rows(output, _fitted(folder, split, fit, worst))
 
 
 def _fitted(folder: Path, split: str, fit: LandmarkFit, worst: float) -> Iterator[Rows]:
-    table = np.load(folder / "landmarks.npz")
+    table, chosen = read_landmarks(folder), frozenset(files_of(folder, split))
     order = [list(table["blendshape_names"]).index(name) for name in BLENDSHAPE_NAMES]
-    dev = dev_files()
     for index, name in enumerate(tqdm(table["files"], desc=f"fitting {split}")):
-        if (str(name) in dev) != (split == "dev"):
+        if str(name) not in chosen:
             continue
-        image = read_picture(folder / str(name)).float() / 255
-        points = torch.from_numpy(table["landmarks"][index].astype(np.float32))
-        crop = crop_square(points, image.shape[-2:])
-        picture, known = extract(image[None], crop)
-        inside = crop.to_crop(points)[None]
-        scores = torch.from_numpy(table["blendshapes"][index].astype(np.float32))[None, order]
-        face = fit(picture, inside, scores, known)
-        error = landmark_error(fit, face, inside, picture.shape[-1])
-        if error.item() > worst:
-            log.info("%s left out: landmark error %.1f %%", name, 100 * error.item())
+        points, scores = (torch.from_numpy(table[key][index].astype(np.float32)) for key in ("landmarks", "blendshapes"))
+        row = fitted_row(read_picture(folder / str(name)), points, scores[order], fit)
+        if row["error"].item() > worst:
+            log.info("%s left out: landmark error %.1f %%", name, 100 * row["error"].item())
             continue
-        row = {"pictures": to_bytes(picture), "known": to_bytes(known), "landmarks": inside, "blendshapes": scores, "error": error}
-        yield row | {field: getattr(face, field) for field in FIELDS}
+        yield row
+
+
+def fitted_row(picture: Tensor, points: Tensor, scores: Tensor, fit: LandmarkFit) -> Rows:
+    """One row of the file that `fit_portraits` writes.
+
+    Args:
+        picture: (3,H,W) uint8.
+        points: Its landmarks (N,3), in its pixels.
+        scores: Blendshapes (52,), in the order of BLENDSHAPE_NAMES.
+        fit: What finds the attributes.
+    """
+    crop = crop_square(points, picture.shape[-2:])
+    square, known = extract(picture[None].float() / 255, crop)
+    inside = crop.to_crop(points)[None]
+    face = fit(square, inside, scores[None], known)
+    row = {"pictures": to_bytes(square), "known": to_bytes(known), "landmarks": inside, "blendshapes": scores[None]}
+    row["error"] = landmark_error(fit, face, inside, square.shape[-1])
+    return row | {field: getattr(face, field) for field in FIELDS}
 
 
 def landmark_error(fit: LandmarkFit, face: FaceAttributes, landmarks: Tensor, size: int) -> Tensor:
@@ -104,10 +115,10 @@ def landmark_error(fit: LandmarkFit, face: FaceAttributes, landmarks: Tensor, si
 
 def layer_finder(slots: SlotEncoder | None) -> Callable[[Tensor], Layers | None]:
     """What tells of pictures (B,3,S,S) in 0..1 what they show where, as an edit does: it keeps light off the background and the
-    background in its place. Without slots it knows nothing."""
-    if slots is None:
+    background in its place. Without slots, or where it is not known which slot is which, it knows nothing."""
+    if slots is None or not slots.config.order:
         return lambda pictures: None
-    matte = PersonMatte.load()
+    matte = PersonMatte.load().to(next(slots.parameters()).device)
     return lambda pictures: layers(slots(pictures)[1], slots.config.order, pictures, matte(pictures))
 
 
@@ -125,26 +136,42 @@ def write_round_trips(
         size: Samples of a shard.
         seed: Shard i depends on it and on i alone.
     """
-    data = load_file(str(fitted))
-    pool, find_layers = attributes_of(data, head), layer_finder(slots)
-
-    def rows(index: int, name: str) -> Iterator[Rows]:
-        generator = torch.Generator().manual_seed(seed * 100_003 + index)
-        chosen = torch.randint(len(pool), (size,), generator=generator)
-        for part in tqdm(chosen.split(4), desc=name, leave=False):
-            known, landmarks = data["known"][part].float() / 255, data["landmarks"][part, :, :2]
-            still = augment(Still(data["pictures"][part].float() / 255, known, landmarks, pool[part]), head, generator)
-            picture, source = still.picture, still.face
-            target = random_targets(source, pool, generator)
-            carried, validity = round_trip(picture, still.known, source, target, head, find_layers(picture))
-            shown = render(head, source, picture.shape[-1]).image
-            yield _pair((picture, shown, carried, validity, picture), still.landmarks, still.landmarks)
-
+    data, find_layers = load_file(str(fitted)), layer_finder(slots)
     output.mkdir(parents=True, exist_ok=True)
     for index in range(shards):
         path = output / f"roundtrip_{index:04d}.safetensors"
         if not path.exists():
-            write_rows(path, rows(index, path.name))
+            write_rows(
+                path, tqdm(round_trips(data, head, find_layers, size, seed * 100_003 + index), path.name, -(-size // 4), leave=False)
+            )
+
+
+@torch.no_grad()
+def round_trips(
+    data: Rows, head: HeadModel, find_layers: Callable[[Tensor], Layers | None], size: int, seed: int, batch: int = 4
+) -> Iterator[Rows]:
+    """Round trips of random portraits, each mirrored, framed and coloured at random: some rows of `write_round_trips` at a time.
+
+    Args:
+        data: What `fit_portraits` wrote.
+        head: Of the attributes; the work is done where it is.
+        find_layers: As `layer_finder` makes it.
+        size: How many.
+        seed: What is drawn depends on it, and on `batch`.
+        batch: How many at a time.
+    """
+    generator, device = torch.Generator().manual_seed(seed), head.template.device
+    pool = attributes_of(data, head)
+    chosen = torch.randint(len(pool), (size,), generator=generator)
+    for part in chosen.split(batch):
+        picture, known = (data[name][part].to(device).float() / 255 for name in ("pictures", "known"))
+        landmarks = data["landmarks"][part, :, :2].to(device)
+        still = augment(Still(picture, known, landmarks, pool[part].to(device)), head, generator)
+        picture, source = still.picture, still.face
+        target = random_targets(source.to("cpu"), pool, generator).to(device)  # drawn one by one
+        carried, validity = round_trip(picture, still.known, source, target, head, find_layers(picture))
+        shown = render(head, source, picture.shape[-1]).image
+        yield _pair((picture, shown, carried, validity, picture), still.landmarks, still.landmarks)
 
 
 def write_synthetic(folder: Path, output: Path, head: HeadModel, slots: SlotEncoder | None = None) -> None:
@@ -207,17 +234,22 @@ def encode_shards(
     def rows(path: Path) -> Iterator[Rows]:
         data = load_file(str(path))
         for part in tqdm(torch.arange(len(data["target"])).split(batch), desc=path.name, leave=False):
-            row = encoded({name: data[name][part] for name in PICTURES}, autoencoder, slots)
-            row["identity"] = identity.embed(data["source"][part].float() / 255, data["landmarks"][part])
-            if "target_landmarks" in data:
-                row["target_landmarks"] = data["target_landmarks"][part]
-                row["target_identity"] = identity.embed(data["target"][part].float() / 255, row["target_landmarks"])
-            yield halved(row)
+            yield encode_pairs({name: value[part] for name, value in data.items()}, autoencoder, slots, identity)
 
     output.mkdir(parents=True, exist_ok=True)
     for path in pictures:
         if not (output / path.name).exists():
             write_rows(output / path.name, rows(path))
+
+
+def encode_pairs(data: Rows, autoencoder: FirstStage, slots: SlotEncoder | None, identity: IdentityEncoder) -> Rows:
+    """Rows of a shard of pictures -> rows of `encode_shards`, whose networks these are; data lies where they do."""
+    row = encoded({name: data[name] for name in PICTURES}, autoencoder, slots)
+    row["identity"] = identity.embed(data["source"].float() / 255, data["landmarks"])
+    if "target_landmarks" in data:
+        row["target_landmarks"] = data["target_landmarks"]
+        row["target_identity"] = identity.embed(data["target"].float() / 255, row["target_landmarks"])
+    return halved(row)
 
 
 def encoded(pictures: Rows, autoencoder: FirstStage, slots: SlotEncoder | None) -> Rows:

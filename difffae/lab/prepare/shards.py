@@ -5,12 +5,14 @@ Denoiser stage:  target, render, carried (N,Z,h,w) float16 latents; validity (N,
                  (N,S,D) float16; masks (N,S,h,w) float16, the slot masks of the target. Joint training has source and query (N,3,H,W)
                  uint8 in place of tokens and masks. For the identity loss also target_landmarks (N,478,2) in the target's pixels and
                  target_identity (N,I), float16.
+Their metadata may state `fingerprints`, JSON: of the head, DECA and identity files (edit.model.FINGERPRINTED) that they were made with.
 """
 
 from __future__ import annotations
 
+import json
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,29 +25,32 @@ from ...common.errors import CheckpointError, ConfigError
 from ...common.files import atomic_write
 
 
-def write_shard(path: str | Path, tensors: dict[str, Tensor]) -> None:
-    """Write one shard, whole or not at all: a running training looks for new ones."""
+def write_shard(path: str | Path, tensors: dict[str, Tensor], fingerprints: Mapping[str, str] | None = None) -> None:
+    """Write one shard, whole or not at all: a running training looks for new ones. fingerprints: of the files that it was made with."""
     lengths = {name: tensor.shape[0] for name, tensor in tensors.items()}
     if len(set(lengths.values())) != 1:
         raise ConfigError(f"{path}: every tensor of a shard needs the same number of samples, not {lengths}")
     with atomic_write(path) as temporary:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
+        metadata = {"fingerprints": json.dumps(dict(fingerprints))} if fingerprints else None
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata)
 
 
-def write_rows(path: str | Path, rows: Iterable[dict[str, Tensor]]) -> None:
-    """Write one shard from parts of it, each (samples, ...) under the same names. Raises ConfigError if there are none."""
+def write_rows(path: str | Path, rows: Iterable[dict[str, Tensor]], fingerprints: Mapping[str, str] | None = None) -> None:
+    """As `write_shard`, from parts of it, each (samples, ...) under the same names. Raises ConfigError if there are none."""
     parts = list(rows)
     if not parts:
         raise ConfigError(f"{path}: nothing to write, since no sample could be used; look at what the step was given")
-    write_shard(path, {name: torch.cat([part[name] for part in parts]) for name in parts[0]})
+    write_shard(path, {name: torch.cat([part[name] for part in parts]) for name in parts[0]}, fingerprints)
 
 
 class Shards:
-    """Random access to the samples of a folder, read from disk one by one, so that memory does not limit the data."""
+    """Random access to the samples of a folder, read from disk one by one, so that memory does not limit the data; or, with `keep`, read
+    once and kept on that device, so that a fast one need not wait for the disk."""
 
-    def __init__(self, folder: str | Path, needed: tuple[str, ...]) -> None:
+    def __init__(self, folder: str | Path, needed: tuple[str, ...], keep: torch.device | str | None = None) -> None:
         self.folder = Path(folder)
         self.needed = needed
+        self.keep = keep
         self._files: dict[Path, tuple[Any, frozenset[str], int]] = {}
         self._order: list[Path] = []
         self._ends: list[int] = []
@@ -53,6 +58,11 @@ class Shards:
 
     def __len__(self) -> int:
         return self._ends[-1]
+
+    def describe(self) -> str:
+        """How many samples, in how many shards and bytes."""
+        size = sum(path.stat().st_size for path in self._order)
+        return f"{self.folder}: {len(self):,} samples in {len(self._order):,} shards, {size / 1e6:,.0f} MB"
 
     def refresh(self) -> None:
         """Look for new shards. Raises ConfigError if there are none or one lacks a needed tensor."""
@@ -76,13 +86,30 @@ class Shards:
         missing = set(self.needed) - names
         if missing:
             raise ConfigError(f"{path}: this shard has no '{sorted(missing)[0]}'; prepare it for this training stage")
-        return handle, names, handle.get_slice(self.needed[0]).get_shape()[0]
+        count = handle.get_slice(self.needed[0]).get_shape()[0]
+        return handle if self.keep is None else {name: handle.get_tensor(name).to(self.keep) for name in names}, names, count
+
+    def holds(self, name: str) -> bool:
+        """Whether any shard has such a tensor."""
+        return any(name in names for _, names, _ in self._files.values())
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """Of the files that the shards were made with, as far as they say. Raises ConfigError for shards that disagree."""
+        found: dict[str, str] = {}
+        for path, (handle, _, _) in self._files.items():
+            for part, value in json.loads((handle.metadata() or {}).get("fingerprints", "{}")).items():
+                if found.setdefault(part, value) != value:
+                    raise ConfigError(f"{path}: was made with another {part} file than other shards in its folder; keep them apart")
+        return found
 
     def sample(self, index: int) -> dict[str, Tensor]:
         """All tensors of one sample, without the sample axis, in their stored types."""
         place = bisect_right(self._ends, index)
         handle, names, count = self._files[self._order[place]]
         row = index - (self._ends[place] - count)
+        if self.keep is not None:
+            return {name: handle[name][row] for name in sorted(names)}
         return {name: handle.get_slice(name)[row : row + 1][0] for name in sorted(names)}
 
     def draw(self, size: int, generator: torch.Generator) -> list[int]:

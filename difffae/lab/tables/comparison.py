@@ -60,6 +60,14 @@ class Comparison:
     inception: str | None = None
     real_pictures: int = 0
 
+    def counts(self, scores: Scores, metric: str) -> tuple[int, int]:
+        """How many results of a method a mean (or FID) is taken over, and of how many pairs that ask for it."""
+        if metric == "FID":
+            return scores.fid_pictures, len(self.pairs)
+        among, can = self.among(), set(scores.method.edits)
+        asked = [pair for pair in self.pairs if metric not in TAKEN_BY or TAKEN_BY[metric] in can.intersection(pair.take)]
+        return sum(metric in values for name, values in scores.values.items() if name in among), len(asked)
+
     def among(self) -> set[str]:
         """The result names that count in the means."""
         everything = {pair.result for pair in self.pairs}

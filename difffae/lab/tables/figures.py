@@ -111,7 +111,7 @@ def attention(cast: Cast) -> Tensor:
     for index, (label, model, source) in enumerate(cast.pairs()):
         query = cast.queries[index % len(cast.sources) % len(cast.queries)] if cast.queries else None
         drawn, maps = attention_of(model, source, query and at_model_size(model, query), cast.sampling)
-        order = model.model.slots.config.order
+        order = model.model.slots.config.names
         names = ["source / drawn", "mean", *(layer_name(name, value) for name, value in maps.items())]
         columns = names if len(names) > len(columns) else columns
         values = (mean_attention(maps), *maps.values())
@@ -167,7 +167,7 @@ def tokens(cast: Cast) -> Tensor:
     for portrait in cast.sources:
         for label, model, source in replace(cast, sources=[portrait]).pairs():
             masks = model.model.slots(source.picture)[1]
-            order = model.model.slots.config.order
+            order = model.model.slots.config.names
             name = f"{label}: {masks.shape[1]} slots ({', '.join(order)}); {Path(source.name).name}"
             whole = tint(source.picture, masks, slot_colours(order))
             rows.append((name, [source.picture, whole, *(heat(source.picture, mask) for mask in masks[0])]))

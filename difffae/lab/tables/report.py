@@ -52,6 +52,7 @@ def to_dict(result: Comparison, settings: dict[str, Any]) -> dict[str, Any]:
                 "edits": list(scores.method.edits),
                 "means": {name: scores.mean(name, among) for name in COLUMNS if name != "FID"} | {"FID": scores.fid},
                 "scored": scores.scored(among),
+                "counts": {name: dict(zip(("scored", "asked"), result.counts(scores, name), strict=True)) for name in COLUMNS},
                 "fid_pictures": scores.fid_pictures,
                 "problems": scores.problems,
                 "values": scores.values,
@@ -68,8 +69,7 @@ def markdown(result: Comparison, layout: Layout, settings: dict[str, Any]) -> st
     rows = [
         [
             scores.method.name,
-            *(_value(scores, name, among) for name in columns),
-            f"{scores.scored(among)} of {len(result.pairs)}",
+            *(_value(result, scores, name, among) for name in columns),
             str(len(scores.problems)),
         ]
         for scores in result.methods
@@ -77,9 +77,10 @@ def markdown(result: Comparison, layout: Layout, settings: dict[str, Any]) -> st
     lines = [
         f"**{layout.title}**",
         "",
-        *table([layout.first, *(COLUMNS[name] for name in columns), "scored", "problems"], rows),
+        *table([layout.first, *(COLUMNS[name] for name in columns), "problems"], rows),
         "",
         f"Estimator: {result.names['estimator']} ({result.names['codes']}). Identity network of CSIM: {result.names['identity']}.",
+        'Brackets: how many results a number is taken over, of the pairs that ask for it; "/": of none, since the method cannot change it.',
         "APD, AED, ALD: mean absolute difference of result and query in these codes; CSIM: cosine of result and source.",
         "Numbers of another estimator or identity network must not stand in this table.",
     ]
@@ -109,9 +110,12 @@ def _fid_line(result: Comparison) -> str:
     return line + (f"; below {FEW} pictures it is biased upwards and only comparable at equal counts." if few else ".")
 
 
-def _value(scores: Scores, name: str, among: set[str]) -> str:
-    value = scores.fid if name == "FID" else scores.mean(name, among)
-    return "/" if value is None else f"{value:.2f}" if name == "FID" else f"{value:.4f}"
+def _value(result: Comparison, scores: Scores, name: str, among: set[str]) -> str:
+    value, (scored, asked) = scores.fid if name == "FID" else scores.mean(name, among), result.counts(scores, name)
+    if not asked:
+        return "/"
+    shown = "-" if value is None else f"{value:.2f}" if name == "FID" else f"{value:.4f}"
+    return f"{shown} ({scored} of {asked})"
 
 
 def check_output(path: str | Path | None) -> Path | None:

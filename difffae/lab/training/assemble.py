@@ -11,21 +11,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...common.checkpoint import load_checkpoint, save_checkpoint
+from ...common.checkpoint import asset_path, load_checkpoint, save_checkpoint
 from ...common.errors import ConfigError
 from ...diffusion.autoencoder import Autoencoder, FirstStage
 from ...diffusion.first_stages import CHECKPOINT_KIND, describe
-from ...edit.model import DEFAULT_HEAD, DEFAULT_IDENTITY, EditModel
+from ...edit.loading import file_fingerprint
+from ...edit.model import DEFAULT_HEAD, DEFAULT_IDENTITY, FINGERPRINTED, EditModel
+from ...estimation.deca import Deca
+from ...head.morphable import BUNDLED as HEAD
 from ...head.morphable import HeadModel
 from ...source.arcface import DIMENSIONS
 from ...source.identity import IdentityNetwork
-from ...source.identity_networks import ARCFACE, load_identity
+from ...source.identity_networks import ARCFACE, INSIGHTFACE, NETWORKS, load_identity
+from ...source.identity_networks import BUNDLED as IDENTITY
 from ...source.slots import SlotEncoder
+from ...vocabulary import REGIONS
 from ..prepare.shards import Shards
-from .parts import read_denoiser, read_first_stage, read_slots
+from .parts import read_denoiser, read_first_stage, read_slots, read_training
 from .slots import measure_order
 
 log = logging.getLogger(__name__)
+HEADS = (DEFAULT_HEAD, "flame", "gnm")  # as the converters call them
+LEAST_OVERLAP = 0.5  # share of a region in its slots, below which they are hardly its own
 MOST_CHANGE = 0.05  # of the latents, in units of their deviation, by which an encoder counts as the same
 PRECISIONS: dict[str, dict[str, bool]] = {  # options of save_checkpoint
     "8-bit": {"eight_bit": True, "half": True},
@@ -96,6 +103,7 @@ class ModelParts:
     name: str = "unnamed"
     head: str = DEFAULT_HEAD  # name, or file, of the head model that made the training's renders
     identity: str = DEFAULT_IDENTITY  # and of the identity network that made its tokens
+    deca: Path | None = None  # file of DECA's networks, if they estimated the training's numbers
     finish: float | None = None  # of the schedule (ScheduleConfig); None leaves the training's
     order: Sequence[str] = ()  # region of every slot
     labels: Path | None = None  # or a folder of labelled shards to measure it on; with neither it is the checkpoint's
@@ -114,17 +122,65 @@ class ModelParts:
             raise ConfigError(f"{self.denoiser}: was trained with frozen slots, which it does not hold; give their checkpoint")
         if self.order or self.labels is not None:
             set_order(encoder, self.order, self.labels)
+        elif isinstance(encoder, SlotEncoder) and not encoder.config.order:
+            log.warning("which slot is which region is not known, so swaps will be refused; --labels FOLDER measures it, --order states it")
         own = u_net.config.schedule
         u_net.config = replace(u_net.config, schedule=replace(own, finish=own.finish if self.finish is None else self.finish))
-        identity = load_identity(self.identity).name if Path(self.identity).is_file() else self.identity
-        head = HeadModel.load(self.head).name if Path(self.head).is_file() else self.head
+        head, identity, fingerprints = self.networks()
+        first_stage = self.first_stage.read()
+        side = first_stage.factor * u_net.config.sample_size
+        if isinstance(encoder, SlotEncoder) and encoder.config.image_size != side:
+            raise ConfigError(
+                f"{self.slots or self.denoiser}: its slots are for pictures of {encoder.config.image_size} pixels, but first stage and "
+                f"denoiser are for {side}; combine parts of one size"
+            )
         size = {IdentityNetwork.name: IdentityNetwork.dimensions, **dict.fromkeys(ARCFACE, DIMENSIONS)}.get(identity)
         if size is not None and u_net.config.adain != "none" and size != u_net.config.identity_size:
             raise ConfigError(
                 f"identity '{identity}': makes tokens of {size} numbers, but this denoiser was trained with {u_net.config.identity_size}; "
                 "name the network that made them"
             )
-        return EditModel(self.first_stage.read(), encoder, u_net, self.name, identity, head)
+        return EditModel(first_stage, encoder, u_net, self.name, identity, head, fingerprints)
+
+    def networks(self) -> tuple[str, str, dict[str, str]]:
+        """Names of the head and of the identity network, and the fingerprints of the files whose contents are known. Raises ConfigError
+        for what is neither a file nor a known name, CheckpointError for files that are not what they should be."""
+        files: dict[str, str | Path] = {}
+        head, identity = self.head, self.identity
+        if head == DEFAULT_HEAD or Path(head).is_file():
+            files["head"] = asset_path(HEAD) if head == DEFAULT_HEAD else head
+            head = HeadModel.load(files["head"]).name
+        elif head not in HEADS:
+            raise ConfigError(f"--head {head}: neither a file nor a known head ({', '.join(HEADS)}); correct the path")
+        if identity == DEFAULT_IDENTITY or Path(identity).is_file() or identity.startswith(INSIGHTFACE):
+            files["identity"] = asset_path(IDENTITY) if identity == DEFAULT_IDENTITY else identity
+            identity = load_identity(files["identity"]).name
+        elif identity not in NETWORKS:
+            raise ConfigError(f"--identity {identity}: neither a file nor a known network ({', '.join(NETWORKS)}); correct the path")
+        if self.deca is not None:
+            if head == DEFAULT_HEAD:
+                raise ConfigError(f"--deca {self.deca}: estimates the numbers of FLAME, not of the head '{head}'; give --head too")
+            files["estimator"] = self.deca
+            Deca.load(self.deca)
+        found = {part: file_fingerprint(file) for part, file in files.items()}
+        known = self.agreed({part: value for part, value in found.items() if value is not None})
+        for part in FINGERPRINTED:
+            if part not in known and (part != "estimator" or head != DEFAULT_HEAD):
+                log.warning("the %s file is not known, so any of its name will be taken; %s FILE", part, FINGERPRINTED[part])
+        return head, identity, known
+
+    def agreed(self, fingerprints: dict[str, str]) -> dict[str, str]:
+        """Fingerprints, and those that the denoiser's training or whole model states. Raises ConfigError where they differ."""
+        trained = self.denoiser.suffix != ".safetensors"
+        config = read_training(self.denoiser)["config"] if trained else load_checkpoint(self.denoiser, parts=()).config
+        stated = config.get("fingerprints", {})
+        for part in stated.keys() & fingerprints.keys():
+            if stated[part] != fingerprints[part]:
+                raise ConfigError(
+                    f"{self.denoiser}: was trained with another {part} file (fingerprint {stated[part][:12]}, not "
+                    f"{fingerprints[part][:12]}); give that one with {FINGERPRINTED[part]}"
+                )
+        return stated | fingerprints
 
     def files(self) -> dict[str, list[Path]]:
         """Part -> its files."""
@@ -143,10 +199,19 @@ def set_order(encoder: object, order: Sequence[str], labels: Path | None) -> Non
             f"slot {index} {region} {100 * row.max():.0f} %" for index, (region, row) in enumerate(zip(found, overlap, strict=True))
         )
         log.info("order of the slots, with each one's largest share of a region: %s", shares)
+        warn_of_weak(found, overlap)
         order = found
     if len(order) != encoder.config.slot_count:
         raise ConfigError(f"order of the slots: {len(order)} regions for {encoder.config.slot_count} slots; name one for each")
     encoder.config = replace(encoder.config, order=tuple(order))
+
+
+def warn_of_weak(order: Sequence[str], overlap: Tensor) -> None:
+    """Say which regions lie for the most part in slots of others: swaps of them take something else. overlap: (S,R) of `measure_order`."""
+    for column, region in enumerate(REGIONS):
+        share = sum(overlap[slot, column].item() for slot, name in enumerate(order) if name == region)
+        if share < LEAST_OVERLAP:
+            log.warning("order of the slots: only %.0f %% of %s lies in its own, so swaps of it take something else", 100 * share, region)
 
 
 def licence_of(text: str, files: dict[str, list[Path]]) -> str:

@@ -252,8 +252,8 @@ class AutoencoderStage(Stage[FirstStage]):
         self.former = former
         if o.crop % model.factor:
             raise ConfigError(f"crop={o.crop}: must be a multiple of {model.factor}, the pixels per latent cell; change it")
-        self.shards = Shards(o.shards, ("images",)) if o.shards else None
-        self.pictures_read = ShardPictures(self.shards) if self.shards else read_pictures(Path(o.portraits), split="train")
+        self.shards = Shards(o.shards, ("images",), o.data_device) if o.shards else None
+        self.pictures_read = ShardPictures(self.shards) if self.shards else self._portraits()
         if not self.pictures_read:
             raise ConfigError(f"portraits={o.portraits}: no .webp pictures of the train split there; correct the path, or give shards=")
         self.noise_shape = (o.batch, model.config.latent_channels, o.crop // model.factor, o.crop // model.factor)
@@ -264,6 +264,14 @@ class AutoencoderStage(Stage[FirstStage]):
             sizes = (o.discriminator_width, o.discriminator_layers, o.discriminator_detail)
             self.adversary = Adversary(*sizes, o.discriminator_rate, o.device, o.seed)
         self.step = 0
+
+    def _portraits(self) -> list[Tensor]:
+        """The pictures of a folder, each (3,H,W) uint8, where the samples are to be kept."""
+        return [picture.to(self.options.data_device or "cpu") for picture in read_pictures(Path(self.options.portraits), split="train")]
+
+    def data(self) -> str:
+        held = sum(picture.numel() for picture in self.pictures_read) if self.shards is None else 0
+        return super().data() or f"{self.options.portraits}: {len(self.pictures_read):,} pictures, {held / 1e6:,.0f} MB in memory"
 
     def before_step(self, step: int) -> None:
         self.step = step

@@ -9,7 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...common.errors import ConfigError
 from ...common.files import atomic_write
+from ...diffusion.denoiser import DenoiserConfig
+from ..prepare.shards import Shards
 
 
 def autocast(device: str = "cpu", enabled: bool | None = None) -> torch.autocast:
@@ -34,7 +37,7 @@ def random_crops(
     """Random squares of pictures, flipped half of the time.
 
     Args:
-        pictures: Each (3,H,W) uint8.
+        pictures: Each (3,H,W) uint8, all on one device.
         batch: How many squares are drawn.
         size: Their side, pixels.
         generator: Of the random numbers.
@@ -42,11 +45,11 @@ def random_crops(
         rows: Return only these of the batch, the same as they are in the whole one.
 
     Returns:
-        (B,3,size,size) in 0..1.
+        (B,3,size,size) in 0..1, on that device.
     """
     draws = [(int(torch.randint(len(pictures), (1,), generator=generator)), torch.rand(4, generator=generator)) for _ in range(batch)]
     draws = draws[rows] if rows else draws
-    out = torch.empty(len(draws), 3, size, size)
+    out = torch.empty(len(draws), 3, size, size, device=pictures[0].device)
     for index, (number, r) in enumerate(draws):
         picture = pictures[number]
         height, width = picture.shape[-2:]
@@ -69,3 +72,28 @@ def save_state(path: Path, state: dict) -> None:
 def load_state(path: Path) -> dict | None:
     """A training checkpoint of our own, tensors and plain values only, or None if there is none."""
     return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
+
+
+def check_pictures(shards: Shards, names: Sequence[str], side: int) -> None:
+    """Raise ConfigError unless the pictures (N,3,S,S) of these names have the side that the slots were, or are to be, made for."""
+    first = shards.sample(0)
+    for name in names:
+        height, width = first[name].shape[-2:]
+        if (height, width) != (side, side):
+            raise ConfigError(
+                f"{shards.folder}: its pictures '{name}' are {width}x{height} pixels, but these slots are for {side}x{side}; prepare them "
+                f"in that size (--size {side}), or take slots and configuration of the pictures' size"
+            )
+
+
+def check_latents(shards: Shards, config: DenoiserConfig) -> dict[str, Tensor]:
+    """The first sample of shards. Raises ConfigError if its latents have not the size of a denoiser's configuration."""
+    first = shards.sample(0)
+    found, wanted = tuple(first["target"].shape), (config.latent_channels, config.sample_size, config.sample_size)
+    if found != wanted:
+        raise ConfigError(
+            f"{shards.folder}: its latents are {'x'.join(map(str, found))} (channels, height, width), but this denoiser is for "
+            f"{'x'.join(map(str, wanted))}; prepare pictures of its size with the first stage of its kind, or choose the configuration of "
+            "theirs"
+        )
+    return first

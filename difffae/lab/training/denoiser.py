@@ -24,7 +24,7 @@ from ...source.slots import SlotEncoder
 from ..losses.identity_loss import NEEDED, IdentityLoss, check_identity, judged_rows, load_identity_loss
 from ..losses.losses import attention_consistency, diffusion_loss, hole_weights, total_loss
 from ..prepare.shards import Shards, stacked
-from .common import autocast, load_state
+from .common import autocast, check_latents, check_pictures, load_state
 from .journal import grid
 from .loop import LoopOptions, Stage, run_loop
 from .parts import read_denoiser, read_first_stage, read_slots
@@ -243,11 +243,11 @@ class DenoiserStage(Stage):
         self.options = options
         self.schedule = _denoiser(model).config.schedule
         self.alphas = alphas_cumprod(self.schedule).to(options.device)
-        self.shards: Shards = Shards(options.shards, needed)
+        self.shards: Shards = Shards(options.shards, needed, options.data_device)
         # the dev loss has no identity in it
         self.dev = Shards(options.dev_shards, tuple(name for name in needed if name not in NEEDED)) if options.dev_shards else None
         self.draw_starts: Callable[[int, torch.Generator], Tensor | None] = lambda count, generator: None
-        first = self.shards.sample(0)
+        first = check_latents(self.shards, _denoiser(model).config)
         self.shape = first["target"].shape
         if options.source_encoder:
             with torch.no_grad():
@@ -255,6 +255,7 @@ class DenoiserStage(Stage):
         elif options.joint:
             slots = model["slots"]
             assert isinstance(slots, SlotEncoder)
+            check_pictures(self.shards, ("source", "query"), slots.config.image_size)
             self.slots = slots.config.slot_count
             self.draw_starts = slots.draw
         else:
@@ -330,7 +331,7 @@ def train_denoiser(options: DenoiserTraining, config: DenoiserConfig | None = No
         if "slots" in model:
             slots = model["slots"]
             assert isinstance(slots, SlotEncoder)
-            slots.encoder.unet.enable_gradient_checkpointing()
+            slots.encoder.save_memory()
     return run_loop(options, model, settings, DenoiserStage(options, model, needed), stop_step)
 
 
@@ -347,7 +348,7 @@ def build(options: DenoiserTraining, config: DenoiserConfig | None, state: dict 
         if options.init and state is None:
             log.info("%s: %s", options.init, init_from(denoiser, options.init))
     model = nn.ModuleDict({"denoiser": denoiser})
-    settings: dict = {"denoiser": config.to_dict()}
+    settings: dict = {"denoiser": config.to_dict(), "fingerprints": Shards(options.shards, ("target",)).fingerprints}
     needed: tuple[str, ...] = ("target", "render", "identity")
     if options.source_encoder:
         if options.joint or options.delta > 0:
@@ -360,8 +361,7 @@ def build(options: DenoiserTraining, config: DenoiserConfig | None, state: dict 
     elif options.joint:
         if not options.slots:
             raise ConfigError("denoiser training: joint training starts from pre-trained slots; name their checkpoint in `slots`")
-        slots = read_slots(options.slots).requires_grad_(True).train()
-        model["slots"] = slots
+        model["slots"] = slots = read_slots(options.slots).requires_grad_(True).train()
         settings["slots"] = slots.config.to_dict()
         needed += ("source", "query")
     else:

@@ -143,6 +143,10 @@ class EstimatorStage(Stage[Encoder]):
         # whose skin tones and lights are lent to other samples
         self.faces = FaceAttributes.cat([attributes_of(file.tensors, head) for file in self.files])
 
+    def data(self) -> str:
+        paths = (self.options.real, self.options.synthetic)
+        return ", ".join(f"{path}: {len(file):,} faces" for path, file in zip(paths, self.files, strict=False))
+
     def read(self, generator: torch.Generator, rows: list[slice]) -> list[Any]:
         """Items: a sample, the albedo and light of other people, and the random numbers and seeds of its augmentation."""
         size = self.options.batch

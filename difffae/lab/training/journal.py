@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...common.errors import ConfigError
+from ...common.needs import missing
 
 
 class Journal:
@@ -29,7 +29,7 @@ class Journal:
             try:
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError as error:
-                raise ConfigError("tensorboard=true: needs tensorboard; pip install tensorboard, or leave the option out") from error
+                raise missing("tensorboard=true", error, "leave the option out") from error
             self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
         self._lines = open(folder / "log.jsonl", "a", buffering=1)  # noqa: SIM115
 

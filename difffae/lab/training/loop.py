@@ -21,6 +21,7 @@ from ..prepare.shards import Shards
 from .common import autocast, load_state, save_state
 from .journal import Journal
 from .processes import Processes
+from .progress import Progress, rehearse
 
 log = logging.getLogger(__name__)
 Model = TypeVar("Model", bound=nn.Module)
@@ -50,6 +51,13 @@ class LoopOptions:
     device: str = "cpu"
     autocast: bool | None = None  # bfloat16; None: where it is faster, or as the launcher's --mixed_precision says
     gradient_checkpointing: bool = False  # less memory for about a third more time
+    keep_data: bool = False  # all samples are read once and kept on `device`: for small sets, and devices that would wait for the disk
+    dry_run: bool = False  # a few steps, then say what the run would take; nothing is written
+
+    @property
+    def data_device(self) -> str | None:
+        """Where samples are kept; None reads them when they are needed."""
+        return self.device if self.keep_data else None
 
     @property
     def checkpoint(self) -> Path:
@@ -61,6 +69,10 @@ class Stage(Generic[Model]):
     """What a training stage tells `run_loop`. The methods with a body are optional."""
 
     shards: Shards | None = None  # looked through for new ones at every checkpoint of a single process
+
+    def data(self) -> str:
+        """What the stage learns from, in words."""
+        return "" if self.shards is None else self.shards.describe()
 
     def read(self, generator: torch.Generator, rows: list[slice]) -> list[Any]:
         """Draw the random numbers of the whole batch, then read the samples of these rows: one item for each slice."""
@@ -181,7 +193,7 @@ class _Run(Generic[Model]):
     def finished(self) -> bool:
         return self.step >= self.options.steps if self.options.steps else self.spent >= self.options.minutes
 
-    def learn(self, meter: _Meter) -> float:
+    def learn(self, meter: _Meter, progress: Progress | None = None) -> float:
         """One step of the model and of its average; returns its learning rate. Raises DiffFAEError for a loss that is not finite."""
         rate = learning_rate(self.options, self.step, self.spent)
         for group in self.optimizer.param_groups:
@@ -191,6 +203,7 @@ class _Run(Generic[Model]):
         items = self.stage.read(self.generator, self.rows)
         meter.waited += time.perf_counter() - before
         self.optimizer.zero_grad(set_to_none=True)
+        whole = torch.zeros((), device=self.processes.device)
         for place, item in enumerate(items, start=1):
             exchange = self.processes.accumulating(self.loss_of) if place < len(items) else nullcontext()
             with exchange, self.stage.around(self.model):
@@ -198,6 +211,7 @@ class _Run(Generic[Model]):
                     loss, parts = self.loss_of(item)
                 (loss / len(items)).backward()
             meter.add({"loss": loss.detach(), **parts}, of=len(items))
+            whole += loss.detach() / len(items)
             if not torch.isfinite(loss):
                 raise DiffFAEError(f"{self.options.folder}: the loss is not finite at step {self.step}; lower the learning rate and resume")
         torch.nn.utils.clip_grad_norm_(self.trained, self.options.clip)
@@ -207,7 +221,17 @@ class _Run(Generic[Model]):
             update_average(self.average, self.model, self.step, self.options.ema)
         self.step += 1
         meter.steps += 1
+        if progress is not None:
+            progress.step(whole)
         return rate
+
+    def rehearse(self) -> list[str]:
+        """What the run would take, in lines; changes the model."""
+        o, meter = self.options, _Meter()
+        precision = "float32" if self.bfloat16 is False else "bfloat16 where that is faster"
+        batch = f"batch {o.batch} in {o.accumulation} part(s), {precision}"
+        length = max(0, o.steps - self.step), max(0.0, o.minutes - self.spent)
+        return rehearse(lambda: self.learn(meter), self.model, self.stage.data(), batch, self.processes.device, length, o.batch)
 
     def save(self, journal: Journal) -> None:
         """Evaluate the average and write `last.pt`."""
@@ -227,8 +251,9 @@ class _Run(Generic[Model]):
 def run_loop(options: LoopOptions, model: Model, config: dict, stage: Stage[Model], stop_step: int | None = None) -> Model:
     """Train a model in place, writing `last.pt` and `log.jsonl` into the folder of the options.
 
-    Resumes from `last.pt`, whatever the number of processes was. A resumed run with `steps` set does what an uninterrupted one
-    does, bit for bit in one process on one CPU thread, because every random number comes from the one generator that is saved.
+    Progress goes to the log, the first line after seconds. Resumes from `last.pt`, whatever the number of processes was. A resumed run
+    with `steps` set does what an uninterrupted one does, bit for bit in one process on one CPU thread, because every random number comes
+    from the one generator that is saved. A dry run writes nothing and says what a real one would take.
 
     Args:
         options: Options of the stage; `steps` or `minutes` say when it ends.
@@ -244,28 +269,42 @@ def run_loop(options: LoopOptions, model: Model, config: dict, stage: Stage[Mode
         ConfigError: If the batch cannot be shared out, or for a launcher's options that cannot work.
         DiffFAEError: If the loss is not finite.
     """
-    folder = Path(options.folder)
-    folder.mkdir(parents=True, exist_ok=True)
     run = _Run(options, model, config, stage)
+    if options.dry_run:
+        for text in run.rehearse():
+            log.info("%s", text)
+        return run.average
+    folder = Path(options.folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"folder={folder}: cannot be made ({error.strerror}); choose another place") from error
     if run.processes.main:
         remove_leftovers(folder)
+        log.info("%s; %.2f M parameters; to %s", stage.data(), sum(p.numel() for p in run.trained) / 1e6, options.checkpoint)
     since_saved, last = 0.0, time.monotonic()
+    progress = Progress(options.batch, options.steps)
     with closing(Journal(folder if run.processes.main else None, options.tensorboard, run.step + 1)) as journal:
         meter = _Meter()
         while not run.finished and (stop_step is None or run.step < stop_step):
-            rate = run.learn(meter)
+            rate = run.learn(meter, progress)
             now = time.monotonic()
             passed = run.processes.agree((now - last) / 60)
             last = now
             run.spent += passed
             since_saved += passed
-            if run.step % options.log_every == 0:
+            ends = run.finished or run.step == stop_step
+            if run.processes.main and (progress.wanted or ends):
+                log.info("%s", progress.line(run.step, options.minutes - run.spent))
+            if run.step % options.log_every == 0 or ends:
                 line = meter.line(run.processes, options.batch)
                 journal.numbers(run.step, {"minutes": round(run.spent, 2), "lr": rate, **line})
                 meter = _Meter()
-            if since_saved > options.checkpoint_minutes or run.finished or run.step == stop_step:
+            if since_saved > options.checkpoint_minutes or ends:
                 since_saved, held = 0.0, time.perf_counter()
                 run.save(journal)
-                meter.start += time.perf_counter() - held  # the speed is that of training alone
+                pause = time.perf_counter() - held  # the speed is that of training alone
+                meter.start += pause
+                progress.paused(pause)
     run.processes.wait()
     return run.average

@@ -55,6 +55,7 @@ ABLATIONS: dict[str, dict[str, Sections]] = {
     "slots-2": _slots(("face", "background")),
     "slots-4": _slots(REGIONS),
     "slots-8": _slots(tuple(region for region in REGIONS for _ in range(2))),
+    "random-starts": {"slots": {"model": {"starts": "random"}}, "denoiser": {}},
     "learned-starts": {"slots": {"model": {"starts": "learned"}}, "denoiser": {}},
     "no-identity": {"denoiser": {"model": {"adain": "none"}}},
     "no-acr": {"denoiser": {"training": {"delta": 0.0}}},

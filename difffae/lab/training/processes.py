@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ...common.errors import ConfigError
+from ...common.needs import missing
 
 SHARED_OPTIONS = "WORLD_SIZE", "ACCELERATE_MIXED_PRECISION"  # in the environment under accelerate's launcher
 
@@ -36,9 +37,7 @@ class Processes:
         try:
             from accelerate import Accelerator
         except ImportError as error:
-            raise ConfigError(
-                "training in several processes needs accelerate: pip install accelerate, or start one process without a launcher"
-            ) from error
+            raise missing("training in several processes", error, "start one process without a launcher") from error
         self._accelerator = a = Accelerator(cpu=torch.device(device).type == "cpu")
         if a.mixed_precision not in ("no", "bf16"):
             raise ConfigError(f"--mixed_precision {a.mixed_precision}: training runs in float32 or bf16; launch it with one of these")

@@ -22,7 +22,7 @@ from ...source.slots import SlotEncoder, SlotsConfig, find_order, region_overlap
 from ..losses.losses import UNLABELLED, mask_loss, slot_reconstruction, soft_labels
 from ..losses.mixture_decoder import MixtureDecoder, MixtureDecoderConfig
 from ..prepare.shards import Shards
-from .common import load_state
+from .common import check_pictures, load_state
 from .journal import grid
 from .loop import LoopOptions, Stage, run_loop
 from .parts import read_first_stage, read_slots
@@ -74,7 +74,7 @@ def collate(samples: list[dict[str, Tensor]], device: str) -> tuple[Tensor, Tens
     for sample in samples:
         label = sample.get("labels")
         if label is None:
-            label = torch.full(side, UNLABELLED, dtype=torch.uint8)
+            label = torch.full(side, UNLABELLED, dtype=torch.uint8, device=images.device)
         elif label.shape != side:
             label = F.interpolate(label[None, None], side, mode="nearest")[0, 0]
         labels.append(label)
@@ -157,7 +157,8 @@ class SlotsStage(Stage):
     ) -> None:
         self.options = options
         self.draw = encoder.draw
-        self.shards: Shards = Shards(options.shards, ("images",))
+        self.shards: Shards = Shards(options.shards, ("images",), options.data_device)
+        check_pictures(self.shards, ("images",), encoder.config.image_size)
         self.first_stage = first_stage.to(options.device) if first_stage else None
         self.former = former.to(options.device) if former else None
 
@@ -236,18 +237,27 @@ def train_slots(
     start = read_slots(options.start) if options.start else None
     if options.keep_weight and start is None:
         raise ConfigError("keep_weight: holds on to the tokens of a start, and start= names none; give one, or leave keep_weight out")
-    if start is not None and config not in (None, start.config):
+    if start is not None and config is not None and replace(config, order=start.config.order) != start.config:
         raise ConfigError(f"{options.start}: its sizes are not those of the options; leave the sizes out, they are the start's")
-    config = config or (start.config if start else SlotsConfig.open_256())
+    if not state:
+        config = start.config if start else config or SlotsConfig.open_256()
+        if start is None and not labelled(options):
+            config = replace(config, order=())  # without labels any slot can become any region
+    assert config is not None
     decoder = decoder or decoder_config(options, config, first_stage)
     model = build(config, decoder)
     if options.gradient_checkpointing:
-        _parts(model)[0].encoder.unet.enable_gradient_checkpointing()
+        _parts(model)[0].encoder.save_memory()
     if start is not None and not state:
         _parts(model)[0].load_state_dict(start.state_dict())
     settings = {"slots": config.to_dict(), "decoder": decoder.to_dict()}
     stage = SlotsStage(options, _parts(model)[0], first_stage, start if options.keep_weight else None)
     return run_loop(options, model, settings, stage, stop_step)
+
+
+def labelled(options: SlotsTraining) -> bool:
+    """Whether labels teach the slots their regions."""
+    return bool(options.mask_weight) and Shards(options.shards, ("images",)).holds("labels")
 
 
 @torch.no_grad()

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 Box = tuple[float, float, float, float]
+# A square frame that a face fills to this share was cut out already, as FOMM's own clips are (there it is 0.83): nothing is left to cut
+CROPPED = 0.5
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,8 @@ def nearest_box(boxes: Sequence[Box], last: Box | None) -> int:
 def find_chunks(boxes: Sequence[Box | None], height: int, width: int, rules: ClipRules) -> tuple[list[Chunk], dict[str, int]]:
     """The chunks of a video of which every frame has a box or None (no face), and how many runs were dropped for which reason.
 
-    Reasons: `short`, `small`, `outside` (the square leaves the frame). A frame without a face ends a chunk.
+    Reasons: `short`, `small`, `outside` (the square leaves the frame). A frame without a face ends a chunk. What would be too small or
+    outside in a video that was cut out already is taken as it is, the whole frame.
     """
     chunks: list[Chunk] = []
     dropped: Counter[str] = Counter()
@@ -91,9 +94,11 @@ def _chunk(start: int, end: int, tube: Box, height: int, width: int, rules: Clip
     """The chunk of a finished run, or why it is none."""
     if end - start < rules.min_frames:
         return "short"
-    if max(tube[2] - tube[0], tube[3] - tube[1]) < rules.min_size:
-        return "small"
+    size = max(tube[2] - tube[0], tube[3] - tube[1])
     left, top, right, bottom = grown_square(tube, rules.increase)
-    if left < 0 or top < 0 or right > width or bottom > height:
-        return "outside"
-    return Chunk(start, end, (left, top, right, bottom))
+    reason = "small" if size < rules.min_size else "outside" if left < 0 or top < 0 or right > width or bottom > height else None
+    if reason is None:
+        return Chunk(start, end, (left, top, right, bottom))
+    if height == width >= rules.min_size and size >= CROPPED * width:
+        return Chunk(start, end, (0, 0, width, height))
+    return reason

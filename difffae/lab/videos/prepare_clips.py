@@ -105,7 +105,7 @@ def prepare_clips(
         ConfigError: For an output that was begun with other options, missing assets, or a missing Ray.
         CheckpointError: For networks that cannot be read.
     """
-    clips = [NAME.format(number) for number in range(seed, seed + people)]
+    clips = {name: name for number in range(seed, seed + people) if (name := NAME.format(number))}
     described = {"format": "difffae-clips/1"} | options.describe()
     work = partial(prepare_clip, options=options)
     prepare_all(

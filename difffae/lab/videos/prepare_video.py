@@ -9,31 +9,36 @@ only, however long it is.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import load, save
 from torch import Tensor
 
+from ...common.checkpoint import asset_path
 from ...common.errors import ConfigError, VideoError
+from ...edit.loading import file_fingerprint
 from ...estimation.choose import Estimator, estimate, load_estimator
 from ...faces.landmarker import FaceLandmarker
+from ...head.morphable import BUNDLED as HEAD
 from ...head.render import render
 from ...source.identity import IdentityEncoder
+from ...source.identity_networks import BUNDLED as IDENTITY
 from ...source.identity_networks import load_identity
-from ...video.reading import read_frames
+from ...video.reading import Clip, read_frames
 from ..prepare.pairs import to_bytes
 from ..prepare.portraits import read_picture
 from .clips import Box, Chunk, ClipRules, find_chunks, nearest_box
+from .resizing import resize
+from .sources import Source, Stretch
 from .tar_samples import Sample, write_tar
 
 BATCH = 8  # frames per pass; part of the result, since sums of another batch end in other last bits
@@ -59,9 +64,12 @@ class VideoOptions:
             raise ConfigError("videos: size must be at least 32, every at least 1, and min-frames between 1 and max-frames")
 
     def describe(self) -> dict[str, Any]:
-        """Everything that must not change within one data set, as JSON; networks by their names, since files may move."""
+        """Everything that must not change within one data set, as JSON; networks by their names and contents, since files may move."""
         tools = load_tools(self)
+        files = {"head": self.head or asset_path(HEAD), "estimator": self.deca, "identity": self.identity or asset_path(IDENTITY)}
         values = asdict(self) | {"head": tools.estimator.head.name, "identity": tools.identity.name}
+        known = {part: file_fingerprint(file) for part, file in files.items() if file is not None}
+        values["fingerprints"] = {part: value for part, value in known.items() if value is not None}
         return values | {"deca": self.deca is not None, "detail": tools.estimator.surface is not None}
 
 
@@ -92,24 +100,31 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def prepare_video(root: Path, clip: str, part: Path, options: VideoOptions) -> dict[str, Any]:
-    """Prepare the video root/clip into the tar `part`; returns its line of the manifest, or {"clip", "error"} for a broken video.
+def prepare_video(root: Path, source: Source, part: Path, options: VideoOptions) -> dict[str, Any]:
+    """Prepare the video of a source below `root` into the tar `part`; returns its line of the manifest, or {"clip", "error"} for a broken
+    video.
 
     A video without a chunk gives no tar and zero samples.
     """
-    path = root / clip
+    path, clip = root / source.file, source.clip
     with torch.no_grad(), one_thread():
         try:
-            track = follow_face(path, load_tools(options).landmarker)
-            chunks, dropped = find_chunks(track.boxes, track.height, track.width, options.rules)
+            landmarker, dropped = load_tools(options).landmarker, dict[str, int]()
+            if source.stretches:
+                chunks, tracks = follow_stretches(path, source.stretches, landmarker)
+            else:
+                track = follow_face(path, landmarker)
+                chunks, dropped = find_chunks(track.boxes, track.height, track.width, options.rules)
+                tracks = [track] * len(chunks)
             count = 0
             if chunks:
                 part.parent.mkdir(parents=True, exist_ok=True)
-                count = write_tar(part, chunk_samples(path, clip, track, chunks, options))
+                count = write_tar(part, chunk_samples(path, clip, tracks, chunks, options))
         except VideoError as error:
             return {"clip": clip, "error": str(error).removeprefix(f"{path}: ")}
     places = [{"start": chunk.start, "end": chunk.end, "box": list(chunk.box)} for chunk in chunks]
-    return {"clip": clip, "frames": len(track.boxes), "samples": count, "chunks": places, "dropped": dropped}
+    frames = sum(chunk.end - chunk.start for chunk in chunks) if source.stretches else len(track.boxes)
+    return {"clip": clip, "frames": frames, "samples": count, "chunks": places, "dropped": dropped}
 
 
 @dataclass(frozen=True)
@@ -143,18 +158,55 @@ def follow_face(path: Path, landmarker: FaceLandmarker) -> FaceTrack:
     return FaceTrack(height, width, boxes, landmarks, blendshapes)
 
 
-def chunk_samples(path: Path, clip: str, track: FaceTrack, chunks: list[Chunk], options: VideoOptions) -> Iterator[Sample]:
-    """The samples of every chunk, keyed clip/chunk/frame, where the clip is named without its suffix."""
-    frames = enumerate(_frames(path))
+def follow_stretches(path: Path, stretches: Sequence[Stretch], landmarker: FaceLandmarker) -> tuple[list[Chunk], list[FaceTrack]]:
+    """The chunks that a list names, those that begin after the video's end left out, and for each the largest face of its squares."""
+    video = Clip.read(path)
+    chunks = [stretch.chunk(video.width, video.height, video.rate) for stretch in stretches]
+    tracks = [FaceTrack(video.height, video.width, [], {}, {}) for _ in chunks]
+    begun = set()
+    for number, indices, frames in chunk_frames(path, chunks):
+        begun.add(number)
+        left, top, right, bottom = chunks[number].box
+        found = landmarker.detect(_images([frame[top:bottom, left:right] for frame in frames]))
+        for index, faces in zip(indices, found, strict=True):
+            if faces:
+                tracks[number].landmarks[index] = faces[0].landmarks + torch.tensor([left, top, 0])
+                tracks[number].blendshapes[index] = faces[0].blendshapes
+    kept = sorted(begun)
+    return [chunks[number] for number in kept], [tracks[number] for number in kept]
+
+
+def chunk_frames(path: Path, chunks: Sequence[Chunk], every: int = 1) -> Iterator[tuple[int, list[int], list[np.ndarray]]]:
+    """Every Nth frame of every chunk, at most BATCH at a time: the chunk's number, those of the frames in the video, the frames (H,W,3).
+    The video is read once, and again for chunks that overlap others."""
+    rest = sorted(range(len(chunks)), key=lambda number: chunks[number].start)
+    while rest:
+        frames, end, later = enumerate(_frames(path)), 0, []
+        for number in rest:
+            chunk = chunks[number]
+            if chunk.start < end:
+                later.append(number)
+                continue
+            end = chunk.end
+            before = list(islice((item for item in frames if item[0] >= chunk.start), 1))
+            inside = chain(before, islice(frames, chunk.end - chunk.start - 1))
+            wanted = ((index, frame) for index, frame in inside if (index - chunk.start) % every == 0)
+            while batch := list(islice(wanted, BATCH)):
+                yield number, [index for index, _ in batch], [frame for _, frame in batch]
+        rest = later
+
+
+def chunk_samples(path: Path, clip: str, tracks: Sequence[FaceTrack], chunks: list[Chunk], options: VideoOptions) -> Iterator[Sample]:
+    """The samples of every chunk, keyed clip/chunk/frame, where the clip is named without its suffix; frames without a face have none."""
     stem = clip.rpartition(".")[0]
-    for number, chunk in enumerate(chunks):
-        inside = (item for item in frames if item[0] >= chunk.start)
-        wanted = (item for item in islice(inside, chunk.end - chunk.start) if (item[0] - chunk.start) % options.every == 0)
-        while batch := list(islice(wanted, BATCH)):
-            indices = [index for index, _ in batch]
-            files = frame_files([frame for _, frame in batch], indices, chunk, track, options)
-            for index, values in zip(indices, files, strict=True):
-                yield f"{stem}/{number:03d}/{index:06d}", values
+    for number, indices, frames in chunk_frames(path, chunks, options.every):
+        seen = [place for place, index in enumerate(indices) if index in tracks[number].landmarks]
+        if not seen:
+            continue
+        kept = [indices[place] for place in seen]
+        files = frame_files([frames[place] for place in seen], kept, chunks[number], tracks[number], options)
+        for index, values in zip(kept, files, strict=True):
+            yield f"{stem}/{number:03d}/{index:06d}", values
 
 
 def frame_files(
@@ -173,8 +225,7 @@ def frame_files(
     """
     tools = load_tools(options)
     left, top, right, bottom = chunk.box
-    cut = _images([frame[top:bottom, left:right] for frame in frames])
-    pictures = F.interpolate(cut, (options.size, options.size), mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+    pictures = resize(_images([frame[top:bottom, left:right] for frame in frames]), options.size)
     # truncation may leave the box a pixel off square, so both axes have their own scale
     scale = torch.tensor([options.size / (right - left), options.size / (bottom - top), options.size / (right - left)])
     landmarks = torch.stack([(track.landmarks[index] - torch.tensor([left, top, 0])) * scale for index in indices])

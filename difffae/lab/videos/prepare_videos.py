@@ -15,33 +15,38 @@ they ran, or how often they were killed. Videos that are added later come into f
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-from ...common.errors import ConfigError
 from ...common.files import remove_leftovers
-from ...video.reading import SUFFIXES, import_av
-from .json_lines import Journal, write_text
+from ...video.pool import CRASHED, import_ray, run_tasks
+from ...video.reading import import_av
+from ..prepare.json_lines import Journal, claim
 from .prepare_video import VideoOptions, prepare_video
+from .sources import SPLITS, find_videos
 from .tar_samples import Sample, read_tar, write_tar
-from .video_pool import CRASHED, run_tasks
 
-SPLITS = ("train", "test")
+Clip = TypeVar("Clip")
 
 
 @dataclass(frozen=True)
 class Split:
-    """Which identities are tested on: those of a list, or that share of all which the hash of their names chooses."""
+    """Which identities are tested on: those of a list, or that share of all which the hash of their names chooses. Single clips may have
+    a split that somebody published."""
 
     share: float = 0.2
     listed: frozenset[str] | None = None
+    published: Mapping[str, str] = field(default_factory=dict)
+
+    def of_clip(self, clip: str) -> str:
+        """The split of a clip, whose name begins with the person's."""
+        return self.published.get(clip) or self.of(clip.split("/")[0])
 
     def of(self, identity: str) -> str:
         """The split of a person, "train" or "test"."""
@@ -54,27 +59,12 @@ class Split:
         return {"share": self.share} if self.listed is None else {"listed": sorted(self.listed)}
 
 
-def list_clips(root: Path) -> list[str]:
-    """Paths of all videos below a folder, relative and with slashes, in order. Raises ConfigError for a layout without persons."""
-    found = (path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    clips = sorted(path.relative_to(root).as_posix() for path in found)
-    if not clips:
-        raise ConfigError(f"{root}: no videos here ({', '.join(SUFFIXES)}); give the folder that holds person/video/clip.mp4")
-    stems: dict[str, str] = {}
-    for clip in clips:
-        if "/" not in clip:
-            raise ConfigError(f"{root / clip}: lies in no person's folder; the layout is person/video/clip.mp4")
-        other = stems.setdefault(clip.rpartition(".")[0], clip)
-        if other != clip:
-            raise ConfigError(f"{root / clip}: has the name of {other}; rename one of them")
-    return clips
-
-
 def prepare_videos(
     root: Path,
     output: Path,
     options: VideoOptions | None = None,
     split: Split | None = None,
+    metadata: Path | None = None,
     *,
     workers: int = 1,
     ray_address: str | None = None,
@@ -83,10 +73,11 @@ def prepare_videos(
     """Prepare all videos below `root` that are not finished yet, then write the shards. Call it again to go on after a kill.
 
     Args:
-        root: Folders person/video/clip.mp4.
+        root: Folders person/video/clip.mp4, or what FOMM's scripts cut or are to cut (`sources`).
         output: Folder of the data set.
         options: What the frames are to be.
         split: Which persons are tested on.
+        metadata: FOMM's list of what to cut from which video, vox-metadata.csv.
         workers: Local processes.
         ray_address: A Ray cluster in their place, all of whose machines see both folders under the same paths.
         shard_samples: A shard is closed at the first video that brings it to so many frames.
@@ -98,15 +89,17 @@ def prepare_videos(
     import_av()
     options, split = options or VideoOptions(), split or Split()
     root, output = root.resolve(), output.resolve()
-    clips = list_clips(root)
-    described = {"format": "difffae-videos/1"} | options.describe()
+    sources = {source.clip: source for source in find_videos(root, metadata)}
+    published = {} if split.listed is not None else {clip: source.split for clip, source in sources.items() if source.split is not None}
+    split = replace(split, published=published)
+    described = {"format": "difffae-videos/2"} | options.describe() | ({"metadata": metadata.name} if metadata is not None else {})
     work = partial(prepare_video, root, options=options)
-    prepare_all(clips, work, output, described, split, workers=workers, ray_address=ray_address, shard_samples=shard_samples)
+    prepare_all(sources, work, output, described, split, workers=workers, ray_address=ray_address, shard_samples=shard_samples)
 
 
 def prepare_all(
-    clips: list[str],
-    work: Callable[[str, Path], dict[str, Any]],
+    clips: Mapping[str, Clip],
+    work: Callable[[Clip, Path], dict[str, Any]],
     output: Path,
     described: dict[str, Any],
     split: Split,
@@ -118,8 +111,8 @@ def prepare_all(
     """Do `work` for every clip that is not finished yet, then write the shards of both splits.
 
     Args:
-        clips: Names that begin with the person's folder.
-        work: The name of a clip and the tar to write -> its line of the manifest, with "samples" or with "error".
+        clips: Names that begin with the person's folder -> what `work` is told of each.
+        work: That and the tar to write -> its line of the manifest, with "samples" or with "error".
         output: Folder of the data set.
         described: What the data set is made with.
         split: Which persons are tested on.
@@ -130,18 +123,19 @@ def prepare_all(
     Raises:
         ConfigError: For an output that was begun with other options, or a missing Ray.
     """
-    output.mkdir(parents=True, exist_ok=True)
-    _claim(output, described | {"split": split.describe(), "shard_samples": shard_samples})
+    if ray_address is not None:
+        import_ray()
+    claim(output, described | {"split": split.describe(), "shard_samples": shard_samples})
     manifest, errors = Journal(output / "manifest.jsonl", "clip"), Journal(output / "errors.jsonl", "clip")
     remove_leftovers(output)
-    tasks = [clip for clip in clips if clip not in manifest.rows and clip not in errors.rows]
+    tasks = [item for item in clips.items() if item[0] not in manifest.rows and item[0] not in errors.rows]
     with tqdm(total=len(clips), initial=len(clips) - len(tasks), desc="clips", unit="clip") as bar:
-        for clip, result in run_tasks(partial(_prepare, work=work, output=output), tasks, workers, ray_address):
+        for (clip, _), result in run_tasks(partial(_prepare, work=work, output=output), tasks, workers, ray_address):
             record = {"clip": clip, "error": CRASHED} if result is None else result
             if "error" in record:
                 errors.append(record)
             else:
-                manifest.append({"clip": clip, "split": split.of(clip.split("/")[0])} | record)
+                manifest.append({"clip": clip, "split": split.of_clip(clip)} | record)
             bar.set_postfix(broken=len(errors.rows), refresh=False)
             bar.update()
     manifest.sort()
@@ -151,28 +145,13 @@ def prepare_all(
     shutil.rmtree(output / "parts", ignore_errors=True)
 
 
-def _prepare(clip: str, work: Callable[[str, Path], dict[str, Any]], output: Path) -> dict[str, Any]:
-    return work(clip, _part(output, clip))
+def _prepare(task: tuple[str, Clip], work: Callable[[Clip, Path], dict[str, Any]], output: Path) -> dict[str, Any]:
+    return work(task[1], _part(output, task[0]))
 
 
 def _part(output: Path, clip: str) -> Path:
     # rendered clips are no files, so their names have no suffix
     return output / "parts" / f"{PurePosixPath(clip).with_suffix('')}.tar"
-
-
-def _claim(output: Path, description: dict[str, Any]) -> None:
-    """Note what the folder is made with, or hold a second run to it."""
-    path = output / "dataset.json"
-    description = json.loads(json.dumps(description))
-    if not path.exists():
-        write_text(path, json.dumps(description, indent=1) + "\n")
-        return
-    known = json.loads(path.read_text(encoding="utf-8"))
-    for name in sorted(known.keys() | description.keys()):
-        if known.get(name) != description.get(name):
-            raise ConfigError(
-                f"{output}: was begun with {name} {known.get(name)}, not {description.get(name)}; use that, or another output folder"
-            )
 
 
 def _join(output: Path, split: str, rows: list[dict[str, Any]], shard_samples: int) -> None:

@@ -39,6 +39,12 @@ def check_networks(folder: Path, head: str, identity: str) -> None:
             raise ConfigError(f"{folder}: was prepared with {name} '{known[name]}', but the model needs '{wanted}'; prepare it with that")
 
 
+def fingerprints_of(folder: Path) -> dict[str, str]:
+    """Of the files that the frames of `folder` (a split of `prepare videos`) were prepared with, as far as its data set says."""
+    path = folder.parent / "dataset.json"
+    return json.loads(path.read_text(encoding="utf-8")).get("fingerprints", {}) if path.is_file() else {}
+
+
 @torch.no_grad()
 def write_pairs(
     folder: Path,
@@ -82,7 +88,7 @@ def write_pairs(
             row |= {"identity": source["identity"], "target_landmarks": query["landmarks"][..., :2], "target_identity": query["identity"]}
             rows.append(halved(row))
         if rows:
-            write_rows(goal, rows)
+            write_rows(goal, rows, fingerprints_of(folder))
 
 
 def write_frames(folder: Path, output: Path, *, per_chunk: int = 8) -> None:

@@ -1,6 +1,6 @@
-"""Where the videos are prepared: in this process, in local processes, or on a Ray cluster. All of them yield the same records.
+"""Where videos and portraits are worked on: in this process, in local processes, or on a Ray cluster. All of them yield the same records.
 
-A process that dies (killed for memory, crashed in a decoder) loses its own video only: that one is tried once more alone, and reported as
+A process that dies (killed for memory, crashed in a decoder) loses its own task only: that one is tried once more alone, and reported as
 broken if it takes its process down again.
 """
 
@@ -16,7 +16,8 @@ from contextlib import suppress
 from multiprocessing import connection, get_context, parent_process
 from typing import Any, TypeVar
 
-from ...common.errors import ConfigError
+from ..common.errors import ConfigError
+from ..common.needs import missing
 
 Task = TypeVar("Task")
 Work = Callable[[Task], dict[str, Any]]
@@ -70,7 +71,7 @@ def _alone(work: Work, task: Task) -> dict[str, Any] | None:
         try:
             pool.submit(os.getpid).result()
         except BrokenProcessPool as error:
-            raise ConfigError("videos: worker processes die before they begin; free memory, or use --workers 1") from error
+            raise ConfigError("--workers: worker processes die before they begin; free memory, or use --workers 1") from error
         try:
             return pool.submit(work, task).result()
         except BrokenProcessPool:
@@ -99,11 +100,17 @@ def _call(work: Work, task: Task) -> dict[str, Any]:
     return work(task)
 
 
-def _on_ray(work: Work, tasks: Sequence[Task], address: str) -> Iterator[tuple[Task, dict[str, Any] | None]]:
+def import_ray() -> Any:
+    """The Ray module. Raises ConfigError if it is missing."""
     try:
         import ray
     except ImportError as error:
-        raise ConfigError("--ray-address: Ray is missing; pip install 'difffae[prepare]', or use --workers") from error
+        raise missing("--ray-address", error, "use --workers") from error
+    return ray
+
+
+def _on_ray(work: Work, tasks: Sequence[Task], address: str) -> Iterator[tuple[Task, dict[str, Any] | None]]:
+    ray = import_ray()
     started = not ray.is_initialized()
     if started:
         try:

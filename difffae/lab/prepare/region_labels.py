@@ -1,10 +1,7 @@
-"""Pseudo labels (face, hair, clothes, background) for real portraits, to train the slot encoder's regions.
+"""Pseudo labels (face, hair, clothes, background) of real portraits, to train the slot encoder's regions.
 
-python scripts/label_portraits.py PORTRAITS OUTPUT [--split train|dev] [--sheet overlay.png]
-
-PORTRAITS holds pictures and landmarks.npz. Face, hair and clothes follow from the bundled person matte, from the landmarks' geometry and
-from colour models of each picture's own sure pixels. Shards: images (N,3,256,256) uint8, labels (N,256,256) uint8 with 0 face (neck and
-ears too), 1 hair, 2 clothes, 3 background, 255 unknown.
+Face, hair and clothes follow from the bundled person matte, from the landmarks' geometry and from colour models of each picture's own sure
+pixels. Labels: 0 face (neck and ears too), 1 hair, 2 clothes, 3 background, 255 unknown.
 
 Shape letters: N pictures, H and W picture height and width, S crop side (256). Face frame: `along` runs from the chin (0) to the top of
 the face oval (1), `across` from its left edge (-1) to its right edge (1), as seen in the picture.
@@ -12,30 +9,19 @@ the face oval (1), `across` from its left edge (-1) to its right edge (1), as se
 
 from __future__ import annotations
 
-import argparse
-import logging
-from pathlib import Path
-
 import numpy as np
-import torch
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from difffae.common.images import read_image
-from difffae.faces.crop import crop_square, extract
-from difffae.lab.people.complexion import to_lab
-from difffae.lab.prepare.portraits import dev_files
-from difffae.lab.prepare.shards import write_shard
-from difffae.lab.studio.synthetic import BACKGROUND, CLOTHES, FACE, HAIR
-from difffae.report.sheet import OVAL
-from difffae.source.matte import PersonMatte
+from ...report.sheet import OVAL
+from ..people.complexion import to_lab
+from ..studio.synthetic import BACKGROUND, CLOTHES, FACE, HAIR
 
 UNKNOWN = 255
-SIZE, SHARD = 256, 256
+SIZE = 256
 CHEEKS = [50, 280, 205, 425, 101, 330, 4, 151, 9]  # small discs of certain skin
 SKIN_WEIGHT = np.array([0.45, 1.0, 1.0])  # of L, a, b: shadow on the neck must stay skin
 PALETTE = np.array([[255, 60, 60], [255, 220, 0], [60, 120, 255], [60, 200, 90], [128, 128, 128]], np.float32)
-log = logging.getLogger("label_portraits")
 
 
 class Colours:
@@ -171,39 +157,3 @@ def overlay(images: np.ndarray, labels: np.ndarray, columns: int = 8) -> Image.I
     cells = np.concatenate([cells, np.zeros((pad, *cells.shape[1:]), np.float32)])
     rows = [np.concatenate(list(cells[i : i + columns]), 1) for i in range(0, len(cells), columns)]
     return Image.fromarray(np.concatenate(rows).astype(np.uint8))
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("portraits", type=Path)
-    parser.add_argument("output", type=Path, help="folder for the shards")
-    parser.add_argument("--split", choices=("train", "dev"), default="train")
-    parser.add_argument("--every", type=int, default=1, help="take every n-th picture")
-    parser.add_argument("--sheet", type=Path, help="write an overlay sheet of the first 48 pictures here")
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    torch.set_num_threads(1)
-    table, dev = np.load(arguments.portraits / "landmarks.npz"), dev_files()
-    rows = [i for i, name in enumerate(table["files"]) if (str(name) in dev) == (arguments.split == "dev")][:: arguments.every]
-    order = np.random.default_rng(0).permutation(len(rows))  # every shard mixes the sources
-    matte, landmarks = PersonMatte.load(), torch.from_numpy(table["landmarks"].astype(np.float32))
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    images, labels, shards = [], [], 0
-    for step, position in enumerate(order):
-        row = rows[position]
-        picture, points = read_image(arguments.portraits / str(table["files"][row]))[0][None], landmarks[row]
-        crop = crop_square(points, picture.shape[-2:], SIZE)
-        square, share = extract(picture, crop)[0][0], extract(matte(picture), crop)[0][0, 0]
-        labels.append(label(square.permute(1, 2, 0).numpy(), share.numpy(), crop.to_crop(points)[:, :2].numpy()))
-        images.append((square.numpy() * 255 + 0.5).astype(np.uint8))
-        if arguments.sheet and step == min(47, len(rows) - 1):
-            overlay(np.stack(images), np.stack(labels)).save(arguments.sheet)
-        if len(images) == SHARD or step == len(rows) - 1:
-            path = arguments.output / (f"real_train_{shards:03d}.safetensors" if arguments.split == "train" else "real_dev.safetensors")
-            write_shard(path, {"images": torch.from_numpy(np.stack(images)), "labels": torch.from_numpy(np.stack(labels))})
-            log.info("%s: %d pictures", path, len(images))
-            images, labels, shards = [], [], shards + 1
-
-
-if __name__ == "__main__":
-    main()

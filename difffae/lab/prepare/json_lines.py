@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ...common.errors import ConfigError
 from ...common.files import atomic_write
 
 
@@ -41,3 +42,23 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file, whole or not at all."""
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def claim(output: Path, description: dict[str, Any]) -> None:
+    """Note in dataset.json what a folder is made with, or hold a second run to it. Raises ConfigError for other options, or for a folder
+    that cannot be written to."""
+    path = output / "dataset.json"
+    description = json.loads(json.dumps(description))
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            write_text(path, json.dumps(description, indent=1) + "\n")
+            return
+        known = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{output}: cannot be used ({error}); give a folder that may be written to") from error
+    for name in sorted(known.keys() | description.keys()):
+        if known.get(name) != description.get(name):
+            raise ConfigError(
+                f"{output}: was begun with {name} {known.get(name)}, not {description.get(name)}; use that, or another output folder"
+            )

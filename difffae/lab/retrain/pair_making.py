@@ -1,0 +1,65 @@
+"""Round-trip pairs as latents, made in batches where the networks are, without their pictures on the disk."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from safetensors.torch import load_file
+
+from ...diffusion.autoencoder import FirstStage
+from ...head.morphable import HeadModel
+from ...source.identity import IdentityEncoder
+from ...source.slots import SlotEncoder
+from ..prepare.pairs import Rows, encode_pairs, layer_finder, round_trips
+from ..prepare.shards import write_rows
+
+log = logging.getLogger(__name__)
+Item = TypeVar("Item")
+
+
+def until(over: Callable[[], bool], items: Iterator[Item]) -> Iterator[Item]:
+    """At least the first item, then others while it is not over."""
+    for item in items:
+        yield item
+        if over():
+            return
+
+
+class PairMaker:
+    """The networks that make pairs, on one device."""
+
+    def __init__(self, device: str, first_stage: FirstStage, slots: SlotEncoder, identity: IdentityEncoder, batch: int) -> None:
+        """batch: pairs at a time; halved when the device's memory is too small for it."""
+        self.head = HeadModel.load().requires_grad_(False).to(device)
+        self.first_stage, self.slots, self.identity = first_stage.to(device), slots.to(device), identity.to(device)
+        self.find_layers, self.batch = layer_finder(self.slots), batch
+
+    def write(self, data: Rows, path: Path, size: int, seed: int, over: Callable[[], bool]) -> int:
+        """Write one shard of latents, which `over` may cut short; returns how many pairs it has. data: of `fit_portraits`."""
+        rows = list(until(over, self._rows(data, size, seed)))
+        write_rows(path, rows)
+        return sum(len(row["target"]) for row in rows)
+
+    def _rows(self, data: Rows, size: int, seed: int) -> Iterator[Rows]:
+        made = 0
+        while made < size:
+            try:
+                for pictures in round_trips(data, self.head, self.find_layers, size - made, seed + made, self.batch):
+                    row = encode_pairs(pictures, self.first_stage, self.slots, self.identity)
+                    made += len(row["target"])
+                    yield {name: value.cpu() for name, value in row.items()}
+            except torch.cuda.OutOfMemoryError:
+                if self.batch == 1:
+                    raise
+                self.batch //= 2
+                torch.cuda.empty_cache()
+                log.info("the device's memory is too small for so many pairs at a time; going on with %d", self.batch)
+
+
+def read_fitted(path: Path) -> Rows | None:
+    """The file of `fit_portraits`, or None if there is none."""
+    return load_file(str(path)) if path.is_file() else None
