@@ -128,12 +128,10 @@ def test_one_node_gives_what_the_chain_gives(comfy_each: Comfy) -> None:
     assert np.abs(own.astype(float) - source).mean() > 1
     alone = {name: graph[name] for name in ("photo", "edit", "result")}
     loaders = lambda run: [name for name in run.executed if name.startswith("edit.") and name.endswith(".1")]  # noqa: E731
-    assert len(loaders(result)) == 1
+    comfy.free()
+    assert len(loaders(comfy.run(alone))) == 1
     alone["edit"]["inputs"] |= {"yaw": 5.0}
     assert loaders(comfy.run(alone)) == []
-    comfy.free()
-    alone["edit"]["inputs"] |= {"yaw": 6.0}
-    assert len(loaders(comfy.run(alone))) == 1
 
 
 def test_the_preview_in_the_node(comfy: Comfy, open_app) -> None:
