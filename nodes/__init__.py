@@ -13,6 +13,7 @@ from .carry_photo import DiffFAECarryPhoto
 from .compose_attributes import DiffFAEComposeAttributes
 from .conditioning import DiffFAEConditioning
 from .crop_face import DiffFAECropFace
+from .edit_face import DiffFAEEditFace
 from .edit_video import DiffFAEEditVideo
 from .encode_slots import DiffFAEEncodeSlots
 from .estimate_attributes import DiffFAEEstimateAttributes
@@ -30,6 +31,7 @@ from .swap_slots import DiffFAESwapSlots
 from .sweep_attributes import DiffFAESweepAttributes
 
 NODES: list[type[io.ComfyNode]] = [
+    DiffFAEEditFace,
     DiffFAELoader,
     DiffFAECropFace,
     DiffFAEEstimateAttributes,
@@ -61,8 +63,10 @@ class DiffFAEExtension(ComfyExtension):
         if folder not in paths:
             paths = [*paths, folder]
         folder_paths.folder_names_and_paths["difffae"] = (paths, {".safetensors"})
+        from .example_input import put_examples
         from .live_preview import add_routes
 
+        put_examples(folder_paths.get_input_directory())
         add_routes()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:

@@ -11,16 +11,49 @@ from typing import Any
 from torch import Tensor
 
 from ..difffae.common.errors import ImageError
-from ..difffae.edit.analysing import as_squares, detect, with_pictures
+from ..difffae.edit.analysing import Choice, as_squares, detect, find_all_faces, find_faces, with_pictures, with_transparency
 from ..difffae.edit.description import Faces
 from ..difffae.faces.landmarker import Face
 from ..difffae.faces.tracking import faces_from_mediapipe, faces_in_boxes
 from .bundle import Bundle
+from .frames import as_original, to_pictures, transparency_of
 
 
 def faces_of(bundle: Bundle, pictures: Tensor, crop: Faces | None) -> Faces:
     """Pictures (B,3,H,W) as the faces of a Crop Face, or, unwired, as faces that are looked for. Raises ImageError, NoFaceError."""
     return as_squares(bundle, pictures) if crop is None else with_pictures(crop, pictures)
+
+
+def chosen_faces(
+    bundle: Bundle,
+    image: Tensor,
+    mask: Tensor | None,
+    choice: Choice,
+    all_faces: bool,
+    face_landmarks: Mapping[str, Any] | None = None,
+    bboxes: Any = None,
+) -> Faces:
+    """The squares around the face that is meant, or around all faces of a picture.
+
+    Args:
+        image: IMAGE (B,H,W,C), mask: MASK of a cut-out, or None.
+        choice: which face, unless all_faces.
+        face_landmarks, bboxes: ComfyUI's, of faces that somebody else found.
+
+    Raises:
+        ImageError, ConfigError, NoFaceError, FaceChoiceError.
+    """
+    pictures, original = to_pictures(image), as_original(image)
+    transparency = transparency_of(image, mask)
+    if transparency is not None:
+        original = transparency.on_plate
+        pictures = original.to(pictures)
+    found = found_faces(bundle, pictures, face_landmarks, bboxes)
+    if all_faces:
+        crop = find_all_faces(bundle, pictures, found=found, original=original)
+    else:
+        crop = find_faces(bundle, pictures, choice, found=found, original=original)
+    return with_transparency(crop, transparency)
 
 
 def found_faces(bundle: Bundle, pictures: Tensor, face_landmarks: Mapping[str, Any] | None, bboxes: Any) -> list[list[Face]]:

@@ -42,6 +42,11 @@ class DiffFAECarryPhoto(io.ComfyNode):
                     "validity", display_name="valid", tooltip="1 where the pixels can be trusted, 0 where the model must invent."
                 ),
                 CarrySocket.Output("carry", display_name="carry", tooltip="For Conditioning and Paste Back."),
+                io.Mask.Output(
+                    "unseen",
+                    display_name="unseen",
+                    tooltip="1 where no photograph showed what is there now: what a model for inpainting may paint.",
+                ),
             ],
         )
 
@@ -62,4 +67,5 @@ class DiffFAECarryPhoto(io.ComfyNode):
         if crop is not None:
             faces = with_photograph(replace(faces, landmarks=crop.landmarks, others=crop.others), crop)
         result = move(difffae, Edit(faces, on_device(target)))
-        return io.NodeOutput(to_image(result.square(result.image)), to_mask(result.square(result.validity)), result)
+        image, valid, unseen = (result.square(values) for values in (result.image, result.validity, result.unseen))
+        return io.NodeOutput(to_image(image), to_mask(valid), result, to_mask(unseen))

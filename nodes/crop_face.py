@@ -73,20 +73,10 @@ class DiffFAECropFace(io.ComfyNode):
     def execute(
         cls, difffae, image, face, missing_face, smoothing, mask=None, face_landmarks=None, bboxes=None, all_faces=False
     ) -> io.NodeOutput:
-        from ..difffae.edit.analysing import Choice, find_all_faces, find_faces, with_transparency
-        from .analysis import found_faces
-        from .frames import as_original, to_image, to_mask, to_pictures, transparency_of
+        from ..difffae.edit.analysing import Choice
+        from .analysis import chosen_faces
+        from .frames import to_image, to_mask
 
-        pictures, original = to_pictures(image), as_original(image)
-        transparency = transparency_of(image, mask)
-        if transparency is not None:
-            original = transparency.on_plate
-            pictures = original.to(pictures)
         choice = Choice(face, missing_face, smoothing)
-        found = found_faces(difffae, pictures, face_landmarks, bboxes)
-        if all_faces:
-            crop = find_all_faces(difffae, pictures, found=found, original=original)
-        else:
-            crop = find_faces(difffae, pictures, choice, found=found, original=original)
-        crop = with_transparency(crop, transparency)
+        crop = chosen_faces(difffae, image, mask, choice, all_faces, face_landmarks, bboxes)
         return io.NodeOutput(to_image(crop.picture), to_mask(crop.inside_picture), crop)

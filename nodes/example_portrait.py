@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from comfy_api.v0_0_2 import io
+from comfy_api.v0_0_2 import io, ui
 
 PICTURES = {
     "astronaut": "source.png",
@@ -39,4 +39,5 @@ class DiffFAEExamplePortrait(io.ComfyNode):
         from ..difffae.common.images import read_image
         from .frames import to_image
 
-        return io.NodeOutput(to_image(read_image(asset_path(PICTURES[picture]))[0][None]))
+        image = to_image(read_image(asset_path(PICTURES[picture]))[0][None])
+        return io.NodeOutput(image, ui=ui.PreviewImage(image, cls=cls))

@@ -5,6 +5,7 @@ Shape letters: C crop side in pixels.
 POST /difffae/preview    {"key", "style": "photo" or "clay", "frame": 0, "values": {widget: value}} -> image/jpeg; its header
                          X-DiffFAE-Message says which turns were limited
 POST /difffae/attributes {"key", "frame", "values"} -> the adjusted attributes as JSON, for the clipboard
+POST /difffae/again      -> nodes run again for their preview's sake although nothing has changed: a page that was opened anew knows no key
 Both answer 410 if the key is no longer known (queue the node again), 400 with {"error"} for values that cannot work.
 """
 
@@ -53,6 +54,7 @@ class Scene:
         photo: (B,3,C,C) 8 bits, or None without a picture.
         layers: of the photo, or None.
         dragged: the frame that was moved last, ready to be moved again: a hand drags one frame at a time.
+        own: the numbers of the photo, where something was taken from others before the sliders count; None: they are `attributes`.
     """
 
     head: HeadModel
@@ -60,6 +62,7 @@ class Scene:
     photo: Tensor | None
     layers: Layers | None
     dragged: dict[int, Prepared] = field(default_factory=dict)
+    own: FaceAttributes | None = None
 
     @property
     def bytes(self) -> int:
@@ -75,7 +78,8 @@ class Scene:
         if found is None:
             index = slice(frame % len(self.photo), frame % len(self.photo) + 1)
             layers = None if self.layers is None else self.layers[index]
-            own = self.attributes[frame % len(self.attributes)]
+            given = self.attributes if self.own is None else self.own
+            own = given[frame % len(given)]
             found = prepare(self.photo[index].float() / 255, own, self.head, layers=layers)
             self.dragged.clear()
             self.dragged[frame] = found
@@ -109,12 +113,15 @@ class Scenes:
 STORE: web.AppKey[Scenes] = web.AppKey("difffae_previews", Scenes)
 
 
-def remember(head: HeadModel, attributes: FaceAttributes, image: Tensor | None, slots: Faces | None) -> dict[str, Any]:
-    """Keep a scene for the preview route; returns what the node's front end needs: its key, its number of frames, whether there is a
+def remember(
+    head: HeadModel, attributes: FaceAttributes, image: Tensor | None, slots: Faces | None, own: FaceAttributes | None = None
+) -> dict[str, Any]:
+    """Keep a scene for the preview route (own: the numbers of the image, if `attributes` are others); returns what the node's front end needs: its key, its number of frames, whether there is a
     photo, and of the first frame the head's angles and the light's direction (degrees) and the expression along the sliders' axes."""
     from ..difffae.edit.analysing import layers_of
 
     attributes = attributes.to("cpu")
+    own = None if own is None else own.to("cpu")
     photo = layers = None
     tokens = None if slots is None else slots.slots
     if image is not None:
@@ -124,9 +131,9 @@ def remember(head: HeadModel, attributes: FaceAttributes, image: Tensor | None, 
             layers = layers_of(tokens, photo.float() / 255, len(photo))
     scenes = PromptServer.instance.app.get(STORE)
     told = () if tokens is None else (tokens.masks, tokens.matte)
-    key = _key(attributes, photo, *(None if part is None else part.cpu() for part in told))
+    key = _key([attributes] if own is None else [attributes, own], photo, *(None if part is None else part.cpu() for part in told))
     if scenes is not None and key not in scenes.kept:
-        scenes.add(key, Scene(copy.deepcopy(head).cpu() if head.faces.device.type != "cpu" else head, attributes, photo, layers))
+        scenes.add(key, Scene(copy.deepcopy(head).cpu() if head.faces.device.type != "cpu" else head, attributes, photo, layers, own=own))
     turns = axis_angle_to_matrix(attributes.pose[0, :2])
     angles = to_yaw_pitch_roll(matrix_to_axis_angle(turns[0] @ turns[1])).tolist()
     light = light_direction(attributes.light[:1])[0].tolist()
@@ -138,10 +145,11 @@ def remember(head: HeadModel, attributes: FaceAttributes, image: Tensor | None, 
     }
 
 
-def _key(attributes: FaceAttributes, *pictures: Tensor | None) -> str:
+def _key(attributes: Sequence[FaceAttributes], *pictures: Tensor | None) -> str:
     """Of the content: a node that runs again with the same face keeps one scene, not one per run."""
-    digest = hashlib.sha256(attributes.head.encode())
-    for part in (*attributes.tensors().values(), *pictures):
+    digest = hashlib.sha256(attributes[0].head.encode())
+    numbers = [values for one in attributes for values in one.tensors().values()]
+    for part in (*numbers, *pictures):
         digest.update(b"none" if part is None else f"{tuple(part.shape)}".encode())
         if part is not None:
             digest.update(part.contiguous().numpy().data)
@@ -217,3 +225,8 @@ def add_routes() -> None:
     async def attributes(request: web.Request) -> web.Response:
         text = await answer(request, lambda scene, values, frame, style: as_json(scene, values, frame))
         return web.Response(text=text, content_type="application/json")
+
+    @server.routes.post("/difffae/again")
+    async def again(request: web.Request) -> web.Response:
+        request.app[STORE].missed += 1
+        return web.Response()

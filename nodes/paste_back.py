@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import torch
 from comfy_api.v0_0_2 import io
 
 from ..difffae.vocabulary import FEATHER
@@ -51,15 +50,20 @@ class DiffFAEPasteBack(io.ComfyNode):
                 io.Mask.Output(
                     "mask", display_name="mask", tooltip="Of a cut-out: 1 where it is transparent now, as Load Image has it; else 0."
                 ),
+                io.Mask.Output(
+                    "unseen",
+                    display_name="unseen",
+                    tooltip="1 where the result shows what no photograph showed: what a model for inpainting may paint.",
+                ),
             ],
         )
 
     @classmethod
     def execute(cls, original, edited, crop, feather, carry=None, mask=None) -> io.NodeOutput:
-        from ..difffae.edit.pasting import cut_again, mask_of_squares, paste
+        from ..difffae.edit.pasting import mask_of_squares
         from ..difffae.faces.quarter_turns import turned
-        from .bundle import each_chunk
-        from .frames import from_mask, to_image, to_pictures
+        from .frames import from_mask, to_pictures
+        from .pasting import pasted_back
 
         given = turned(to_pictures(original, "original"), crop.turns)
         faces = replace(crop, original=given)
@@ -67,10 +71,4 @@ class DiffFAEPasteBack(io.ComfyNode):
             transparency = replace(crop.transparency, colours=given)
             faces = replace(crop, original=transparency.on_plate, transparency=transparency)
         limit = None if mask is None else mask_of_squares(faces, from_mask(mask))
-        pictures, squares = paste(faces, to_pictures(edited, "edited"), carry, limit, feather, each_chunk)
-        pictures, cut = cut_again(faces, pictures, carry, feather)
-        result = to_image(pictures)
-        alpha = torch.ones_like(result[..., :1]) if cut is None else cut.movedim(1, -1).to(result)
-        if original.shape[-1] == 4:
-            result = torch.cat([result, alpha], dim=-1)
-        return io.NodeOutput(result, to_image(squares), 1 - alpha[..., 0])
+        return io.NodeOutput(*pasted_back(faces, to_pictures(edited, "edited"), carry, limit, feather, original.shape[-1]))

@@ -345,6 +345,15 @@ def example_portrait(graph: Graph) -> Image.Image:
     return sheet(graph.cells(**{name: graph.add("DiffFAEExamplePortrait", picture=name) for name in names}))
 
 
+def edit_face(graph: Graph) -> Image.Image:
+    photo, other = graph.source["picture"], graph.query["picture"]
+    wanted: dict[str, dict[str, Any]] = {"yaw_15,_smile": {"yaw": 15.0, "smile": 0.4}, "eyes_closed": {"blink": 1.0}}
+    wanted |= {"light_from_the_left": {"relight": True, "light_azimuth": -60.0}, "another's_pose": {"pose": other}}
+    wanted["its_hair,_background"] = {"hair": other, "background": other}
+    edits = {name: graph.add("DiffFAEEditFace", image=photo, **values) for name, values in wanted.items()}
+    return sheet(graph.cells(photograph=photo, **edits))
+
+
 def jpeg(picture: Image.Image) -> bytes:
     """At the best quality that stays below LIMIT."""
     for quality in range(90, 30, -3):
@@ -365,6 +374,7 @@ def main(*chosen: str) -> None:
 
 
 PICTURES: dict[str, Callable[[Graph], Image.Image]] = {
+    "DiffFAEEditFace": edit_face,
     "DiffFAELoader": loader,
     "DiffFAEExamplePortrait": example_portrait,
     "DiffFAECropFace": crop_face,

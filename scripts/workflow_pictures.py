@@ -1,6 +1,6 @@
 """Draw the thumbnails of the bundled workflows, workflows/*.jpg, from what they really give: the pictures of a run, side by side.
 
-.comfyui/venv/bin/python scripts/workflow_pictures.py [NAME ...]      names of workflows, as 1_full_edit; by default all of them
+.comfyui/venv/bin/python scripts/workflow_pictures.py [NAME ...]      names of workflows, as 03_full_edit; by default all of them
 """
 
 from __future__ import annotations
@@ -25,16 +25,20 @@ FRAMES = 4  # of an animation
 # left to right: titles of nodes whose pictures the run gave, or names of example portraits. A list of them stands one above the other.
 # Of animations some frames stand in a row
 PARTS: dict[str, list[str | list[str]]] = {
-    "1_full_edit": [["astronaut", "naval officer"], "Result"],
-    "2_each_from_its_own_reference": [["Before", "turned", "surprised", "side light"], "After"],
-    "3_edit_by_numbers": ["naval officer", "Result"],
-    "4_swap_hair_clothes_background": [["Before", "surprised", "naval officer", "side light"], "After"],
-    "5_swap_and_edit": [["Before", "naval officer"], "Result"],
-    "6_native_ksampler": [["astronaut", "naval officer", "Result"], "Blurred background"],
-    "7_video_frames": ["The actor's frames", "Result"],
-    "8_relight_sweep": ["All frames"],
-    "9_animate_portrait": ["Result"],
-    "9_relight_a_clip": ["Result"],
+    "01_edit_face": ["astronaut", "Result"],
+    "02_edit_by_numbers": ["naval officer", "Result"],
+    "03_full_edit": [["astronaut", "naval officer"], "Result"],
+    "04_each_from_its_own_reference": [["Before", "turned", "surprised", "side light"], "After"],
+    "05_swap_hair_clothes_background": [["Before", "surprised", "naval officer", "side light"], "After"],
+    "06_swap_and_edit": [["Before", "naval officer"], "Result"],
+    "07_relight_sweep": ["All frames"],
+    "08_animate_portrait": ["Result"],
+    "09_video_frames": ["The actor's frames", "Result"],
+    "10_native_ksampler": [["astronaut", "naval officer", "Result"], "Blurred background"],
+    "11_repeat_a_saved_edit": ["naval officer", "Result"],
+    "12_repair_sd_inpainting": ["Before the repair", "White: is painted"],  # what follows needs a checkpoint that nobody has yet
+    "13_repair_flux_fill": ["Before the repair", "White: is painted"],
+    "14_relight_a_clip": ["Result"],
 }
 
 
@@ -78,10 +82,23 @@ def column(pictures: list[Image.Image]) -> Image.Image:
     return sheet
 
 
+def needed(prompt: dict[str, Any], titles: list[str]) -> dict[str, Any]:
+    """The nodes with these titles, and those that they depend on."""
+    waiting = [key for key, node in prompt.items() if node["_meta"]["title"] in titles]
+    found: dict[str, Any] = {}
+    while waiting:
+        key = waiting.pop()
+        if key not in found:
+            found[key] = prompt[key]
+            waiting += [value[0] for value in prompt[key]["inputs"].values() if isinstance(value, list) and len(value) == 2]
+    return found
+
+
 def thumbnail(comfy: Comfy, name: str) -> Image.Image:
     """Runs the workflow, and draws what PARTS asks for."""
     prompt = json.loads((ROOT / "tests" / "comfy" / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
-    outputs = run(comfy, prompt)
+    names = [part for own in PARTS[name] for part in ([own] if isinstance(own, str) else own)]
+    outputs = run(comfy, needed(prompt, names))
     titles = {node["_meta"]["title"]: key for key, node in prompt.items()}
 
     def frames(part: str) -> list[Image.Image]:

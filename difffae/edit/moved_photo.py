@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from ..common.batches import expanded
+from ..common.pixels import dilate, odd, opened
 from ..faces.crop import FaceCrop
+from ..person.prepared import share_seen
 from .description import MARGIN, Faces
 
 if TYPE_CHECKING:
     from .staging import Stage
+
+SPECK = 0.012  # of a square's side: what is narrower is noise of the validity, and is no hole to paint
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,3 +108,10 @@ class MovedPhoto:
         """The squares alone (B,C,N,N) of `image`, `validity` or another picture of their size."""
         inner = slice(self.margin, self.margin + self.side)
         return values[..., inner, inner]
+
+    @property
+    def unseen(self) -> Tensor:
+        """(B,1,N,N) 1 where no photograph showed what is there now: what was uncovered, what turned to the camera, the inside of a
+        mouth that opened. Without specks, and wider than that by as much as edges are soft: a model for inpainting shall find no rest."""
+        size = odd(SPECK * self.side)
+        return dilate(opened(1 - share_seen(self.validity), size), size)

@@ -41,7 +41,8 @@ def paste(
 
     Args:
         faces: the squares as they were, with `original`, of 1 or B rows.
-        drawn: (B or 1,3,s,s) what the model painted, or the moved photograph itself; of any side s.
+        drawn: (B or 1,3,s,s) what the model painted, or the moved photograph itself; of any side s. Without moved photographs more pixels
+            than S count as far as the pictures have them.
         moved: the moved photographs. Their pixels win wherever they are valid and agree with `drawn` at low frequencies. None: every
             pixel is `drawn`'s.
         mask: (B or 1,1,S,S), 1 where the edit counts, or None for all of the square.
@@ -62,7 +63,7 @@ def paste(
     batch = common_batch(sizes if mask is None else sizes | {"mask": len(mask)})
     size = faces.picture.shape[-1]
     drawn = expanded(drawn, batch)
-    side, margin, weight = size, 0, None
+    side, margin, weight = max(size, min(drawn.shape[-1], max((square.side for square in faces.squares), default=size))), 0, None
     if moved is not None:
         side, margin = moved.side, moved.margin
         weight = _kept_share(resize(drawn, size).clamp(0, 1), moved)
@@ -98,6 +99,38 @@ def _with_kept(faces: Faces, before: Tensor, pictures: Tensor, moved: MovedPhoto
         square = widened(faces.square(row), moved.side, moved.margin)
         shares[index : index + 1] = put_square(shares[index : index + 1], resize(kept[row : row + 1], square.side, "bilinear"), square)
     return torch.lerp(pictures, before.expand_as(pictures), shares)
+
+
+def unseen(faces: Faces, moved: MovedPhoto | None, mask: Tensor | None = None) -> Tensor:
+    """Where edited pictures show what no photograph showed.
+
+    Args:
+        faces, moved, mask: as for `paste`; without moved photographs nothing is known, and all that was edited counts as unseen.
+
+    Returns:
+        (B,1,H,W) of the pictures as they were given (not turned upright), one for the faces of one picture; 0 outside the squares.
+
+    Raises:
+        ImageError: batches that do not go together.
+    """
+    sizes = {"crop": len(faces)} | ({} if moved is None else {"carry": len(moved)}) | ({} if mask is None else {"mask": len(mask)})
+    batch = common_batch(sizes)
+    side, margin = (faces.picture.shape[-1], 0) if moved is None else (moved.side, moved.margin)
+    shares = faces.picture.new_ones(1, 1, side, side) if moved is None else moved.unseen
+    if mask is not None:
+        limit = resize(mask.to(shares), side, "bilinear")
+        shares = shares * (padded(limit, margin) if margin else limit)
+    found: list[Tensor] = []
+    for row in range(batch):
+        square = widened(faces.square(row), side, margin)
+        whole = shares.new_zeros(1, 1, square.height, square.width)
+        if faces.shows_face(row) and not (moved is not None and bool(moved.unchanged[row if len(moved) > 1 else 0])):
+            one = shares[row if len(shares) > 1 else 0][None]
+            whole = put_square(whole, resize(one, square.side, "bilinear").clamp(0, 1), square)
+        if faces.one_picture and found:
+            whole = found.pop().maximum(whole)
+        found.append(whole)
+    return turned(torch.cat(found), -faces.turns)
 
 
 def cut_again(faces: Faces, pictures: Tensor, moved: MovedPhoto | None, feather: float = FEATHER) -> tuple[Tensor, Tensor | None]:

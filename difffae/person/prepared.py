@@ -43,6 +43,7 @@ from .mouth import upper_teeth
 from .passes import person_before_background, person_source
 
 GUESSED = 0.6  # validity up to which pixels may be made up (`CarryOptions`), so that the photograph's fine detail is not theirs
+SEEN = 0.8  # and from which on a photograph showed them
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,9 +105,14 @@ class Prepared(Source):
         mesh = move.posed.mesh.to(image.dtype)
         validity = validity.clamp(0, 1)
         # where the photograph ends in the square is not for a move to say
-        seen = ((validity / source.validity.clamp_min(0.05) - GUESSED) / 0.2).clamp(0, 1)
+        seen = share_seen(validity / source.validity.clamp_min(0.05))
         own = own * (1 - inside) * torch.where(move.still, 1, seen)
         return Carried(image, validity, offset, move.light_ratio, mesh, alpha, own)
+
+
+def share_seen(validity: Tensor) -> Tensor:
+    """0..1, how far pixels of some validity were shown by a photograph, and not made up."""
+    return ((validity - GUESSED) / (SEEN - GUESSED)).clamp(0, 1)
 
 
 def prepare(

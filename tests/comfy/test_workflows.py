@@ -29,7 +29,7 @@ NAMES = sorted(path.stem for path in TWINS.glob("*.json"))
 
 
 def prompt(name: str) -> dict[str, Any]:
-    (path,) = TWINS.glob(f"?_{name}.json")
+    (path,) = TWINS.glob(f"??_{name}.json")
     return json.loads(path.read_text(encoding="utf-8"))
 
 
@@ -85,7 +85,7 @@ def astronaut() -> tuple[np.ndarray, slice, slice]:
     return image.movedim(0, -1).numpy(), rows, columns
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if "_repair_" not in name])  # those need a checkpoint: test_repair.py
 def test_runs_on_the_oldest_supported(comfy_floor: Comfy, name: str):
     graph = json.loads((TWINS / f"{name}.json").read_text(encoding="utf-8"))
     result = comfy_floor.run(graph)

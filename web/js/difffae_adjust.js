@@ -1,4 +1,4 @@
-// "Edit by hand": the preview inside Adjust Face Attributes (DiffFAE). One panel per node; everything else is in difffae/.
+// "Edit by hand": the preview inside Adjust Face Attributes and Edit Face (DiffFAE). One panel per node; everything else is in difffae/.
 import { app } from "/scripts/app.js";
 import { api } from "/scripts/api.js";
 import { Panel } from "./difffae/panel.js";
@@ -6,13 +6,15 @@ import { translate } from "./difffae/texts.js";
 import { addStyle } from "./difffae/style.js";
 import { NodeValues } from "./difffae/values.js";
 
-const NODE = "DiffFAEAdjustAttributes";
+const ADJUST = "DiffFAEAdjustAttributes";
+const EDIT = "DiffFAEEditFace"; // has the same widgets, and some of its own that are no numbers of a face
+const OWN = ["diffusion", "face", "all_faces", "strength", "diffusion_seed", "checkpoint"];
 const OUTPUT = "difffae_preview";
 const WIDGET = "difffae_preview"; // name of the widget; it is never serialised
 const SIZE = [340, 0]; // of a new node; the height follows from the widgets
 
 const panels = new Map(); // node -> Panel
-let inputs = {}; // name -> [type, options] of the node's widgets, as the server describes them
+const inputs = {}; // node type -> name -> [type, options] of its widgets, as the server describes them
 
 function show(node, output) {
   const scene = output?.[OUTPUT]?.[0];
@@ -37,8 +39,12 @@ function executionId(node, graph = app.rootGraph ?? app.graph, prefix = "") {
   return prefix ? null : String(node.id);
 }
 
-/** Runs the node and what it needs, not the rest of the workflow. */
-const runBranch = (node) => app.queuePrompt(0, 1, [executionId(node)]);
+/** Runs the node and what it needs, not the rest of the workflow. What a node shows that runs others inside it is not told again if
+ *  nothing has changed, so that it is asked for. */
+async function runBranch(node) {
+  if (node.comfyClass === EDIT) await api.fetchApi("/difffae/again", { method: "POST" });
+  return app.queuePrompt(0, 1, [executionId(node)]);
+}
 
 /** On the canvas a node as small as an old workflow says would let the panel hang out of it. Nodes 2.0 grows by itself. */
 function grow(node) {
@@ -51,7 +57,7 @@ function grow(node) {
  *  and a node in Nodes 2.0, which starts as high as the canvas would draw it, would be half empty. The node's menu shows them. */
 function foldAdvanced(node) {
   for (const widget of node.widgets ?? []) {
-    if (!inputs[widget.name]?.[1]?.advanced) continue;
+    if (!inputs[node.comfyClass]?.[widget.name]?.[1]?.advanced) continue;
     widget.advanced = true;
     Object.defineProperty(widget, "hidden", { configurable: true, enumerable: true, get: () => !node.showAdvanced, set() {} });
   }
@@ -79,14 +85,16 @@ function letCanvasThrough(element) {
 }
 
 function attach(node) {
+  const text = translate(app.extensionManager?.setting?.get?.("Comfy.Locale") ?? navigator.language);
+  const numbers = Object.entries(inputs[node.comfyClass] ?? {}).filter(([name]) => node.comfyClass === ADJUST || !OWN.includes(name));
   const panel = new Panel({
-    values: new NodeValues(node, inputs, app),
+    values: new NodeValues(node, Object.fromEntries(numbers), app),
     fetch: (route, body, signal) =>
       api.fetchApi(route, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body), signal }),
     run: () => runBranch(node),
     recordStep,
     grow: () => grow(node),
-    text: translate(app.extensionManager?.setting?.get?.("Comfy.Locale") ?? navigator.language),
+    text: (key) => text(key === "empty" && node.comfyClass === EDIT ? "emptyEdit" : key),
   });
   panels.set(node, panel);
   foldAdvanced(node);
@@ -129,10 +137,10 @@ app.registerExtension({
     api.addEventListener("execution_error", ({ detail }) => each((panel) => panel.runEnded(detail?.exception_message)));
   },
   beforeRegisterNodeDef(_, data) {
-    if (data.name === NODE) inputs = { ...data.input?.required, ...data.input?.optional };
+    if ([ADJUST, EDIT].includes(data.name)) inputs[data.name] = { ...data.input?.required, ...data.input?.optional };
   },
   nodeCreated(node) {
-    if (node.comfyClass === NODE) attach(node);
+    if ([ADJUST, EDIT].includes(node.comfyClass)) attach(node);
   },
   onNodeOutputsUpdated() {
     each((panel, node) => panel.restore(stored(node)));

@@ -3,6 +3,7 @@
 const ENGLISH = {
   picture: "Preview. Drag to turn the head, with Shift to tilt it; double click puts it back. Arrow keys work, too.",
   empty: "Connect a face and its crop, then load the photo.",
+  emptyEdit: "Connect a photograph, then load it.",
   gone: "The preview is no longer in memory.",
   load: "Load photo",
   loading: "Loading…",
@@ -50,6 +51,7 @@ const ENGLISH = {
 const CHINESE = {
   picture: "预览。拖动可转动头部，按住 Shift 拖动可倾斜，双击还原；也可用方向键。",
   empty: "连接人脸属性和裁剪图，然后加载照片。",
+  emptyEdit: "连接照片，然后加载。",
   gone: "预览已不在内存中。",
   load: "加载照片",
   loading: "加载中…",
