@@ -16,11 +16,15 @@ from ..difffae.edit.description import Faces
 from ..difffae.faces.landmarker import Face
 from ..difffae.faces.tracking import faces_from_mediapipe, faces_in_boxes
 from .bundle import Bundle
+from .wires import other_squares, tell
 
 
 def faces_of(bundle: Bundle, pictures: Tensor, crop: Faces | None) -> Faces:
     """Pictures (B,3,H,W) as the faces of a Crop Face, or, unwired, as faces that are looked for. Raises ImageError, NoFaceError."""
-    return as_squares(bundle, pictures) if crop is None else with_pictures(crop, pictures)
+    if crop is None:
+        return as_squares(bundle, pictures)
+    tell(other_squares(pictures, crop))
+    return with_pictures(crop, pictures)
 
 
 def found_faces(bundle: Bundle, pictures: Tensor, face_landmarks: Mapping[str, Any] | None, bboxes: Any) -> list[list[Face]]:

@@ -48,6 +48,12 @@ class Network(nn.Module):
         render = extra.get(RENDER)
         if render is None or context is None or context.shape[-1] != config.token_size:
             raise ConfigError("conditioning: was not made for this model; wire the outputs of DiffFAE Conditioning into the sampler")
+        if x.dim() != 4:
+            have = "x".join(map(str, x.shape[1:]))
+            raise ConfigError(f"latent_image: has {have} numbers, as another model's have; use the LATENT of DiffFAE Conditioning")
+        if config.adain != "none" and extra[IDENTITY].shape[-1] != config.identity_size:
+            have = f"has {extra[IDENTITY].shape[-1]} numbers, but this model takes {config.identity_size}"
+            raise ConfigError(f"identity: {have}; take model and identity from one Load DiffFAE")
         if not x.shape[1] == render.shape[1] == config.latent_channels:
             have = f"the latents have {x.shape[1]} channels and the conditioning {render.shape[1]}, but this model has {config.latent_channels}"
             raise ConfigError(f"latent_image: {have}; take model, vae and conditioning from one Load DiffFAE")
