@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..difffae.common.errors import ImageError
+from ..difffae.common.errors import ConfigError, ImageError
 from ..difffae.edit.analysing import as_squares, detect, with_pictures
 from ..difffae.edit.description import Faces
 from ..difffae.faces.landmarker import Face
@@ -27,11 +27,13 @@ def faces_of(bundle: Bundle, pictures: Tensor, crop: Faces | None) -> Faces:
     return with_pictures(crop, pictures)
 
 
-def found_faces(bundle: Bundle, pictures: Tensor, face_landmarks: Mapping[str, Any] | None, bboxes: Any) -> list[list[Face]]:
-    """The faces of every picture (B,3,H,W): those of ComfyUI's FACE_LANDMARKS, those in boxes, or all that are found.
+def found_faces(
+    bundle: Bundle, pictures: Tensor, face_landmarks: Mapping[str, Any] | None, bboxes: Any, segs: Any = None
+) -> list[list[Face]]:
+    """The faces of every picture (B,3,H,W): those of ComfyUI's FACE_LANDMARKS, those in boxes or segments, or all that are found.
 
     Raises:
-        ImageError: landmarks or boxes of other pictures. ConfigError: boxes without place and size.
+        ImageError: landmarks, boxes or segments of other pictures. ConfigError: boxes without place and size, or what are no SEGS.
     """
     if face_landmarks is not None:
         size = tuple(face_landmarks.get("image_size", pictures.shape[-2:]))
@@ -40,6 +42,8 @@ def found_faces(bundle: Bundle, pictures: Tensor, face_landmarks: Mapping[str, A
                 f"face_landmarks: found in a {size[1]}x{size[0]} picture, but image is {pictures.shape[-1]}x{pictures.shape[-2]}"
             )
         return faces_from_mediapipe(_per_frame(face_landmarks["frames"], len(pictures), "face_landmarks"), pictures.device)
+    if bboxes is None and segs is not None:
+        bboxes = _boxes_of_segs(segs, (pictures.shape[-2], pictures.shape[-1]))
     if bboxes is not None:
         boxes = _per_frame(_box_lists(bboxes), len(pictures), "bboxes")
         return [faces_in_boxes(bundle.landmarker, picture, some) for picture, some in zip(pictures, boxes, strict=True)]
@@ -53,6 +57,19 @@ def _box_lists(bboxes: Any) -> list[list[dict]]:
     if not bboxes or isinstance(bboxes[0], Mapping):  # an empty list is one frame in which nothing was found
         return [list(bboxes)]
     return [list(some) for some in bboxes]
+
+
+def _boxes_of_segs(segs: Any, size: tuple[int, int]) -> list[list[dict]]:
+    """SEGS as one list of boxes, for all frames."""
+    try:
+        (height, width), segments = segs
+        corners = [[float(number) for number in segment.bbox] for segment in segments]
+        boxes = [{"x": x0, "y": y0, "width": x1 - x0, "height": y1 - y0} for x0, y0, x1, y1 in corners]
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ConfigError(f"segs: are not SEGS of a detector, which hold a size and segments with a bbox ({error})") from error
+    if (height, width) != size:
+        raise ImageError(f"segs: found in a {width}x{height} picture, but image is {size[1]}x{size[0]}")
+    return [boxes]
 
 
 def _per_frame(items: Sequence, batch: int, name: str) -> list:
