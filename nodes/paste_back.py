@@ -60,17 +60,16 @@ class DiffFAEPasteBack(io.ComfyNode):
         from ..difffae.faces.quarter_turns import turned
         from .bundle import each_chunk
         from .frames import from_mask, to_image, to_pictures
-        from .wires import check_mask, check_squares, other_carry, other_photograph, tell
+        from .wires import check_paste
 
-        upright, drawn = to_pictures(original, "original"), to_pictures(edited, "edited")
-        check_squares(drawn, crop, "edited", "the image of DiffFAE Sampler, VAE Decode or Carry Photo")
-        tell(other_photograph(upright, crop), other_carry(drawn, carry))
-        given = turned(upright, crop.turns)
+        whole, drawn = to_pictures(original, "original"), to_pictures(edited, "edited")
+        limit = check_paste(whole, drawn, crop, carry, None if mask is None else from_mask(mask))
+        given = turned(whole, crop.turns)
         faces = replace(crop, original=given)
         if crop.transparency is not None:
             transparency = replace(crop.transparency, colours=given)
             faces = replace(crop, original=transparency.on_plate, transparency=transparency)
-        limit = None if mask is None else mask_of_squares(faces, check_mask(from_mask(mask), faces))
+        limit = None if limit is None else mask_of_squares(faces, limit)
         pictures, squares = paste(faces, drawn, carry, limit, feather, each_chunk)
         pictures, cut = cut_again(faces, pictures, carry, feather)
         result = to_image(pictures)

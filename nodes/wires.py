@@ -194,8 +194,19 @@ def _light_exchanged(
     return theirs < ours / 2 and ours > LIT
 
 
-def check_mask(mask: Tensor, crop: Faces) -> Tensor:
-    """A mask (B,1,H,W) of the whole pictures, or of squares of any side. Raises ImageError for others."""
+def check_paste(original: Tensor, edited: Tensor, crop: Faces, carry: MovedPhoto | None, mask: Tensor | None) -> Tensor | None:
+    """What Paste Back is given: the pictures (B,3,H,W) and the squares to put into them; tells what is unlikely.
+
+    Returns:
+        the mask (B,1,H,W), of the whole pictures or of squares of any side, or None.
+
+    Raises:
+        ImageError: `edited` are no squares, or the mask is of something else.
+    """
+    check_squares(edited, crop, "edited", "the image of DiffFAE Sampler, VAE Decode or Carry Photo")
+    tell(other_photograph(original, crop), other_carry(edited, carry))
+    if mask is None:
+        return None
     square = crop.square(0)
     known = {(square.height, square.width), (square.width, square.height) if crop.turns % 2 else (square.height, square.width)}
     if not is_square(mask) and tuple(mask.shape[-2:]) not in known:

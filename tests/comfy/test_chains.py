@@ -103,6 +103,20 @@ def test_segs_of_several_faces(pack: Pack) -> None:
         pack.run("DiffFAECropFace", image=group, segs="something")
 
 
+def test_a_report_of_one_of_several(pack: Pack) -> None:
+    """The crop says whose edit is measured, and the words say what the number is."""
+    group = batch_of("900x600", "rgb", "three", 1)
+    picture, _, crop = pack.run("DiffFAECropFace", image=group, face=1)
+    (own,) = pack.run("DiffFAEEstimateAttributes", image=picture, crop=crop)
+    (target,) = pack.run("DiffFAEAdjustAttributes", attributes=own, yaw=12.0)
+    moved, _, carry = pack.run("DiffFAECarryPhoto", image=picture, source=own, target=target, crop=crop)
+    result = pack.run("DiffFAEPasteBack", original=group, edited=moved, crop=crop, carry=carry)[0]
+    text, identity, *_ = pack.run("DiffFAEReport", source=group, result=result, crop=crop)
+    assert 0.03 < identity < 0.43
+    assert text.endswith(f"{identity:.3f} (the same person, up to 0.43)")
+    assert pack.run("DiffFAEReport", source=group, result=result)[1] < 0.03  # the largest face, which nobody edited
+
+
 def test_lists_of_unequal_pictures(comfy: Comfy, pack: Pack) -> None:
     """Core runs a chain once for every picture of a list: each comes back at its own size, with its own edit."""
     pictures = [portrait("source.png")[0], portrait("query.png")[0, :480, 20:440]]
