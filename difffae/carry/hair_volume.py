@@ -58,13 +58,13 @@ def hair_offsets(head: HeadModel, source: FaceAttributes, vertices: Tensor, hair
 
     points = project(vertices, source.camera)[..., :2]  # -1..1, x right, y down
     middle = middle_of_skull(head, points)
-    distance, place = _polar(points - middle, o.angles)
+    distance, place = polar(points - middle, o.angles)
     skin = _outline(distance, place, _above_shoulders(head).expand_as(distance), o.angles)
     scalp_edge = _outline(distance, place, weight > 0.5, o.angles)
     beyond = _stands_out(hair, middle, skin, o)  # (B,A)
     lift = (skin + beyond - scalp_edge).clamp(0, 2 * o.farthest) * ramp(beyond, 0, 2 * o.gap) * (scalp_edge > 0)
-    lift = _smooth_around(lift, o.smoothing * o.angles / 360)
-    return outwards * (_at(lift, place) / source.camera[:, :1] * weight)[..., None]
+    lift = around_circle(lift, o.smoothing * o.angles / 360)
+    return outwards * (at_direction(lift, place) / source.camera[:, :1] * weight)[..., None]
 
 
 def outline_offsets(head: HeadModel, source: FaceAttributes, hair: Tensor, layers: Layers, options: HairOptions | None = None) -> Tensor:
@@ -101,7 +101,7 @@ def _outline_step(head: HeadModel, rest: Tensor, points: Tensor, layers: Layers,
     the person's: (B,V,3) in units of half the side.
     """
     middle = middle_of_skull(head, points[..., :2])
-    distance, place = _polar(points[..., :2] - middle, o.angles)
+    distance, place = polar(points[..., :2] - middle, o.angles)
     reach = _silhouette(head, points, middle, (layers.person.shape[-2], layers.person.shape[-1]), o)
     upright = points[:, head.vertex_mask("scalp"), :2].mean(1, keepdim=True) - middle
     up = torch.atan2(upright[..., 0], -upright[..., 1])  # (B,1)
@@ -109,9 +109,9 @@ def _outline_step(head: HeadModel, rest: Tensor, points: Tensor, layers: Layers,
     from_up = torch.rad2deg(((around - up + math.pi).remainder(2 * math.pi) - math.pi).abs())  # (B,A)
     crown = 1 - ramp(from_up, 95, 115)
     step = _beyond_outline(layers, middle, reach, crown, o) * (1 - ramp(from_up, *o.jaw))
-    step = _at(_smooth_around(step, o.fit_smoothing * o.angles / 360), place)
+    step = at_direction(around_circle(step, o.fit_smoothing * o.angles / 360), place)
     # the scalp keeps its shape, of the face only the rim moves; ears fold to the head
-    rim = ramp(distance / _at(reach, place).clamp_min(1e-6), 0.6, 1.0) * head.vertex_mask("face", "ears", "neck")
+    rim = ramp(distance / at_direction(reach, place).clamp_min(1e-6), 0.6, 1.0) * head.vertex_mask("face", "ears", "neck")
     scalp = torch.where(head.vertex_mask("ears"), 0, hair_weight(head, rest))
     outwards = F.normalize(rest - middle_of_skull(head, rest), dim=-1)
     return outwards * (step * scalp.maximum(rim))[..., None]
@@ -123,10 +123,10 @@ def _silhouette(head: HeadModel, points: Tensor, middle: Tensor, size: tuple[int
     """
     outer = head.vertex_mask(*OUTER)[head.faces].any(-1)
     mesh = silhouette(points, head.faces[outer], *size)[:, None].to(points)
-    distance, _ = _polar(points[..., :2] - middle, o.angles)
+    distance, _ = polar(points[..., :2] - middle, o.angles)
     farthest = (distance * _above_shoulders(head)).amax(1, keepdim=True).expand(-1, o.angles)
     share = torch.linspace(0, 1, 3 * o.radii, device=points.device, dtype=points.dtype)
-    inside = _along(mesh, middle, farthest[..., None] * share) > 0.5
+    inside = along(mesh, middle, farthest[..., None] * share) > 0.5
     return (inside * share).amax(-1) * farthest
 
 
@@ -139,9 +139,9 @@ def _beyond_outline(layers: Layers, middle: Tensor, reach: Tensor, crown: Tensor
     share = torch.linspace(0, 1, 2 * o.radii, device=reach.device, dtype=reach.dtype)
     radius = torch.lerp(inner[..., None], outer[..., None], share)
     spacing = (outer - inner) / (2 * o.radii - 1)
-    person = _along(layers.person, middle, radius) > 0.5
+    person = along(layers.person, middle, radius) > 0.5
     # beside the face only bare skin is the head's: hair and clothes lie before it
-    bare = _along(layers.person * (1 - layers.loose), middle, radius) > 0.5
+    bare = along(layers.person * (1 - layers.loose), middle, radius) > 0.5
     ours = torch.where((crown > 0.5)[..., None], person, bare) | (radius < reach[..., None])
     going_on = (person & ours).to(reach).cumprod(-1).sum(-1)
     end = inner + (going_on - 0.5) * spacing
@@ -170,7 +170,7 @@ def _neck_offsets(head: HeadModel, rest: Tensor, points: Tensor, layers: Layers,
     mesh = silhouette(points, head.faces[neck[head.faces].all(-1)], layers.person.shape[-2], layers.person.shape[-1])
     pictures = torch.cat([mesh[:, None].to(points), layers.person, layers.loose], dim=1)
     place = ((y - rows[:, :1]) / (rows[:, -1:] - rows[:, :1]) * (o.neck_rows - 1)).clamp(0, o.neck_rows - 1.001)
-    left, right = (_at(_neck_ratios(head, x * side, y, rows, axis, side, pictures, o), place) for side in (-1, 1))
+    left, right = (at_direction(_neck_ratios(head, x * side, y, rows, axis, side, pictures, o), place) for side in (-1, 1))
     across = rest[..., 0] - rest[:, neck, 0].mean(1, keepdim=True)
     ratio = torch.where(across < 0, left, right)
     # it ends at the shoulders, and the nape below the ears' lobes
@@ -225,9 +225,9 @@ def head_outline(head: HeadModel, points: Tensor, options: HairOptions | None = 
     angles = (options or HairOptions()).angles
     middle = middle_of_skull(head, points)
     upright = points[:, head.vertex_mask("scalp")].mean(1, keepdim=True) - middle
-    distance, place = _polar(points - middle, angles)
+    distance, place = polar(points - middle, angles)
     reach = _outline(distance, place, _above_shoulders(head).expand_as(distance), angles)
-    return Outline(middle, torch.atan2(upright[..., 0], -upright[..., 1]), _smooth_around(reach, 1.0))
+    return Outline(middle, torch.atan2(upright[..., 0], -upright[..., 1]), around_circle(reach, 1.0))
 
 
 def motion_around(source: Outline, target: Outline, pixels: Tensor) -> tuple[Tensor, Tensor]:
@@ -245,10 +245,10 @@ def motion_around(source: Outline, target: Outline, pixels: Tensor) -> tuple[Ten
     """
     angles = source.reach.shape[1]
     away = pixels.flatten(0, 1)[None] - target.middle
-    _, place = _polar(away, angles)
+    _, place = polar(away, angles)
     turn = source.turn - target.turn
     source_place = (place + turn / (2 * math.pi) * angles).remainder(angles)
-    ahead = _at(source.reach, source_place) - _at(target.reach, place)
+    ahead = at_direction(source.reach, source_place) - at_direction(target.reach, place)
     x, y = away.unbind(-1)
     c, s = turn.cos() - 1, turn.sin()
     # differences, so that they are exactly zero where nothing changes
@@ -291,12 +291,12 @@ def _above_shoulders(head: HeadModel) -> Tensor:
     return ~head.vertex_mask("shoulders")
 
 
-def _polar(away: Tensor, angles: int) -> tuple[Tensor, Tensor]:
+def polar(away: Tensor, angles: int) -> tuple[Tensor, Tensor]:
     """(B,N,2) -> distance (B,N), and direction (B,N) in 0..angles: 0 up, clockwise."""
     return away.norm(dim=-1), (torch.atan2(away[..., 0], -away[..., 1]) / (2 * math.pi) * angles).remainder(angles)
 
 
-def _at(x: Tensor, place: Tensor) -> Tensor:
+def at_direction(x: Tensor, place: Tensor) -> Tensor:
     """x (B,A) read at directions (B,N), linear in between."""
     a, low = x.shape[1], place.floor().long()
     return torch.lerp(x.gather(1, low % a), x.gather(1, (low + 1) % a), place - low)
@@ -352,7 +352,7 @@ def _outline(distance: Tensor, place: Tensor, counts: Tensor, angles: int) -> Te
     return out
 
 
-def _along(picture: Tensor, middle: Tensor, radius: Tensor) -> Tensor:
+def along(picture: Tensor, middle: Tensor, radius: Tensor) -> Tensor:
     """A picture (B,1,H,W) along the directions around a middle (B,1,2) at radii (B,A,R): (B,A,R)."""
     a = radius.shape[1]
     angle = torch.arange(a, device=radius.device, dtype=radius.dtype) * (2 * math.pi / a)
@@ -366,7 +366,7 @@ def _stands_out(hair: Tensor, middle: Tensor, reach: Tensor, o: HairOptions) -> 
     """
     step = 2 * o.farthest / o.radii
     radius = reach[..., None] + step * torch.arange(o.radii, device=hair.device, dtype=hair.dtype)
-    found = _along(hair, middle, radius) > 0.5  # (B,A,R)
+    found = along(hair, middle, radius) > 0.5  # (B,A,R)
     slack = max(1, round(2 * o.gap / step))
     # the first radii may miss the hair; from there on it has to go on without a gap
     first = found[..., :slack].to(torch.uint8).argmax(-1, keepdim=True)
@@ -375,7 +375,7 @@ def _stands_out(hair: Tensor, middle: Tensor, reach: Tensor, o: HairOptions) -> 
     return going_on.sum(-1) * step * some * (reach > 0)
 
 
-def _smooth_around(x: Tensor, sigma: float) -> Tensor:
+def around_circle(x: Tensor, sigma: float) -> Tensor:
     """(B,A) blurred around the circle."""
     radius = math.ceil(2.5 * sigma)
     taps = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, device=x.device, dtype=x.dtype) / sigma) ** 2)

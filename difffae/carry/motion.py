@@ -63,6 +63,32 @@ class Surface:
     distance: Tensor
 
 
+@dataclass(frozen=True, eq=False)
+class Bend:
+    """Where every pixel of a bent photograph comes from; offsets are source minus target position, in pixels.
+
+    Attributes:
+        under: (B,2,H,W) of all that goes on smoothly.
+        over: (B,2,H,W) of the face, going on a little beyond it.
+        face: (B,1,H,W) share of the face before the rest.
+        core: (B,1,H,W) the face away from its rim.
+        near: (B,1,H,W) 1 on the side that turns to the camera.
+        share: (B,1,1,1) how far the bent photograph is seen, before what the layers show.
+    """
+
+    under: Tensor
+    over: Tensor
+    face: Tensor
+    core: Tensor
+    near: Tensor
+    share: Tensor
+
+    @property
+    def offset(self) -> Tensor:
+        """(B,2,H,W): of what is seen."""
+        return torch.lerp(self.under, self.over, self.face)
+
+
 def follow_surface(source: Source, target: PosedHead, log_ratio: Tensor) -> Surface:
     """Interpolate over the target's mesh what its vertices know of the source.
 

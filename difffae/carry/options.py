@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,8 @@ class CarryOptions:
     mouth_validity: float = 0.6
     # how far hair has to stand out from a neck (the crop is 2 wide) until its colour is hair's
     nape_hair: float = 0.04
+    # turned heads are bent as one piece; None takes the picture apart into layers alone
+    bend: BendOptions | None = field(default_factory=lambda: BendOptions())
 
 
 @dataclass(frozen=True)
@@ -219,3 +221,33 @@ class CutoutOptions:
     strand: float = 9.0
     # least difference of a hair's colour from the background's
     stray_difference: float = 0.05
+
+
+@dataclass(frozen=True)
+class BendOptions:
+    """How a turned head is bent as one piece. Lengths named u are units of 1/256 of the picture's longer side."""
+
+    # how well the source's camera has to have seen a face's surface for it to lead (`motion.seen_by_source`)
+    seen: float = 0.12
+    # share of the target's face that the source's camera did not see from which, and at which, only the layers show it
+    unseen: tuple[float, float] = (0.05, 0.054)
+    # the outline of the head leads between these shares of the way from the skull's middle to it
+    ring: tuple[float, float] = (0.95, 1.1)
+    # degrees from straight down between which it begins to
+    jaw: tuple[float, float] = (55, 85)
+    # by how much an outline may widen as the head turns
+    widen: float = 1.03
+    # the matte's end counts as the outline up to this share beyond the head model's, or its inverse before it
+    widest: float = 1.25
+    # how far the background goes along around the head, share of the side
+    reach: float = 0.16
+    # strands around the outline that move as it does, share of the side
+    strands: float = 0.03
+    # u from the rim of the face's far side that what it hides does not follow
+    hidden: float = 17.0
+    # u of the face's sideways motion at which one of its sides is the far one
+    sideways: float = 3.0
+    # gradient of the motion (pixels per pixel) from which, and at which, stretched hair gives way to what the layers show
+    stretched: tuple[float, float] = (0.5, 0.8)
+    # but not hair or hats that stand out farther than this (the crop is 2 wide), of which the layers know less
+    voluminous: tuple[float, float] = (0.12, 0.2)

@@ -7,10 +7,9 @@ y down).
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -25,24 +24,7 @@ from .options import CarryOptions
 
 if TYPE_CHECKING:
     from .head_map import Completed, HeadMap
-
-State = TypeVar("State")
-
-
-def map_tensors(state: State, function: Callable[[Tensor], Tensor]) -> State:
-    """The same dataclass with a function applied to every tensor in it and in the dataclasses it holds."""
-    if not is_dataclass(state) or isinstance(state, type):
-        return state
-    changed: dict[str, Any] = {}
-    for field in fields(state):
-        value = getattr(state, field.name)
-        changed[field.name] = function(value) if isinstance(value, Tensor) else map_tensors(value, function)
-    return replace(state, **changed)  # type: ignore[type-var]
-
-
-def repeat_rows(state: State, batch: int) -> State:
-    """A dataclass of one row, its tensors repeated `batch` times as views."""
-    return map_tensors(state, lambda tensor: tensor.expand(batch, *tensor.shape[1:]))
+    from .motion import Bend
 
 
 @dataclass(frozen=True, eq=False)
@@ -337,6 +319,7 @@ class Move:
         still: (B,1,1,1) bool, nothing in this row moves.
         unlit: (B,1,1,1) bool, no light in this row changes.
         completed: the moved head as its map has it, or None without a map.
+        bend: how turned heads are bent as one piece, or None.
     """
 
     source: Source
@@ -353,6 +336,7 @@ class Move:
     still: Tensor
     unlit: Tensor
     completed: Completed | None = None
+    bend: Bend | None = None
 
     @cached_property
     def shift(self) -> Tensor:
@@ -377,11 +361,7 @@ class Move:
     @cached_property
     def turned(self) -> Tensor:
         """(B,1,1,1): 1 where the skull itself moves by more than a few pixels, 0 where it does not: a jaw that opens is no turn."""
-        scalp = self.source.head.vertex_mask("scalp")
-        if not bool(scalp.any()):
-            return 1 - self.still.to(self.offset)
-        moved = (self.source.posed.points - self.posed.points)[:, scalp, :2].norm(dim=-1).mean(1) * 128
-        return (moved / 4 - 1).clamp(0, 1)[:, None, None, None]
+        return skull_turned(self.source, self.posed, self.still)
 
     @cached_property
     def any_turned(self) -> bool:
@@ -398,3 +378,12 @@ class Move:
         """`maps`, of a source that has them."""
         assert self.maps is not None
         return self.maps
+
+
+def skull_turned(source: Source, target: PosedHead, still: Tensor) -> Tensor:
+    """`Move.turned` of a source and its target's head. still: (B,1,1,1) bool, rows in which nothing moves."""
+    scalp = source.head.vertex_mask("scalp")
+    if not bool(scalp.any()):
+        return 1 - still.to(target.points)
+    moved = (source.posed.points - target.points)[:, scalp, :2].norm(dim=-1).mean(1) * 128
+    return (moved / 4 - 1).clamp(0, 1)[:, None, None, None]

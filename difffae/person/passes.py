@@ -25,6 +25,7 @@ from ..common.pixels import dilate, erode, flow_grid, gather, gaussian_blur, odd
 from ..head.morphable import HeadModel
 from ..head.rasterizer import Raster, interpolate
 from ..source.regions import Layers
+from .bending import bent_person
 from .guess import guess_person
 from .mouth import INNER, kept_teeth, lips_apart, teeth_in_sight
 from .rims import MovedPerson, hair_outline, hang_hair, lit_in_place, person_of, redraw_rims, smooth_outline, vacated, without_stairs
@@ -116,7 +117,9 @@ def person_before_background(move: Move, image: Tensor, validity: Tensor) -> Mov
     move, validity = with_map(move, validity)
     person = MovedPerson(relit(_sharp(move, person_of(move).maps.colours), move.light_ratio), validity, cut_out_moved(move))
     trust = (distrust_edges_and_cloth, distrust_behind_teeth)
-    for improve in (close_gaps, smooth_outline, *trust, keep_teeth, fill_holes, redraw_rims, hair_outline):
+    # of heads that are bent the layers' outline of hair is not seen
+    outline = (redraw_rims,) if move.bend is not None and bool((move.bend.share == 1).all()) else (redraw_rims, hair_outline)
+    for improve in (close_gaps, smooth_outline, *trust, keep_teeth, fill_holes, *outline):
         person = improve(move, person)
     layered = hang_hair(move, in_order(move, person))
     near = _activity(move)
@@ -130,7 +133,8 @@ def person_before_background(move: Move, image: Tensor, validity: Tensor) -> Mov
     size = round(source.pixels(source.options.line)) | 1
     mesh = move.posed.mesh.to(image.dtype)
     image, valid = closed_lines(image, valid, erode(mesh, size) * (1 - move.still.to(mesh)), size)
-    return MovedPerson(without_stairs(move, image), valid, alpha)
+    layered = MovedPerson(without_stairs(move, image), valid, alpha)
+    return layered if move.bend is None else bent_person(move, layered, near)
 
 
 def _sharp(move: Move, picture: Tensor) -> Tensor:

@@ -30,11 +30,13 @@ from ..carry.hair_volume import hair_offsets, outline_offsets
 from ..carry.light import fold_light, log_light_ratio, log_shading, smile_folds, spread_light
 from ..carry.motion import fading, follow_surface, moved_validity, pose_head, seen_by_source, seen_depth, spread_offset
 from ..carry.options import CarryOptions
-from ..carry.state import Move, Source, map_tensors, repeat_rows
+from ..carry.state import Move, Source, skull_turned
 from ..common.pixels import flow_grid, relit
+from ..common.rows import map_tensors, repeat_rows
 from ..head.attributes import FaceAttributes
 from ..head.morphable import HeadModel
 from ..source.regions import Layers
+from .bending import bend
 from .eyes import eye_source, move_eyes, rested_eyes
 from .inner_mouth import open_mouths
 from .mouth import upper_teeth
@@ -191,13 +193,18 @@ def start_move(source: Source, target: FaceAttributes) -> Move:
     still = _equal_rows(source.face, target, ("shape", "expression", "pose", "camera"))
     unlit = still & _equal_rows(source.face, target, ("light",))
     maps = None if source.person is None else source.person.maps
-    offset = resting = torch.zeros_like(source.image[:, :2])
+    bent, offset = None, torch.zeros_like(source.image[:, :2])
+    resting = offset
     log_ratio = resting_light = torch.zeros_like(source.image)
     moves = not bool(still.all())
     posed = pose_head(head, target, source.offsets, source.size) if moves else source.posed
     surface = follow_surface(source, posed, log_light_ratio(source, posed, target))
     if moves:
         offset, resting = (torch.where(still, 0, spread) for spread in spread_offset(source, posed, surface))
+        turned = skull_turned(source, posed, still)
+        if o.bend is not None and source.person is not None and source.person.outline is not None and bool(turned.any()):
+            bent = bend(source, posed, surface, resting, turned)
+            offset = torch.lerp(offset, bent.offset, bent.share)
     grid = flow_grid(offset)
     if moves and maps is not None:
         maps = maps.carried_along(grid)
@@ -218,6 +225,7 @@ def start_move(source: Source, target: FaceAttributes) -> Move:
         maps=maps,
         still=_all_zero(offset),
         unlit=_all_zero(log_ratio),
+        bend=bent,
     )
 
 

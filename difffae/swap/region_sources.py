@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..carry.options import CarryOptions
-from ..carry.state import repeat_rows
 from ..common.errors import ConfigError
 from ..common.pixels import flow_grid, gather, nearest_inside, pixel_grid, pull_push
+from ..common.rows import repeat_rows
 from ..head.attributes import FaceAttributes
 from ..head.morphable import HeadModel
 from ..person.prepared import Carried, Prepared, prepare

@@ -70,10 +70,11 @@ def test_template_browser_shows_them(comfy: Comfy, open_app, tmp_path):
     app.page.evaluate("app.extensionManager.command.execute('Comfy.BrowseTemplates')")
     app.page.locator("nav, aside").get_by_text("difffae", exact=True).click()
     app.page.get_by_text("difffae", exact=True).nth(1).wait_for()  # the title above the pictures
-    for name in names:
-        app.page.get_by_text(name, exact=True).wait_for()
-    shown = "[...document.images].filter(image => image.src.startsWith('blob:') && image.naturalWidth >= 560).length"
-    app.page.wait_for_function(f"{shown} == {len(names)}")
+    for name in names:  # pictures are loaded when they come into sight
+        card = app.page.get_by_text(name, exact=True).locator("xpath=ancestor::*[.//img][1]")
+        card.scroll_into_view_if_needed()
+        image = card.locator("img").first.element_handle()
+        app.page.wait_for_function("image => image.src.startsWith('blob:') && image.naturalWidth >= 560", arg=image)
     app.screenshot(tmp_path / "templates.png", fit=False)
     assert app.foreign_requests == []
 

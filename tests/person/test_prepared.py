@@ -287,8 +287,10 @@ def test_rows_of_prepared_photographs_and_many_targets_of_one(head, picture):
     moved, alone = both.move(targets), second.move(targets[1])
     one, many = both[:1].move(targets[0]), both[:1].move(FaceAttributes.cat([targets[0], faces[0]]))
     for name in FIELDS:
-        assert torch.allclose(getattr(moved, name)[1:], getattr(alone, name), atol=1e-4), name
-        assert torch.allclose(getattr(many, name)[:1], getattr(one, name), atol=1e-4), name
+        # validity is divided by the cosine between skin and camera, down to 0.05: last bits count up to fifty times as much
+        near = 1e-3 if name == "validity" else 1e-4
+        assert torch.allclose(getattr(moved, name)[1:], getattr(alone, name), atol=near), name
+        assert torch.allclose(getattr(many, name)[:1], getattr(one, name), atol=near), name
     with pytest.raises(AttributeShapeError, match="2 faces"):
         prepare(torch.cat([pictures, pictures]), faces, head)
 

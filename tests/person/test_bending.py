@@ -1,0 +1,103 @@
+"""Turned heads bent as one piece, against known motions and known pixels."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from painted import GREEN, SIZE, SKIN, paint
+from people import person
+
+from difffae.carry.motion import follow_surface
+from difffae.carry.options import CarryOptions
+from difffae.common.pixels import dilate, gradient_norm, pixel_grid
+from difffae.head.morphable import HeadModel
+from difffae.head.render import render
+from difffae.person.bending import matte_outline
+from difffae.person.prepared import carry, prepare, start_move
+from difffae.source.regions import Layers
+
+
+def turned(head: HeadModel, afro, yaw: float):
+    image, layers, face = afro
+    source = prepare(image, face, head, layers=layers)
+    return start_move(source, replace(face, pose=person(head, 3, yaw=yaw).pose))
+
+
+@pytest.mark.parametrize("yaw", [20.0, -20.0])
+def test_the_face_goes_with_the_mesh_and_all_else_smoothly(head: HeadModel, afro, yaw: float) -> None:
+    move = turned(head, afro, yaw)
+    bend = move.bend
+    assert bend.share.item() == 1
+    core = bend.core[0, 0] > 0.999
+    assert core.sum() > 1000
+    shown = follow_surface(move.source, move.posed, move.source.log_shading * 0).offset
+    assert (move.offset - shown)[0, :, core].norm(dim=0).max() < 1e-3
+    # nothing beside the face is torn: neighbours stay neighbours
+    assert gradient_norm(bend.under)[bend.core < 0.01].quantile(0.99) < 1.5
+    # where the square ends the photograph goes on: its background keeps its place
+    behind = (afro[1].person == 0).expand(-1, 2, -1, -1)
+    border = torch.ones_like(behind)
+    border[..., 1:-1, 1:-1] = False
+    assert (behind & border).sum() > 500
+    assert bend.under[behind & border].abs().max() < 0.05
+
+
+def test_one_side_of_the_face_is_uncovered(head: HeadModel, afro) -> None:
+    columns = pixel_grid(SIZE, SIZE, torch.zeros(1))[..., 0]
+    sides = []
+    for yaw in (20.0, -20.0):
+        near = turned(head, afro, yaw).bend.near[0, 0]
+        sides.append(float((near * columns).sum() / near.sum()))
+    assert sides[0] * sides[1] < 0
+    assert min(map(abs, sides)) > 0.2
+
+
+def test_a_face_that_was_not_seen_is_left_to_the_layers(head: HeadModel, afro) -> None:
+    image = afro[0]
+    face = person(head, 3, yaw=-35)
+    covered = render(head, face, SIZE).mask
+    seen = Layers(covered, covered, torch.zeros_like(covered), torch.zeros_like(covered))
+    target = replace(face, pose=person(head, 3, yaw=20).pose)
+    assert start_move(prepare(image, face, head, layers=seen), target).bend.share.item() == 0
+    options = CarryOptions(bend=None)
+    assert start_move(prepare(image, face, head, layers=seen, options=options), target).bend is None
+    layered, both = carry(image, face, target, head, layers=seen, options=options), carry(image, face, target, head, layers=seen)
+    assert torch.equal(layered.image, both.image)
+
+
+def test_a_brim_stays_whole(head: HeadModel) -> None:
+    """A hat's brim is far from any head model's surface; what is taken apart along that is torn."""
+    face = person(head, 3)
+    covered = render(head, face, SIZE).mask
+    top = torch.nonzero(covered[0, 0].any(1))[0].item()
+    rows = torch.arange(SIZE)[:, None]
+    columns = (torch.arange(SIZE) - SIZE / 2).abs()[None]
+    hat = ((rows > top + 12) & (rows < top + 22) & (columns < 62)) | ((rows > top - 14) & (rows < top + 22) & (columns < 34))
+    hat = hat[None, None].float()
+    image = paint((covered, SKIN), (hat, GREEN))
+    whole = covered.maximum(hat)
+    moved = carry(image, face, replace(face, pose=person(head, 3, yaw=20).pose), head, layers=Layers(whole, whole, hat, hat))
+    green = ((moved.image - GREEN[None, :, None, None]).abs().amax(1, keepdim=True) < 0.15).float()
+    assert 0.8 < green.sum() / hat.sum() < 1.2
+    # one piece: what is grown from one of its pixels fills it
+    grown, places = torch.zeros_like(green), green[0, 0].nonzero()
+    row, column = places[len(places) // 2]
+    grown[0, 0, row, column] = 1
+    for _ in range(2 * SIZE):
+        grown = dilate(grown, 3) * green
+    assert grown.sum() > 0.97 * green.sum()
+
+
+def test_the_outline_is_the_mattes_where_that_ends_near_it(head: HeadModel, afro) -> None:
+    image, layers, face = afro
+    source = prepare(image, face, head, layers=layers).person
+    larger, smaller, none = (
+        matte_outline(source.outline, matte).reach.median()
+        for matte in (dilate(layers.person, 9), 1 - dilate(1 - layers.person, 9), torch.ones_like(layers.person))
+    )
+    as_it_is = matte_outline(source.outline, layers.person).reach.median()
+    assert larger - as_it_is == pytest.approx(4 / (SIZE / 2), abs=0.015)
+    assert as_it_is - smaller == pytest.approx(4 / (SIZE / 2), abs=0.015)
+    assert torch.allclose(none, source.outline.reach.median(), atol=1e-6)
