@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from comfy_api.v0_0_2 import io
 
@@ -56,19 +54,14 @@ class DiffFAEPasteBack(io.ComfyNode):
 
     @classmethod
     def execute(cls, original, edited, crop, feather, carry=None, mask=None) -> io.NodeOutput:
-        from ..difffae.edit.pasting import cut_again, mask_of_squares, paste
-        from ..difffae.faces.quarter_turns import turned
+        from ..difffae.edit.pasting import cut_again, in_pictures, mask_of_squares, paste
         from .bundle import each_chunk
         from .frames import from_mask, to_image, to_pictures
         from .wires import check_paste
 
         whole, drawn = to_pictures(original, "original"), to_pictures(edited, "edited")
         limit = check_paste(whole, drawn, crop, carry, None if mask is None else from_mask(mask))
-        given = turned(whole, crop.turns)
-        faces = replace(crop, original=given)
-        if crop.transparency is not None:
-            transparency = replace(crop.transparency, colours=given)
-            faces = replace(crop, original=transparency.on_plate, transparency=transparency)
+        faces = in_pictures(crop, whole)
         limit = None if limit is None else mask_of_squares(faces, limit)
         pictures, squares = paste(faces, drawn, carry, limit, feather, each_chunk)
         pictures, cut = cut_again(faces, pictures, carry, feather)
