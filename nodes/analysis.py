@@ -66,7 +66,7 @@ def _boxes_of_segs(segs: Any, size: tuple[int, int]) -> list[list[dict]]:
         corners = [[float(number) for number in segment.bbox] for segment in segments]
         boxes = [{"x": x0, "y": y0, "width": x1 - x0, "height": y1 - y0} for x0, y0, x1, y1 in corners]
     except (TypeError, ValueError, AttributeError) as error:
-        raise ConfigError(f"segs: are not SEGS of a detector, which hold a size and segments with a bbox ({error})") from error
+        raise ConfigError("segs: are not SEGS of a detector, which hold a size and segments with a bbox") from error
     if (height, width) != size:
         raise ImageError(f"segs: found in a {width}x{height} picture, but image is {size[1]}x{size[0]}")
     return [boxes]
