@@ -289,7 +289,9 @@ def test_sliders_beside_the_picture(opened, vue, tmp_path):
 
     hand.press("Copy")
     page.wait_for_function("async () => (await navigator.clipboard.readText()).includes('difffae-attributes')")
+    before = hand.source()
     hand.press("Reset")
+    assert np.abs(hand.picture(before) - original).mean() < 0.5
     own = page.evaluate(BALL, NODE)
     before = hand.source()
     hand.press("Paste")
