@@ -16,7 +16,9 @@ COARSE = {"pose": 0.5, "light": 1.0}  # degrees of a slider's step
 def _slider(axis: Axis, **more) -> io.Float.Input:
     step = COARSE[axis.group] if axis.degrees else 0.01
     options = {"default": axis.default, "min": axis.low, "max": axis.high, "step": step, "tooltip": axis.text} | more
-    return io.Float.Input(axis.name, display_mode=io.NumberDisplay.slider, **options)
+    # the node's panel has a row for it, in a group of this name
+    panel = {"advanced": True, "extra_dict": {"difffae_group": axis.group}}
+    return io.Float.Input(axis.name, display_mode=io.NumberDisplay.slider, **panel, **options)
 
 
 class DiffFAEAdjustAttributes(io.ComfyNode):
@@ -37,7 +39,11 @@ class DiffFAEAdjustAttributes(io.ComfyNode):
                 TokensSocket.Input("slots", optional=True, tooltip="Of these crops: keeps light off the background in the preview."),
                 *(_slider(AXIS[name]) for name in FIRST),
                 io.Boolean.Input(
-                    "relight", default=False, tooltip="Off keeps the picture's own light. On sets the light to the three numbers below."
+                    "relight",
+                    default=False,
+                    advanced=True,
+                    extra_dict={"difffae_group": "light"},
+                    tooltip="Off keeps the picture's own light. On sets the light to the numbers of this group.",
                 ),
                 *(_slider(AXIS[name]) for name in LIGHT),
                 io.Boolean.Input(
@@ -61,7 +67,7 @@ class DiffFAEAdjustAttributes(io.ComfyNode):
                     advanced=True,
                     tooltip="An expression that is set before the sliders count, whatever the face's own.",
                 ),
-                *(_slider(axis, optional=True, advanced=True) for axis in AXES if axis.name not in (*FIRST, *LIGHT)),
+                *(_slider(axis, optional=True) for axis in AXES if axis.name not in (*FIRST, *LIGHT)),
                 io.String.Input(
                     "coefficients",
                     default="",
@@ -92,7 +98,10 @@ class DiffFAEAdjustAttributes(io.ComfyNode):
     def execute(cls, difffae, attributes, image=None, slots=None, **values) -> io.NodeOutput:
         from .adjusting import adjusted
         from .live_preview import remember
+        from .wires import tell, whole_preview
 
+        if image is not None:
+            tell(whole_preview(difffae, image))
         head = difffae.head
         result = adjusted(attributes, values, head.expression_names)
         return io.NodeOutput(result, ui={"difffae_preview": [remember(head, attributes, image, slots)]})

@@ -57,15 +57,17 @@ class DiffFAECarryPhoto(io.ComfyNode):
         from ..difffae.edit.moving import move
         from ..difffae.edit.native import with_photograph
         from .frames import on_device, to_image, to_mask, to_pictures
+        from .wires import check_carry, tell
 
         picture = to_pictures(image)
         if crop is not None:
             picture = with_pictures(crop, picture).picture
         inside = torch.ones_like(picture[:, :1]) if crop is None else crop.inside_picture
-        told = {} if slots is None else {"slots": slots.slots, "swaps": slots.swaps}
-        faces = Faces(picture, inside, attributes=on_device(source), **told)
+        encoded = {} if slots is None else {"slots": slots.slots, "swaps": slots.swaps}
+        faces = Faces(picture, inside, attributes=on_device(source), **encoded)
         if crop is not None:
             faces = with_photograph(replace(faces, landmarks=crop.landmarks, others=crop.others), crop)
+        tell(*check_carry(difffae, faces, crop, slots, target))
         result = move(difffae, Edit(faces, on_device(target)))
         image, valid, unseen = (result.square(values) for values in (result.image, result.validity, result.unseen))
         return io.NodeOutput(to_image(image), to_mask(valid), result, to_mask(unseen))

@@ -16,8 +16,9 @@ from ..difffae.edit.conditioning import conditions
 from ..difffae.edit.description import Faces
 from ..difffae.edit.moved_photo import MovedPhoto
 from .frames import to_pictures
-from .native_model import CARRIED, IDENTITY, RENDER, VALIDITY
+from .native_model import CARRIED, IDENTITY, RENDER, VALIDITY, DiffFAEModel
 from .native_vae import DiffFAEVAE
+from .wires import check_render, tell
 
 
 class FirstStage:
@@ -28,6 +29,17 @@ class FirstStage:
 
     def encode(self, images: Tensor) -> Tensor:
         return self.vae.encode(images.movedim(1, -1))
+
+
+def check_sampling(model: Any, vae: Any, positive: list) -> None:
+    """Whether a sampler's inputs are this pack's. Raises ConfigError."""
+    if not isinstance(getattr(model, "model", None), DiffFAEModel):
+        raise ConfigError("model: is another model's; wire the MODEL of Load DiffFAE")
+    if not isinstance(vae, DiffFAEVAE):
+        raise ConfigError("vae: is another model's; wire the VAE of Load DiffFAE")
+    tokens, extra = positive[0]
+    if IDENTITY in extra and not bool(tokens.any()) and not bool(extra[IDENTITY].any()):
+        raise ConfigError("positive: is the negative output of DiffFAE Conditioning; wire its positive output, and this one into negative")
 
 
 def make_conditions(vae: Any, slots: Faces, identity: Tensor, render: Tensor, carry: MovedPhoto | None) -> tuple[list, list, dict]:
@@ -52,6 +64,7 @@ def make_conditions(vae: Any, slots: Faces, identity: Tensor, render: Tensor, ca
     if carry is not None and (carry.size, carry.size) != size:
         raise ConfigError(f"carry: is {(carry.size, carry.size)} pixels, but the slots are for {size}; use one Crop Face for both")
     shown = to_pictures(render, "render")
+    tell(check_render(shown))
     if tuple(shown.shape[-2:]) != size:
         shown = F.interpolate(shown, size, mode="bilinear", antialias=True, align_corners=False)
     told, start = conditions(FirstStage(vae), slots, identity, shown, carry)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.v0_0_2 import io
 
 from ..difffae.vocabulary import MISSING_FACE
-from .sockets import BundleSocket, CropSocket, LandmarksSocket
+from .sockets import BundleSocket, CropSocket, LandmarksSocket, SegsSocket
 
 
 class DiffFAECropFace(io.ComfyNode):
@@ -52,6 +52,11 @@ class DiffFAECropFace(io.ComfyNode):
                 io.BoundingBox.Input(
                     "bboxes", optional=True, force_input=True, tooltip="Boxes around faces; then only they are looked at, in their order."
                 ),
+                SegsSocket.Input(
+                    "segs",
+                    optional=True,
+                    tooltip="Faces found by a detector of Impact Pack; then only their boxes are looked at, in their order.",
+                ),
                 io.Boolean.Input(
                     "all_faces",
                     default=False,
@@ -71,12 +76,12 @@ class DiffFAECropFace(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, difffae, image, face, missing_face, smoothing, mask=None, face_landmarks=None, bboxes=None, all_faces=False
+        cls, difffae, image, face, missing_face, smoothing, mask=None, face_landmarks=None, bboxes=None, segs=None, all_faces=False
     ) -> io.NodeOutput:
         from ..difffae.edit.analysing import Choice
         from .analysis import chosen_faces
         from .frames import to_image, to_mask
 
         choice = Choice(face, missing_face, smoothing)
-        crop = chosen_faces(difffae, image, mask, choice, all_faces, face_landmarks, bboxes)
+        crop = chosen_faces(difffae, image, mask, choice, all_faces, face_landmarks, bboxes, segs)
         return io.NodeOutput(to_image(crop.picture), to_mask(crop.inside_picture), crop)

@@ -35,8 +35,14 @@ class DiffFAEEncodeSlots(io.ComfyNode):
     def execute(cls, difffae, image, crop=None) -> io.NodeOutput:
         from ..difffae.edit.analysing import region_masks, resized, with_pictures, with_slots
         from .frames import to_mask, to_pictures
+        from .wires import check_squares, other_squares, tell, whole_picture
 
         pictures = to_pictures(image)
+        if crop is None:
+            tell(whole_picture(difffae, pictures))
+        else:
+            check_squares(pictures, crop, "image", "the crop picture of the same Crop Face")
+            tell(other_squares(pictures, crop))
         square = resized(difffae, pictures)
         faces = with_slots(difffae, square if crop is None else with_pictures(crop, square.picture))
         assert faces.slots is not None

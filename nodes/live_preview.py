@@ -2,8 +2,10 @@
 
 Shape letters: C crop side in pixels.
 
-POST /difffae/preview    {"key", "style": "photo" or "clay", "frame": 0, "values": {widget: value}} -> image/jpeg; its header
-                         X-DiffFAE-Message says which turns were limited
+POST /difffae/preview    {"key", "style": "photo" or "clay", "frame": 0, "draft": false, "values": {widget: value}} -> image/jpeg, smaller
+                         and sooner for a draft; its header
+                         X-DiffFAE-Message says which turns were limited, X-DiffFAE-Light where a pasted light comes from (degrees:
+                         azimuth and elevation)
 POST /difffae/attributes {"key", "frame", "values"} -> the adjusted attributes as JSON, for the clipboard
 POST /difffae/again      -> nodes run again for their preview's sake although nothing has changed: a page that was opened anew knows no key
 Both answer 410 if the key is no longer known (queue the node again), 400 with {"error"} for values that cannot work.
@@ -30,7 +32,8 @@ from ..difffae.common.batches import expanded
 from ..difffae.common.errors import DiffFAEError
 from ..difffae.common.rotations import axis_angle_to_matrix, matrix_to_axis_angle, to_yaw_pitch_roll
 from ..difffae.edit.description import Faces
-from ..difffae.head.adjust import light_direction
+from ..difffae.edit.native import resize
+from ..difffae.head.adjust import TURNS, light_direction, turn_bounds
 from ..difffae.head.attributes import FaceAttributes
 from ..difffae.head.axes import AXES, leading
 from ..difffae.head.morphable import HeadModel
@@ -42,6 +45,7 @@ from .frames import to_pictures
 
 MEMORY = 512 * 2**20  # bytes of pictures kept for previews; the node used longest ago is forgotten first
 SIDE = 256
+DRAFT = 160  # side of the pictures while a hand drags, which take half the time
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +57,7 @@ class Scene:
         attributes: B faces or one, the numbers before the sliders.
         photo: (B,3,C,C) 8 bits, or None without a picture.
         layers: of the photo, or None.
-        dragged: the frame that was moved last, ready to be moved again: a hand drags one frame at a time.
+        dragged: the frame that was moved last, ready to be moved again, by its number and side: a hand drags one frame at a time.
         own: the numbers of the photo, where something was taken from others before the sliders count; None: they are `attributes`.
     """
 
@@ -61,7 +65,7 @@ class Scene:
     attributes: FaceAttributes
     photo: Tensor | None
     layers: Layers | None
-    dragged: dict[int, Prepared] = field(default_factory=dict)
+    dragged: dict[tuple[int, int], Prepared] = field(default_factory=dict)
     own: FaceAttributes | None = None
 
     @property
@@ -71,18 +75,23 @@ class Scene:
         photo = [] if self.photo is None else [self.photo]
         return sum(part.nbytes for part in (*photo, *shown, *self.attributes.tensors().values()))
 
-    def prepared(self, frame: int) -> Prepared:
-        """One frame of the photo, ready to be moved from its own numbers; kept until another frame is asked for."""
+    def prepared(self, frame: int, draft: bool) -> Prepared:
+        """One frame of the photo, or of a small copy, ready to be moved from its own numbers; kept until another frame is asked for."""
         assert self.photo is not None
-        found = self.dragged.get(frame)
+        side = min(DRAFT, self.photo.shape[-1]) if draft else self.photo.shape[-1]
+        found = self.dragged.get((frame, side))
         if found is None:
             index = slice(frame % len(self.photo), frame % len(self.photo) + 1)
-            layers = None if self.layers is None else self.layers[index]
+            photo, layers = self.photo[index].float() / 255, None if self.layers is None else self.layers[index]
+            if side < photo.shape[-1]:
+                photo = resize(photo, side).clamp(0, 1)
+                layers = None if layers is None else layers.map(lambda layer: resize(layer, side, "bilinear"))
             given = self.attributes if self.own is None else self.own
             own = given[frame % len(given)]
-            found = prepare(self.photo[index].float() / 255, own, self.head, layers=layers)
-            self.dragged.clear()
-            self.dragged[frame] = found
+            found = prepare(photo, own, self.head, layers=layers)
+            for other in [key for key in self.dragged if key[0] != frame]:
+                del self.dragged[other]
+            self.dragged[frame, side] = found
         return found
 
 
@@ -116,8 +125,15 @@ STORE: web.AppKey[Scenes] = web.AppKey("difffae_previews", Scenes)
 def remember(
     head: HeadModel, attributes: FaceAttributes, image: Tensor | None, slots: Faces | None, own: FaceAttributes | None = None
 ) -> dict[str, Any]:
-    """Keep a scene for the preview route (own: the numbers of the image, if `attributes` are others); returns what the node's front end needs: its key, its number of frames, whether there is a
-    photo, and of the first frame the head's angles and the light's direction (degrees) and the expression along the sliders' axes."""
+    """Keep a scene for the preview route.
+
+    Args:
+        own: the numbers of the image, if `attributes` are others.
+
+    Returns:
+        what the node's front end needs: its key, its number of frames, whether there is a photo, and of the first frame the head's angles,
+        how far it may be turned, the light's direction (all in degrees) and the expression along the sliders' axes.
+    """
     from ..difffae.edit.analysing import layers_of
 
     attributes = attributes.to("cpu")
@@ -137,10 +153,13 @@ def remember(
     turns = axis_angle_to_matrix(attributes.pose[0, :2])
     angles = to_yaw_pitch_roll(matrix_to_axis_angle(turns[0] @ turns[1])).tolist()
     light = light_direction(attributes.light[:1])[0].tolist()
+    low, high = turn_bounds(torch.tensor(angles).deg2rad())
+    bounds = torch.stack([low, high], -1).rad2deg()
     names = ("yaw", "pitch", "roll", "light_azimuth", "light_elevation")
     return {
         **{"key": key, "frames": len(attributes), "photo": photo is not None},
         **dict(zip(names, [*angles, *light], strict=True)),
+        "bounds": dict(zip(TURNS, bounds.tolist(), strict=True)),
         "expression": own_expression(attributes.expression[0], head.expression_names),
     }
 
@@ -173,8 +192,8 @@ def missed() -> int:
 
 
 @torch.inference_mode()
-def draw(scene: Scene, values: dict[str, Any], frame: int, style: str) -> tuple[bytes, str]:
-    """JPEG of one frame with the slider values, the carried photograph or the head in clay, and what was limited."""
+def draw(scene: Scene, values: dict[str, Any], frame: int, style: str, draft: bool) -> tuple[bytes, dict[str, str]]:
+    """JPEG of one frame with the slider values, the carried photograph or the head in clay, and what is to be said of it, by header."""
     from .drawing import clay_picture
 
     own = scene.attributes[frame % len(scene.attributes)]
@@ -184,11 +203,14 @@ def draw(scene: Scene, values: dict[str, Any], frame: int, style: str) -> tuple[
     if scene.photo is None or style == "clay":
         picture = clay_picture(render(scene.head, wanted, SIDE), wanted.light)
     else:
-        picture = scene.prepared(frame).move(wanted).image
+        picture = scene.prepared(frame, draft).move(wanted).image
     pixels = (picture[0].clamp(0, 1) * 255).round().byte().movedim(0, -1).numpy()
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=90, subsampling=0)
-    return buffer.getvalue(), " ".join(told)
+    headers = {"X-DiffFAE-Message": " ".join(told)} if told else {}
+    if str(values.get("pasted") or "").strip():
+        headers["X-DiffFAE-Light"] = " ".join(f"{angle:.1f}" for angle in light_direction(wanted.light)[0].tolist())
+    return buffer.getvalue(), headers
 
 
 def as_json(scene: Scene, values: dict[str, Any], frame: int) -> str:
@@ -201,29 +223,29 @@ def add_routes() -> None:
     server = PromptServer.instance
     server.app[STORE] = Scenes()
 
-    async def answer(request: web.Request, work: Callable[[Scene, dict, int, str], Any]) -> Any:
+    async def answer(request: web.Request, work: Callable[[Scene, dict, int, str, bool], Any]) -> Any:
         try:
             data = await request.json()
             key, values, frame, style = data["key"], dict(data["values"]), int(data.get("frame", 0)), str(data.get("style", "photo"))
+            draft = bool(data.get("draft", False))
         except (ValueError, KeyError, TypeError) as error:
             raise web.HTTPBadRequest(text=f"preview: the request is not understood ({error})") from error
         scene = request.app[STORE].get(str(key))
         if scene is None:
             raise web.HTTPGone(text="preview: this node's preview is no longer in memory; queue it again")
         try:
-            return await asyncio.get_running_loop().run_in_executor(None, work, scene, values, frame, style)
+            return await asyncio.get_running_loop().run_in_executor(None, work, scene, values, frame, style, draft)
         except (DiffFAEError, ValueError, TypeError) as error:
             raise web.HTTPBadRequest(text=str(error)) from error
 
     @server.routes.post("/difffae/preview")
     async def preview(request: web.Request) -> web.Response:
-        picture, told = await answer(request, draw)
-        headers = {"Cache-Control": "no-store"} | ({"X-DiffFAE-Message": told} if told else {})
-        return web.Response(body=picture, content_type="image/jpeg", headers=headers)
+        picture, headers = await answer(request, draw)
+        return web.Response(body=picture, content_type="image/jpeg", headers={"Cache-Control": "no-store"} | headers)
 
     @server.routes.post("/difffae/attributes")
     async def attributes(request: web.Request) -> web.Response:
-        text = await answer(request, lambda scene, values, frame, style: as_json(scene, values, frame))
+        text = await answer(request, lambda scene, values, frame, *_: as_json(scene, values, frame))
         return web.Response(text=text, content_type="application/json")
 
     @server.routes.post("/difffae/again")

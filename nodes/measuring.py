@@ -14,6 +14,7 @@ from ..difffae.report.results import Row, find_results, measure_pair
 from .bundle import Bundle
 from .frames import to_pictures
 from .sockets import Report
+from .wires import check_report, tell
 
 
 def measure_frames(bundle: Bundle, source: Tensor, result: Tensor, reference: Tensor | None, edited: Faces | int = 0) -> Report:
@@ -29,6 +30,7 @@ def measure_frames(bundle: Bundle, source: Tensor, result: Tensor, reference: Te
     given = {"source": source, "result": result} | ({} if reference is None else {"reference": reference})
     batch = common_batch({name: len(image) for name, image in given.items()})
     if isinstance(edited, Faces):
+        tell(check_report(to_pictures(source, "source"), to_pictures(result, "result"), edited))
         before = with_attributes(bundle, edited)
     else:
         before = analyse(bundle, to_pictures(source, "source"), Choice(edited), "source")

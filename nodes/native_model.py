@@ -5,6 +5,7 @@ Shape letters: B batch, Z latent channels, S slots, D token size, I identity siz
 
 from __future__ import annotations
 
+import logging
 from typing import Any, ClassVar
 
 import comfy.conds
@@ -23,8 +24,10 @@ from ..difffae.diffusion.denoiser import Denoiser
 from ..difffae.diffusion.schedule import ScheduleConfig, alphas_cumprod
 from ..difffae.edit.model import EditModel
 
+log = logging.getLogger(__name__)
 # entries of a CONDITIONING's dictionary: identity (B,I), the others (B,Z or 1,h,w)
 IDENTITY, RENDER, CARRIED, VALIDITY = "difffae_identity", "difffae_render", "difffae_carried", "difffae_validity"
+COMPUTED = (torch.bfloat16, torch.float32)
 LEAST_ALPHA = 4.8973451890853435e-08  # ComfyUI's stand-in for the zero at the end of a zero-terminal-SNR schedule
 
 
@@ -48,6 +51,12 @@ class Network(nn.Module):
         render = extra.get(RENDER)
         if render is None or context is None or context.shape[-1] != config.token_size:
             raise ConfigError("conditioning: was not made for this model; wire the outputs of DiffFAE Conditioning into the sampler")
+        if x.dim() != 4:
+            have = "x".join(map(str, x.shape[1:]))
+            raise ConfigError(f"latent_image: has {have} numbers, as another model's have; use the LATENT of DiffFAE Conditioning")
+        if config.adain != "none" and extra[IDENTITY].shape[-1] != config.identity_size:
+            have = f"has {extra[IDENTITY].shape[-1]} numbers, but this model takes {config.identity_size}"
+            raise ConfigError(f"identity: {have}; take model and identity from one Load DiffFAE")
         if not x.shape[1] == render.shape[1] == config.latent_channels:
             have = f"the latents have {x.shape[1]} channels and the conditioning {render.shape[1]}, but this model has {config.latent_channels}"
             raise ConfigError(f"latent_image: {have}; take model, vae and conditioning from one Load DiffFAE")
@@ -109,6 +118,21 @@ class DiffFAEModel(comfy.model_base.BaseModel):
         return out
 
 
+def _precision(device: torch.device, parameters: int) -> torch.dtype:
+    """What the denoiser computes in. Numbers of 8 bits only store weights, which saves nothing in a network of this size."""
+    dtype = mm.unet_dtype(device, model_params=parameters, supported_dtypes=list(COMPUTED))
+    if dtype.itemsize > 1:
+        return dtype
+    computed = mm.unet_manual_cast(dtype, device, list(COMPUTED)) or torch.float32
+    log.warning(
+        "model: %s stores weights and computes in another precision, which is not worth it for %d MB; DiffFAE runs in %s",
+        str(dtype).removeprefix("torch."),
+        round(parameters * computed.itemsize / 1e6),
+        str(computed).removeprefix("torch."),
+    )
+    return computed
+
+
 def native_model(model: EditModel) -> Any:
     """The MODEL of an edit model: a ModelPatcher over its denoiser."""
 
@@ -125,12 +149,10 @@ def native_model(model: EditModel) -> Any:
         unet_extra_config: ClassVar[dict] = {}
         latent_format = Latents
         memory_usage_factor = 1.0
-        supported_inference_dtypes = (torch.bfloat16, torch.float32)
+        supported_inference_dtypes = COMPUTED
 
     device = mm.get_torch_device()
-    dtype = mm.unet_dtype(
-        device, model_params=sum(p.numel() for p in model.denoiser.parameters()), supported_dtypes=[torch.bfloat16, torch.float32]
-    )
+    dtype = _precision(device, sum(p.numel() for p in model.denoiser.parameters()))
     config = Config({"disable_unet_model_creation": True})
     config.set_inference_dtype(dtype, None)
     denoiser = model.denoiser.to(dtype)

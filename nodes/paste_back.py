@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from comfy_api.v0_0_2 import io
 
 from ..difffae.vocabulary import FEATHER
@@ -60,15 +58,13 @@ class DiffFAEPasteBack(io.ComfyNode):
 
     @classmethod
     def execute(cls, original, edited, crop, feather, carry=None, mask=None) -> io.NodeOutput:
-        from ..difffae.edit.pasting import mask_of_squares
-        from ..difffae.faces.quarter_turns import turned
+        from ..difffae.edit.pasting import in_pictures, mask_of_squares
         from .frames import from_mask, to_pictures
         from .pasting import pasted_back
+        from .wires import check_paste
 
-        given = turned(to_pictures(original, "original"), crop.turns)
-        faces = replace(crop, original=given)
-        if crop.transparency is not None:
-            transparency = replace(crop.transparency, colours=given)
-            faces = replace(crop, original=transparency.on_plate, transparency=transparency)
-        limit = None if mask is None else mask_of_squares(faces, from_mask(mask))
-        return io.NodeOutput(*pasted_back(faces, to_pictures(edited, "edited"), carry, limit, feather, original.shape[-1]))
+        whole, drawn = to_pictures(original, "original"), to_pictures(edited, "edited")
+        limit = check_paste(whole, drawn, crop, carry, None if mask is None else from_mask(mask))
+        faces = in_pictures(crop, whole)
+        limit = None if limit is None else mask_of_squares(faces, limit)
+        return io.NodeOutput(*pasted_back(faces, drawn, carry, limit, feather, original.shape[-1]))

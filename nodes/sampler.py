@@ -75,7 +75,9 @@ class DiffFAESampler(io.ComfyNode):
         from nodes import common_ksampler
 
         from ..difffae.common.errors import ConfigError
+        from .conditions import check_sampling
 
+        check_sampling(model, vae, positive)
         if negative is None and cfg != 1:
             raise ConfigError(f"cfg: is {cfg:g}, which needs negative; wire DiffFAE Conditioning's negative output, or set cfg to 1")
         negative = positive if negative is None else negative

@@ -11,6 +11,7 @@ IDENTITY_TOKEN   tensor (B,I)
 DIFFFAE_CARRY    difffae.edit.description.MovedPhoto
 DIFFFAE_REPORT   Report
 FACE_LANDMARKS   ComfyUI's own (MediaPipe nodes); read, never made
+SEGS             of Impact Pack's detectors: ((height, width), segments), each with a bbox of x0, y0, x1, y1; read, never made
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ IdentitySocket = io.Custom("IDENTITY_TOKEN")
 CarrySocket = io.Custom("DIFFFAE_CARRY")
 ReportSocket = io.Custom("DIFFFAE_REPORT")
 LandmarksSocket = io.Custom("FACE_LANDMARKS")
+SegsSocket = io.Custom("SEGS")
 
 
 @dataclass(frozen=True, eq=False)

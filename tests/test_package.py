@@ -107,6 +107,17 @@ def test_the_packed_archive_holds_all_that_runs_and_nothing_else():
         assert listed("-c", "-i", f"--exclude={pattern}"), pattern
 
 
+def test_what_is_put_on_a_users_disk():
+    """55 MB at most: the archive's files; and what a shallow clone fetches, which is these and tests, compressed. (Git keeps that beside
+    the files, so a clone takes about 83 MB in all: weights do not compress.)"""
+    kept = listed() - listed("-c", "-i", "--exclude-from=.comfyignore")
+    assert sum((ROOT / name).stat().st_size for name in kept) < 55e6
+    packed = subprocess.run(["git", "archive", "--format=zip", "-9", "HEAD"], cwd=ROOT, capture_output=True, timeout=300, check=True)
+    assert len(packed.stdout) < 55e6
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "git clone --depth 1 " in readme
+
+
 def test_readme_names_every_node_and_workflow():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     nodes = re.findall(r'node_id="(DiffFAE\w+)"', "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "nodes").glob("*.py")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from typing import TYPE_CHECKING, Any
 
 from ..common.errors import ConfigError, DiffFAEError
@@ -94,9 +95,10 @@ def _described(recipe: Recipe) -> list[tuple[str, list[str]]]:
     rows.append(("done", [_step(step) for step in recipe.steps] or ["not recorded"]))
     if recipe.identity_distance is not None:
         shown = ", ".join("no face" if d is None else f"{d:.3f}" for d in recipe.identity_distance)
+        farthest = max((d for d in recipe.identity_distance if d is not None), default=math.nan)
         # recipes that name no network are of models with the bundled one
         network = (c or {}).get("identity", IdentityNetwork.name)
-        rows.append(("identity distance", [f"{shown}  ({distance_note(network)})"]))
+        rows.append(("identity distance", [f"{shown}  ({distance_note(network, farthest)})"]))
     face = recipe.face_attributes()
     if face is not None:
         from ..common.checkpoint import asset_path, load_checkpoint

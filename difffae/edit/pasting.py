@@ -7,6 +7,7 @@ C side of the canvas on which the photograph was moved (N without a wider one).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +25,15 @@ from .moved_photo import MovedPhoto
 from .native import native_rows, padded, ramp, resize, widened
 
 CHUNK = 4  # faces at a time, which bounds the memory
+
+
+def in_pictures(faces: Faces, pictures: Tensor) -> Faces:
+    """The same faces with other pictures (B or 1,3,H,W) around them, as these are given: not turned upright, and without a plate."""
+    upright = turned(pictures, faces.turns)
+    if faces.transparency is None:
+        return replace(faces, original=upright)
+    transparency = replace(faces.transparency, colours=upright)
+    return replace(faces, original=transparency.on_plate, transparency=transparency)
 
 
 def paste(

@@ -192,13 +192,18 @@ def _turn(pose: Tensor, change: Adjustments, tell: Callable[[str], None]) -> Ten
     return torch.cat([pose[:, :1], neck[:, None].to(pose), pose[:, 2:]], dim=1)
 
 
+def turn_bounds(own: Tensor) -> tuple[Tensor, Tensor]:
+    """The least and the largest angle to which photographs that show a head at their own angles (B,) bear turning it, in radians."""
+    limit = math.radians(TURN_LIMIT)
+    farthest = own.abs().clamp_min(limit)
+    return (own - limit).maximum(-farthest), (own + limit).minimum(farthest)
+
+
 def _limited(name: str, own: Tensor, wanted: Tensor | float, tell: Callable[[str], None]) -> Tensor:
     """(B,) radians: the wanted angle, as far as a photograph at its own angle can bear it. Turning back towards the viewer is
     limited by the way alone, so a head that stands beyond the limit may stay where it is."""
-    limit = math.radians(TURN_LIMIT)
     wanted = torch.as_tensor(wanted, dtype=own.dtype, device=own.device).expand_as(own)
-    farthest = own.abs().clamp_min(limit)
-    borne = wanted.clamp(own - limit, own + limit).clamp(-farthest, farthest)
+    borne = wanted.clamp(*turn_bounds(own))
     worst = int((borne - wanted).abs().argmax())
     if (borne - wanted).abs().max() > math.radians(0.05):
         asked, given, now = (math.degrees(float(angle[worst])) for angle in (wanted - own, borne - own, own))

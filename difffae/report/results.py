@@ -105,6 +105,15 @@ def _nearest(faces: Sequence[Face], box: Tensor | None) -> Face | None:
     return faces[over.index(max(over))] if over and max(over) >= SAME_PLACE else None
 
 
+def quotient_note(quotient: float) -> str:
+    """What a quotient means, in words."""
+    if math.isnan(quotient):
+        return "the two hardly differed"
+    limits = ((1 / 3, "most of it arrived"), (0.75, "part of it arrived"), (1.0, "little of it arrived"))
+    words = next((words for limit, words in limits if quotient <= limit), "farther away than before")
+    return f"{words}; 0 full transfer, 1 none"
+
+
 def _quotient(left: float, before: float, least: float) -> float:
     return left / before if before > least else float("nan")
 
@@ -118,7 +127,7 @@ def measure_pair(parts: Parts, source: Portrait, query: Portrait, result: Portra
     """
     faces = [parts.identity.embed(p.picture, p.landmarks[..., :2]) for p in (source, result)]
     distance = parts.identity.distance(faces[0], faces[1]).item()
-    rows = [Row("identity", "identity distance to the source", distance, distance_note(parts.identity.name))]
+    rows = [Row("identity", "identity distance to the source", distance, distance_note(parts.identity.name, distance))]
     angles = {name: head_angles(p) for name, p in (("source", source), ("query", query), ("result", result))}
     for index, name in enumerate(("yaw", "pitch", "roll")):
         left = (angles["result"] - angles["query"])[index].abs().item()
@@ -127,10 +136,12 @@ def measure_pair(parts: Parts, source: Portrait, query: Portrait, result: Portra
     left = expression_distance(result.blendshapes, query.blendshapes).item()
     before = expression_distance(source.blendshapes, query.blendshapes).item()
     rows.append(Row("expression_error", "expression error to the query", left, f"mean score difference; {before:.3f} before"))
-    rows.append(Row("expression_quotient", "expression quotient", _quotient(left, before, 0.01), "0 full transfer, 1 none"))
+    quotient = _quotient(left, before, 0.01)
+    rows.append(Row("expression_quotient", "expression quotient", quotient, quotient_note(quotient)))
     light = {name: light_direction(p.picture, p.landmarks)[0] for name, p in (("source", source), ("query", query), ("result", result))}
     left = (light["result"] - light["query"]).abs().mean().item()
     before = (light["source"] - light["query"]).abs().mean().item()
     rows.append(Row("light_error", "light error to the query", left, f"log-ratios left/right, up/down; {before:.3f} before"))
-    rows.append(Row("light_quotient", "light quotient", _quotient(left, before, 0.05), "0 full transfer, 1 none"))
+    quotient = _quotient(left, before, 0.05)
+    rows.append(Row("light_quotient", "light quotient", quotient, quotient_note(quotient)))
     return rows

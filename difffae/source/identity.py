@@ -9,6 +9,7 @@ Shapes: B faces, S = 150 side of the aligned chip in pixels. Pixels: x right, y 
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import torch
@@ -86,11 +87,17 @@ class IdentityEncoder(nn.Module):
         raise NotImplementedError
 
 
-def distance_note(network: str) -> str:
-    """What distances of a network of this name mean, in words: thresholds belong to the network that they were found with."""
-    if network == IdentityNetwork.name:
-        return "same person: up to 0.43, others: from 0.45"
-    return f"of {network}; 0 is the same face, its threshold is not known here"
+def distance_note(network: str, distance: float) -> str:
+    """What a distance of a network of this name means, in words: thresholds belong to the network that they were found with."""
+    if network != IdentityNetwork.name:
+        return f"of {network}; 0 is the same face, its threshold is not known here"
+    shown = round(distance, 3)  # as it is printed
+    if shown <= IdentityNetwork.same_person:
+        return f"the same person, up to {IdentityNetwork.same_person:g}"
+    scale = f"the same person up to {IdentityNetwork.same_person:g}, others from {IdentityNetwork.other_person:g}"
+    if shown < IdentityNetwork.other_person:
+        return f"in doubt; {scale}"
+    return f"not measured; {scale}" if math.isnan(distance) else f"as of another person; {scale}"
 
 
 class IdentityNetwork(IdentityEncoder):
@@ -99,6 +106,7 @@ class IdentityNetwork(IdentityEncoder):
     name = "dlib-resnet-v1"
     dimensions = 128
     same_person = 0.43
+    other_person = 0.45  # from here on two pictures usually show two
     mean: Tensor
     template: Tensor
 

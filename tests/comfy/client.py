@@ -27,6 +27,7 @@ Result
     executed, cached  node ids in the order in which they ran; those taken from the cache
     progress          [Progress(value, max, node, seconds)]
     previews          [Preview(image, node, seconds)], the pictures shown while a node runs
+    texts             {node id: text}, what the page shows on nodes
     error             None, or Failure(node_id, exception_type, exception_message, node_type, traceback)
     node_errors       the server's own report {node id: {...}} of inputs that are not valid
     seconds, node_seconds    of the whole run; {node id: seconds}
@@ -74,7 +75,7 @@ from typing import Any
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
-PREVIEW, PREVIEW_WITH_METADATA = 1, 4  # binary messages of the web socket (ComfyUI's protocol.py)
+PREVIEW, TEXT, PREVIEW_WITH_METADATA = 1, 3, 4  # binary messages of the web socket (ComfyUI's protocol.py)
 
 
 class CallFailed(AssertionError):
@@ -139,6 +140,7 @@ class Result:
     cached: list[str] = field(default_factory=list)
     progress: list[Progress] = field(default_factory=list)
     previews: list[Preview] = field(default_factory=list)
+    texts: dict[str, str] = field(default_factory=dict)
     error: Failure | None = None
     node_errors: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
@@ -172,6 +174,8 @@ class Result:
             self.progress.append(Progress(data["value"], data["max"], data["node"], seconds))
         elif kind == "preview":
             self.previews.append(Preview(data["image"], data["node"], seconds))
+        elif kind == "text":
+            self.texts[data["node"]] = data["text"]
         else:
             self._take_status(kind, data)
         return False
@@ -338,10 +342,11 @@ class Comfy:
             except (websocket.WebSocketConnectionClosedException, OSError) as error:
                 raise AssertionError(f"the server went away ({error}); its log ends with\n{self.log_text()[-4000:]}") from None
             if isinstance(message, bytes):
-                preview = _decode_preview(message, node)
-                if preview is None:
+                (event,) = struct.unpack(">I", message[:4])
+                data = _decode_text(message) if event == TEXT else _decode_preview(message, node)
+                if data is None:
                     continue
-                kind, data = "preview", preview
+                kind = "text" if event == TEXT else "preview"
             else:
                 parsed = json.loads(message)
                 kind, data = parsed["type"], parsed["data"]
@@ -377,6 +382,12 @@ class Comfy:
         if expect_error and result.error is None:
             raise AssertionError("an error was expected, but the run succeeded")
         return result
+
+
+def _decode_text(message: bytes) -> dict[str, Any]:
+    """{"node", "text"} of a binary message."""
+    (length,) = struct.unpack(">I", message[4:8])
+    return {"node": message[8 : 8 + length].decode(), "text": message[8 + length :].decode()}
 
 
 def _decode_preview(message: bytes, node: str | None) -> dict[str, Any] | None:

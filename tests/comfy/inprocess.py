@@ -6,6 +6,7 @@
                                                   vae and difffae what Load DiffFAE gives for open-256
     pack.module("frames")                                      -> a module of nodes/; pack.library("faces.crop") of difffae/
     pack.model, pack.vae, pack.bundle                          those three
+    pack.import_seconds                                        CPU time of loading the pack, as ComfyUI does at its start
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import asyncio
 import importlib
 import importlib.util
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -38,11 +40,13 @@ class Pack:
             prompt_server = importlib.import_module("server").PromptServer
             # what the pack asks of it: a place for the previews of Adjust Face Attributes, and no routes
             prompt_server.instance = SimpleNamespace(app={}, routes=SimpleNamespace(post=lambda path: lambda work: work))
+            start = time.process_time()
             spec = importlib.util.spec_from_file_location(NAME, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
             sys.modules[NAME] = importlib.util.module_from_spec(spec)
             spec.loader.exec_module(sys.modules[NAME])
             with ThreadPoolExecutor(1) as apart:  # in this thread a browser test may have left its event loop running
                 nodes = apart.submit(asyncio.run, _start(sys.modules[NAME])).result()
+            self.import_seconds = time.process_time() - start
             self.nodes = {node.define_schema().node_id: node for node in nodes}
             for path in sorted((ROOT / "nodes").glob("*.py")):  # now, because later the names in SHARED are the tests' own again
                 self.module(path.stem if path.stem != "__init__" else "")

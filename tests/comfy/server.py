@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,8 +58,9 @@ def _free_port() -> int:
 
 
 @contextlib.contextmanager
-def start(installation: Installation, base: Path, timeout: float = 180) -> Iterator[Comfy]:
-    """Runs ComfyUI with `base` as its base directory (models, input, output, ...), from when it answers until the block ends."""
+def start(installation: Installation, base: Path, timeout: float = 180, flags: Sequence[str] = ()) -> Iterator[Comfy]:
+    """Runs ComfyUI with `base` as its base directory (models, input, output, ...) and further flags of its command line, from when it
+    answers until the block ends."""
     for name in ("custom_nodes", "input", "output", "models", "temp", "user"):
         (base / name).mkdir(parents=True, exist_ok=True)
     user = base / "user" / "default"  # what the page asks for, so that a request that fails means something
@@ -73,6 +74,7 @@ def start(installation: Installation, base: Path, timeout: float = 180) -> Itera
         *(str(installation.python), "main.py", "--cpu", "--listen", "127.0.0.1", "--port", str(port)),
         *("--base-directory", str(base), "--disable-api-nodes", "--database-url", "sqlite:///:memory:"),
         *("--preview-method", "latent2rgb"),
+        *flags,
     ]
     with log.open("wb") as output:
         process = subprocess.Popen(command, cwd=installation.tree, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)

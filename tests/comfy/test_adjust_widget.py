@@ -40,12 +40,17 @@ SET = """([id, name, value]) => {
     widget.value = value;
     widget.callback?.(value, app.canvas, node);
 }"""
-SLIDER = """([id, name]) => {
-    const node = app.graph.getNodeById(id), widget = node.widgets.find(w => w.name === name), canvas = app.canvas;
-    const place = canvas.ds.convertOffsetToCanvas([node.pos[0] + 0.75 * node.size[0], node.pos[1] + widget.y + 10]);
-    const box = canvas.canvas.getBoundingClientRect();
-    return [box.left + place[0], box.top + place[1]];
-}"""
+BALL = """id => {
+    const ball = document.querySelector(`[data-test-id=panel${id}] canvas`), side = ball.width;
+    const pixels = ball.getContext("2d").getImageData(0, 0, side, side).data;
+    let light = 0, across = 0;
+    for (let at = 0; at < side * side; at++) {
+        const value = pixels[4 * at] * pixels[4 * at + 3];
+        light += value;
+        across += value * (at % side);
+    }
+    return across / light / side;
+}"""  # where its light lies, from 0 at the left to 1
 PLACE = """places => {
     for (const [id, pos] of Object.entries(places)) app.graph.getNodeById(id).pos = pos;
     Object.assign(app.canvas.ds, { scale: 1 });
@@ -112,15 +117,14 @@ class Hand:
         self.page.evaluate(SET, [self.node, name, value])
         return self.picture(before)
 
-    def move_slider(self, name: str, vue: bool) -> np.ndarray:
+    def slider(self, name: str):
+        return self.panel.get_by_role("slider", name=name, exact=True)
+
+    def move_slider(self, name: str) -> np.ndarray:
         """To about three quarters of its way, with the mouse."""
         before = self.source()
-        if vue:
-            track = self.page.locator(f"[data-node-id='{self.node}']").get_by_role("slider").first.locator("..").bounding_box()
-            assert name == "yaw"  # the first slider
-            x, y = track["x"] + 0.75 * track["width"], track["y"] + track["height"] / 2
-        else:
-            x, y = self.page.evaluate(SLIDER, [self.node, name])
+        track = self.slider(name).bounding_box()
+        x, y = track["x"] + 0.75 * track["width"], track["y"] + track["height"] / 2
         self.page.mouse.move(x, y)
         self.page.mouse.down()
         self.page.mouse.move(x + 2, y)
@@ -157,7 +161,7 @@ def opened(comfy: Comfy, open_app):
         app.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
         app.page.evaluate("prompt => app.loadApiJson(prompt, 'test')", prompt(comfy.upload("difffae/assets/source.png"), *nodes))
         app.page.wait_for_function("count => app.graph._nodes.length === count", arg=6 + len(nodes or (NODE,)))
-        places = {node: [60 + 480 * index, 30] for index, node in enumerate(nodes or (NODE,))}
+        places = {node: [60 + 650 * index, 30] for index, node in enumerate(nodes or (NODE,))}
         app.page.evaluate(PLACE, places | {node: [-700, 60 * index] for index, node in enumerate(("1", "2", "4", "5", "9", "30"))})
         app.page.wait_for_timeout(500)
         return app
@@ -179,7 +183,7 @@ def test_picture_follows_the_hand(opened, vue):
     assert original.shape == (256, 256, 3)
     assert page.evaluate("() => ['24', '30'].map(id => id in app.nodeOutputs)") == [True, False]  # only the node's own branch ran
 
-    turned = hand.move_slider("yaw", vue)
+    turned = hand.move_slider("yaw")
     assert hand.values()["yaw"] > 15
     assert np.abs(turned - original).mean() > 4
     assert np.abs(hand.set("yaw", 0.0) - original).mean() < 0.5
@@ -244,6 +248,85 @@ def test_picture_follows_the_hand(opened, vue):
     hand.press("Reset")
     assert all(hand.values()[name] == 0 for name in ("smile", "jaw_open", "blink", "brow_up", "gaze_x", "gaze_y"))
     assert (app.errors, app.failed_requests, app.foreign_requests) == ([], [], [])
+
+
+@MODES
+def test_sliders_beside_the_picture(opened, vue, tmp_path):
+    """At 1000 pixels across: groups that fold, a row that a double click resets, limits of turns, buttons in one row, undo."""
+    app = opened(vue)
+    app.page.set_viewport_size({"width": 1000, "height": 1100})
+    app.page.evaluate("() => localStorage.removeItem('difffae.groups')")
+    hand, page = Hand(app), app.page
+    original = hand.load()
+    picture, yaw = hand.panel.locator(".difffae-stage").bounding_box(), hand.slider("yaw").bounding_box()
+    assert yaw["x"] > picture["x"] + picture["width"]  # beside, and both in sight
+    assert picture["y"] < yaw["y"] < picture["y"] + picture["height"]
+    assert yaw["x"] + yaw["width"] < 1000
+    bar = hand.panel.locator(".difffae-bar")
+    assert len({round(one.bounding_box()["y"]) for one in bar.locator("button:visible, select").all()}) == 1
+    assert page.locator("textarea:visible").count() == 0  # the pasted JSON is out of the way
+    assert hand.slider("yaw").locator("..").locator("..").get_attribute("title").endswith("-44° … 45°")
+
+    assert hand.slider("squint").is_hidden()
+    hand.panel.locator("summary", has_text="Eyes").click()
+    hand.slider("squint").scroll_into_view_if_needed()
+    before = hand.source()
+    hand.slider("squint").fill("0.8")
+    assert hand.values()["squint"] == 0.8
+    assert np.abs(hand.picture(before) - original).mean() > 0.1
+    before = hand.source()
+    hand.slider("squint").dblclick()
+    assert hand.values()["squint"] == 0
+    assert np.abs(hand.picture(before) - original).mean() < 0.5
+    assert hand.values()["relight"] is False
+    before = hand.source()
+    hand.slider("azimuth").fill("-60")
+    assert (hand.values()["relight"], hand.values()["light_azimuth"]) == (True, -60)
+    lit = hand.picture(before)
+    left, right = face_sides(lit)
+    assert left > 1.15 * right
+    app.screenshot(tmp_path / "beside.png", fit=False)
+
+    hand.press("Copy")
+    page.wait_for_function("async () => (await navigator.clipboard.readText()).includes('difffae-attributes')")
+    before = hand.source()
+    hand.press("Reset")
+    assert np.abs(hand.picture(before) - original).mean() < 0.5
+    own = page.evaluate(BALL, NODE)
+    before = hand.source()
+    hand.press("Paste")
+    assert np.abs(hand.picture(before) - lit).mean() < 1.5
+    assert (hand.values()["relight"], hand.values()["light_azimuth"]) == (False, 45)
+    assert page.evaluate(BALL, NODE) < own - 0.02  # the ball shows the pasted light, from the left
+    before = hand.source()
+    hand.panel.locator("button", has_text="pasted").click()
+    assert hand.values()["pasted"] == ""
+    assert np.abs(hand.picture(before) - original).mean() < 0.5
+    page.wait_for_timeout(500)
+    hand.press("Undo")
+    page.wait_for_function("id => app.graph.getNodeById(id)?.widgets.find(w => w.name === 'pasted').value !== ''", arg=NODE)
+    assert (app.errors, app.failed_requests, app.foreign_requests) == ([], [], [])
+
+
+def test_linked_numbers_keep_their_widgets(opened):
+    """A number that comes by a wire is shown, and cannot be moved."""
+    app = opened(False)
+    hand = Hand(app)
+    app.page.evaluate(
+        """id => {
+        const from = LiteGraph.createNode("PrimitiveFloat"), node = app.graph.getNodeById(id);
+        app.graph.add(from);
+        from.widgets[0].value = 12;
+        from.connect(0, node, node.inputs.findIndex(input => input.name === "yaw"));
+    }""",
+        NODE,
+    )
+    hand.load()
+    assert hand.slider("yaw").is_disabled()
+    assert hand.slider("yaw").input_value() == "12"
+    assert hand.slider("pitch").is_enabled()
+    assert app.page.evaluate("id => app.graph.getNodeById(id).widgets.find(w => w.name === 'yaw').hidden", NODE) is False
+    assert app.page.evaluate("id => app.graph.getNodeById(id).widgets.find(w => w.name === 'pitch').hidden", NODE) is True
 
 
 @MODES
@@ -366,6 +449,20 @@ def test_a_move_takes_at_most_200_ms(comfy):
             assert Image.open(io.BytesIO(answer.read())).size == (256, 256)
         seconds.append(time.perf_counter() - start)
     assert statistics.median(seconds[2:]) <= max(0.2, 1.5 * _library_seconds())
+
+
+def test_a_draft_takes_at_most_120_ms(comfy):
+    """While a hand drags; or, on a slow machine, three quarters of what a move takes at full size at the same time."""
+    (scene,) = comfy.run(prompt(comfy.upload("difffae/assets/source.png"))).outputs[NODE]["difffae_preview"]
+    seconds: dict[bool, list[float]] = {False: [], True: []}
+    for move in range(24):
+        draft = move % 2 == 1
+        body = {"key": scene["key"], "draft": draft, "values": {"yaw": 1.5 * move, "smile": 0.03 * move}}
+        start = time.perf_counter()
+        with urllib.request.urlopen(urllib.request.Request(comfy.url + "/difffae/preview", json.dumps(body).encode())) as answer:
+            assert Image.open(io.BytesIO(answer.read())).size == ((160, 160) if draft else (256, 256))
+        seconds[draft].append(time.perf_counter() - start)
+    assert statistics.median(seconds[True][2:]) <= max(0.12, 0.75 * statistics.median(seconds[False][2:]))
 
 
 def test_keys_of_faces(comfy_each):

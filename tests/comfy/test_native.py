@@ -13,10 +13,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from client import ROOT, Comfy
-from graphs import MODEL, VAE, conditioned, core_sampler, link, node, sampler, saved
+from graphs import MODEL, VAE, conditioned, core_sampler, edited, link, node, sampler, saved
 from inprocess import Pack
 from pictures import portrait
 from PIL import Image
+from server import find, start
 from torch import Tensor
 
 CHECKPOINT = ROOT / "difffae/assets/open-256.safetensors"
@@ -182,6 +183,25 @@ def test_patched_models_sample(pack: Pack, edit: dict, expected: Tensor) -> None
     assert psnr(drawn(pack, edit, model=rescaled, steps=20), expected) > 60  # at cfg 1 there is nothing to rescale
     (discrete,) = ModelSamplingDiscrete().patch(pack.model, "v_prediction", True)
     assert psnr(drawn(pack, edit, model=discrete), expected) > 20  # the whole schedule, beyond `finish`
+
+
+EIGHT_BITS = ("fp8_e4m3fn_unet", "fp8_e5m2_unet", "fp8_e8m0fnu_unet")
+
+
+@pytest.mark.parametrize("flag", [*EIGHT_BITS, "bf16_unet", "fp16_unet", "fp32_unet", "fp64_unet", "force_fp16", "force_fp32"])
+def test_precisions(pack: Pack, edit: dict, flag: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """ComfyUI's flags for the precision of diffusion models. 8 bits are for storing alone: the loader says that it takes another one."""
+    from comfy.cli_args import args
+
+    monkeypatch.setattr(args, flag, True)
+    model = pack.run("DiffFAELoader")[0]
+    dtype = model.model.diffusion_model.dtype
+    assert dtype.itemsize > 1
+    said = [record.getMessage() for record in caplog.records if record.getMessage().startswith("model: float8")]
+    assert len(said) == (flag in EIGHT_BITS)
+    assert all(message.endswith(f"DiffFAE runs in {str(dtype).removeprefix('torch.')}") for message in said)
+    # bfloat16 has 8 bits of mantissa, which is 63 dB here; the others have more
+    assert psnr(drawn(pack, edit, model=model, steps=2, denoise=0.2), drawn(pack, edit, steps=2, denoise=0.2)) > 55
 
 
 def test_networks_are_under_memory_management(pack: Pack, edit: dict) -> None:
@@ -382,6 +402,25 @@ def test_files_that_are_no_checkpoint(comfy: Comfy, checkpoints: Path, name: str
     assert len(error.exception_message.splitlines()) == 1
     missing = comfy.run({**graph, "load": node("DiffFAELoader", checkpoint="gone.safetensors")}, expect_error=True)
     assert (missing.status, missing.error.node_id) == ("rejected", "load")
+
+
+# Flags for memory, precision, caches and attention that go together with --cpu; --lowvram, --novram, --highvram and --gpu-only do not
+FLAGS = {
+    "stored in 8 bits": ("--fp8_e4m3fn-unet", "--fp16-vae", "--fp16-intermediates", "--cache-none", "--force-channels-last"),
+    "bfloat16": ("--bf16-unet", "--bf16-vae", "--disable-smart-memory", "--cache-lru", "1", "--deterministic"),
+    "half": ("--force-fp16", "--cpu-vae", "--reserve-vram", "1", "--cache-classic", "--use-split-cross-attention", "--disable-mmap"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FLAGS)
+def test_flags_of_the_command_line(comfy: Comfy, tmp_path: Path, name: str) -> None:
+    """A whole edit in a ComfyUI that was started with them gives the picture that it gives without."""
+    graph = edited(comfy, denoise=0.2)
+    (expected,) = comfy.run(graph | saved("paste")).images("save paste")
+    with start(find(), tmp_path, 600, FLAGS[name]) as other:
+        (picture,) = other.run(edited(other, denoise=0.2) | saved("paste"), timeout=900).images("save paste")
+    assert psnr(pixels(picture), pixels(expected)) > 40
 
 
 def test_tokens_are_plain_data(pack: Pack, edit: dict) -> None:

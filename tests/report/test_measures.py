@@ -24,9 +24,11 @@ from difffae.report.measures import (
     psnr,
     ssim,
 )
-from difffae.report.results import _quotient, head_angles
+from difffae.report.results import _quotient, head_angles, quotient_note
+from difffae.source.identity import distance_note
 
 SIZE = 128
+SCALE = "the same person up to 0.43, others from 0.45"
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +153,30 @@ def test_away_from_head_leaves_the_head_out(landmarks):
 def test_quotients():
     assert _quotient(0.1, 0.4, 0.05) == pytest.approx(0.25)
     assert math.isnan(_quotient(0.01, 0.02, 0.05))
+
+
+@pytest.mark.parametrize(
+    ("quotient", "words"),
+    [
+        *((0.0, "most of it arrived; 0 full transfer, 1 none"), (0.5, "part of it arrived; 0 full transfer, 1 none")),
+        *((0.9, "little of it arrived; 0 full transfer, 1 none"), (1.2, "farther away than before; 0 full transfer, 1 none")),
+        (math.nan, "the two hardly differed"),
+    ],
+)
+def test_words_of_quotients(quotient: float, words: str):
+    assert quotient_note(quotient) == words
+
+
+@pytest.mark.parametrize(
+    ("distance", "words"),
+    [
+        *((0.0, "the same person, up to 0.43"), (0.4304, "the same person, up to 0.43"), (0.4306, f"in doubt; {SCALE}")),
+        *((0.449, f"in doubt; {SCALE}"), (0.4496, f"as of another person; {SCALE}"), (0.8, f"as of another person; {SCALE}")),
+        (math.nan, f"not measured; {SCALE}"),
+    ],
+)
+def test_words_of_distances_fit_what_is_printed(distance: float, words: str):
+    assert distance_note("dlib-resnet-v1", distance) == words
 
 
 def test_head_angles_join_global_and_neck():

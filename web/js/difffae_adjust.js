@@ -1,4 +1,5 @@
-// "Edit by hand": the preview inside Adjust Face Attributes and Edit Face (DiffFAE). One panel per node; everything else is in difffae/.
+// "Edit by hand": the sliders and the preview inside Adjust Face Attributes (DiffFAE) and Edit Face, and inside every other node of the pack that has its
+// numbers as inputs. One panel per node; everything else is in difffae/.
 import { app } from "/scripts/app.js";
 import { api } from "/scripts/api.js";
 import { Panel } from "./difffae/panel.js";
@@ -6,15 +7,13 @@ import { translate } from "./difffae/texts.js";
 import { addStyle } from "./difffae/style.js";
 import { NodeValues } from "./difffae/values.js";
 
-const ADJUST = "DiffFAEAdjustAttributes";
-const EDIT = "DiffFAEEditFace"; // has the same widgets, and some of its own that are no numbers of a face
-const OWN = ["diffusion", "face", "all_faces", "strength", "diffusion_seed", "checkpoint"];
+const EDIT = "DiffFAEEditFace";
 const OUTPUT = "difffae_preview";
 const WIDGET = "difffae_preview"; // name of the widget; it is never serialised
-const SIZE = [340, 0]; // of a new node; the height follows from the widgets
+const SIZE = [620, 0]; // of a new node; the height follows from the widgets
 
 const panels = new Map(); // node -> Panel
-const inputs = {}; // node type -> name -> [type, options] of its widgets, as the server describes them
+const described = new Map(); // type of node -> {name: [type, options]} of its widgets, as the server describes them
 
 function show(node, output) {
   const scene = output?.[OUTPUT]?.[0];
@@ -53,13 +52,15 @@ function grow(node) {
   if (node.size[1] < least) node.setSize([node.size[0], least]);
 }
 
-/** The canvas gives advanced widgets their room even where it does not draw them: without this the panel would lie far below the sliders,
- *  and a node in Nodes 2.0, which starts as high as the canvas would draw it, would be half empty. The node's menu shows them. */
-function foldAdvanced(node) {
+/** The panel has rows of its own for the numbers, so their widgets are hidden as advanced ones are; those with a wire stay. The canvas gives
+ *  advanced widgets their room even where it does not draw them: without this the panel would lie far below, and a node in Nodes 2.0, which
+ *  starts as high as the canvas would draw it, would be half empty. The node's menu shows them all. */
+function foldAdvanced(node, values) {
   for (const widget of node.widgets ?? []) {
-    if (!inputs[node.comfyClass]?.[widget.name]?.[1]?.advanced) continue;
+    if (!values.inputs[widget.name]?.[1]?.advanced) continue;
     widget.advanced = true;
-    Object.defineProperty(widget, "hidden", { configurable: true, enumerable: true, get: () => !node.showAdvanced, set() {} });
+    const hidden = () => !node.showAdvanced && !values.isLinked(widget.name);
+    Object.defineProperty(widget, "hidden", { configurable: true, enumerable: true, get: hidden, set() {} });
   }
 }
 
@@ -72,9 +73,11 @@ function recordStep() {
 /** On the canvas the widget lies above the graph: hand it the wheel and the middle button. Nodes 2.0 does so itself. */
 function letCanvasThrough(element) {
   const usesCanvas = () => !globalThis.LiteGraph?.vueNodesMode;
+  const scrolls = (list) => list && list.scrollHeight > list.clientHeight;
   const pass = (type, wanted, method) =>
     element.addEventListener(type, (event) => {
       if (!usesCanvas() || !wanted(event)) return;
+      if (type === "wheel" && scrolls(event.target.closest(".difffae-sliders"))) return;
       event.preventDefault();
       app.canvas?.[method]?.(event);
     });
@@ -86,18 +89,19 @@ function letCanvasThrough(element) {
 
 function attach(node) {
   const text = translate(app.extensionManager?.setting?.get?.("Comfy.Locale") ?? navigator.language);
-  const numbers = Object.entries(inputs[node.comfyClass] ?? {}).filter(([name]) => node.comfyClass === ADJUST || !OWN.includes(name));
+  const values = new NodeValues(node, described.get(node.comfyClass), app);
   const panel = new Panel({
-    values: new NodeValues(node, Object.fromEntries(numbers), app),
+    values,
     fetch: (route, body, signal) =>
       api.fetchApi(route, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body), signal }),
     run: () => runBranch(node),
     recordStep,
+    undo: () => app.extensionManager?.command?.execute?.("Comfy.Undo"),
     grow: () => grow(node),
     text: (key) => text(key === "empty" && node.comfyClass === EDIT ? "emptyEdit" : key),
   });
   panels.set(node, panel);
-  foldAdvanced(node);
+  foldAdvanced(node, values);
 
   const width = () => (node.size?.[0] ?? SIZE[0]) - 20;
   const widget = node.addDOMWidget(WIDGET, "difffae_preview", panel.element, {
@@ -122,7 +126,8 @@ function attach(node) {
     panels.delete(node);
     panel.destroy();
   });
-  node.setSize?.([Math.max(SIZE[0], node.size[0]), node.computeSize()[1]]);
+  node.setSize?.([Math.max(SIZE[0], node.size[0]), node.size[1]]); // how high it must be depends on its width
+  node.setSize?.([node.size[0], node.computeSize()[1]]);
 }
 
 const each = (action) => panels.forEach((panel, node) => action(panel, node));
@@ -137,10 +142,11 @@ app.registerExtension({
     api.addEventListener("execution_error", ({ detail }) => each((panel) => panel.runEnded(detail?.exception_message)));
   },
   beforeRegisterNodeDef(_, data) {
-    if ([ADJUST, EDIT].includes(data.name)) inputs[data.name] = { ...data.input?.required, ...data.input?.optional };
+    const inputs = { ...data.input?.required, ...data.input?.optional };
+    if (data.name.startsWith("DiffFAE") && inputs.yaw?.[1]?.difffae_group) described.set(data.name, inputs);
   },
   nodeCreated(node) {
-    if ([ADJUST, EDIT].includes(node.comfyClass)) attach(node);
+    if (described.has(node.comfyClass)) attach(node);
   },
   onNodeOutputsUpdated() {
     each((panel, node) => panel.restore(stored(node)));

@@ -4,20 +4,23 @@ import { askForText, copyText, readText } from "./clipboard.js";
 import { element, iconButton } from "./dom.js";
 import { Pictures } from "./pictures.js";
 import { PRESET_NAMES, presetValues } from "./presets.js";
+import { Sliders } from "./sliders.js";
 import { makeTurnable } from "./turn.js";
 import { EXPRESSION, HEAD } from "./values.js";
 
 const FORMAT = "difffae-attributes/1";
 const SIDES = [200, 420]; // least height of the square, following the width in between
 const [TOP, GAP] = [2, 6]; // as in style.js
-const leastSide = (width) => Math.round(Math.min(SIDES[1], Math.max(SIDES[0], width)));
+const WIDE = 480; // from this width on the sliders stand beside the picture, which takes SHARE of it; below, under it
+const SHARE = 0.55;
+const leastSide = (width) => Math.round(Math.min(SIDES[1], Math.max(SIDES[0], width >= WIDE ? SHARE * width : width)));
 const NOTE_TIME = 2000; // milliseconds that a message stays; errors stay until the next picture
 
 export class Panel {
   /** values: NodeValues. fetch(route, body, signal) -> Response. run(): queues the node's branch. recordStep(): one undo step.
-   *  grow(): makes the node as high as its widgets need. text(key) -> string. */
-  constructor({ values, fetch, run, recordStep, grow, text }) {
-    Object.assign(this, { values, fetch, run, recordStep, grow, text });
+   *  undo(): takes one back. grow(): makes the node as high as its widgets need. text(key) -> string. */
+  constructor({ values, fetch, run, recordStep, undo, grow, text }) {
+    Object.assign(this, { values, fetch, run, recordStep, undo, grow, text });
     this.scene = null;
     this.style = "photo";
     this.frame = 0;
@@ -26,7 +29,7 @@ export class Panel {
     this.build();
     this.pictures = new Pictures(fetch, {
       wish: () => this.wish(),
-      show: (url) => this.showPicture(url),
+      show: (url, light) => this.showPicture(url, light),
       fail: (message) => this.note(message || this.text("offline"), true),
       gone: () => this.forget(),
       busy: (on) => (this.busy.hidden = !on),
@@ -95,10 +98,14 @@ export class Panel {
 
   wish() {
     if (!this.scene || !this.visible) return null;
-    return { key: this.scene.key, style: this.style, frame: this.frame, values: this.untouched ? {} : this.values.all() };
+    const wish = { key: this.scene.key, style: this.style, frame: this.frame, values: this.untouched ? {} : this.values.all() };
+    return this.dragging ? { ...wish, draft: true } : wish;
   }
 
-  showPicture(url) {
+  /** light: [azimuth, elevation] of a pasted light that the picture is in, or null. */
+  showPicture(url, light) {
+    this.pastedLight = light;
+    this.showState();
     this.image.src = url;
     this.image.hidden = false;
     if (this.noteBox.classList.contains("error")) this.noteBox.hidden = true;
@@ -129,9 +136,12 @@ export class Panel {
   showState() {
     const { values, scene } = this;
     const on = Boolean(values.get("relight"));
+    const pasted = values.get("pasted") ? this.pastedLight : null;
+    this.pastedChip.hidden = !values.get("pasted");
+    this.sliders.show(this.bounds());
     this.ball.draw({
-      azimuth: on ? values.get("light_azimuth") : scene?.light_azimuth ?? 0,
-      elevation: on ? values.get("light_elevation") : scene?.light_elevation ?? 0,
+      azimuth: on ? values.get("light_azimuth") : pasted?.[0] ?? scene?.light_azimuth ?? 0,
+      elevation: on ? values.get("light_elevation") : pasted?.[1] ?? scene?.light_elevation ?? 0,
       strength: on ? values.get("light_strength") : 0.6,
       on,
     });
@@ -143,6 +153,14 @@ export class Panel {
     this.frameSlider.value = this.frame;
     this.frameLabel.textContent = `${this.frame + 1} / ${scene?.frames ?? 1}`;
     this.presetList.value = this.presetNow();
+  }
+
+  /** How far the sliders of the head can turn it, {name: [low, high]}; null without a limit. */
+  bounds() {
+    const { scene, values } = this;
+    if (!scene?.bounds || values.get("beyond_limit") || values.get("pasted")) return null;
+    const from = (name) => (values.get("absolute") ? 0 : scene[name]);
+    return Object.fromEntries(HEAD.map((name) => [name, scene.bounds[name].map((angle) => angle - from(name))]));
   }
 
   /** The preset that the sliders stand at, or "". */
@@ -171,13 +189,15 @@ export class Panel {
 
   /** Height in CSS pixels that the panel needs at a width, at least. */
   heightFor(width) {
-    return TOP + leastSide(width) + GAP + (this.bar.offsetHeight || 28) + (this.framesRow.hidden ? 0 : 20 + GAP);
+    const under = width >= WIDE ? 0 : this.sliders.element.scrollHeight + GAP;
+    return TOP + leastSide(width) + under + GAP + (this.bar.offsetHeight || 28) + (this.framesRow.hidden ? 0 : 20 + GAP);
   }
 
   fit() {
     const width = this.element.clientWidth;
     if (!width) return;
     this.element.style.setProperty("--difffae-room", `${leastSide(width)}px`);
+    this.element.classList.toggle("wide", width >= WIDE);
     this.grow();
   }
 
@@ -203,6 +223,12 @@ export class Panel {
   setStyle(style) {
     this.style = style;
     this.changed();
+  }
+
+  /** While a hand drags, pictures are drafts; the last one is not. */
+  drag(on) {
+    this.dragging = on;
+    if (!on) this.changed();
   }
 
   hold(on) {
@@ -265,7 +291,10 @@ export class Panel {
     this.frameLabel = element("span");
     this.framesRow = element("div.difffae-frames", { hidden: true }, this.frameSlider, this.frameLabel);
     this.buildBar();
-    this.element = element("div.difffae-adjust", {}, element("div.difffae-room", {}, this.stage), this.framesRow, this.bar);
+    this.sliders = new Sliders(this.values, { changed: () => this.changed(), held: (on) => this.drag(on), done: () => this.recordStep() }, text);
+    this.sliders.element.addEventListener("toggle", () => this.fit(), true);
+    const main = element("div.difffae-main", {}, element("div.difffae-room", {}, this.stage), this.sliders.element);
+    this.element = element("div.difffae-adjust", {}, main, this.framesRow, this.bar);
     for (const type of ["keydown", "keyup", "paste", "copy"]) {
       // the app's shortcuts are not meant while a field of the panel is typed in
       this.element.addEventListener(type, (event) => event.target.matches("textarea, select, input") && event.stopPropagation());
@@ -298,18 +327,22 @@ export class Panel {
     for (const type of ["pointerup", "pointercancel", "keyup", "blur"]) this.beforeButton.addEventListener(type, hold(false));
     this.copyButton = iconButton("copy", text("copy"), () => this.copy());
     this.pasteButton = iconButton("paste", text("paste"), () => this.paste());
+    this.undoButton = iconButton("undo", text("undo"), () => this.undo());
+    this.pastedChip = element("button.difffae-chip", { type: "button", title: text("pastedTip"), textContent: text("pastedChip"), hidden: true });
+    this.pastedChip.onclick = () => this.apply({ pasted: "" });
     this.resetButton = iconButton("reset", text("reset"), () => this.apply(this.values.defaults()));
     this.bar = element(
       "div.difffae-bar",
       {},
       element("div.difffae-style", { role: "group" }, this.photoButton, this.clayButton),
-      ...[this.presetList, this.beforeButton, this.copyButton, this.pasteButton, this.resetButton],
+      ...[this.presetList, this.beforeButton, this.copyButton, this.pasteButton, this.pastedChip, this.undoButton, this.resetButton],
     );
   }
 
   buildTurning() {
     const names = HEAD.map((name) => [name, name]);
     const finish = () => {
+      this.drag(false);
       this.stage.classList.remove("turning");
       this.readout(names, false);
       this.recordStep();
@@ -317,7 +350,10 @@ export class Panel {
     makeTurnable(this.stage, this.values, {
       ready: () => Boolean(this.scene),
       start: () => this.stage.classList.add("turning"),
-      move: () => this.readout(names, true),
+      move: () => {
+        this.dragging = true;
+        this.readout(names, true);
+      },
       end: finish,
       reset: () => this.apply(this.values.defaults(HEAD)),
     });
@@ -340,8 +376,12 @@ export class Panel {
         if (performance.now() - pressed > 600) before = { light_azimuth: this.values.get("light_azimuth"), light_elevation: this.values.get("light_elevation") };
         pressed = performance.now();
       },
-      move: set,
+      move: (...angles) => {
+        this.dragging = true;
+        set(...angles);
+      },
       end: () => {
+        this.drag(false);
         this.readout(names, false);
         this.recordStep();
       },

@@ -1,7 +1,7 @@
 // Pictures of the preview route: one request at a time, and the newest wish is always the last one shown.
 
 export class Pictures {
-  /** fetch(route, body, signal) -> Response. handlers: wish() -> body or null, show(url), fail(text), gone(), busy(on). */
+  /** fetch(route, body, signal) -> Response. handlers: wish() -> body or null, show(url, light), fail(text), gone(), busy(on). */
   constructor(fetch, handlers) {
     Object.assign(this, { fetch, handlers, running: false, shown: null, untouched: new Map(), stop: new AbortController() });
   }
@@ -20,7 +20,7 @@ export class Pictures {
         clearTimeout(slow);
         if (this.stop.signal.aborted) break;
         this.shown = name;
-        if (url) this.handlers.show(url);
+        if (url) this.handlers.show(url, this.light);
         if (url && this.message) this.handlers.fail(this.message);
         this.handlers.busy(false);
       }
@@ -32,6 +32,7 @@ export class Pictures {
   /** URL of a picture, or null after an error. Pictures without any change are kept: they are what "before" shows. */
   async picture(wish, name) {
     this.message = null; // what the server says beside the picture
+    this.light = null; // direction of a pasted light, in degrees
     const kept = this.untouched.get(name);
     if (kept) return kept;
     let url;
@@ -46,6 +47,7 @@ export class Pictures {
         return null;
       }
       this.message = answer.headers.get("X-DiffFAE-Message");
+      this.light = answer.headers.get("X-DiffFAE-Light")?.split(" ").map(Number) ?? null;
       url = URL.createObjectURL(await answer.blob());
       const decoded = new Image();
       decoded.src = url;

@@ -31,6 +31,11 @@ export class NodeValues {
     return this.node.widgets?.find((widget) => widget.name === name);
   }
 
+  /** What the app calls it, in its language. */
+  label(name) {
+    return (this.widget(name)?.label ?? name).replaceAll("_", " ");
+  }
+
   options(name) {
     return this.inputs[name]?.[1] ?? {};
   }
