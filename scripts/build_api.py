@@ -43,7 +43,7 @@ SECTIONS: dict[str, dict[str, tuple[str, ...]]] = {
 HEAD = """# Python
 
 Written by `scripts/build_api.py` from the docstrings; change those. Examples to start from: [cli.md](cli.md), and the
-scripts in `examples/`. Shapes: B pictures or faces, H and W height and width; pictures are RGB (B,3,H,W) or (3,H,W), 0..1.
+scripts in `docs/examples/`. Shapes: B pictures or faces, H and W height and width; pictures are RGB (B,3,H,W) or (3,H,W), 0..1.
 """
 HEADINGS = ("Args:", "Returns:", "Raises:", "Yields:", "Attributes:")
 

@@ -1,4 +1,4 @@
-"""The scripts of examples/, run as a reader would, in an empty folder on the pictures that ship."""
+"""The scripts of docs/examples/, run as a reader would, in an empty folder on the pictures that ship."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from places import ROOT
 from difffae import read_image
 from difffae.video.reading import Clip
 
-EXAMPLES = ROOT / "examples"
+EXAMPLES = ROOT / "docs" / "examples"
 pytestmark = pytest.mark.slow
 
 

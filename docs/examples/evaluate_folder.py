@@ -1,6 +1,6 @@
 """How well a model takes pose, expression and light: every picture of a folder gets those of the next one, and the results are measured.
 
-python examples/evaluate_folder.py FOLDER [MODEL]   # prints a line per pair and the means; without a folder the bundled pictures
+python docs/examples/evaluate_folder.py FOLDER [MODEL]   # prints a line per pair and the means; without a folder the bundled pictures
 
 `python -m difffae evaluate` makes the paper's tables of many more pairs.
 """

@@ -1,6 +1,6 @@
 """Give a portrait the hair of another one, alone and together with an edit.
 
-python examples/swap.py [SOURCE REFERENCE]      # writes hair.png and hair_and_turn.png; the bundled pictures stand in for missing ones
+python docs/examples/swap.py [SOURCE REFERENCE]      # writes hair.png and hair_and_turn.png; the bundled pictures stand in for missing ones
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Edit a portrait: turn the head and smile by numbers, then take the light of another picture.
 
-python examples/edit.py [SOURCE QUERY]          # writes turned.png and lit.png; the bundled pictures stand in for missing ones
+python docs/examples/edit.py [SOURCE QUERY]          # writes turned.png and lit.png; the bundled pictures stand in for missing ones
 """
 
 from __future__ import annotations

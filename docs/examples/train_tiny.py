@@ -1,6 +1,6 @@
 """Train a very small first stage on a folder of portraits, and look at what it makes of one of them: seconds on a CPU.
 
-python examples/train_tiny.py [PORTRAITS [STEPS]]   # writes tiny/last.pt and tiny.png (left a portrait, right through the first stage)
+python docs/examples/train_tiny.py [PORTRAITS [STEPS]]   # writes tiny/last.pt and tiny.png (left a portrait, right through the first stage)
 
 Without a folder it takes the bundled pictures. `python -m difffae train open` trains everything.
 """

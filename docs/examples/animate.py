@@ -1,6 +1,6 @@
 """Let a portrait move: along keyframes, or as the face in a clip does.
 
-python examples/animate.py [SOURCE [CLIP]]      # writes moved.mp4; without a clip it turns, smiles and blinks by itself
+python docs/examples/animate.py [SOURCE [CLIP]]      # writes moved.mp4; without a clip it turns, smiles and blinks by itself
 """
 
 from __future__ import annotations
