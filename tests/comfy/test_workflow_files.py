@@ -54,7 +54,10 @@ def widget_values(node: dict[str, Any]) -> dict[str, Any]:
     named = {}
     for entry in node["inputs"]:
         if "widget" in entry:
-            named[entry["name"]] = next(values)
+            value = next(values)
+            if entry["type"] == "IMAGEUPLOAD":  # a button that the page adds
+                continue
+            named[entry["name"]] = value
             if entry["name"] in ("seed", "noise_seed"):
                 assert next(values) == "fixed"
     assert list(values) == []
