@@ -99,7 +99,9 @@ def bend(source: Source, target: PosedHead, surface: Surface, resting: Tensor, t
     value = leads * surface.offset + ring * motion + free * waits * resting
     under = harmonic_fill(value, (leads + ring + free * stays.maximum(waits).maximum(border)).clamp(max=1))
     back = (flow_determinant(under) < 0.2) & (extent > 1)
-    folded = gaussian_blur(dilate(back.to(face), odd(7 * u)), 1.5 * u) * ramp(extent, 1.0, 1.05)
+    # beside what rests on the shoulders it is clothes that are seen twice, and no background lies behind them
+    clothes = gaussian_blur(dilate((_maps(source).resting > 0.3).to(face), odd(13 * u)), 2 * u)
+    folded = gaussian_blur(dilate(back.to(face), odd(7 * u)), 1.5 * u) * ramp(extent, 1.0, 1.05) * (1 - clothes)
     over = torch.lerp(gaussian_blur(moved, 1.5 * u), surface.offset, core)
     rim, front = gaussian_blur(core, 2 * u), ((gaussian_blur(face, 2.5 * u) - 0.5) * 4 + 0.5).clamp(0, 1)
     soft = gaussian_blur(far, 2 * u)
