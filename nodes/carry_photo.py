@@ -35,6 +35,14 @@ class DiffFAECarryPhoto(io.ComfyNode):
                     optional=True,
                     tooltip="Keeps changes of light on skin and hair. After Swap Slots also brings the reference's regions.",
                 ),
+                io.Boolean.Input(
+                    "still_background",
+                    default=False,
+                    optional=True,
+                    advanced=True,
+                    tooltip="On: the background is the same in every frame, for videos. Off: it may go along with a head that turns, which shows "
+                    "less of what is made up.",
+                ),
             ],
             outputs=[
                 io.Image.Output("carried_image", display_name="image", tooltip="The photograph, moved and relit."),
@@ -51,11 +59,11 @@ class DiffFAECarryPhoto(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, difffae, image, source, target, crop=None, slots=None) -> io.NodeOutput:
+    def execute(cls, difffae, image, source, target, crop=None, slots=None, still_background=False) -> io.NodeOutput:
         from ..difffae.edit.analysing import with_pictures
         from ..difffae.edit.description import Edit, Faces
         from ..difffae.edit.moving import move
-        from ..difffae.edit.native import with_photograph
+        from ..difffae.edit.native import steady, with_photograph
         from .frames import on_device, to_image, to_mask, to_pictures
         from .wires import check_carry, tell
 
@@ -68,6 +76,6 @@ class DiffFAECarryPhoto(io.ComfyNode):
         if crop is not None:
             faces = with_photograph(replace(faces, landmarks=crop.landmarks, others=crop.others), crop)
         tell(*check_carry(difffae, faces, crop, slots, target))
-        result = move(difffae, Edit(faces, on_device(target)))
+        result = move(steady(difffae) if still_background else difffae, Edit(faces, on_device(target)))
         image, valid, unseen = (result.square(values) for values in (result.image, result.validity, result.unseen))
         return io.NodeOutput(to_image(image), to_mask(valid), result, to_mask(unseen))

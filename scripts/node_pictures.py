@@ -26,8 +26,7 @@ from difffae.common.rotations import axis_angle_to_matrix, matrix_to_axis_angle,
 from difffae.head.attributes import FaceAttributes  # noqa: E402
 from difffae.vocabulary import REGIONS, SWAPPABLE, TAKEABLE  # noqa: E402
 
-SIDE, LABEL, GAP = 240, 40, 6
-LIMIT = 60_000  # bytes of a picture
+SIDE, LABEL, GAP, LIMIT = 240, 40, 6, 60_000  # pixels, and of a picture bytes
 INK, PAPER, SOFT = "#22252b", "#ffffff", "#f2f3f5"
 Link = list
 Cell = tuple[str, Image.Image]

@@ -9,6 +9,7 @@ canvas in these pixels (0 without one) and C = N + 2 M its side, K slots, h and 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -218,3 +219,28 @@ def resize(values: Tensor, side: int, mode: str = "bicubic") -> Tensor:
     if tuple(values.shape[-2:]) == (side, side):
         return values
     return F.interpolate(values, (side, side), mode=mode, antialias=True, align_corners=False)
+
+
+@dataclass(frozen=True, eq=False)
+class _WithOptions:
+    """A model that moves photographs by other options; all else is the model's."""
+
+    model: Parts
+    carry_options: CarryOptions | None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.model, name)
+
+
+def steady(model: Parts, turned: bool = True) -> Any:
+    """A model whose backgrounds are the same from frame to frame.
+
+    Args:
+        model: the model.
+        turned: whether heads are turned. Else little of what is behind them comes into view, and it is made up without its structure.
+
+    Returns:
+        the model with other options; itself if it moves no photographs.
+    """
+    own = model.carry_options
+    return model if own is None else _WithOptions(model, replace(own, still_background=True, structure=own.structure and turned))

@@ -6,22 +6,21 @@ Shape letters: B frames of one step, H and W picture height and width.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..carry.options import CarryOptions
 from ..edit.analysing import with_slots
 from ..edit.description import Edit, Faces, Parts, RegionSwap, Sampling
 from ..edit.moved_photo import MovedPhoto
 from ..edit.moving import PreparedFaces, move, prepare
-from ..edit.native import resize
+from ..edit.native import resize, steady
 from ..edit.pasting import paste
 from ..faces.crop import FaceCrop, extract
 from ..faces.quarter_turns import turned
@@ -85,7 +84,7 @@ def driven_pictures(model: Painter, people: Sequence[tuple[Faces, Targets]], fra
         cast = []
         for face, targets in people:
             source = workers.submit(with_slots, model, face).result()
-            ready = workers.submit(prepare, _steady(model), source).result() if model.carry_options is not None else None
+            ready = workers.submit(prepare, steady(model), source).result() if model.carry_options is not None else None
             cast.append((source, ready, targets))
 
         def step(first: int) -> Tensor:
@@ -122,23 +121,6 @@ class Followed:
     turned: bool = True
 
 
-@dataclass(frozen=True, eq=False)
-class _WithOptions:
-    """A model that moves photographs by other options."""
-
-    model: Painter
-    carry_options: CarryOptions | None
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.model, name)
-
-
-def _steady(model: Painter, turned: bool = True) -> Any:
-    """A model whose backgrounds are the same from frame to frame, made up with their structure where heads are turned."""
-    own = model.carry_options
-    return model if own is None else _WithOptions(model, replace(own, still_background=True, structure=own.structure and turned))
-
-
 @torch.no_grad()
 def edited_frames(
     model: Painter, people: Sequence[Followed], frames: range, how: Sampling, swaps: tuple[RegionSwap, ...] = ()
@@ -159,7 +141,7 @@ def edited_frames(
     places = [_Places(one.track, squares_of(one.track, model.image_size)) for one in people]
     every = islice(ahead(read_frames(clip.path), 2 * STEP), frames.start, frames.stop)
     size = min(STEP, at_once(clip.height, clip.width))
-    movers = [_steady(model, bool(one.turned or swaps)) for one in people]
+    movers = [steady(model, bool(one.turned or swaps)) for one in people]
 
     def step(some: list[Frame]) -> list[Tensor | Frame]:
         result: list[Tensor | Frame] = list(some)
