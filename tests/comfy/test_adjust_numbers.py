@@ -114,12 +114,12 @@ def test_turns_are_limited_with_a_message_unless_asked_for(pack: Pack, face, cap
 def test_the_preview_draws_what_the_node_gives(pack: Pack, face) -> None:
     preview = pack.module("live_preview")
     scene = preview.Scene(pack.bundle.head, face, None, None)
-    plain, told = preview.draw(scene, {"yaw": TURN_LIMIT, "wink_left": 1.0}, 0, "clay")
-    assert told == ""
-    limited, told = preview.draw(scene, {"yaw": 80.0, "wink_left": 1.0}, 0, "clay")
+    plain, told = preview.draw(scene, {"yaw": TURN_LIMIT, "wink_left": 1.0}, 0, "clay", False)
+    assert told == {}
+    limited, told = preview.draw(scene, {"yaw": 80.0, "wink_left": 1.0}, 0, "clay", False)
     assert limited == plain
-    assert told.startswith(f"yaw: turned by {TURN_LIMIT:.0f} instead of 80 degrees")
-    other, _ = preview.draw(scene, {"yaw": TURN_LIMIT}, 0, "clay")
+    assert told["X-DiffFAE-Message"].startswith(f"yaw: turned by {TURN_LIMIT:.0f} instead of 80 degrees")
+    other, _ = preview.draw(scene, {"yaw": TURN_LIMIT}, 0, "clay", False)
     assert other != plain
     assert preview.own_expression(face.expression[0], COEFFICIENTS).keys() == {axis.name for axis in AXES if axis.positive}
 
