@@ -93,7 +93,7 @@ def test_frames_without_the_person(pack: Pack) -> None:
         assert [crop.shows_face(row) for row in range(4)] == [True, False, False, True]
         (own,) = pack.run("DiffFAEEstimateAttributes", image=picture, crop=crop)
         torch.testing.assert_close(own.expression[1], own.expression[0], atol=1e-4, rtol=0)
-        pasted, squares, _ = pack.run("DiffFAEPasteBack", original=frames, edited=(picture * 0.8).clamp(0, 1), crop=crop)
+        pasted, squares, *_ = pack.run("DiffFAEPasteBack", original=frames, edited=(picture * 0.8).clamp(0, 1), crop=crop)
         for row in (1, 2):
             assert torch.equal(pasted[row], frames[row])
             assert torch.equal(squares[row], picture[row])
@@ -109,7 +109,7 @@ def test_a_picture_upside_down(pack: Pack) -> None:
     inverted = upright.rot90(2, (1, 2))
     (a, _, _), (b, _, crop) = (pack.run("DiffFAECropFace", image=image) for image in (upright, inverted))
     assert (a - b).abs().mean() < 0.03  # the squares differ by a pixel
-    pasted, _, _ = pack.run("DiffFAEPasteBack", original=inverted, edited=b, crop=crop)
+    pasted, *_ = pack.run("DiffFAEPasteBack", original=inverted, edited=b, crop=crop)
     assert torch.equal(pasted, inverted)
     half = b.clone()
     half[:, 128:] *= 0.5

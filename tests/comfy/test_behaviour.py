@@ -385,7 +385,7 @@ slots = pack.run("DiffFAEEncodeSlots", image=picture)[0]
 render = pack.run("DiffFAERenderFace", attributes=own)[0]
 positive, _, latent = pack.run("DiffFAEConditioning", slots=slots, identity=identity, render=render)
 drawn, _ = pack.run("DiffFAESampler", positive=positive, latent=latent, steps=1)
-pasted, _, _ = pack.run("DiffFAEPasteBack", original=portrait("source.png"), edited=drawn, crop=crop)
+pasted, *_ = pack.run("DiffFAEPasteBack", original=portrait("source.png"), edited=drawn, crop=crop)
 pack.run("DiffFAEReport", source=portrait("source.png"), result=pasted)
 print("done", tuple(pasted.shape))
 """

@@ -93,7 +93,7 @@ def sampled(pack: Pack, slots, identity: Tensor, render: Tensor, carry, steps: i
 
 def test_a_batch_is_edited_like_its_frames(pack: Pack, parts: dict) -> None:
     batch = sampled(pack, parts["slots"], parts["identity"], parts["render"], parts["carry"])
-    pasted, _, _ = pack.run("DiffFAEPasteBack", original=parts["images"], edited=batch, crop=parts["crop"], carry=parts["carry"])
+    pasted, *_ = pack.run("DiffFAEPasteBack", original=parts["images"], edited=batch, crop=parts["crop"], carry=parts["carry"])
     assert (batch[0] - batch[1]).abs().max() > 0.05
     for number in range(3):
         rows = slice(number, number + 1)
@@ -111,7 +111,7 @@ def test_a_batch_is_edited_like_its_frames(pack: Pack, parts: dict) -> None:
         assert (carry.image - parts["carry"].image[rows]).abs().max() < 1e-4
         alone = sampled(pack, slots, parts["identity"][rows], parts["render"][rows], carry)
         assert (alone[0] - batch[number]).abs().max() < 1e-3  # sums of another order in matrix products
-        single, _, _ = pack.run("DiffFAEPasteBack", original=parts["images"][rows], edited=alone, crop=crop, carry=carry)
+        single, *_ = pack.run("DiffFAEPasteBack", original=parts["images"][rows], edited=alone, crop=crop, carry=carry)
         assert (single[0] - pasted[number]).abs().max() < 1e-3
 
 
@@ -140,7 +140,7 @@ def test_one_source_serves_many_targets(pack: Pack, parts: dict) -> None:
     )[2]
     render = pack.run("DiffFAERenderFace", attributes=targets)[0]
     drawn = sampled(pack, slots, parts["identity"][first], render, carry)
-    pasted, _, _ = pack.run("DiffFAEPasteBack", original=parts["images"][first], edited=drawn, crop=crop, carry=carry)
+    pasted, *_ = pack.run("DiffFAEPasteBack", original=parts["images"][first], edited=drawn, crop=crop, carry=carry)
     assert pasted.shape == (3, 256, 256, 3)
     (read,) = pack.run("DiffFAEEstimateAttributes", image=pasted)
     turns = [float(attributes) for attributes in _yaw(pack, read)]

@@ -126,12 +126,12 @@ def test_carry_photo_and_paste_back(pack: Pack, size: str, channels: str, people
     assert valid.shape == still.shape[:3]
     expected = torch.cat([seen(images), images[..., 3:]], -1) if channels == "rgba" else seen(images)
     # whatever was drawn: of these frames nothing was asked
-    pasted, square, _ = pack.run("DiffFAEPasteBack", original=images, edited=1 - picture, crop=crop, carry=carry)
+    pasted, square, *_ = pack.run("DiffFAEPasteBack", original=images, edited=1 - picture, crop=crop, carry=carry)
     assert torch.equal(pasted, expected)
     assert torch.equal(square, picture)
     # without the carried photograph every pixel is the edit's
     painted = torch.full_like(picture, 0.25)
-    pasted, _, _ = pack.run("DiffFAEPasteBack", original=images, edited=painted, crop=crop)
+    pasted, *_ = pack.run("DiffFAEPasteBack", original=images, edited=painted, crop=crop)
     assert pasted.shape == expected.shape
     for number, place in enumerate(crop.squares):
         inside = torch.zeros(images.shape[1:3], dtype=torch.bool)
@@ -145,7 +145,7 @@ def test_carry_photo_and_paste_back(pack: Pack, size: str, channels: str, people
     for number in range(3):
         assert isinstance(crop.squares[number], alone)
         _, _, one = pack.run("DiffFAECropFace", image=images[number : number + 1])
-        single, _, _ = pack.run("DiffFAEPasteBack", original=images[number : number + 1], edited=painted[:1], crop=one)
+        single, *_ = pack.run("DiffFAEPasteBack", original=images[number : number + 1], edited=painted[:1], crop=one)
         assert (single[0] - pasted[number]).abs().max() < 1e-5
 
 
