@@ -109,7 +109,7 @@ def test_a_report_of_one_of_several(pack: Pack) -> None:
     picture, _, crop = pack.run("DiffFAECropFace", image=group, face=1)
     (own,) = pack.run("DiffFAEEstimateAttributes", image=picture, crop=crop)
     (target,) = pack.run("DiffFAEAdjustAttributes", attributes=own, yaw=12.0)
-    moved, _, carry = pack.run("DiffFAECarryPhoto", image=picture, source=own, target=target, crop=crop)
+    moved, _, carry, *_ = pack.run("DiffFAECarryPhoto", image=picture, source=own, target=target, crop=crop)
     result = pack.run("DiffFAEPasteBack", original=group, edited=moved, crop=crop, carry=carry)[0]
     text, identity, *_ = pack.run("DiffFAEReport", source=group, result=result, crop=crop)
     assert 0.03 < identity < 0.43

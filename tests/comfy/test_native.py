@@ -46,7 +46,7 @@ def edit(pack: Pack) -> dict:
     (target,) = pack.run("DiffFAEComposeAttributes", source=own, pose=wanted, expression=wanted, light=wanted)
     slots = pack.run("DiffFAEEncodeSlots", image=picture)[0]
     (identity,) = pack.run("DiffFAEIdentityToken", image=picture, crop=crop)
-    carried, _, carry = pack.run("DiffFAECarryPhoto", image=picture, source=own, target=target, crop=crop, slots=slots)
+    carried, _, carry, *_ = pack.run("DiffFAECarryPhoto", image=picture, source=own, target=target, crop=crop, slots=slots)
     (render, *_) = pack.run("DiffFAERenderFace", attributes=target)
     positive, negative, latent = pack.run("DiffFAEConditioning", slots=slots, identity=identity, render=render, carry=carry)
     carried = F.interpolate(carried.movedim(-1, 1), picture.shape[1:3], mode="bicubic", antialias=True).movedim(1, -1)  # of its own size

@@ -25,7 +25,7 @@ def turned(pack: Pack, image: Tensor, yaw: float, **mask: Tensor) -> tuple[Tenso
     (own,) = pack.run("DiffFAEEstimateAttributes", image=square, crop=crop)
     (target,) = pack.run("DiffFAEAdjustAttributes", attributes=own, yaw=yaw)
     slots = pack.run("DiffFAEEncodeSlots", image=square)[0]
-    shown, _, carry = pack.run("DiffFAECarryPhoto", image=square, source=own, target=target, crop=crop, slots=slots)
+    shown, _, carry, *_ = pack.run("DiffFAECarryPhoto", image=square, source=own, target=target, crop=crop, slots=slots)
     result = pack.run("DiffFAEPasteBack", original=image, edited=shown, crop=crop, carry=carry)
     return result[0], result[2]
 

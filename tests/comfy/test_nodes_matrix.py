@@ -120,7 +120,7 @@ def test_carry_photo_and_paste_back(pack: Pack, size: str, channels: str, people
     picture, _, crop = pack.run("DiffFAECropFace", image=images)
     (own,) = pack.run("DiffFAEEstimateAttributes", image=picture, crop=crop)
     as_input = picture.mean(-1, keepdim=True) if channels == "grey" else picture
-    carried, valid, carry = pack.run("DiffFAECarryPhoto", image=as_input, source=own, target=own, crop=crop)
+    carried, valid, carry, *_ = pack.run("DiffFAECarryPhoto", image=as_input, source=own, target=own, crop=crop)
     still = own_pixels(pack, crop).movedim(1, -1)
     assert torch.equal(carried, still)
     assert valid.shape == still.shape[:3]

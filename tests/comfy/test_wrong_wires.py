@@ -47,7 +47,7 @@ def made(pack: Pack) -> SimpleNamespace:
     (lit,) = pack.run("DiffFAEComposeAttributes", source=own, light=wanted)
     slots = pack.run("DiffFAEEncodeSlots", image=picture, crop=crop)[0]
     (identity,) = pack.run("DiffFAEIdentityToken", image=picture, crop=crop)
-    moved, _, carry = pack.run("DiffFAECarryPhoto", image=picture, source=own, target=target, crop=crop, slots=slots)
+    moved, _, carry, *_ = pack.run("DiffFAECarryPhoto", image=picture, source=own, target=target, crop=crop, slots=slots)
     other_carry = pack.run("DiffFAECarryPhoto", image=other, source=wanted, target=wanted, crop=other_crop)[2]
     render, _, normals, _ = pack.run("DiffFAERenderFace", attributes=target)
     (clay, *_) = pack.run("DiffFAERenderFace", attributes=target, shading="clay")
@@ -149,7 +149,7 @@ def test_right_wires_say_nothing(pack: Pack, made: SimpleNamespace, caplog: pyte
         (like,) = pack.run("DiffFAEComposeAttributes", source=fast, pose=made.wanted, expression=made.wanted, light=made.wanted)
         bright = (picture * 1.3).clamp(0, 1)
         for image, source, target in ((picture, own, slight), (picture, own, strong), (picture, fast, like), (bright, own, strong)):
-            moved, _, carry = pack.run("DiffFAECarryPhoto", image=image, source=source, target=target, crop=crop, slots=slots)
+            moved, _, carry, *_ = pack.run("DiffFAECarryPhoto", image=image, source=source, target=target, crop=crop, slots=slots)
         (render, *_) = pack.run("DiffFAERenderFace", attributes=strong)
         positive, negative, latent = pack.run("DiffFAEConditioning", slots=slots, identity=identity, render=render, carry=carry)
         drawn, _ = pack.run("DiffFAESampler", positive=positive, negative=negative, latent=latent)
