@@ -24,6 +24,7 @@ SMALL = (
     "head.morphable",
     "head.render",
     "lab.retrain.budget",
+    "video.pipeline",
     "lab.training.progress",
     "source.slots",
     "video.keyframes",

@@ -29,7 +29,8 @@ class Graph:
     def finished(self, target, slots, denoise: float | None) -> Tensor:
         """The whole picture (1,H,W,C); denoise None is the preview: no sampler runs."""
         pack = self.pack
-        carried, _, carry, *_ = pack.run("DiffFAECarryPhoto", image=self.picture, source=self.own, target=target, crop=self.crop, slots=slots)
+        given = {"image": self.picture, "source": self.own, "target": target, "crop": self.crop, "slots": slots}
+        carried, _, carry, *_ = pack.run("DiffFAECarryPhoto", **given)
         edited = carried
         if denoise is not None:
             (identity,) = pack.run("DiffFAEIdentityToken", image=self.picture, crop=self.crop)
