@@ -8,6 +8,7 @@ import { addStyle } from "./difffae/style.js";
 import { NodeValues } from "./difffae/values.js";
 
 const EDIT = "DiffFAEEditFace";
+const OWN = ["diffusion", "face", "all_faces", "strength", "diffusion_seed", "checkpoint"]; // its widgets that are no numbers of a face
 const OUTPUT = "difffae_preview";
 const WIDGET = "difffae_preview"; // name of the widget; it is never serialised
 const SIZE = [620, 0]; // of a new node; the height follows from the widgets
@@ -89,7 +90,8 @@ function letCanvasThrough(element) {
 
 function attach(node) {
   const text = translate(app.extensionManager?.setting?.get?.("Comfy.Locale") ?? navigator.language);
-  const values = new NodeValues(node, described.get(node.comfyClass), app);
+  const numbers = Object.entries(described.get(node.comfyClass)).filter(([name]) => node.comfyClass !== EDIT || !OWN.includes(name));
+  const values = new NodeValues(node, Object.fromEntries(numbers), app);
   const panel = new Panel({
     values,
     fetch: (route, body, signal) =>
