@@ -252,6 +252,8 @@ class BendOptions:
     reach_of_motion: float = 2.5
     # backgrounds with lines as straight as this stay, and show what is made up behind the head (`backdrop.straight_lines`)
     lines: tuple[float, float] = (0.007, 0.011)
+    # validity of a background that goes along: the photograph's own, but not where it was
+    background_validity: float = 0.8
     # strands around the outline that move as it does, share of the side
     strands: float = 0.03
     # u from the rim of the face's far side that what it hides does not follow

@@ -216,9 +216,8 @@ def bent_person(move: Move, layered: MovedPerson, near: Tensor) -> MovedPerson:
     stretch = gaussian_blur(gradient_norm(move.bend.under), 1.5 * u)
     low, high = o.stretched
     strained = ((stretch - low) / (high - low)).clamp(0, 1)
-    # a background that went along is a guess, too
     dragged = (move.bend.offset.norm(dim=1, keepdim=True) - 0.5).clamp(0, 0.5) * 2
-    gone_along = torch.lerp(torch.ones_like(alpha), torch.full_like(alpha, CutoutOptions().fill_validity), dragged)
+    gone_along = torch.lerp(torch.ones_like(alpha), torch.full_like(alpha, o.background_validity), dragged)
     guess = told.backdrop.validity * told.vacated + (1 - told.vacated)
     behind = torch.lerp(gone_along, guess, busy)
     guessed = torch.lerp(behind, torch.ones_like(alpha), alpha)

@@ -11,6 +11,7 @@ from difffae import Adjustments, DiffFAE, Edit, read_image
 from difffae.common.checkpoint import asset_path
 from difffae.edit.analysing import with_slots
 from difffae.edit.moving import move
+from difffae.edit.native import steady
 from difffae.edit.pasting import unseen
 
 
@@ -19,7 +20,8 @@ def turned():
     model = DiffFAE.from_pretrained("open-256")
     face = with_slots(model, model.analyse(read_image(asset_path("source.png"))[0]))
     with torch.no_grad():
-        return face, move(model, Edit(face, model.target(face, change=Adjustments(yaw=20))))
+        # a background that stays is uncovered; one that goes along with the head is not
+        return face, move(steady(model), Edit(face, model.target(face, change=Adjustments(yaw=20))))
 
 
 def test_it_is_what_was_uncovered(turned) -> None:

@@ -134,7 +134,7 @@ def slots_loss(
         ("masks", options.mask_weight, masks),
         ("decoder_masks", options.decoder_mask_weight, decoder_masks),
     ):
-        if weight:
+        if weight and encoder.config.order:  # without labels no slot has a region yet
             entropy = mask_loss(predicted, labels, encoder.config.order)
             loss = loss + weight * entropy
             parts[name] = entropy.detach()
