@@ -58,7 +58,7 @@ function grow(node) {
  *  starts as high as the canvas would draw it, would be half empty. The node's menu shows them all. */
 function foldAdvanced(node, values) {
   for (const widget of node.widgets ?? []) {
-    if (!values.inputs[widget.name]?.[1]?.advanced) continue;
+    if (!described.get(node.comfyClass)?.[widget.name]?.[1]?.advanced) continue;
     widget.advanced = true;
     const hidden = () => !node.showAdvanced && !values.isLinked(widget.name);
     Object.defineProperty(widget, "hidden", { configurable: true, enumerable: true, get: hidden, set() {} });
