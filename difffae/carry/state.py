@@ -174,6 +174,7 @@ class PersonSource:
         vacated: (B,1,H,W) where the background shows once the head has gone.
         own_colours: (B,3,H,W) the person's, without the background that its outline is mixed with.
         outline: of the head, or None for a head model without labels.
+        own_outline: of the person around it, by the matte; None likewise.
         lips_apart: (B,1,1,1) distance of the lips, in units of half the side.
         teeth: (B,1,H,W) where the picture shows upper teeth, or None where it shows none.
         head_map: the head's colours all around, or None for a head model without labels.
@@ -189,6 +190,7 @@ class PersonSource:
     vacated: Tensor
     own_colours: Tensor
     outline: Outline | None
+    own_outline: Outline | None
     lips_apart: Tensor
     teeth: Tensor | None
     head_map: HeadMap | None

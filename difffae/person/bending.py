@@ -2,8 +2,8 @@
 
 The head model says where the face goes. Hair, ears and neck follow: between the face, the outline of the head and the shoulders,
 which stay, the motion goes on smoothly (a harmonic field), so that nothing is torn and no outline has to be found. The far side of
-the face hides what lies behind it, and where the near side would be stretched too far the layered head is seen (`passes`). Before a
-plain background the picture is bent with what is around the head; before others the person alone is, and the background stays.
+the face hides what lies behind it, and where the near side would be stretched too far the layered head is seen (`passes`). The
+background goes along around the head; where its straight lines would show that, or frames of a video have to agree, it stays.
 
 Shape letters: B batch, A directions around the head, H and W picture height and width. Lengths named u are 1/256 of the side.
 """
@@ -113,10 +113,12 @@ def _options(source: Source) -> BendOptions:
     return source.options.bend
 
 
-def _outline_of(source: Source) -> Outline:
+def _outlines_of(source: Source) -> tuple[Outline, Outline]:
+    """The head model's and the person's own."""
     assert source.person is not None
     assert source.person.outline is not None
-    return source.person.outline
+    assert source.person.own_outline is not None
+    return source.person.outline, source.person.own_outline
 
 
 def _face(source: Source, target: PosedHead, surface: Surface, pixels: Tensor, seen: Tensor) -> Tensor:
@@ -143,8 +145,8 @@ def _outline_motion(source: Source, target: PosedHead, pixels: Tensor) -> tuple[
         (B,2,H,W) source minus target position in -1..1; and of the target's pixels, each (B,1,H,W): the distance from the skull's middle as
         a share of the outline's, how far they lie beyond the outline (-1..1 wide), and degrees from straight down.
     """
-    o, was, now = _options(source), _outline_of(source), head_outline(source.head, target.points[..., :2])
-    person = matte_outline(was, _maps(source).matte, o)
+    o, now = _options(source), head_outline(source.head, target.points[..., :2])
+    was, person = _outlines_of(source)
     angles = was.reach.shape[1]
     away = pixels.flatten(0, 1)[None] - now.middle
     distance, place = polar(away, angles)
@@ -268,7 +270,7 @@ def _given_way(
     ears = move.posed.points[:, head.vertex_mask("ears"), 1]
     middle, lobe = ears.mean(1)[:, None, None, None], ears.amax(1)[:, None, None, None]
     low = ramp((pixels[..., 1] - middle) / (lobe - middle).clamp_min(1e-4), 0.3, 1.0)
-    beside = 1 - gaussian_blur(erode(move.bend.core, 1), u)
+    beside = 1 - gaussian_blur(move.bend.core, u)
     # holes of the head, such as between an ear and the hair above it, and the neck that comes into view
     holes = torch.lerp(layered.image, person, bent.alpha)
     lift = move.source.hair_offsets.norm(dim=-1).amax(1) * move.source.face.camera[:, 0]

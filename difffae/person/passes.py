@@ -26,7 +26,7 @@ from ..common.pixels import dilate, erode, flow_grid, gather, gaussian_blur, odd
 from ..head.morphable import HeadModel
 from ..head.rasterizer import Raster, interpolate
 from ..source.regions import Layers
-from .bending import bent_person
+from .bending import bent_person, matte_outline
 from .guess import guess_person
 from .mouth import INNER, kept_teeth, lips_apart, teeth_in_sight
 from .rims import MovedPerson, hair_outline, hang_hair, lit_in_place, person_of, redraw_rims, smooth_outline, vacated, without_stairs
@@ -67,6 +67,7 @@ def person_source(source: Source, layers: Layers) -> PersonSource:
         hair=layers.hair * source.validity,
         colours=colours,
     )
+    outline = head_outline(head, points[..., :2]) if has_scalp(head) else None
     teeth = teeth_in_sight(head, raster, source.upper_teeth, source.validity)
     return PersonSource(
         layers=layers,
@@ -81,7 +82,8 @@ def person_source(source: Source, layers: Layers) -> PersonSource:
         resting_colours=resting_colours,
         backdrop=cut.backdrop,
         vacated=vacated(maps, cut, resting),
-        outline=head_outline(head, points[..., :2]) if has_scalp(head) else None,
+        outline=outline,
+        own_outline=None if outline is None else matte_outline(outline, cut.alpha, o.bend),
         own_colours=cut.colours,
         lips_apart=lips_apart(head, points),
         teeth=teeth if bool(teeth.any()) else None,
