@@ -243,7 +243,9 @@ def _shown(bend: Bend, picture: Tensor) -> Tensor:
     pressed = gaussian_blur(((gradient_norm(bend.under) - 0.3) / 0.3).clamp(0, 1), 1.0)
     # beside sharp outlines cubic weights ring
     pressed = pressed.maximum((-1000 * sharp[:, 6:7]).clamp(0, 1))
-
+    # on the face's rim both are mixed, not looked for at a place between them
+    rim = (8 * bend.face * (1 - bend.face)).clamp(max=1)
+    pressed = pressed.maximum(((bend.over - bend.under).norm(dim=1, keepdim=True) - 0.5).clamp(0, 1) * rim)
     under, over = (
         F.grid_sample(picture, flow_grid(offset), padding_mode="border", align_corners=False) for offset in (bend.under, bend.over)
     )
