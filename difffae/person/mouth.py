@@ -241,11 +241,14 @@ class DentalArch:
         """
         teeth = head.template[list(upper)]
         shown = (points[list(upper), :2] + 1) * points.new_tensor([size[1] / 2, size[0] / 2]) - 0.5
-        # teeth are rigid, so an affine map of the unposed ones meets the posed ones
-        solved = torch.linalg.lstsq(torch.cat([teeth, torch.ones_like(teeth[:, :1])], 1), shown).solution
+        # teeth are rigid, so an affine map of the unposed ones meets the posed ones; the last bits of a solution depend on where its numbers
+        # lie in memory, and a clip made twice must be the same: those of 64 are rounded away
+        unposed = torch.cat([teeth, torch.ones_like(teeth[:, :1])], 1)
+        solved = torch.linalg.lstsq(unposed.double(), shown.double()).solution.to(shown)
         radii = float(teeth[:, 0].abs().max()), float(teeth[:, 2].max() - teeth[:, 2].min())
         tips = torch.stack([torch.zeros_like(teeth[0, 0]), teeth[:, 1].min(), teeth[:, 2].min() + FORWARDS, torch.ones_like(teeth[0, 0])])
-        return cls(solved[:3], tips @ solved, radii)
+        # summed here: the last bits of such a product depend on where its factors lie in memory
+        return cls(solved[:3], (tips[:, None] * solved).sum(0), radii)
 
     @property
     def tip(self) -> Tensor:
