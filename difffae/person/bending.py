@@ -33,6 +33,7 @@ from ..common.pixels import (
     nearest_inside,
     odd,
     pixel_grid,
+    pull_push,
     relit,
 )
 from .rims import MovedPerson, person_of
@@ -272,15 +273,68 @@ def _given_way(
     ears = move.posed.points[:, head.vertex_mask("ears"), 1]
     middle, lobe = ears.mean(1)[:, None, None, None], ears.amax(1)[:, None, None, None]
     low = ramp((pixels[..., 1] - middle) / (lobe - middle).clamp_min(1e-4), 0.3, 1.0)
+    shown = (bent.alpha > 0.5).to(low)
+    neck = torch.lerp(torch.ones_like(low), shown, low)
     beside = 1 - gaussian_blur(move.bend.core, u)
-    # holes of the head, such as between an ear and the hair above it, and the neck that comes into view
+    # holes of the head, such as between an ear and the hair above it
     holes = torch.lerp(layered.image, person, bent.alpha)
+    # the neck that comes into view is like the skin around it
+    maps = _maps(move.source)
+    maps_bent_hair = gather_bent(move.bend, maps.hair.maximum(maps.resting))
+    bare = maps_bent_hair < 0.1
+    under_ear = neck_in_view(move, shown * (maps_bent_hair < 0.5))
+    sure = erode(((bent.alpha > 0.95) & bare).to(low), odd(3 * u))
+    gap = (erode(dilate(shown, odd(11 * u)), odd(11 * u)) - shown).clamp(0, 1)
+    shape = pull_push(layered.image, erode(mesh, odd(3 * u)) * (1 - maps_bent_hair)).clamp_min(0.02)
+    skin = (shape * pull_push(person.clamp_min(0.02) / shape, sure)).clamp(0, 1)
     lift = move.source.hair_offsets.norm(dim=-1).amax(1) * move.source.face.camera[:, 0]
     close = 1 - ramp(lift, *_options(move.source).voluminous)[:, None, None, None]
     torn = gaussian_blur(dilate(strained, odd(3 * u)), 2 * u) * near * deep * beside * close
     inner = erode(move.bend.core, odd(4 * u))
     return [
-        (gaussian_blur(near * deep.maximum(low * inside) * rests, 0.7), holes, bent.validity.minimum(layered.validity)),
+        (gaussian_blur(near * deep.maximum(low * inside) * rests * neck, 0.7), holes, bent.validity.minimum(layered.validity)),
+        (gaussian_blur(near * under_ear * rests * (1 - erode(shown, odd(3 * u))), 0.7), skin, bent.validity * 0.45),
+        (gaussian_blur(near * gap * (1 - under_ear), 0.7), pull_push(person, erode((bent.alpha > 0.95).to(low), odd(3 * u))), bent.validity * 0.45),
         (torn, layered.image, layered.validity),
         (inner, layered.image, layered.validity),
     ]
+
+
+def gather_bent(bend: Bend, picture: Tensor) -> Tensor:
+    return F.grid_sample(picture, flow_grid(bend.offset), padding_mode="border", align_corners=False)
+
+
+def neck_in_view(move: Move, skin: Tensor) -> Tensor:
+    """Where a neck may come into view: under an ear that turns to the camera, inwards of a line from its lobe to the neck's side.
+
+    Args:
+        move: of turned heads.
+        skin: (B,1,H,W) 1 on the bare skin of the bent photograph's person, whose neck kept its place.
+
+    Returns:
+        (B,1,H,W) 0 or 1.
+    """
+    o, head, points, (height, width) = _options(move.source), move.source.head, move.posed.points, move.source.size
+    size = points.new_tensor([width, height])
+    ears, face = (((points[:, head.vertex_mask(part), :2] + 1) * size - 1) / 2 for part in ("ears", "face"))
+    bottom = face[..., 1].amax(1, keepdim=True)
+    rows, columns = (torch.arange(count, device=points.device) for count in (height, width))
+    at_bottom = bottom.round().long().clamp(0, height - 1)
+    inside = torch.ones_like(skin[:, 0], dtype=torch.bool)
+    for side in (1, -1):
+        # the lowest point of the ear on this side
+        place = ears[..., 0] * side
+        middle = place.mean(1, keepdim=True)
+        lowest = torch.where(place < middle, ears[..., 1], -1).argmax(1, keepdim=True)
+        begins, top = place.gather(1, lowest), ears[..., 1].gather(1, lowest)
+        down = (rows - top) / (bottom - top).clamp_min(1)  # (B,H): 0 at the lobe, 1 at the chin
+        first = torch.where(skin[:, 0] > 0.5, columns * side, width).amin(-1).gather(1, at_bottom)
+        # the ear is seen, not hair over it
+        ear = F.grid_sample(gaussian_blur(skin, 2 * move.source.unit), points[:, head.vertex_mask("ears"), None, :2], align_corners=False)
+        bare = (ear[:, 0, :, 0] * (place < middle)).sum(1, keepdim=True) / (place < middle).sum(1, keepdim=True) > o.bare_ear
+        # a neck stands a little further in than the ear above it
+        begins = torch.lerp(begins, first.maximum(begins), o.neck_begins)
+        ends = first.maximum(begins - o.neck_leans * (bottom - top))
+        line = begins + down.clamp_min(0) * (ends - begins)
+        inside = inside & (columns * side >= line[..., None]) & (bare & (down >= -o.lobe) & (down <= 1))[..., None]
+    return inside.to(skin)[:, None]
