@@ -75,9 +75,6 @@ def bend(source: Source, target: PosedHead, surface: Surface, resting: Tensor, t
     pixels = pixel_grid(*source.size, source.image)
     seen = seen_by_source(source, target, surface, flow_grid(surface.offset)) > o.seen
     face = _face(source, target, surface, pixels, seen)
-    skin = head.part_mask(target.raster, "face")[:, None]
-    unseen = (skin & ~seen).sum((1, 2, 3), keepdim=True) / skin.sum((1, 2, 3), keepdim=True).clamp_min(1)
-    share = (3 * turned).clamp(max=1) * (1 - ramp(unseen, *o.unseen))
     index, _ = nearest_inside(face[:, 0] > 0.5)
     moved = gather(surface.offset, index)
     # one side of the face goes away from the neck and hides what is behind it, the other uncovers
@@ -93,16 +90,20 @@ def bend(source: Source, target: PosedHead, surface: Surface, resting: Tensor, t
     leads = torch.where(far > 0.5, erode(face, odd(o.hidden * u)), core) * (1 - ring)
     motion = motion * half_size(source)[:, None, None]
     farthest = (ring * motion).norm(dim=1).amax((1, 2))[:, None, None, None] / source.side
-    share = share * (1 - ramp(farthest, *o.farthest))
     beyond = beyond / 2 - o.strands - (o.reach_of_motion * farthest).clamp_min(o.reach)
     stays, waits = _stays(source, target, pixels, (beyond, far, dilate(face, 3)))
     free = (1 - face) * (ring < 0.05)
     value = leads * surface.offset + ring * motion + free * waits * resting
     under = harmonic_fill(value, (leads + ring + free * stays.maximum(waits).maximum(border)).clamp(max=1))
+    # a side of the face that comes into view, but for what hair goes on covering there
+    skin = head.part_mask(target.raster, "face")[:, None].to(face)
+    bare = 1 - F.grid_sample(_maps(source).hair, flow_grid(under), padding_mode="border", align_corners=False)
+    unseen = (skin * bare * ~seen).sum((1, 2, 3), keepdim=True) / skin.sum((1, 2, 3), keepdim=True).clamp_min(1)
+    share = (3 * turned).clamp(max=1) * (1 - ramp(unseen, *o.unseen)) * (1 - ramp(farthest, *o.farthest))
     back = (flow_determinant(under) < 0.2) & (extent > 1)
     # beside what rests on the shoulders it is clothes that are seen twice, and no background lies behind them
     clothes = gaussian_blur(dilate((_maps(source).resting > 0.3).to(face), odd(13 * u)), 2 * u)
-    folded = gaussian_blur(dilate(back.to(face), odd(7 * u)), 1.5 * u) * ramp(extent, 1.0, 1.05) * (1 - clothes)
+    folded = gaussian_blur(dilate(back.to(face), odd(7 * u)), 1.5 * u) * ramp(extent, 1.0, 1.05) * (1 - clothes) * ramp(from_down, 25.0, 45.0)
     over = torch.lerp(gaussian_blur(moved, 1.5 * u), surface.offset, core)
     rim, front = gaussian_blur(core, 2 * u), ((gaussian_blur(face, 2.5 * u) - 0.5) * 4 + 0.5).clamp(0, 1)
     soft = gaussian_blur(far, 2 * u)
