@@ -74,6 +74,7 @@ class Bend:
         core: (B,1,H,W) the face away from its rim.
         near: (B,1,H,W) 1 on the side that turns to the camera.
         folded: (B,1,H,W) 1 beside the head where `under` turns back, so that it would be seen twice.
+        new: (B,1,H,W) 1 on skin of the face that the photograph did not show.
         share: (B,1,1,1) how far the bent photograph is seen, before what the layers show.
     """
 
@@ -83,6 +84,7 @@ class Bend:
     core: Tensor
     near: Tensor
     folded: Tensor
+    new: Tensor
     share: Tensor
 
     @property

@@ -236,7 +236,7 @@ class BendOptions:
     # how well the source's camera has to have seen a face's surface for it to lead (`motion.seen_by_source`)
     seen: float = 0.12
     # share of the target's face that the source's camera did not see from which, and at which, only the layers show it
-    unseen: tuple[float, float] = (0.05, 0.054)
+    unseen: tuple[float, float] = (0.09, 0.094)
     # the same of how far the outline moves, share of the side: there is no room to bend a background farther
     farthest: tuple[float, float] = (0.19, 0.2)
     # the outline of the head leads between these shares of the way from the skull's middle to it

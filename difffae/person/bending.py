@@ -32,6 +32,7 @@ from ..common.pixels import (
     harmonic_fill,
     nearest_inside,
     odd,
+    opened,
     pixel_grid,
     pull_push,
     relit,
@@ -98,7 +99,8 @@ def bend(source: Source, target: PosedHead, surface: Surface, resting: Tensor, t
     # a side of the face that comes into view, but for what hair goes on covering there
     skin = head.part_mask(target.raster, "face")[:, None].to(face)
     bare = 1 - F.grid_sample(_maps(source).hair, flow_grid(under), padding_mode="border", align_corners=False)
-    unseen = (skin * bare * ~seen).sum((1, 2, 3), keepdim=True) / skin.sum((1, 2, 3), keepdim=True).clamp_min(1)
+    new = skin * bare * ~seen
+    unseen = new.sum((1, 2, 3), keepdim=True) / skin.sum((1, 2, 3), keepdim=True).clamp_min(1)
     share = (3 * turned).clamp(max=1) * (1 - ramp(unseen, *o.unseen)) * (1 - ramp(farthest, *o.farthest))
     back = (flow_determinant(under) < 0.2) & (extent > 1)
     # beside what rests on the shoulders it is clothes that are seen twice, and no background lies behind them
@@ -107,7 +109,7 @@ def bend(source: Source, target: PosedHead, surface: Surface, resting: Tensor, t
     over = torch.lerp(gaussian_blur(moved, 1.5 * u), surface.offset, core)
     rim, front = gaussian_blur(core, 2 * u), ((gaussian_blur(face, 2.5 * u) - 0.5) * 4 + 0.5).clamp(0, 1)
     soft = gaussian_blur(far, 2 * u)
-    return Bend(under, over, torch.lerp(rim, front, soft), gaussian_blur(core, 2 * u), gaussian_blur(near, 2 * u), folded, share)
+    return Bend(under, over, torch.lerp(rim, front, soft), gaussian_blur(core, 2 * u), gaussian_blur(near, 2 * u), folded, opened(new, odd(3 * u)), share)
 
 
 def _options(source: Source) -> BendOptions:
@@ -291,12 +293,16 @@ def _given_way(
     lift = move.source.hair_offsets.norm(dim=-1).amax(1) * move.source.face.camera[:, 0]
     close = 1 - ramp(lift, *_options(move.source).voluminous)[:, None, None, None]
     torn = gaussian_blur(dilate(strained, odd(3 * u)), 2 * u) * near * deep * beside * close
+    # close hair pressed together behind the face's far side leaves a tuft beyond the fold: its outline is told by the layers
+    over_fold = gaussian_blur(dilate((move.bend.folded > 0.3).to(near), odd(21 * u)), 2 * u) * (1 - near) * beside * close
     inner = erode(move.bend.core, odd(4 * u))
     return [
         (gaussian_blur(near * deep.maximum(low * inside) * rests * neck, 0.7), holes, bent.validity.minimum(layered.validity)),
         (gaussian_blur(near * under_ear * rests * (1 - erode(shown, odd(3 * u))), 0.7), skin, bent.validity * 0.45),
         (gaussian_blur(near * gap * (1 - under_ear), 0.7), pull_push(person, erode((bent.alpha > 0.95).to(low), odd(3 * u))), bent.validity * 0.45),
         (torn, layered.image, layered.validity),
+        (gaussian_blur(dilate(move.bend.new, odd(3 * u)), 2 * u), layered.image, layered.validity),
+        (over_fold, layered.image, layered.validity),
         (inner, layered.image, layered.validity),
     ]
 
