@@ -294,7 +294,9 @@ def _given_way(
     close = 1 - ramp(lift, *_options(move.source).voluminous)[:, None, None, None]
     torn = gaussian_blur(dilate(strained, odd(3 * u)), 2 * u) * near * deep * beside * close
     # close hair pressed together behind the face's far side leaves a tuft beyond the fold: its outline is told by the layers
-    over_fold = gaussian_blur(dilate((move.bend.folded > 0.3).to(near), odd(21 * u)), 2 * u) * (1 - near) * beside * close
+    above = (1 - low) * mesh
+    folds = ((move.bend.folded > 0.3) * (1 - near)).maximum(above * (flow_determinant(move.bend.under) < 0.2))
+    over_fold = gaussian_blur(dilate(folds, odd(21 * u)), 2 * u) * beside * close * (1 - low)
     inner = erode(move.bend.core, odd(4 * u))
     return [
         (gaussian_blur(near * deep.maximum(low * inside) * rests * neck, 0.7), holes, bent.validity.minimum(layered.validity)),
