@@ -264,7 +264,9 @@ class BendOptions:
     stretched: tuple[float, float] = (1.1, 1.5)
     # but not hair or hats that stand out farther than this (the crop is 2 wide), of which the layers know less
     voluminous: tuple[float, float] = (0.12, 0.2)
-    # how far a neck's side goes outwards on its way down from the ear to the chin's height, of that way
+    # u around a fold of close hair in which the layers are seen
+    fold: float = 27.0
+    # how far a neck that comes into view goes outwards on its way down from the ear's lobe to the chin's height, of that way
     neck_leans: float = 0.3
     # where it begins there, share of the way from the lobe to the neck's side, and how far above the lobe, of that way down
     neck_begins: float = 0.3

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from ..carry.hair_volume import along, around_circle, at_direction, below_chin, head_outline, polar, ramp
 from ..carry.motion import Bend, Surface, half_size, seen_by_source
-from ..carry.options import BendOptions, CutoutOptions
-from ..carry.state import Maps, Move, Outline, PosedHead, Source
+from ..carry.options import BendOptions
+from ..carry.state import Maps, Outline, PosedHead, Source
 from ..common.pixels import (
     dilate,
     erode,
@@ -28,16 +28,12 @@ from ..common.pixels import (
     flow_grid,
     gather,
     gaussian_blur,
-    gradient_norm,
     harmonic_fill,
     nearest_inside,
     odd,
     opened,
     pixel_grid,
-    pull_push,
-    relit,
 )
-from .rims import MovedPerson, person_of
 
 RADII = 91  # along each direction in which the matte's end is looked for
 
@@ -72,7 +68,7 @@ def bend(source: Source, target: PosedHead, surface: Surface, resting: Tensor, t
         resting: (B,2,H,W) offset of what rests on the shoulders.
         turned: (B,1,1,1) how far the skulls moved, as in `Move`.
     """
-    o, u, head = _options(source), source.unit, source.head
+    o, u, head = bend_options(source), source.unit, source.head
     pixels = pixel_grid(*source.size, source.image)
     seen = seen_by_source(source, target, surface, flow_grid(surface.offset)) > o.seen
     face = _face(source, target, surface, pixels, seen)
@@ -105,14 +101,26 @@ def bend(source: Source, target: PosedHead, surface: Surface, resting: Tensor, t
     back = (flow_determinant(under) < 0.2) & (extent > 1)
     # beside what rests on the shoulders it is clothes that are seen twice, and no background lies behind them
     clothes = gaussian_blur(dilate((_maps(source).resting > 0.3).to(face), odd(13 * u)), 2 * u)
-    folded = gaussian_blur(dilate(back.to(face), odd(7 * u)), 1.5 * u) * ramp(extent, 1.0, 1.05) * (1 - clothes) * ramp(from_down, 25.0, 45.0)
+    folded = (
+        gaussian_blur(dilate(back.to(face), odd(7 * u)), 1.5 * u) * ramp(extent, 1.0, 1.05) * (1 - clothes) * ramp(from_down, 25.0, 45.0)
+    )
     over = torch.lerp(gaussian_blur(moved, 1.5 * u), surface.offset, core)
     rim, front = gaussian_blur(core, 2 * u), ((gaussian_blur(face, 2.5 * u) - 0.5) * 4 + 0.5).clamp(0, 1)
     soft = gaussian_blur(far, 2 * u)
-    return Bend(under, over, torch.lerp(rim, front, soft), gaussian_blur(core, 2 * u), gaussian_blur(near, 2 * u), folded, opened(new, odd(3 * u)), share)
+    return Bend(
+        under,
+        over,
+        torch.lerp(rim, front, soft),
+        gaussian_blur(core, 2 * u),
+        gaussian_blur(near, 2 * u),
+        folded,
+        opened(new, odd(3 * u)),
+        share,
+    )
 
 
-def _options(source: Source) -> BendOptions:
+def bend_options(source: Source) -> BendOptions:
+    """Of photographs that are bent."""
     assert source.options.bend is not None
     return source.options.bend
 
@@ -149,7 +157,7 @@ def _outline_motion(source: Source, target: PosedHead, pixels: Tensor) -> tuple[
         (B,2,H,W) source minus target position in -1..1; and of the target's pixels, each (B,1,H,W): the distance from the skull's middle as
         a share of the outline's, how far they lie beyond the outline (-1..1 wide), and degrees from straight down.
     """
-    o, now = _options(source), head_outline(source.head, target.points[..., :2])
+    o, now = bend_options(source), head_outline(source.head, target.points[..., :2])
     was, person = _outlines_of(source)
     angles = was.reach.shape[1]
     away = pixels.flatten(0, 1)[None] - now.middle
@@ -183,7 +191,7 @@ def _stays(source: Source, target: PosedHead, pixels: Tensor, around: tuple[Tens
         (B,1,H,W) where the background stays, and where what rests on the shoulders does.
     """
     beyond, far, face = around
-    o, head = _options(source), source.head
+    o, head = bend_options(source), source.head
     assert source.person is not None
     distance = target.nearest_above[1][:, None] / source.side
     bare = _maps(source).matte < 0.1
@@ -195,155 +203,3 @@ def _stays(source: Source, target: PosedHead, pixels: Tensor, around: tuple[Tens
     low = below_chin(head, source.posed.points[..., :2], pixels, 1.6) > 0.6
     cloth = erode((((source.person.resting[:, :1] > 0.5) & low) | (source.person.hanging > 0.95)).to(face), 3)
     return stays, cloth.maximum(target.shoulders[:, None].to(face))
-
-
-def bent_person(move: Move, layered: MovedPerson, near: Tensor) -> MovedPerson:
-    """The bent photograph, and what the layers show where it would be torn or stretched too far.
-
-    Args:
-        move: of turned heads.
-        layered: everything, put together from layers.
-        near: (B,1,H,W) 1 where the person moves nearby.
-    """
-    assert move.bend is not None
-    source, told, o, u = move.source, person_of(move), _options(move.source), move.source.unit
-    shown = _shown(move.bend, torch.cat([source.image, told.maps.colours, told.maps.matte, 1 - source.validity], 1))
-    whole, colours, alpha, unknown = shown.split([3, 3, 1, 1], 1)
-    alpha = alpha * (1 - move.bend.folded)
-    whole, colours = relit(whole, move.light_ratio), relit(colours, move.light_ratio)
-    person = torch.lerp(colours, whole, ((alpha - 0.9) / 0.1).clamp(0, 1))
-    apart = torch.lerp(torch.lerp(move.resting_image, told.backdrop.filled, told.vacated), person, alpha)
-    plain = gaussian_blur(told.backdrop.validity, 4 * u) / CutoutOptions().fill_validity
-    # what can be made up behind the head is not as good as the background itself, gone along, but for lines that would be crooked
-    busy = ((0.8 - plain) / 0.2).clamp(0, 1) * ramp(told.backdrop.lines, *o.lines)
-    if source.options.still_background:
-        busy = torch.ones_like(busy)
-    busy = busy.maximum(move.bend.folded)
-    stretch = gaussian_blur(gradient_norm(move.bend.under), 1.5 * u)
-    low, high = o.stretched
-    strained = ((stretch - low) / (high - low)).clamp(0, 1)
-    dragged = (move.bend.offset.norm(dim=1, keepdim=True) - 0.5).clamp(0, 0.5) * 2
-    gone_along = torch.lerp(torch.ones_like(alpha), torch.full_like(alpha, o.background_validity), dragged)
-    guess = told.backdrop.validity * told.vacated + (1 - told.vacated)
-    behind = torch.lerp(gone_along, guess, busy)
-    guessed = torch.lerp(behind, torch.ones_like(alpha), alpha)
-    valid = (1 - unknown) * guessed * (1 - 0.5 * strained * alpha * (1 - move.bend.core))
-    bent = MovedPerson(torch.lerp(whole, apart, busy), valid, alpha)
-    for share, image, validity in _given_way(move, layered, bent, person, strained):
-        bent = MovedPerson(
-            torch.lerp(bent.image, image, share), torch.lerp(bent.validity, validity, share), torch.lerp(bent.alpha, layered.alpha, share)
-        )
-    share = near * move.bend.share
-    image = torch.lerp(layered.image, bent.image, share)
-    return MovedPerson(image, torch.lerp(layered.validity, bent.validity, share), torch.lerp(layered.alpha, bent.alpha, share))
-
-
-def _shown(bend: Bend, picture: Tensor) -> Tensor:
-    """The photograph, its person's colours and alpha, and what is unknown (B,8,H,W), bent.
-
-    Where it is pressed together the face lies before the rest, with a rim that has no stairs.
-    """
-    sharp = F.grid_sample(picture, flow_grid(bend.offset), mode="bicubic", padding_mode="border", align_corners=False)
-    pressed = gaussian_blur(((gradient_norm(bend.under) - 0.3) / 0.3).clamp(0, 1), 1.0)
-    # beside sharp outlines cubic weights ring
-    pressed = pressed.maximum((-1000 * sharp[:, 6:7]).clamp(0, 1))
-    # on the face's rim both are mixed, not looked for at a place between them
-    rim = (8 * bend.face * (1 - bend.face)).clamp(max=1)
-    pressed = pressed.maximum(((bend.over - bend.under).norm(dim=1, keepdim=True) - 0.5).clamp(0, 1) * rim)
-    under, over = (
-        F.grid_sample(picture, flow_grid(offset), padding_mode="border", align_corners=False) for offset in (bend.under, bend.over)
-    )
-    return torch.lerp(sharp.clamp(0, 1), torch.lerp(under, over, bend.face), pressed)
-
-
-def _given_way(
-    move: Move, layered: MovedPerson, bent: MovedPerson, person: Tensor, strained: Tensor
-) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """Where the layers are seen: share (B,1,H,W), picture and validity of each, one over the other.
-
-    Args:
-        move: the move.
-        layered: what they show.
-        bent: the bent photograph.
-        person: (B,3,H,W) its person's own colours.
-        strained: (B,1,H,W) where it is stretched too far.
-    """
-    assert move.bend is not None
-    u, mesh, near = move.source.unit, move.posed.mesh.to(strained), move.bend.near
-    head, pixels = move.source.head, pixel_grid(*move.source.size, strained)
-    rests = 1 - person_of(move).resting[:, :1]
-    deep, inside = (gaussian_blur(erode(mesh, odd(size * u)), u * size / 6) for size in (13, 3))
-    ears = move.posed.points[:, head.vertex_mask("ears"), 1]
-    middle, lobe = ears.mean(1)[:, None, None, None], ears.amax(1)[:, None, None, None]
-    low = ramp((pixels[..., 1] - middle) / (lobe - middle).clamp_min(1e-4), 0.3, 1.0)
-    shown = (bent.alpha > 0.5).to(low)
-    neck = torch.lerp(torch.ones_like(low), shown, low)
-    beside = 1 - gaussian_blur(move.bend.core, u)
-    # holes of the head, such as between an ear and the hair above it
-    holes = torch.lerp(layered.image, person, bent.alpha)
-    # the neck that comes into view is like the skin around it
-    maps = _maps(move.source)
-    maps_bent_hair = gather_bent(move.bend, maps.hair.maximum(maps.resting))
-    bare = maps_bent_hair < 0.1
-    under_ear = neck_in_view(move, shown * (maps_bent_hair < 0.5))
-    sure = erode(((bent.alpha > 0.95) & bare).to(low), odd(3 * u))
-    gap = (erode(dilate(shown, odd(11 * u)), odd(11 * u)) - shown).clamp(0, 1)
-    shape = pull_push(layered.image, erode(mesh, odd(3 * u)) * (1 - maps_bent_hair)).clamp_min(0.02)
-    skin = (shape * pull_push(person.clamp_min(0.02) / shape, sure)).clamp(0, 1)
-    lift = move.source.hair_offsets.norm(dim=-1).amax(1) * move.source.face.camera[:, 0]
-    close = 1 - ramp(lift, *_options(move.source).voluminous)[:, None, None, None]
-    torn = gaussian_blur(dilate(strained, odd(3 * u)), 2 * u) * near * deep * beside * close
-    # close hair pressed together behind the face's far side leaves a tuft beyond the fold: its outline is told by the layers
-    above = (1 - low) * mesh
-    folds = ((move.bend.folded > 0.3) * (1 - near)).maximum(above * (flow_determinant(move.bend.under) < 0.2))
-    over_fold = gaussian_blur(dilate(folds, odd(21 * u)), 2 * u) * beside * close * (1 - low)
-    inner = erode(move.bend.core, odd(4 * u))
-    return [
-        (gaussian_blur(near * deep.maximum(low * inside) * rests * neck, 0.7), holes, bent.validity.minimum(layered.validity)),
-        (gaussian_blur(near * under_ear * rests * (1 - erode(shown, odd(3 * u))), 0.7), skin, bent.validity * 0.45),
-        (gaussian_blur(near * gap * (1 - under_ear), 0.7), pull_push(person, erode((bent.alpha > 0.95).to(low), odd(3 * u))), bent.validity * 0.45),
-        (torn, layered.image, layered.validity),
-        (gaussian_blur(dilate(move.bend.new, odd(3 * u)), 2 * u), layered.image, layered.validity),
-        (over_fold, layered.image, layered.validity),
-        (inner, layered.image, layered.validity),
-    ]
-
-
-def gather_bent(bend: Bend, picture: Tensor) -> Tensor:
-    return F.grid_sample(picture, flow_grid(bend.offset), padding_mode="border", align_corners=False)
-
-
-def neck_in_view(move: Move, skin: Tensor) -> Tensor:
-    """Where a neck may come into view: under an ear that turns to the camera, inwards of a line from its lobe to the neck's side.
-
-    Args:
-        move: of turned heads.
-        skin: (B,1,H,W) 1 on the bare skin of the bent photograph's person, whose neck kept its place.
-
-    Returns:
-        (B,1,H,W) 0 or 1.
-    """
-    o, head, points, (height, width) = _options(move.source), move.source.head, move.posed.points, move.source.size
-    size = points.new_tensor([width, height])
-    ears, face = (((points[:, head.vertex_mask(part), :2] + 1) * size - 1) / 2 for part in ("ears", "face"))
-    bottom = face[..., 1].amax(1, keepdim=True)
-    rows, columns = (torch.arange(count, device=points.device) for count in (height, width))
-    at_bottom = bottom.round().long().clamp(0, height - 1)
-    inside = torch.ones_like(skin[:, 0], dtype=torch.bool)
-    for side in (1, -1):
-        # the lowest point of the ear on this side
-        place = ears[..., 0] * side
-        middle = place.mean(1, keepdim=True)
-        lowest = torch.where(place < middle, ears[..., 1], -1).argmax(1, keepdim=True)
-        begins, top = place.gather(1, lowest), ears[..., 1].gather(1, lowest)
-        down = (rows - top) / (bottom - top).clamp_min(1)  # (B,H): 0 at the lobe, 1 at the chin
-        first = torch.where(skin[:, 0] > 0.5, columns * side, width).amin(-1).gather(1, at_bottom)
-        # the ear is seen, not hair over it
-        ear = F.grid_sample(gaussian_blur(skin, 2 * move.source.unit), points[:, head.vertex_mask("ears"), None, :2], align_corners=False)
-        bare = (ear[:, 0, :, 0] * (place < middle)).sum(1, keepdim=True) / (place < middle).sum(1, keepdim=True) > o.bare_ear
-        # a neck stands a little further in than the ear above it
-        begins = torch.lerp(begins, first.maximum(begins), o.neck_begins)
-        ends = first.maximum(begins - o.neck_leans * (bottom - top))
-        line = begins + down.clamp_min(0) * (ends - begins)
-        inside = inside & (columns * side >= line[..., None]) & (bare & (down >= -o.lobe) & (down <= 1))[..., None]
-    return inside.to(skin)[:, None]

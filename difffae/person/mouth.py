@@ -241,8 +241,8 @@ class DentalArch:
         """
         teeth = head.template[list(upper)]
         shown = (points[list(upper), :2] + 1) * points.new_tensor([size[1] / 2, size[0] / 2]) - 0.5
-        # teeth are rigid, so an affine map of the unposed ones meets the posed ones; the last bits of a solution depend on where its numbers
-        # lie in memory, and a clip made twice must be the same: those of 64 are rounded away
+        # teeth are rigid, so an affine map of the unposed ones meets the posed ones; the last bits of a solution depend on where its
+        # numbers lie in memory, and a clip made twice must be the same: those of 64 are rounded away
         unposed = torch.cat([teeth, torch.ones_like(teeth[:, :1])], 1)
         solved = torch.linalg.lstsq(unposed.double(), shown.double()).solution.to(shown)
         radii = float(teeth[:, 0].abs().max()), float(teeth[:, 2].max() - teeth[:, 2].min())

@@ -26,7 +26,8 @@ from ..common.pixels import dilate, erode, flow_grid, gather, gaussian_blur, odd
 from ..head.morphable import HeadModel
 from ..head.rasterizer import Raster, interpolate
 from ..source.regions import Layers
-from .bending import bent_person, matte_outline
+from .bending import matte_outline
+from .bent_person import bent_person
 from .guess import guess_person
 from .mouth import INNER, kept_teeth, lips_apart, teeth_in_sight
 from .rims import MovedPerson, hair_outline, hang_hair, lit_in_place, person_of, redraw_rims, smooth_outline, vacated, without_stairs

@@ -1,0 +1,221 @@
+"""What is seen of a bent photograph, and what stands in where it would be torn, folded, stretched too far, or was never seen.
+
+Shape letters: B batch, H and W picture height and width. Lengths named u are 1/256 of the side.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..carry.hair_volume import ramp
+from ..carry.motion import Bend
+from ..carry.options import CutoutOptions
+from ..carry.state import Move
+from ..common.pixels import (
+    dilate,
+    erode,
+    flow_determinant,
+    flow_grid,
+    gaussian_blur,
+    gradient_norm,
+    odd,
+    pixel_grid,
+    pull_push,
+    relit,
+)
+from .bending import bend_options
+from .rims import MovedPerson, person_of
+
+GUESS = 0.45  # validity of what fills holes
+
+
+def bent_person(move: Move, layered: MovedPerson, near: Tensor) -> MovedPerson:
+    """The bent photograph, and what the layers show where it would be torn or stretched too far.
+
+    Args:
+        move: of turned heads.
+        layered: everything, put together from layers.
+        near: (B,1,H,W) 1 where the person moves nearby.
+    """
+    assert move.bend is not None
+    source, told, o, u = move.source, person_of(move), bend_options(move.source), move.source.unit
+    shown = _shown(move.bend, torch.cat([source.image, told.maps.colours, told.maps.matte, 1 - source.validity], 1))
+    whole, colours, alpha, unknown = shown.split([3, 3, 1, 1], 1)
+    alpha = alpha * (1 - move.bend.folded)
+    whole, colours = relit(whole, move.light_ratio), relit(colours, move.light_ratio)
+    person = torch.lerp(colours, whole, ((alpha - 0.9) / 0.1).clamp(0, 1))
+    apart = torch.lerp(torch.lerp(move.resting_image, told.backdrop.filled, told.vacated), person, alpha)
+    plain = gaussian_blur(told.backdrop.validity, 4 * u) / CutoutOptions().fill_validity
+    # what can be made up behind the head is not as good as the background itself, gone along, but for lines that would be crooked
+    busy = ((0.8 - plain) / 0.2).clamp(0, 1) * ramp(told.backdrop.lines, *o.lines)
+    if source.options.still_background:
+        busy = torch.ones_like(busy)
+    busy = busy.maximum(move.bend.folded)
+    stretch = gaussian_blur(gradient_norm(move.bend.under), 1.5 * u)
+    low, high = o.stretched
+    strained = ((stretch - low) / (high - low)).clamp(0, 1)
+    dragged = (move.bend.offset.norm(dim=1, keepdim=True) - 0.5).clamp(0, 0.5) * 2
+    gone_along = torch.lerp(torch.ones_like(alpha), torch.full_like(alpha, o.background_validity), dragged)
+    guess = told.backdrop.validity * told.vacated + (1 - told.vacated)
+    behind = torch.lerp(gone_along, guess, busy)
+    guessed = torch.lerp(behind, torch.ones_like(alpha), alpha)
+    valid = (1 - unknown) * guessed * (1 - 0.5 * strained * alpha * (1 - move.bend.core))
+    bent = MovedPerson(torch.lerp(whole, apart, busy), valid, alpha)
+    side = _Side.of(move)
+    patches = [*_filled(move, side, bent, person, layered), *_given_way(move, side, layered, strained)]
+    for share, patch in patches:
+        bent = _over(bent, patch, share)
+    return _over(layered, bent, near * move.bend.share)
+
+
+def _over(below: MovedPerson, above: MovedPerson, share: Tensor) -> MovedPerson:
+    return MovedPerson(
+        torch.lerp(below.image, above.image, share),
+        torch.lerp(below.validity, above.validity, share),
+        torch.lerp(below.alpha, above.alpha, share),
+    )
+
+
+def _shown(bend: Bend, picture: Tensor) -> Tensor:
+    """The photograph, its person's colours and alpha, and what is unknown (B,8,H,W), bent.
+
+    Where it is pressed together the face lies before the rest, with a rim that has no stairs.
+    """
+    sharp = F.grid_sample(picture, flow_grid(bend.offset), mode="bicubic", padding_mode="border", align_corners=False)
+    pressed = gaussian_blur(((gradient_norm(bend.under) - 0.3) / 0.3).clamp(0, 1), 1.0)
+    # beside sharp outlines cubic weights ring
+    pressed = pressed.maximum((-1000 * sharp[:, 6:7]).clamp(0, 1))
+    # on the face's rim both are mixed, not looked for at a place between them
+    rim = (8 * bend.face * (1 - bend.face)).clamp(max=1)
+    pressed = pressed.maximum(((bend.over - bend.under).norm(dim=1, keepdim=True) - 0.5).clamp(0, 1) * rim)
+    under, over = (
+        F.grid_sample(picture, flow_grid(offset), padding_mode="border", align_corners=False) for offset in (bend.under, bend.over)
+    )
+    return torch.lerp(sharp.clamp(0, 1), torch.lerp(under, over, bend.face), pressed)
+
+
+@dataclass(frozen=True, eq=False)
+class _Side:
+    """Places of the target's head, each (B,1,H,W) in 0..1.
+
+    mesh    the head model
+    deep    the same away from its rim
+    inner   the same but for its very rim
+    low     below the ears' middle, 1 from the lobes on
+    beside  not the middle of the face
+    """
+
+    mesh: Tensor
+    deep: Tensor
+    inner: Tensor
+    low: Tensor
+    beside: Tensor
+
+    @classmethod
+    def of(cls, move: Move) -> _Side:
+        assert move.bend is not None
+        u, mesh = move.source.unit, move.posed.mesh.to(move.offset)
+        deep, inner = (gaussian_blur(erode(mesh, odd(size * u)), u * size / 6) for size in (13, 3))
+        ears = move.posed.points[:, move.source.head.vertex_mask("ears"), 1]
+        middle, lobe = ears.mean(1)[:, None, None, None], ears.amax(1)[:, None, None, None]
+        down = pixel_grid(*move.source.size, mesh)[..., 1]
+        low = ramp((down - middle) / (lobe - middle).clamp_min(1e-4), 0.3, 1.0)
+        return cls(mesh, deep, inner, low, 1 - gaussian_blur(move.bend.core, u))
+
+
+def _filled(move: Move, side: _Side, bent: MovedPerson, person: Tensor, layered: MovedPerson) -> list[tuple[Tensor, MovedPerson]]:
+    """Holes of the side that turns to the camera: their shares and what fills them, one over the other.
+
+    Args:
+        move: the move.
+        side: of the target.
+        bent: the bent photograph.
+        person: (B,3,H,W) its person's own colours.
+        layered: what the layers show.
+    """
+    assert move.bend is not None
+    u, near = move.source.unit, move.bend.near
+    maps = person_of(move).maps
+    loose = F.grid_sample(maps.hair.maximum(maps.resting), flow_grid(move.bend.offset), padding_mode="border", align_corners=False)
+    shown, known = (bent.alpha > 0.5).to(person), erode((bent.alpha > 0.95).to(person), odd(3 * u))
+    under_ear, under_hair = neck_in_view(move, shown * (loose < 0.5))
+    free = 1 - person_of(move).resting[:, :1]
+    # a hole of the head, such as between an ear and the hair above it, shows the layers; below the ears only what is the person's
+    hole = near * side.deep.maximum(side.low * side.inner) * free * torch.lerp(torch.ones_like(shown), shown, side.low)
+    holes = MovedPerson(torch.lerp(layered.image, person, bent.alpha), bent.validity.minimum(layered.validity), layered.alpha)
+    # a neck that comes into view has the skin around it, in the light of its own surface
+    skin = pull_push(layered.image, erode(side.mesh, odd(3 * u)) * (1 - loose)).clamp_min(0.02)
+    bare = known * erode((loose < 0.1).to(known), odd(3 * u))
+    skin = (skin * pull_push(person.clamp_min(0.02) / skin, bare)).clamp(0, 1)
+    guess, all_of_it = bent.validity * GUESS, torch.ones_like(shown)
+    # narrow gaps, and wide ones before the head under hair, have what is around them
+    size = odd(11 * u)
+    gap = ((erode(dilate(shown, size), size) - shown).clamp(0, 1) * (1 - under_ear)).maximum(under_hair * side.deep * (1 - shown))
+    return [
+        (gaussian_blur(hole, 0.7), holes),
+        (gaussian_blur(near * under_ear * free * (1 - erode(shown, odd(3 * u))), 0.7), MovedPerson(skin, guess, all_of_it)),
+        (gaussian_blur(near * gap, 0.7), MovedPerson(pull_push(person, known), guess, all_of_it)),
+    ]
+
+
+def _given_way(move: Move, side: _Side, layered: MovedPerson, strained: Tensor) -> list[tuple[Tensor, MovedPerson]]:
+    """Where the layers are seen: their shares, one over the other.
+
+    Args:
+        move: the move.
+        side: of the target.
+        layered: what they show.
+        strained: (B,1,H,W) where the bent photograph is stretched too far.
+    """
+    bend, u, o = move.bend, move.source.unit, bend_options(move.source)
+    assert bend is not None
+    lift = move.source.hair_offsets.norm(dim=-1).amax(1) * move.source.face.camera[:, 0]
+    close = 1 - ramp(lift, *o.voluminous)[:, None, None, None]
+    torn = gaussian_blur(dilate(strained, odd(3 * u)), 2 * u) * bend.near * side.deep * side.beside
+    # close hair pressed together behind the far side leaves a tuft beyond the fold, and above the forehead a second hairline
+    folds = (bend.folded > 0.3) * (1 - bend.near), (flow_determinant(bend.under) < 0.2) * side.mesh * (1 - side.low)
+    beyond, above = (gaussian_blur(dilate(fold, odd(o.fold * u)), 2 * u) for fold in folds)
+    new = gaussian_blur(dilate(bend.new, odd(3 * u)), 2 * u) * layered.alpha
+    shares = (torn * close, new, beyond.maximum(above * side.deep * side.beside * (1 - side.low)) * close, erode(bend.core, odd(4 * u)))
+    return [(share, layered) for share in shares]
+
+
+def neck_in_view(move: Move, skin: Tensor) -> tuple[Tensor, Tensor]:
+    """Where a neck may come into view: under an ear that turns to the camera, inwards of a line from its lobe to the neck's side.
+
+    Args:
+        move: of turned heads.
+        skin: (B,1,H,W) 1 on the bare skin of the bent photograph's person, whose neck kept its place.
+
+    Returns:
+        (B,1,H,W) 0 or 1; and the same where hair covers that ear.
+    """
+    o, head, points, (height, width) = bend_options(move.source), move.source.head, move.posed.points, move.source.size
+    size = points.new_tensor([width, height])
+    ears, face = (((points[:, head.vertex_mask(part), :2] + 1) * size - 1) / 2 for part in ("ears", "face"))
+    bottom = face[..., 1].amax(1, keepdim=True)
+    rows, columns = (torch.arange(count, device=points.device) for count in (height, width))
+    at_bottom = bottom.round().long().clamp(0, height - 1)
+    inside = covered = torch.zeros_like(skin[:, 0], dtype=torch.bool)
+    for side in (1, -1):  # seen from the left, and from the right
+        place, across = ears[..., 0] * side, columns * side
+        middle = place.mean(1, keepdim=True)
+        half = (across < middle)[:, None]
+        lowest = torch.where(place < middle, ears[..., 1], -height).argmax(1, keepdim=True)
+        begins, top = place.gather(1, lowest), ears[..., 1].gather(1, lowest)
+        down = (rows - top) / (bottom - top).clamp_min(1)  # (B,H): 0 at the lobe, 1 at the chin
+        first = torch.where(skin[:, 0] > 0.5, across, width).amin(-1).gather(1, at_bottom)
+        seen = F.grid_sample(gaussian_blur(skin, 2 * move.source.unit), points[:, head.vertex_mask("ears"), None, :2], align_corners=False)
+        mine = (place < middle).to(seen)
+        bare = (seen[:, 0, :, 0] * mine).sum(1, keepdim=True) / mine.sum(1, keepdim=True).clamp_min(1) > o.bare_ear
+        # a neck stands a little further in than the ear above it
+        begins = torch.lerp(begins, first.maximum(begins), o.neck_begins)
+        ends = first.maximum(begins - o.neck_leans * (bottom - top))
+        line = begins + down.clamp_min(0) * (ends - begins)
+        inside = inside | (half & (across >= line[..., None]) & (bare & (down >= -o.lobe) & (down <= 1))[..., None])
+        covered = covered | (half & (~bare & (down >= 0) & (down <= 1))[..., None])
+    return inside.to(skin)[:, None], covered.to(skin)[:, None]
