@@ -6,7 +6,7 @@ Shape letters: B batch, C channels, H and W picture sides.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -153,11 +153,11 @@ def erode(x: Tensor, size: int) -> Tensor:
     return _extreme(x, size, torch.minimum, torch.inf)
 
 
-def _extreme(x: Tensor, size: int, of: Callable[[Tensor, Tensor], Tensor], beyond: float) -> Tensor:
+def _extreme(x: Tensor, size: int, of: Callable[[Tensor, Tensor], Tensor], beyond: float, dims: Sequence[int] = (-1, -2)) -> Tensor:
     """The larger (or smaller) of all pairs in windows, which double until they are as wide as asked for."""
     reach = size // 2
-    for dim, pad in ((-1, (reach, reach, 0, 0)), (-2, (0, 0, reach, reach))):
-        x, wide = F.pad(x, pad, value=beyond), 1
+    for dim in dims:
+        x, wide = F.pad(x, (reach, reach, 0, 0) if dim == -1 else (0, 0, reach, reach), value=beyond), 1
         while wide < size:
             step = min(wide, size - wide)
             left = x.shape[dim] - step
@@ -168,6 +168,11 @@ def _extreme(x: Tensor, size: int, of: Callable[[Tensor, Tensor], Tensor], beyon
 def opened(x: Tensor, size: int) -> Tensor:
     """x (B,C,H,W) without what is narrower than an odd `size` of pixels."""
     return dilate(erode(x, size), size)
+
+
+def closed(x: Tensor, size: int, dim: int) -> Tensor:
+    """x (B,C,H,W) without gaps that are narrower than an odd `size` of pixels along one of its last dimensions (-1 or -2)."""
+    return _extreme(_extreme(x, size, torch.maximum, -torch.inf, [dim]), size, torch.minimum, torch.inf, [dim])
 
 
 def gradient_norm(flow: Tensor) -> Tensor:

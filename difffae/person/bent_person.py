@@ -16,6 +16,7 @@ from ..carry.motion import Bend
 from ..carry.options import CutoutOptions
 from ..carry.state import Move
 from ..common.pixels import (
+    closed,
     dilate,
     erode,
     flow_determinant,
@@ -149,15 +150,16 @@ def _filled(move: Move, side: _Side, bent: MovedPerson, person: Tensor, layered:
     holes = MovedPerson(torch.lerp(layered.image, person, bent.alpha), bent.validity.minimum(layered.validity), layered.alpha)
     # a neck that comes into view has the skin around it, in the light of its own surface
     skin = pull_push(layered.image, erode(side.mesh, odd(3 * u)) * (1 - loose)).clamp_min(0.02)
-    bare = known * erode((loose < 0.1).to(known), odd(3 * u))
+    bare = known * erode((loose < 0.1).to(known), odd(3 * u)) * (side.low > 0.9)
     skin = (skin * pull_push(person.clamp_min(0.02) / skin, bare)).clamp(0, 1)
     guess, all_of_it = bent.validity * GUESS, torch.ones_like(shown)
-    # narrow gaps, and wide ones before the head under hair, have what is around them
-    size = odd(11 * u)
-    gap = ((erode(dilate(shown, size), size) - shown).clamp(0, 1) * (1 - under_ear)).maximum(under_hair * side.deep * (1 - shown))
+    # a gap between an ear and the hair over it, a hole in hair, and any hole before the head under hair have what is around them
+    between, within = closed(shown, odd(11 * u), -2), closed(bent.alpha, odd(21 * u), -1).minimum(closed(bent.alpha, odd(21 * u), -2))
+    within = ((within - bent.alpha) / (1 - bent.alpha).clamp_min(0.05)).clamp(0, 1)
+    gap = (within.maximum(between - shown) * (1 - under_ear)).maximum(under_hair * side.deep * (1 - shown))
     return [
         (gaussian_blur(hole, 0.7), holes),
-        (gaussian_blur(near * under_ear * free * (1 - erode(shown, odd(3 * u))), 0.7), MovedPerson(skin, guess, all_of_it)),
+        (gaussian_blur(near * under_ear * free * (1 - erode(shown, odd(3 * u))), u), MovedPerson(skin, guess, all_of_it)),
         (gaussian_blur(near * gap, 0.7), MovedPerson(pull_push(person, known), guess, all_of_it)),
     ]
 
@@ -179,7 +181,8 @@ def _given_way(move: Move, side: _Side, layered: MovedPerson, strained: Tensor) 
     # close hair pressed together behind the far side leaves a tuft beyond the fold, and above the forehead a second hairline
     folds = (bend.folded > 0.3) * (1 - bend.near), (flow_determinant(bend.under) < 0.2) * side.mesh * (1 - side.low)
     beyond, above = (gaussian_blur(dilate(fold, odd(o.fold * u)), 2 * u) for fold in folds)
-    new = gaussian_blur(dilate(bend.new, odd(3 * u)), 2 * u) * layered.alpha
+    there = gaussian_blur(erode((layered.alpha > 0.98).to(strained), odd(5 * u)), u)
+    new = gaussian_blur(dilate(bend.new, odd(3 * u)), 2 * u) * there
     shares = (torn * close, new, beyond.maximum(above * side.deep * side.beside * (1 - side.low)) * close, erode(bend.core, odd(4 * u)))
     return [(share, layered) for share in shares]
 
