@@ -11,10 +11,11 @@ from people import person
 
 from difffae.carry.motion import follow_surface
 from difffae.carry.options import CarryOptions
-from difffae.common.pixels import dilate, gradient_norm, pixel_grid
+from difffae.common.pixels import dilate, flow_grid, gradient_norm, pixel_grid
 from difffae.head.morphable import HeadModel
 from difffae.head.render import render
 from difffae.person.bending import matte_outline
+from difffae.person.bent_person import neck_in_view
 from difffae.person.prepared import carry, prepare, start_move
 from difffae.source.regions import Layers
 
@@ -65,6 +66,45 @@ def test_a_face_that_was_not_seen_is_left_to_the_layers(head: HeadModel, afro) -
     assert start_move(prepare(image, face, head, layers=seen, options=options), target).bend is None
     layered, both = carry(image, face, target, head, layers=seen, options=options), carry(image, face, target, head, layers=seen)
     assert torch.equal(layered.image, both.image)
+
+
+def test_hair_that_covers_a_side_goes_on_covering_it(head: HeadModel) -> None:
+    """A face in half profile whose other side is under hair: what comes into view there is hair, and needs no layers."""
+    face = person(head, 3, yaw=25)
+    covered = render(head, face, SIZE).mask
+    columns = torch.arange(SIZE)[None, None, None]
+    side = columns > (covered * columns).amax(-1, keepdim=True) - 32
+    shares = []
+    for hair in (torch.zeros_like(covered), dilate(covered, 31) * side):
+        whole = covered.maximum(hair)
+        layers = Layers(whole, whole, hair, hair)
+        image = paint((covered, SKIN), (hair, GREEN))
+        move = start_move(prepare(image, face, head, layers=layers), replace(face, pose=person(head, 3, yaw=-10).pose))
+        shares.append(move.bend.share.item())
+    assert shares == [0, 1]
+
+
+@pytest.mark.parametrize("yaw", [20.0, -20.0])
+def test_a_neck_comes_into_view_under_a_bare_ear(head: HeadModel, yaw: float) -> None:
+    face = person(head, 3)
+    covered = render(head, face, SIZE).mask
+    bald = Layers(covered, covered, torch.zeros_like(covered), torch.zeros_like(covered))
+    source = prepare(paint((covered, SKIN)), face, head, layers=bald)
+    target = replace(face, pose=person(head, 3, yaw=yaw).pose)
+    move, moved = start_move(source, target), source.move(target)
+    under, over = neck_in_view(move, torch.nn.functional.grid_sample(covered, flow_grid(move.bend.offset), align_corners=False))
+    assert over.sum() == 0
+    # on the side that turns to the camera, and not above the ears' middle or below the chin
+    inside = (under * (move.bend.near > 0.5)).bool()
+    rows = inside[0, 0].any(1).nonzero()[:, 0]
+    ears, chin = (((move.posed.points[0, head.vertex_mask(part), 1] + 1) * SIZE - 1) / 2 for part in ("ears", "face"))
+    assert ears.mean() < rows[0] and rows[-1] <= chin.max() + 1
+    other = (moved.image - SKIN[None, :, None, None]).abs().amax(1, keepdim=True)
+    inner = ~dilate((~inside).float(), 7).bool()
+    assert inner.sum() > 200
+    assert other[inner].max() < 0.2  # in another light
+    assert other[covered == 0].median() > 0.3
+    assert moved.person_alpha[inner].min() > 0.95
 
 
 def test_a_brim_stays_whole(head: HeadModel) -> None:
