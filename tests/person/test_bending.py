@@ -98,7 +98,8 @@ def test_a_neck_comes_into_view_under_a_bare_ear(head: HeadModel, yaw: float) ->
     inside = (under * (move.bend.near > 0.5)).bool()
     rows = inside[0, 0].any(1).nonzero()[:, 0]
     ears, chin = (((move.posed.points[0, head.vertex_mask(part), 1] + 1) * SIZE - 1) / 2 for part in ("ears", "face"))
-    assert ears.mean() < rows[0] and rows[-1] <= chin.max() + 1
+    assert ears.mean() < rows[0]
+    assert rows[-1] <= chin.max() + 1
     other = (moved.image - SKIN[None, :, None, None]).abs().amax(1, keepdim=True)
     inner = ~dilate((~inside).float(), 7).bool()
     assert inner.sum() > 200
