@@ -266,6 +266,8 @@ class BendOptions:
     voluminous: tuple[float, float] = (0.12, 0.2)
     # u around a fold of close hair in which the layers are seen
     fold: float = 27.0
+    # u between two folds, one above the other, whose tuft of hair is theirs, too
+    tuft: float = 81.0
     # how far a neck that comes into view goes outwards on its way down from the ear's lobe to the chin's height, of that way
     neck_leans: float = 0.3
     # where it begins there, share of the way from the lobe to the neck's side, and how far above the lobe, of that way down

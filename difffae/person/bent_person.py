@@ -179,11 +179,14 @@ def _given_way(move: Move, side: _Side, layered: MovedPerson, strained: Tensor) 
     close = 1 - ramp(lift, *o.voluminous)[:, None, None, None]
     torn = gaussian_blur(dilate(strained, odd(3 * u)), 2 * u) * bend.near * side.deep * side.beside
     # close hair pressed together behind the far side leaves a tuft beyond the fold, and above the forehead a second hairline
-    folds = (bend.folded > 0.3) * (1 - bend.near), (flow_determinant(bend.under) < 0.2) * side.mesh * (1 - side.low)
+    folded = closed((bend.folded > 0.3).to(strained), odd(o.tuft * u), -2) * (1 - bend.near)
+    sideways = bend.near.amax((1, 2, 3), keepdim=True)  # not where a head nods
+    folds = folded, (flow_determinant(bend.under) < 0.2) * side.mesh * (1 - side.low) * sideways
     beyond, above = (gaussian_blur(dilate(fold, odd(o.fold * u)), 2 * u) for fold in folds)
     there = gaussian_blur(erode((layered.alpha > 0.98).to(strained), odd(5 * u)), u)
     new = gaussian_blur(dilate(bend.new, odd(3 * u)), 2 * u) * there
-    shares = (torn * close, new, beyond.maximum(above * side.deep * side.beside * (1 - side.low)) * close, erode(bend.core, odd(4 * u)))
+    above = above * side.deep * side.beside * (1 - side.low)
+    shares = (torn * close, new, beyond.maximum(above) * close, erode(bend.core, odd(4 * u)))
     return [(share, layered) for share in shares]
 
 
