@@ -25,7 +25,8 @@ PAPER = ("paper-256", "paper-512", "paper-mini")
 MINI: dict[str, dict[str, Any]] = {
     "autoencoder": {"crop": 128, "batch": 8, "steps": 4_000, "learning_rate": 1e-3, "warmup": 100, "edge_weight": 0.5, "ema": 0.995}
     | {"smallest_scale": 1.0, "largest_scale": 1.15},
-    "slots": {"batch": 16, "steps": 6_000, "warmup": 500, "ema": 0.999, "decoder_channels": 64, "decoder_size": 128},
+    # aligned faces teach slots bands of the picture's height, unless they are shifted and scaled
+    "slots": {"batch": 16, "steps": 6_000, "warmup": 500, "ema": 0.999, "decoder_channels": 64, "decoder_size": 128, "augment": True},
     "denoiser": {"steps": 18_750},
 }
 
