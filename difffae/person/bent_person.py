@@ -140,6 +140,8 @@ def _filled(move: Move, side: _Side, bent: MovedPerson, person: Tensor, layered:
     """
     assert move.bend is not None
     u, near = move.source.unit, move.bend.near
+    if not bool(near.any()):
+        return []
     maps = person_of(move).maps
     loose = F.grid_sample(maps.hair.maximum(maps.resting), flow_grid(move.bend.offset), padding_mode="border", align_corners=False)
     shown, known = (bent.alpha > 0.5).to(person), erode((bent.alpha > 0.95).to(person), odd(3 * u))
