@@ -128,6 +128,12 @@ class _Side:
         return cls(mesh, deep, inner, low, 1 - gaussian_blur(move.bend.core, u))
 
 
+def _voluminous(move: Move) -> Tensor:
+    """(B,1,1,1) 1 for hair and hats that stand out far."""
+    lift = move.source.hair_offsets.norm(dim=-1).amax(1) * move.source.face.camera[:, 0]
+    return ramp(lift, *bend_options(move.source).voluminous)[:, None, None, None]
+
+
 def _filled(move: Move, side: _Side, bent: MovedPerson, person: Tensor, layered: MovedPerson) -> list[tuple[Tensor, MovedPerson]]:
     """Holes of the side that turns to the camera: their shares and what fills them, one over the other.
 
@@ -148,7 +154,9 @@ def _filled(move: Move, side: _Side, bent: MovedPerson, person: Tensor, layered:
     under_ear, under_hair = neck_in_view(move, shown * (loose < 0.5))
     free = 1 - person_of(move).resting[:, :1]
     # a hole of the head, such as between an ear and the hair above it, shows the layers; below the ears only what is the person's
-    hole = near * side.deep.maximum(side.low * side.inner) * free * torch.lerp(torch.ones_like(shown), shown, side.low)
+    # and, of voluminous hair and hats, whose shell is a guess, gaps alone
+    far_out = side.low.maximum(_voluminous(move) * (1 - closed(shown, odd(21 * u), -2)))
+    hole = near * side.deep.maximum(side.low * side.inner) * free * torch.lerp(torch.ones_like(shown), shown, far_out)
     holes = MovedPerson(torch.lerp(layered.image, person, bent.alpha), bent.validity.minimum(layered.validity), layered.alpha)
     # a neck that comes into view has the skin around it, in the light of its own surface
     skin = pull_push(layered.image, erode(side.mesh, odd(3 * u)) * (1 - loose)).clamp_min(0.02)
@@ -177,8 +185,7 @@ def _given_way(move: Move, side: _Side, layered: MovedPerson, strained: Tensor) 
     """
     bend, u, o = move.bend, move.source.unit, bend_options(move.source)
     assert bend is not None
-    lift = move.source.hair_offsets.norm(dim=-1).amax(1) * move.source.face.camera[:, 0]
-    close = 1 - ramp(lift, *o.voluminous)[:, None, None, None]
+    close = 1 - _voluminous(move)
     torn = gaussian_blur(dilate(strained, odd(3 * u)), 2 * u) * bend.near * side.deep * side.beside
     # close hair pressed together behind the far side leaves a tuft beyond the fold, and above the forehead a second hairline
     folded = closed((bend.folded > 0.3).to(strained), odd(o.tuft * u), -2) * (1 - bend.near)
