@@ -273,5 +273,5 @@ class BendOptions:
     # where it begins there, share of the way from the lobe to the neck's side, and how far above the lobe, of that way down
     neck_begins: float = 0.3
     lobe: float = 0.25
-    # share of an ear that has to be bare for that
-    bare_ear: float = 0.5
+    # share of an ear that has to be bare for that, from which, and at which all of it comes
+    bare_ear: tuple[float, float] = (0.35, 0.6)

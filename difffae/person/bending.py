@@ -98,12 +98,10 @@ def bend(source: Source, target: PosedHead, surface: Surface, resting: Tensor, t
     new = skin * bare * ~seen
     unseen = new.sum((1, 2, 3), keepdim=True) / skin.sum((1, 2, 3), keepdim=True).clamp_min(1)
     share = (3 * turned).clamp(max=1) * (1 - ramp(unseen, *o.unseen)) * (1 - ramp(farthest, *o.farthest))
-    back = (flow_determinant(under) < 0.2) & (extent > 1)
+    back = folds_in(under) * (extent > 1)
     # beside what rests on the shoulders it is clothes that are seen twice, and no background lies behind them
     clothes = gaussian_blur(dilate((_maps(source).resting > 0.3).to(face), odd(13 * u)), 2 * u)
-    folded = (
-        gaussian_blur(dilate(back.to(face), odd(7 * u)), 1.5 * u) * ramp(extent, 1.0, 1.05) * (1 - clothes) * ramp(from_down, 25.0, 45.0)
-    )
+    folded = gaussian_blur(dilate(back, odd(7 * u)), 1.5 * u) * ramp(extent, 1.0, 1.05) * (1 - clothes) * ramp(from_down, 25.0, 45.0)
     over = torch.lerp(gaussian_blur(moved, 1.5 * u), surface.offset, core)
     rim, front = gaussian_blur(core, 2 * u), ((gaussian_blur(face, 2.5 * u) - 0.5) * 4 + 0.5).clamp(0, 1)
     soft = gaussian_blur(far, 2 * u)
@@ -117,6 +115,11 @@ def bend(source: Source, target: PosedHead, surface: Surface, resting: Tensor, t
         opened(new, odd(3 * u)),
         share,
     )
+
+
+def folds_in(offset: Tensor) -> Tensor:
+    """(B,1,H,W) 1 where a motion (B,2,H,W) turns back or nearly does, which comes little by little as a head turns."""
+    return ramp(0.3 - flow_determinant(offset), 0.0, 0.2)
 
 
 def bend_options(source: Source) -> BendOptions:

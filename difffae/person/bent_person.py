@@ -19,7 +19,6 @@ from ..common.pixels import (
     closed,
     dilate,
     erode,
-    flow_determinant,
     flow_grid,
     gaussian_blur,
     gradient_norm,
@@ -28,7 +27,7 @@ from ..common.pixels import (
     pull_push,
     relit,
 )
-from .bending import bend_options
+from .bending import bend_options, folds_in
 from .rims import MovedPerson, person_of
 
 GUESS = 0.45  # validity of what fills holes
@@ -188,9 +187,9 @@ def _given_way(move: Move, side: _Side, layered: MovedPerson, strained: Tensor) 
     close = 1 - _voluminous(move)
     torn = gaussian_blur(dilate(strained, odd(3 * u)), 2 * u) * bend.near * side.deep * side.beside
     # close hair pressed together behind the far side leaves a tuft beyond the fold, and above the forehead a second hairline
-    folded = closed((bend.folded > 0.3).to(strained), odd(o.tuft * u), -2) * (1 - bend.near)
+    folded = closed(ramp(bend.folded, 0.1, 0.5), odd(o.tuft * u), -2) * (1 - bend.near)
     sideways = bend.near.amax((1, 2, 3), keepdim=True)  # not where a head nods
-    folds = folded, (flow_determinant(bend.under) < 0.2) * side.mesh * (1 - side.low) * sideways
+    folds = folded, folds_in(bend.under) * side.mesh * (1 - side.low) * sideways
     beyond, above = (gaussian_blur(dilate(fold, odd(o.fold * u)), 2 * u) for fold in folds)
     there = gaussian_blur(erode((layered.alpha > 0.98).to(strained), odd(5 * u)), u)
     new = gaussian_blur(dilate(bend.new, odd(3 * u)), 2 * u) * there
@@ -207,7 +206,7 @@ def neck_in_view(move: Move, skin: Tensor) -> tuple[Tensor, Tensor]:
         skin: (B,1,H,W) 1 on the bare skin of the bent photograph's person, whose neck kept its place.
 
     Returns:
-        (B,1,H,W) 0 or 1; and the same where hair covers that ear.
+        (B,1,H,W) in 0..1, as far as the ear is bare; and the same as far as hair covers it.
     """
     o, head, points, (height, width) = bend_options(move.source), move.source.head, move.posed.points, move.source.size
     size = points.new_tensor([width, height])
@@ -215,7 +214,7 @@ def neck_in_view(move: Move, skin: Tensor) -> tuple[Tensor, Tensor]:
     bottom = face[..., 1].amax(1, keepdim=True)
     rows, columns = (torch.arange(count, device=points.device) for count in (height, width))
     at_bottom = bottom.round().long().clamp(0, height - 1)
-    inside = covered = torch.zeros_like(skin[:, 0], dtype=torch.bool)
+    inside = covered = torch.zeros_like(skin[:, 0])
     for side in (1, -1):  # seen from the left, and from the right
         place, across = ears[..., 0] * side, columns * side
         middle = place.mean(1, keepdim=True)
@@ -226,11 +225,11 @@ def neck_in_view(move: Move, skin: Tensor) -> tuple[Tensor, Tensor]:
         first = torch.where(skin[:, 0] > 0.5, across, width).amin(-1).gather(1, at_bottom)
         seen = F.grid_sample(gaussian_blur(skin, 2 * move.source.unit), points[:, head.vertex_mask("ears"), None, :2], align_corners=False)
         mine = (place < middle).to(seen)
-        bare = (seen[:, 0, :, 0] * mine).sum(1, keepdim=True) / mine.sum(1, keepdim=True).clamp_min(1) > o.bare_ear
+        bare = ramp((seen[:, 0, :, 0] * mine).sum(1, keepdim=True) / mine.sum(1, keepdim=True).clamp_min(1), *o.bare_ear)[..., None]
         # a neck stands a little further in than the ear above it
         begins = torch.lerp(begins, first.maximum(begins), o.neck_begins)
         ends = first.maximum(begins - o.neck_leans * (bottom - top))
         line = begins + down.clamp_min(0) * (ends - begins)
-        inside = inside | (half & (across >= line[..., None]) & (bare & (down >= -o.lobe) & (down <= 1))[..., None])
-        covered = covered | (half & (~bare & (down >= 0) & (down <= 1))[..., None])
-    return inside.to(skin)[:, None], covered.to(skin)[:, None]
+        inside = inside + bare * (half & (across >= line[..., None]) & ((down >= -o.lobe) & (down <= 1))[..., None])
+        covered = covered + (1 - bare) * (half & ((down >= 0) & (down <= 1))[..., None])
+    return inside[:, None], covered[:, None]
