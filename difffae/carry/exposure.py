@@ -51,6 +51,24 @@ def face_skin(image: Tensor, posed: PosedHead, head: HeadModel, o: CarryOptions)
     return Skin(_on_vertices(image, posed)[:, face], area[:, face] * inside + 1e-9, _on_vertices(brightest, posed).clamp_min(0.02))
 
 
+def brightest_cells(image: Tensor, person: Tensor, cells: int) -> Tensor:
+    """Value of the brightest channel of a person around every cell of a grid over a picture.
+
+    Args:
+        image: (B,3,H,W) RGB 0..1.
+        person: (B,1,H,W) share of the person, 0..1; the background does not count.
+        cells: of a row and of a column.
+
+    Returns:
+        (B,cells * cells,1).
+    """
+    share = F.adaptive_avg_pool2d(person, cells)
+    # the white of a pattern counts, and what an outline is mixed with does not
+    value = F.adaptive_max_pool2d(image.amax(1, keepdim=True) * (person > 0.95), cells)
+    value, known = dilate(value, 3), dilate(share, 3) + 1e-6
+    return (gaussian_blur(value * known, 1.0) / gaussian_blur(known, 1.0)).flatten(2).transpose(1, 2).clamp_min(0.02)
+
+
 def exposed(source: Source, log_ratio: Tensor, turned: Tensor) -> Tensor:
     """A light ratio that about keeps the face's brightness and burns no skin.
 
@@ -60,15 +78,16 @@ def exposed(source: Source, log_ratio: Tensor, turned: Tensor) -> Tensor:
 
     Args:
         source: the source.
-        log_ratio: (B,V,3) logarithm of the light ratio, RGB.
-        turned: (B,V,3) what of it comes from the head's turn in the source's own light.
+        log_ratio: (B,V+P,3) logarithm of the light ratio on vertices and body, RGB.
+        turned: (B,V+P,3) what of it comes from the head's turn in the source's own light.
 
     Returns:
-        (B,V,3) logarithm of the ratio.
+        (B,V+P,3) logarithm of the ratio.
     """
     o, skin = source.options, source.skin
-    face = labelled(source.head.labels, "face")
-    ceiling = (math.log(o.highlight) - skin.brightest.log()).clamp(1e-3, math.log(o.most_lit))
+    face = labelled(source.head.labels, "face").nonzero()[:, 0]
+    brightest = skin.brightest if source.body is None else torch.cat([skin.brightest, source.body.brightest], 1)
+    ceiling = (math.log(o.highlight) - brightest.log()).clamp(1e-3, math.log(o.most_lit))
 
     def held(ratio: Tensor, room: Tensor) -> Tensor:
         """A ratio (B,n,3) that softly stays below a ceiling (B,n,1), in the same colour."""

@@ -8,18 +8,21 @@ until they are applied: their differences are exactly zero where nothing changes
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..common.checkpoint import asset_path, load_checkpoint
-from ..common.pixels import erode, gather, gaussian_blur, odd
+from ..common.pixels import erode, flow_grid, gather, gaussian_blur, odd, pixel_grid
+from ..head.adjust import WARMEST
 from ..head.attributes import FaceAttributes
 from ..head.morphable import HeadModel
 from ..head.rasterizer import Raster, interpolate
 from ..head.shading import sh_shading
-from .exposure import exposed
+from ..source.regions import Layers
+from .exposure import brightest_cells, exposed
 from .motion import Surface
 from .options import CarryOptions
 from .state import Maps, PosedHead, Source
@@ -27,26 +30,81 @@ from .state import Maps, PosedHead, Source
 SMILE_KIND = "smile"
 SMILE = ("mouthSmileLeft", "mouthSmileRight")
 FOLDS = 0.8  # deeper, light of the studio that the map still holds shows as patches
+CELLS = 32  # of a square's side in which a body is known
+BEVEL = 1.5  # tangent of the angle by which a body turns away from the viewer at its outline
+ROUND = 0.8  # and at the ends of its shoulders
 SMILES = -1.0, 1.3  # change of the coefficients beyond which folds deepen no more
 
 
-def log_shading(normals: Tensor, light: Tensor, floor: float) -> Tensor:
-    """Logarithm of the light on vertices.
+@dataclass(frozen=True, eq=False)
+class Body:
+    """The person below the head, in P cells of a square grid over the picture, row by row.
+
+    Attributes:
+        normals: (B,P,3) unit vectors.
+        log_shading: (B,P,3) logarithm of the source's light on them.
+        brightest: (B,P,1) value of the brightest channel around each.
+    """
+
+    normals: Tensor
+    log_shading: Tensor
+    brightest: Tensor
+
+
+def log_shading(normals: Tensor, light: Tensor, floor: float, count: int | None = None) -> Tensor:
+    """Logarithm of the light on points.
 
     Args:
-        normals: (B,V,3).
+        normals: (B,N,3).
         light: (B,9,3) spherical harmonics.
-        floor: least shading, as a share of its mean over the vertices.
+        floor: least shading, as a share of its mean over the first `count` points.
+        count: None for all.
 
     Returns:
-        (B,V,3), RGB.
+        (B,N,3), RGB.
     """
     shading = sh_shading(normals, light)
-    return shading.maximum(floor * shading.mean(1, keepdim=True).clamp_min(0.05)).log()
+    return shading.maximum(floor * shading[:, :count].mean(1, keepdim=True).clamp_min(0.05)).log()
 
 
-def log_light_ratio(source: Source, posed: PosedHead, target: FaceAttributes) -> Tensor:
-    """Logarithm of the target's light over the source's on every vertex, exactly zero for equal
+def body_below(image: Tensor, posed: PosedHead, face: FaceAttributes, head: HeadModel, layers: Layers, o: CarryOptions) -> Body | None:
+    """The body of a person as far as light needs it: which way it faces, to a few degrees, and how bright it is.
+
+    The head model has no clothes. A trunk is about half a cylinder as wide as the model's shoulders, and near its outline,
+    wherever that is, it curves away from the viewer.
+
+    Args:
+        image: (B,3,H,W) RGB 0..1.
+        posed: the head in it.
+        face: its light.
+        head: the head model.
+        layers: what the image shows where.
+        o: how to relight.
+
+    Returns:
+        None for a head model without shoulders.
+    """
+    shoulders = head.vertex_mask("shoulders")
+    if not bool(shoulders.any()):
+        return None
+    cells = F.adaptive_avg_pool2d(layers.person, CELLS)
+    sigma = o.body_edge * CELLS
+    inner = F.pad(gaussian_blur(cells, sigma), (1, 1, 1, 1), mode="replicate")
+    slope = torch.cat([inner[..., 1:-1, 2:] - inner[..., 1:-1, :-2], inner[..., :-2, 1:-1] - inner[..., 2:, 1:-1]], 1) / 2
+    # at a straight edge the slope is 1 / (sigma sqrt(2 pi))
+    away = -BEVEL * math.sqrt(2 * math.pi) * sigma * slope
+    x = posed.points[:, shoulders, 0]
+    left, right = x.amin(1)[:, None, None, None], x.amax(1)[:, None, None, None]
+    across = pixel_grid(CELLS, CELLS, image)[..., 0]
+    round_ = ROUND * ((2 * across - left - right) / (right - left).clamp_min(1e-3)).clamp(-1, 1)
+    normals = F.normalize(torch.cat([away[:, :1] + round_, away[:, 1:], torch.ones_like(round_)], 1), dim=1).flatten(2).transpose(1, 2)
+    points = torch.cat([posed.normals, normals], 1)
+    count = posed.normals.shape[1]
+    return Body(normals, log_shading(points, face.light, o.shading_floor, count)[:, count:], brightest_cells(image, layers.person, CELLS))
+
+
+def log_light_ratio(source: Source, posed: PosedHead, target: FaceAttributes) -> tuple[Tensor, Tensor | None]:
+    """Logarithm of the target's light over the source's on every vertex and on the body, exactly zero for equal
     normals and lights.
 
     Args:
@@ -55,15 +113,38 @@ def log_light_ratio(source: Source, posed: PosedHead, target: FaceAttributes) ->
         target: its light, and how far that was set by numbers.
 
     Returns:
-        (B,V,3), RGB.
+        (B,V,3), RGB, and (B,P,3) on the cells of `Source.body`, or None.
     """
-    o = source.options
-    own = log_shading(posed.normals, source.face.light, o.shading_floor)
-    turned = _limited(own - source.log_shading, o.turn_limit)
-    ratio = log_shading(posed.normals, target.light, o.shading_floor) - own + turned
-    # a stressed light is no brighter: the mean ratio on what faces the viewer stays
-    facing = posed.normals[..., 2:].clamp_min(0) + 1e-6
+    o, body, count = source.options, source.body, posed.normals.shape[1]
+    normals, before = posed.normals, source.log_shading
+    if body is not None:
+        normals, before = torch.cat([normals, body.normals], 1), torch.cat([before, body.log_shading], 1)
+    own = log_shading(normals, source.face.light, o.shading_floor, count)
+    turned = _limited(own - before, o.turn_limit)
+    change = log_shading(normals, target.light, o.shading_floor, count) - own
+    found = _exposed_ratio(source, posed, target, change, turned)
+    return found[:, :count], None if body is None else found[:, count:]
+
+
+def _exposed_ratio(source: Source, posed: PosedHead, target: FaceAttributes, change: Tensor, turned: Tensor) -> Tensor:
+    """The logarithm of a ratio of lights (B,V+P,3), stressed and within its limits, and exposed where numbers set it.
+
+    Args:
+        source: the source.
+        posed: the target's head.
+        target: its light.
+        change: (B,V+P,3) what comes from the other light.
+        turned: (B,V+P,3) what comes from the head's turn.
+    """
+    o, count = source.options, posed.normals.shape[1]
+    facing = F.pad(posed.normals[..., 2:].clamp_min(0) + 1e-6, (0, 0, 0, change.shape[1] - count))
+    mean = (facing * change).sum(1, keepdim=True) / facing.sum(1, keepdim=True)
+    taken = change.mean(-1, keepdim=True) + natural_colour(mean - mean.mean(-1, keepdim=True), o)
+    ratio = taken + turned
+    if target.lamp is not None:
+        ratio = torch.lerp(ratio, change + turned, target.lamp[:, None])
     stressed = o.light_gain * ratio
+    # a stressed light is no brighter: the mean ratio on what of the head faces the viewer stays
     stressed = stressed + ((facing * ratio.exp()).sum(1, keepdim=True) / (facing * stressed.exp()).sum(1, keepdim=True)).log()
     limited = _limited(stressed, o.ratio_limit)
     if target.lamp is None:
@@ -75,59 +156,88 @@ def log_light_ratio(source: Source, posed: PosedHead, target: FaceAttributes) ->
     return torch.lerp(limited, exposed(source, grey, turned).clamp(-math.log(o.ratio_limit), math.log(o.ratio_limit)), target.lamp[:, None])
 
 
+def natural_colour(colour: Tensor, o: CarryOptions) -> Tensor:
+    """The colour of a light (...,3) as logarithms without their mean, as lamps and skies have it: on the line from warm to cold. A fit to a
+    face takes part of it for the colour of skin, so that what it finds there is too little; green and magenta are what it gets wrong."""
+    warm = colour.new_tensor(WARMEST)
+    warm = warm - warm.mean()
+    along = (colour * warm).sum(-1, keepdim=True) / warm.square().sum() * warm
+    return o.warmth_gain * along + o.other_tint * (colour - along)
+
+
 def _limited(log_ratio: Tensor, factor: float) -> Tensor:
     """The logarithm of a ratio that softly stays between a factor and its inverse."""
     limit = math.log(factor)
     return limit * torch.tanh(log_ratio / limit)
 
 
-def spread_light(source: Source, target: PosedHead, surface: Surface, maps: Maps | None) -> tuple[Tensor, Tensor]:
-    """The light ratio of the mesh, smoothed, and carried on beside the mesh as far as it counts.
+def spread_light(
+    source: Source, target: PosedHead, surface: Surface, body: Tensor | None, maps: Maps | None, resting: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The light ratio of the mesh, smoothed, and carried on beside the mesh, where it goes over into that of the body.
 
     Args:
         source: the source.
         target: the target's head.
         surface: what its mesh shows.
+        body: (B,P,3) logarithm of the ratio on the body, or None.
         maps: the source's maps, carried along, or None: then light only fades with the distance
             from the skin.
+        resting: (B,2,H,W) source minus target position of what rests on the shoulders, in pixels.
 
     Returns:
         (B,3,H,W) logarithm of the ratio, RGB, on what moves with the head, and the same on what stays on the shoulders.
     """
     o, raster = source.options, target.raster
-    # shoulders are covered: a light fitted to bare skin says little about cloth below it, so it
-    # fades from the neck down
-    skin = raster.mask & ~target.shoulders
     nearest, distance = target.nearest_above
     reach = o.light_reach if maps is None else o.matte_light_reach
-    fade = torch.exp(-((distance / source.pixels(reach)) ** 2))[:, None] * inwards(
-        source.size, source.pixels(o.light_border), raster.mask.device
-    )
+    fade = torch.exp(-((distance / source.pixels(reach)) ** 2))[:, None]
+    border = inwards(source)
     # light near the silhouette comes from the skin that faces the camera: normals there were hardly
     # seen by any fit
     trust = target.mesh * (surface.facing.clamp(0, 1) ** 2 + 1e-3)
     blur = source.pixels(o.light_blur)
     weight = gaussian_blur(gather(trust, nearest), blur)
-    log_ratio = gaussian_blur(gather(surface.log_ratio * trust, nearest), blur) / weight * fade
+    log_ratio = gaussian_blur(gather(surface.log_ratio * trust, nearest), blur) / weight
     if maps is None or source.person is None:
-        return log_ratio, log_ratio
-    # light goes as far as neck and hair do, less onto clothes, and not onto the background
-    above_collar = skin & ~source.head.part_mask(raster, "neck")
+        return (log_ratio * fade * border,) * 2
+    if body is not None:
+        cells = body.transpose(1, 2).unflatten(2, (CELLS, CELLS))
+        around = F.grid_sample(cells, flow_grid(resting), mode="bicubic", padding_mode="border", align_corners=False)
+        # a matte may hold what is beside a body
+        around = o.body_share * around * torch.exp(-((surface.distance / source.pixels(o.body_reach)) ** 2))[:, None]
+        # from the neck down to the shoulders the body's light takes the place of the skin's, on a collar at once. Elsewhere light ends
+        # away from skin: a matte of loose hair may hold what is behind it
+        shoulders = gaussian_blur(gather(target.shoulders[:, None].to(log_ratio), target.nearest[0]), source.pixels(o.collar_blur))
+        log_ratio = torch.lerp(log_ratio * fade, around, shoulders.maximum(gaussian_blur(maps.resting, source.unit)))
+    else:
+        log_ratio = log_ratio * fade
     # whatever the matte says, a face's inside is lit; its mesh may stand out beyond the person
     inner = (erode(source.head.part_mask(of, "face")[:, None].to(maps.matte), odd(9 * source.unit)) for of in (raster, source.posed.raster))
     face, face_before = inner
-    layers = source.person.layers
+    # of clothes whose body is not known little is said by a light that was fitted to bare skin
+    fully = torch.ones_like(target.mesh)
+    if body is None:
+        fully = (raster.mask & ~target.shoulders & ~source.head.part_mask(raster, "neck"))[:, None]
+    layers, log_ratio = source.person.layers, log_ratio * border
     return (
-        log_ratio * torch.where(above_collar[:, None], (4 * maps.matte).clamp(max=1).maximum(face), maps.light),
-        log_ratio * torch.where(above_collar[:, None], layers.person.maximum(face_before), layers.light),
+        log_ratio * torch.where(fully, (4 * maps.matte).clamp(max=1).maximum(face), maps.light),
+        log_ratio * torch.where(fully, layers.person.maximum(face_before), layers.light),
     )
 
 
-def inwards(size: tuple[int, int], width: float, device: torch.device) -> Tensor:
-    """(H,W): 0 at the border of a picture, rising softly to 1 within `width` pixels."""
-    rows, columns = ((torch.arange(n, device=device) + 0.5).minimum(n - 0.5 - torch.arange(n, device=device)) for n in size)
-    x = (torch.minimum(rows[:, None], columns[None]) / width).clamp(max=1)
-    return x * x * (3 - 2 * x)
+def inwards(source: Source) -> Tensor:
+    """(1 or B,1,H,W): 0 at the border of a square, rising softly to 1 inside; 1 at sides at which the photograph ends within it."""
+    o, image = source.options, source.image
+    found = torch.ones_like(image[:1, :1])
+    for dim, n in ((-2, source.size[0]), (-1, source.size[1])):
+        place = torch.arange(n, device=image.device, dtype=image.dtype) + 0.5
+        for side, away in ((0, place), (n - 1, place.flip(0))):
+            x = (away / source.pixels(o.light_border if (dim, side) == (-2, 0) else o.body_border)).clamp(max=1)
+            fall = (1 - x * x * (3 - 2 * x)).view((-1, 1) if dim == -2 else (1, -1))
+            goes_on = source.validity.select(dim, side).mean((1, 2))[:, None, None, None]
+            found = found * (1 - goes_on * fall)
+    return found
 
 
 def hidden_shading(head: HeadModel, raster: Raster, normals: Tensor, light: Tensor, o: CarryOptions) -> Tensor:

@@ -28,13 +28,24 @@ class CarryOptions:
     light_reach: float = 0.07
     # the same, where layers keep the light off the background
     matte_light_reach: float = 0.14
-    # it fades within this of the picture's border too: what is beyond keeps its light
+    # it fades within this of the square's upper border too, and of the others, where the photograph goes on: what is beyond keeps its light
     light_border: float = 0.1
+    body_border: float = 0.2
+    # standard deviation of the blur of the line at which the light on a neck becomes that on the body
+    collar_blur: float = 0.03
+    # share of a change of light that a body takes, whose form is known roughly, and how far beside the mesh it does
+    body_share: float = 0.8
+    body_reach: float = 0.1
+    # how far from its outline a body turns away from the viewer
+    body_edge: float = 0.06
     # standard deviation of the blur of the change of light
     light_blur: float = 0.01
     # by how much the change of light over the head is stressed: photographs have shadows, which
     # spherical harmonics of second order state too weakly
     light_gain: float = 1.05
+    # how much of the colour of light that is taken from another picture comes along, from warm to cold, and else
+    warmth_gain: float = 2.0
+    other_tint: float = 0.25
     # light ratios approach this and its inverse softly
     ratio_limit: float = 8.0
     # the same for what a turn alone changes: sides that turn to the camera were hardly seen by the fit of the light

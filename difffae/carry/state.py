@@ -24,6 +24,7 @@ from .options import CarryOptions
 
 if TYPE_CHECKING:
     from .head_map import Completed, HeadMap
+    from .light import Body
     from .motion import Bend
 
 
@@ -245,6 +246,7 @@ class Source:
         posed: the source's head.
         log_shading: (B,V,3) logarithm of the light on each vertex.
         skin: the photograph on the head's vertices.
+        body: the person below the head, or None without layers.
         depth: (B,1,H,W) farthest depth that the camera saw around each pixel; far below all depths
             beside the mesh.
         upper_teeth: numbers of the vertices of the upper teeth.
@@ -263,6 +265,7 @@ class Source:
     posed: PosedHead
     log_shading: Tensor
     skin: Skin
+    body: Body | None
     depth: Tensor
     upper_teeth: tuple[int, ...]
     person: PersonSource | None

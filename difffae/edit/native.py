@@ -29,7 +29,8 @@ SHOULDERS_AT = 0.6  # of a square's height: below there, shoulders may leave it
 JOIN = 0.03  # of the side: width within which what was said of a square goes over into what was said of its canvas
 # of CarryOptions: lengths that are shares of the side, or of the head as the camera sees it
 LENGTHS = (
-    *("reach", "hair_reach", "motion_blur", "light_reach", "matte_light_reach", "light_border", "light_blur", "highlight_reach"),
+    *("reach", "hair_reach", "motion_blur", "light_reach", "matte_light_reach", "light_border", "body_border", "light_blur"),
+    *("collar_blur", "body_reach", "body_edge", "highlight_reach"),
     *("highlight_blur", "depth_tolerance", "mesh_edge", "closing", "line", "fill_blur", "plain_reach", "nape_hair"),
 )
 

@@ -27,7 +27,7 @@ from torch import Tensor
 from ..carry.exposure import face_skin
 from ..carry.expression import stretch_expression
 from ..carry.hair_volume import hair_offsets, outline_offsets
-from ..carry.light import fold_light, log_light_ratio, log_shading, smile_folds, spread_light
+from ..carry.light import body_below, fold_light, log_light_ratio, log_shading, smile_folds, spread_light
 from ..carry.motion import fading, follow_surface, moved_validity, pose_head, seen_by_source, seen_depth, spread_offset
 from ..carry.options import CarryOptions
 from ..carry.state import Move, Source, skull_turned
@@ -172,6 +172,7 @@ def prepare(
         posed=posed,
         log_shading=log_shading(posed.normals, face.light, o.shading_floor),
         skin=face_skin(image, posed, head, o),
+        body=None if layers is None else body_below(image, posed, face, head, layers, o),
         depth=seen_depth(posed.raster),
         upper_teeth=tuple(upper_teeth(head).nonzero()[:, 0].tolist()),
         person=None,
@@ -204,7 +205,8 @@ def start_move(source: Source, target: FaceAttributes) -> Move:
     log_ratio = resting_light = torch.zeros_like(source.image)
     moves = not bool(still.all())
     posed = pose_head(head, target, source.offsets, source.size) if moves else source.posed
-    surface = follow_surface(source, posed, log_light_ratio(source, posed, target))
+    ratio, body = log_light_ratio(source, posed, target)
+    surface = follow_surface(source, posed, ratio)
     if moves:
         offset, resting = (torch.where(still, 0, spread) for spread in spread_offset(source, posed, surface))
         turned = skull_turned(source, posed, still)
@@ -215,7 +217,7 @@ def start_move(source: Source, target: FaceAttributes) -> Move:
     if moves and maps is not None:
         maps = maps.carried_along(grid)
     if not bool(unlit.all()):
-        lights, folds = spread_light(source, posed, surface, maps), fold_light(source, target, posed)
+        lights, folds = spread_light(source, posed, surface, body, maps, resting), fold_light(source, target, posed)
         log_ratio, resting_light = torch.where(unlit, 0, lights[0] + folds), torch.where(unlit, 0, lights[1])
     return Move(
         source=source,
