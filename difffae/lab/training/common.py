@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,7 @@ from torch import Tensor
 from ...common.errors import ConfigError
 from ...common.files import atomic_write
 from ...diffusion.denoiser import DenoiserConfig
+from ..prepare.networks import Networks, agreed
 from ..prepare.shards import Shards
 
 
@@ -24,6 +26,24 @@ def autocast(device: str = "cpu", enabled: bool | None = None) -> torch.autocast
     if enabled is None:
         enabled = kind != "cpu" or (hasattr(torch.cpu, "_is_amx_tile_supported") and torch.cpu._is_amx_tile_supported())
     return torch.autocast(kind, dtype=torch.bfloat16, enabled=enabled)
+
+
+def made_with(options: Any, state: Mapping[str, Any] | None) -> dict[str, str]:
+    """The fingerprints of what a denoiser's shards were made with.
+
+    Args:
+        options: Its DenoiserTraining, which names the shards, those of the dev loss, and the network of the identity loss.
+        state: The checkpoint to go on from.
+
+    Raises:
+        ConfigError: If one of these was made with other files.
+    """
+    found = Shards(options.shards, ("target",)).fingerprints
+    if options.dev_shards:
+        found = agreed(options.dev_shards, Shards(options.dev_shards, ("target",)).fingerprints, found)
+    if options.identity_weight:
+        agreed(options.shards, found, Networks(identity=options.identity_network or None).fingerprints("identity"))
+    return agreed(options.checkpoint, state["config"].get("fingerprints", {}) if state else {}, found, "trained")
 
 
 def random_crops(

@@ -25,7 +25,9 @@ from ...head.adjust import visible_normals
 from ...head.attributes import FaceAttributes
 from ...head.morphable import HeadModel
 from ...head.shading import sh_basis
+from ..prepare.networks import Networks, agreed
 from ..prepare.pairs import attributes_of
+from ..prepare.shards import stated_fingerprints
 from .code_augmentation import DRAWS, Sample, augment
 from .common import load_state
 from .loop import LoopOptions, Parts, Stage, run_loop
@@ -61,6 +63,7 @@ class CodesFile:
     def __init__(self, path: str, worst: float) -> None:
         if not Path(path).is_file():
             raise ConfigError(f"{path}: no such file; make it with `prepare codes`")
+        agreed(path, stated_fingerprints(path), Networks().fingerprints("head"))
         tensors = load_file(path)
         keep = tensors["error"] <= worst
         if not bool(keep.any()):
