@@ -120,3 +120,26 @@ def test_what_is_not_stated_may_be_any(tmp_path: Path) -> None:
     claim(tmp_path / "new", {"size": 1, "fingerprints": {"head": HEAD}})
     with pytest.raises(ConfigError, match="was begun with fingerprints"):
         claim(tmp_path / "new", {"size": 1, "fingerprints": {"head": OTHER}})
+
+
+@pytest.mark.slow
+def test_files_of_another_step_are_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    shard = tmp_path / "labels/a.safetensors"
+    shard.parent.mkdir()
+    write_shard(shard, {"images": torch.zeros(1, 3, 8, 8, dtype=torch.uint8), "labels": torch.zeros(1, 8, 8, dtype=torch.uint8)})
+    wrong = {
+        "roundtrips": (shard, "holds no 'pictures', so it is of another step; give what `prepare fit` or `prepare portraits` wrote"),
+        "frames": (shard, "holds no 'pictures'"),
+        "codes": (shard.parent, "holds no 'shape', so it is of another step; give what `prepare people` wrote"),
+        "synthetic": (shard.parent, "holds no 'shape'"),
+        "encode": (
+            shard.parent,
+            "holds no 'target', so it is of another step; give what `prepare roundtrips` or `prepare synthetic` wrote",
+        ),
+    }
+    for step, (source, said) in wrong.items():
+        assert f"{shard}: {said}" in refused(capfd, "prepare", step, "--input", source, "--output", tmp_path / f"{step}.out")
+    assert "labels: is a folder" in refused(capfd, "prepare", "roundtrips", "--input", shard.parent, "--output", tmp_path / "out")
+    (tmp_path / "empty").mkdir()
+    for step in ("encode", "synthetic", "codes"):
+        assert "no .safetensors shards here" in refused(capfd, "prepare", step, "--input", tmp_path / "empty", "--output", tmp_path / "o.x")

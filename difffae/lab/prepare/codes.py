@@ -14,7 +14,6 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
@@ -26,8 +25,8 @@ from ...head.morphable import HeadModel
 from ...head.rasterizer import interpolate, rasterize
 from ...head.shading import project, vertex_normals
 from .networks import agreed
-from .pairs import FIELDS, attributes_of, landmark_error, to_bytes
-from .shards import shards_in, stated_fingerprints, write_rows
+from .pairs import FIELDS, FITTED, attributes_of, landmark_error, to_bytes
+from .shards import read_shard, shards_in, stated_fingerprints, write_rows
 
 STORED = 144  # side of the stored pictures: a little more than the network sees, since they are turned and shifted
 SURFACE = 72  # side of what the pixels show: light and skin colour are smooth
@@ -70,17 +69,16 @@ def write_codes(
 
 
 def _fitted(path: Path, batch: int) -> Iterator[dict[str, Tensor]]:
-    data = load_file(str(path))
-    names = ("pictures", "known", "landmarks", "blendshapes", "error", *FIELDS)
+    data = read_shard(path, FITTED, "`prepare fit` or `prepare portraits`")
     for part in tqdm(torch.arange(len(data["pictures"])).split(batch), desc=path.name):
-        yield {name: data[name][part] for name in names}
+        yield {name: data[name][part] for name in FITTED}
 
 
 @torch.no_grad()
 def _synthetic(folder: Path, fit: LandmarkFit, landmarker: FaceLandmarker, batch: int) -> Iterator[dict[str, Tensor]]:
     """Both pictures of every pair; faces that the landmark network does not recognise are left out."""
     for path in shards_in(folder):
-        data = load_file(str(path))
+        data = read_shard(path, ("images", *FIELDS), "`prepare people`")
         flat = {name: data[name].flatten(0, 1) for name in ("images", *FIELDS)}
         for part in tqdm(torch.arange(len(flat["images"])).split(batch), desc=path.name):
             pictures = flat["images"][part]

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
@@ -38,11 +37,12 @@ from .augmentation import Still, augment
 from .networks import agreed
 from .portraits import files_of, read_landmarks, read_picture
 from .roundtrip import random_targets, round_trip
-from .shards import is_wanted, shards_in, stated_fingerprints, write_rows
+from .shards import is_wanted, read_shard, shards_in, stated_fingerprints, write_rows
 
 log = logging.getLogger(__name__)
 FIELDS = ("shape", "albedo", "pose", "camera", "expression", "light")
 WORST_FIT = 0.06  # landmark error of a portrait that can be used, in units of the inter-ocular distance
+FITTED = ("pictures", "known", "landmarks", "blendshapes", "error", *FIELDS)
 PICTURES = ("target", "render", "carried", "validity", "source")
 Rows = dict[str, Tensor]  # some samples: (B, ...) by name
 
@@ -152,7 +152,7 @@ def write_round_trips(
         ConfigError: For a fitted file, or shards that are there, of another head file.
     """
     known = agreed(fitted, stated_fingerprints(fitted), fingerprints or {})
-    data, find_layers = load_file(str(fitted)), layer_finder(slots)
+    data, find_layers = read_shard(fitted, FITTED, "`prepare fit` or `prepare portraits`"), layer_finder(slots)
     output.mkdir(parents=True, exist_ok=True)
     for index in range(shards):
         path = output / f"roundtrip_{index:04d}.safetensors"
@@ -207,7 +207,7 @@ def write_synthetic(
     find_layers = layer_finder(slots)
 
     def rows(path: Path) -> Iterator[Rows]:
-        data = load_file(str(path))
+        data = read_shard(path, ("images", *FIELDS), "`prepare people`")
         for part in tqdm(torch.arange(len(data["images"])).split(4), desc=path.name, leave=False):
             pair = data["images"][part].float() / 255
             faces = [attributes_of({name: data[name][part, side] for name in FIELDS}, head) for side in (0, 1)]
@@ -264,7 +264,7 @@ def encode_shards(
     """
 
     def rows(path: Path) -> Iterator[Rows]:
-        data = load_file(str(path))
+        data = read_shard(path, (*PICTURES, "landmarks"), "`prepare roundtrips` or `prepare synthetic`")
         for part in tqdm(torch.arange(len(data["target"])).split(batch), desc=path.name, leave=False):
             yield encode_pairs({name: value[part] for name, value in data.items()}, autoencoder, slots, identity)
 

@@ -44,13 +44,39 @@ def write_rows(path: str | Path, rows: Iterable[dict[str, Tensor]], fingerprints
     write_shard(path, {name: torch.cat([part[name] for part in parts]) for name in parts[0]}, fingerprints)
 
 
-def stated_fingerprints(path: str | Path) -> dict[str, str]:
-    """What a shard or a fitted file states of the files that it was made with. Raises CheckpointError for a damaged one."""
+def open_shard(path: str | Path) -> Any:
+    """A shard or a fitted file, whose tensors are read when they are asked for. Raises CheckpointError for a damaged one."""
+    if Path(path).is_dir():
+        raise ConfigError(f"{path}: is a folder, and here a .safetensors file is needed; name the file")
     try:
-        with safe_open(str(path), framework="pt") as handle:
-            return json.loads((handle.metadata() or {}).get("fingerprints", "{}"))
+        return safe_open(str(path), framework="pt").__enter__()
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: not a complete shard ({error}); prepare it again") from error
+
+
+def read_shard(path: str | Path, needed: Iterable[str], maker: str) -> dict[str, Tensor]:
+    """All tensors of a shard or a fitted file.
+
+    Args:
+        path: The file.
+        needed: What it must hold.
+        maker: The step that writes such files, for the error.
+
+    Raises:
+        CheckpointError: For a damaged file.
+        ConfigError: For one of another step.
+    """
+    handle = open_shard(path)
+    names = handle.keys()
+    missing = [name for name in needed if name not in names]
+    if missing:
+        raise ConfigError(f"{path}: holds no '{missing[0]}', so it is of another step; give what {maker} wrote")
+    return {name: handle.get_tensor(name) for name in names}
+
+
+def stated_fingerprints(path: str | Path) -> dict[str, str]:
+    """What a shard or a fitted file states of the files that it was made with. Raises CheckpointError for a damaged one."""
+    return json.loads((open_shard(path).metadata() or {}).get("fingerprints", "{}"))
 
 
 def is_wanted(path: Path, fingerprints: Mapping[str, str]) -> bool:
@@ -102,10 +128,7 @@ class Shards:
         self._order, self._ends = paths, ends
 
     def _open(self, path: Path) -> tuple[Any, frozenset[str], int]:
-        try:
-            handle = safe_open(str(path), framework="pt").__enter__()
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{path}: not a complete shard ({error}); prepare it again") from error
+        handle = open_shard(path)
         names = frozenset(handle.keys())
         missing = set(self.needed) - names
         if missing:

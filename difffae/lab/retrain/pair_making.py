@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from safetensors.torch import load_file
 
 from ...diffusion.autoencoder import FirstStage
 from ...source.slots import SlotEncoder
 from ..prepare.networks import Networks, agreed
-from ..prepare.pairs import Rows, encode_pairs, layer_finder, round_trips
-from ..prepare.shards import stated_fingerprints, write_rows
+from ..prepare.pairs import FITTED, Rows, encode_pairs, layer_finder, round_trips
+from ..prepare.shards import read_shard, stated_fingerprints, write_rows
 
 log = logging.getLogger(__name__)
 Item = TypeVar("Item")
@@ -65,4 +64,4 @@ def read_fitted(path: Path, fingerprints: Mapping[str, str]) -> Rows | None:
     if not path.is_file():
         return None
     agreed(path, stated_fingerprints(path), fingerprints)
-    return load_file(str(path))
+    return read_shard(path, FITTED, "`prepare portraits`")

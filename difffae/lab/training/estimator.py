@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ...common.checkpoint import save_checkpoint
@@ -26,8 +25,8 @@ from ...head.attributes import FaceAttributes
 from ...head.morphable import HeadModel
 from ...head.shading import sh_basis
 from ..prepare.networks import Networks, agreed
-from ..prepare.pairs import attributes_of
-from ..prepare.shards import stated_fingerprints
+from ..prepare.pairs import FIELDS, attributes_of
+from ..prepare.shards import read_shard, stated_fingerprints
 from .code_augmentation import DRAWS, Sample, augment
 from .common import load_state
 from .loop import LoopOptions, Parts, Stage, run_loop
@@ -64,7 +63,7 @@ class CodesFile:
         if not Path(path).is_file():
             raise ConfigError(f"{path}: no such file; make it with `prepare codes`")
         agreed(path, stated_fingerprints(path), Networks().fingerprints("head"))
-        tensors = load_file(path)
+        tensors = read_shard(path, ("pictures", "known", "skin", "normals", "uv", "error", *FIELDS), "`prepare codes`")
         keep = tensors["error"] <= worst
         if not bool(keep.any()):
             raise ConfigError(f"{path}: no sample has a landmark error below {worst}; raise the limit or prepare it again")
