@@ -142,4 +142,18 @@ def test_files_of_another_step_are_named(tmp_path: Path, capfd: pytest.CaptureFi
     assert "labels: is a folder" in refused(capfd, "prepare", "roundtrips", "--input", shard.parent, "--output", tmp_path / "out")
     (tmp_path / "empty").mkdir()
     for step in ("encode", "synthetic", "codes"):
-        assert "no .safetensors shards here" in refused(capfd, "prepare", step, "--input", tmp_path / "empty", "--output", tmp_path / "o.x")
+        empty = ["--input", tmp_path / "empty", "--output", tmp_path / f"{step}.none"]
+        assert "no .safetensors shards here" in refused(capfd, "prepare", step, *empty)
+
+
+@pytest.mark.parametrize("stage", ["autoencoder", "slots", "denoiser", "estimator"])
+def test_the_folder_of_another_stage_is_left_alone(stage: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    checkpoint = tmp_path / "last.pt"
+    torch.save({"config": {"other": 1}, "model": {}, "ema": {}}, checkpoint)
+    before = checkpoint.read_bytes()
+    assert f"{checkpoint}: is the checkpoint of another stage" in refused(capfd, "train", stage, "--set", f"folder={tmp_path}", "steps=1")
+    assert checkpoint.read_bytes() == before
+    checkpoint.write_bytes(before[:100])
+    assert f"{checkpoint}: neither a complete training checkpoint" in refused(
+        capfd, "train", stage, "--set", f"folder={tmp_path}", "steps=1"
+    )

@@ -15,6 +15,7 @@ from ...common.files import atomic_write
 from ...diffusion.denoiser import DenoiserConfig
 from ..prepare.networks import Networks, agreed
 from ..prepare.shards import Shards
+from .parts import read_training
 
 
 def autocast(device: str = "cpu", enabled: bool | None = None) -> torch.autocast:
@@ -89,9 +90,23 @@ def save_state(path: Path, state: dict) -> None:
         torch.save(state, temporary)
 
 
-def load_state(path: Path) -> dict | None:
-    """A training checkpoint of our own, tensors and plain values only, or None if there is none."""
-    return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
+def load_state(path: Path, holds: str = "") -> dict | None:
+    """The checkpoint that a training goes on from, or None if there is none.
+
+    Args:
+        path: Its file.
+        holds: What the configurations of this stage have, and those of others do not.
+
+    Raises:
+        CheckpointError: For a damaged file.
+        ConfigError: For one of another stage.
+    """
+    if not path.exists():
+        return None
+    state = read_training(path, mapped=False)
+    if holds and holds not in state["config"]:
+        raise ConfigError(f"{path}: is the checkpoint of another stage; give each stage a folder= of its own")
+    return state
 
 
 def check_pictures(shards: Shards, names: Sequence[str], side: int) -> None:

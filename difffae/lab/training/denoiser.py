@@ -325,7 +325,7 @@ def train_denoiser(options: DenoiserTraining, config: DenoiserConfig | None = No
     """Train, resuming from `folder/last.pt` with its configuration; returns the averaged {"denoiser"}, or that and the encoder that was
     trained with it, "slots" or "source_encoder". Raises ConfigError and CheckpointError."""
     torch.manual_seed(options.seed)
-    model, settings, needed = build(options, config, load_state(options.checkpoint))
+    model, settings, needed = build(options, config, load_state(options.checkpoint, "denoiser"))
     if options.gradient_checkpointing:
         _denoiser(model).unet.enable_gradient_checkpointing()
         if "slots" in model:

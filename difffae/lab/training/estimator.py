@@ -203,7 +203,7 @@ def train_estimator(options: EstimatorTraining, config: EncoderConfig | None = N
     """Train, resuming from `folder/last.pt` with its configuration; returns the averaged network."""
     torch.manual_seed(options.seed)
     head = HeadModel.load().requires_grad_(False)
-    state = load_state(options.checkpoint)
+    state = load_state(options.checkpoint, "squeezed")
     if state:
         config = EncoderConfig(**state["config"])
     encoder = Encoder(config or EncoderConfig.of_head(head), head)
@@ -224,7 +224,7 @@ def export_estimator(state_path: str | Path, path: str | Path, *, license: str, 
     Raises:
         CheckpointError: If there is no such training checkpoint.
     """
-    state = load_state(Path(state_path))
+    state = load_state(Path(state_path), "squeezed")
     if state is None:
         raise CheckpointError(f"{state_path}: no such training checkpoint; train the estimator first")
     save_checkpoint(path, state["ema"], kind=KIND, config=state["config"], license=license, source=source, eight_bit=eight_bit, half=True)
