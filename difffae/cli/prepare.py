@@ -35,7 +35,9 @@ def add(subparsers) -> None:
     parser.add_argument("--output", type=Path, required=True, help="fitted file, or folder of shards")
     parser.add_argument("--split", choices=("train", "dev"), default="train", help="fit: which portraits (default: %(default)s)")
     parser.add_argument("--static", action="store_true", help="fit: without landmark offsets, in order to make them")
-    parser.add_argument("--shards", type=positive, default=30, help="roundtrips: how many shards of 100 (default: %(default)s)")
+    parser.add_argument(
+        "--shards", type=positive, default=30, help="roundtrips: how many, each of --per-shard pairs (default: %(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--model", help="roundtrips, synthetic, encode, pairs: a DiffFAE model; its first stage and slots are used")
     parser.add_argument(
@@ -61,7 +63,9 @@ def add(subparsers) -> None:
     clips.add_argument("--expressions", metavar="FILE", help=".npz with blendshapes of real faces, such as a portraits' landmarks.npz")
     clips.add_argument("--photographs", metavar="FOLDER", help="pictures for backgrounds")
     people = parser.add_argument_group("people: pairs of rendered pictures; number, expressions and photographs are those of clips")
-    people.add_argument("--per-shard", type=positive, default=100, metavar="N", help="pairs in a shard (default: %(default)s)")
+    people.add_argument(
+        "--per-shard", type=positive, default=100, metavar="N", help="people, roundtrips: pairs in a shard (default: %(default)s)"
+    )
     people.add_argument("--labelled", type=Path, metavar="FOLDER", help="the same pictures singly, with their labels, for the slots")
     people.add_argument("--geometry", action="store_true", help="keep depth and normals as well")
     pairs = parser.add_argument_group("pairs: two frames of one chunk")
@@ -127,41 +131,46 @@ def _portraits(arguments: argparse.Namespace) -> None:
 def _fit(arguments: argparse.Namespace) -> None:
     from ..estimation.choose import landmark_fit
     from ..estimation.fit import LandmarkFit
-    from ..head.morphable import HeadModel
+    from ..lab.prepare.networks import Networks
     from ..lab.prepare.pairs import fit_portraits
 
-    head = HeadModel.load().requires_grad_(False)
-    fit = LandmarkFit(head) if arguments.static else landmark_fit(head)
-    fit_portraits(arguments.input, arguments.output, arguments.split, fit)
+    networks = Networks()
+    fit = LandmarkFit(networks.head) if arguments.static else landmark_fit(networks.head)
+    fit_portraits(arguments.input, arguments.output, arguments.split, fit, fingerprints=networks.fingerprints("head"))
 
 
 def _codes(arguments: argparse.Namespace) -> None:
     from ..estimation.choose import landmark_fit
-    from ..faces.landmarker import FaceLandmarker
-    from ..head.morphable import HeadModel
     from ..lab.prepare.codes import write_codes
+    from ..lab.prepare.networks import Networks
 
-    write_codes(arguments.input, arguments.output, landmark_fit(HeadModel.load()), FaceLandmarker.load())
+    n = Networks()
+    write_codes(arguments.input, arguments.output, landmark_fit(n.head), n.landmarker, fingerprints=n.fingerprints("head"))
 
 
 def _carried(arguments: argparse.Namespace) -> None:
-    from ..head.morphable import HeadModel
+    from ..lab.prepare.networks import Networks
     from ..lab.prepare.pairs import write_round_trips, write_synthetic
 
-    head, slots = HeadModel.load().requires_grad_(False), _trained(arguments)[1]
-    if arguments.step == "roundtrips":
-        write_round_trips(arguments.input, arguments.output, head, arguments.shards, slots, seed=arguments.seed)
+    a, networks = arguments, Networks()
+    slots, known = _trained(a, networks.fingerprints("head"))[1], networks.fingerprints("head")
+    if a.step == "roundtrips":
+        write_round_trips(a.input, a.output, networks.head, a.shards, slots, a.per_shard, a.seed, known)
     else:
-        write_synthetic(arguments.input, arguments.output, head, slots)
+        write_synthetic(a.input, a.output, networks.head, slots, known)
 
 
 def _encode(arguments: argparse.Namespace) -> None:
+    from ..lab.prepare.networks import Networks
     from ..lab.prepare.pairs import encode_shards
+    from ..lab.prepare.shards import shards_in, stated_fingerprints
     from ..source.identity_networks import load_identity
 
-    first_stage, slots, network = _trained(arguments)
-    shards, identity = sorted(arguments.input.glob("*.safetensors")), load_identity(arguments.identity, network)
-    encode_shards(shards, arguments.output, first_stage, None if arguments.joint else slots, identity)
+    a, shards = arguments, shards_in(arguments.input)
+    known = Networks(identity=a.identity).fingerprints("identity")
+    first_stage, slots, network = _trained(a, *map(stated_fingerprints, shards), known)
+    identity = load_identity(a.identity, network)
+    encode_shards(shards, a.output, first_stage, None if a.joint else slots, identity, fingerprints=known)
 
 
 def _model(arguments: argparse.Namespace) -> EditModel:
@@ -172,12 +181,16 @@ def _model(arguments: argparse.Namespace) -> EditModel:
     return EditModel.load(arguments.model or asset_path("open-256.safetensors"))
 
 
-def _trained(arguments: argparse.Namespace) -> tuple[FirstStage, SlotEncoder, str | None]:
-    """First stage, slots and the name of the identity network of --model; or the parts that were given, while there is no model yet."""
+def _trained(arguments: argparse.Namespace, *used: dict[str, str]) -> tuple[FirstStage, SlotEncoder, str | None]:
+    """First stage, slots and the name of the identity network of --model; or the parts that were given, while there is no model yet.
+    used: fingerprints of files that go with it. Raises ConfigError for others than the model was trained with."""
+    from ..lab.prepare.networks import agreed
     from ..lab.training.parts import read_first_stage, read_slots
 
     if arguments.first_stage is None and arguments.slots is None:
         model = _model(arguments)
+        for known in used:
+            agreed(arguments.model, model.fingerprints, known, "trained")
         return model.autoencoder, model.slots, model.identity
     if arguments.first_stage is None or arguments.slots is None or arguments.model is not None:
         raise ConfigError("--first-stage and --slots: stand in for --model together; give both without it, or neither")
@@ -226,6 +239,7 @@ def _split(arguments: argparse.Namespace) -> Split:
 
 def _pairs(arguments: argparse.Namespace) -> None:
     from ..head.morphable import HeadModel
+    from ..lab.prepare.networks import Networks
     from ..lab.training.parts import read_first_stage
     from ..lab.videos.video_pairs import check_networks, write_pairs
 
@@ -235,11 +249,13 @@ def _pairs(arguments: argparse.Namespace) -> None:
         autoencoder, slots, head = read_first_stage(arguments.first_stage), None, None
     else:
         model = _model(arguments)
-        check_networks(arguments.input, model.head, model.identity)
+        check_networks(arguments.input, model.head, model.identity, model.fingerprints)
         autoencoder, slots = model.autoencoder, None if arguments.joint else model.slots
         head = HeadModel.load(arguments.head).requires_grad_(False) if model.denoiser.config.carry else None
         if head is not None and head.name != model.head:
             raise ConfigError(f"--head: is '{head.name}', but the model needs '{model.head}'; give that head's file")
+        if head is not None:
+            check_networks(arguments.input, model.head, model.identity, Networks(arguments.head).fingerprints("head"))
     write_pairs(arguments.input, arguments.output, autoencoder, slots, head, per_chunk=arguments.per_chunk, seed=arguments.seed)
 
 
@@ -255,17 +271,19 @@ def _frames(arguments: argparse.Namespace) -> None:
 
 
 def _people(arguments: argparse.Namespace) -> None:
-    from ..head.morphable import HeadModel
     from ..lab.people.behaviour import load_expressions
+    from ..lab.prepare.networks import Networks
     from ..lab.prepare.rendered import write_people
     from ..lab.studio.synthetic import SyntheticPeople
 
-    a, head = arguments, HeadModel.load()
+    a, networks = arguments, Networks()
+    head, known = networks.head, networks.fingerprints("head")
     table = load_expressions(a.expressions, head.expression_names) if a.expressions else None
     people = SyntheticPeople(a.input, head, expressions=table, photographs=a.photographs)
     if a.labelled is not None:
         check_output(a.labelled, to_file=False)
-    write_people(people, a.output, a.people, seed=a.seed, per_shard=a.per_shard, labelled=a.labelled, geometry=a.geometry)
+    more = {"labelled": a.labelled, "geometry": a.geometry, "fingerprints": known}
+    write_people(people, a.output, a.people, seed=a.seed, per_shard=a.per_shard, **more)
 
 
 TO_FILE = ("fit", "codes")  # the others write folders

@@ -74,20 +74,28 @@ class InsightFace(AlignedIdentity):
             name: of its pack, or the path of its file.
 
         Raises:
-            CheckpointError: it is no recognition model.
+            CheckpointError: it cannot be read, or is no recognition model.
             ConfigError: insightface is not installed.
         """
         super().__init__(f"insightface-{Path(name).stem}")
         zoo = _import("insightface.model_zoo", name)
-        self.model = zoo.get_model(name)
+        if name.endswith(".onnx") and not Path(name).is_file():
+            raise CheckpointError(f"insightface:{name}: no such weights file; check the path")
+        try:
+            self.model = zoo.get_model(name)
+        except Exception as error:  # of several packages, for a damaged file or pack
+            why = " ".join(str(error).split())[:200]
+            raise CheckpointError(f"insightface:{name}: cannot be read ({why}); download it again") from error
         if self.model is None or getattr(self.model, "taskname", None) != "recognition":
             raise CheckpointError(f"insightface:{name}: no recognition model; give the .onnx file of one, such as w600k_r50.onnx")
         self.model.prepare(ctx_id=0 if torch.cuda.is_available() else -1)
+        self.one_by_one = self.model.input_shape[0] == 1
 
     @torch.no_grad()
     def forward(self, chips: Tensor) -> Tensor:
         pictures = (chips.clamp(0, 1) * 255).round().byte().movedim(1, -1).flip(-1).cpu().numpy()  # BGR, as OpenCV reads
-        return torch.from_numpy(self.model.get_feat(list(pictures))).to(chips)
+        groups = np.split(pictures, len(pictures)) if self.one_by_one else [pictures]
+        return torch.from_numpy(np.concatenate([self.model.get_feat(list(group)) for group in groups])).to(chips)
 
 
 def _import(name: str, path: str | Path) -> Any:

@@ -21,7 +21,9 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def main(folder: str | None = None, name: str = "open-256") -> None:
-    paths = [asset_path(one) for one in BUNDLED] if folder is None else sorted(p for p in Path(folder).iterdir() if p.suffix in ENDINGS)
+    paths = [asset_path(one) for one in BUNDLED] if folder is None else sorted(p for p in Path(folder).glob("*") if p.suffix in ENDINGS)
+    if len(paths) < 2:
+        sys.exit(f"{folder}: fewer than two pictures here ({', '.join(ENDINGS)}); give a folder of portraits")
     model = DiffFAE.from_pretrained(name)
     faces = {path: model.analyse(read_image(path)[0], name=path.name) for path in paths}
     print(f"{'pair':40s}" + "".join(f"{key:>21s}" for key in SHOWN))

@@ -36,6 +36,8 @@ def squares(paths: list[Path]) -> torch.Tensor:
 
 def main(folder: str | None = None, steps: str = "300") -> None:
     paths = [asset_path(name) for name in BUNDLED] if folder is None else sorted(Path(folder).glob("*.webp"))
+    if not paths:
+        sys.exit(f"{folder}: no .webp pictures here; give a folder of portraits, such as `prepare portraits` writes")
     pictures = squares(paths)
     Path("tiny/shards").mkdir(parents=True, exist_ok=True)
     write_shard("tiny/shards/0.safetensors", {"images": (pictures * 255).round().to(torch.uint8)})

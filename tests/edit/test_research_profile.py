@@ -26,6 +26,7 @@ from difffae.head.adjust import Adjustments
 from difffae.head.attributes import FaceAttributes
 from difffae.head.morphable import HeadModel
 from difffae.head.render import render
+from difffae.lab.prepare.networks import Networks
 from difffae.lab.videos import prepare_video
 from difffae.lab.videos.clips import Chunk
 from difffae.source.identity import IdentityNetwork
@@ -87,7 +88,9 @@ def test_renders_show_decas_wrinkles(deca: Deca, surface_head: HeadModel, monkey
     result = pipeline.edit(replace(portrait, attributes=face), adjust=Adjustments(light_azimuth=40), sampling=Sampling(steps=1))
     assert result.attributes.detail is not None
     assert torch.equal(result.render, render(surface_head, result.attributes, 64, fit.surface).image)
-    monkeypatch.setattr(prepare_video, "load_tools", lambda options: prepare_video.Tools(pipeline.landmarker, fit, pipeline.identity))
+    networks = Networks()
+    networks.__dict__ |= {"landmarker": pipeline.landmarker, "estimator": fit, "identity": pipeline.identity}
+    monkeypatch.setattr(prepare_video, "load_networks", lambda *files: networks)
     frame = (portrait.picture[0].permute(1, 2, 0) * 255).round().byte().numpy()
     track = prepare_video.FaceTrack(64, 64, [None], {0: portrait.landmarks[0]}, {0: portrait.blendshapes[0]})
     options = prepare_video.VideoOptions(size=64)

@@ -19,12 +19,11 @@ from difffae.head.render import render
 from difffae.lab.prepare.shards import Shards
 from difffae.lab.prepare.stills import write_stills
 from difffae.lab.videos import prepare_clips as module
-from difffae.lab.videos.prepare_clips import ClipOptions, Tools, prepare_clips
+from difffae.lab.videos.prepare_clips import ClipOptions, prepare_clips
 from difffae.lab.videos.prepare_video import decode_frame
 from difffae.lab.videos.prepare_videos import Split
 from difffae.lab.videos.tar_samples import read_tar
 from difffae.lab.videos.video_pairs import check_networks, write_frames, write_pairs
-from difffae.source.identity import IdentityNetwork
 
 SIZE = 64
 
@@ -53,8 +52,7 @@ def head() -> HeadModel:
 
 @pytest.fixture
 def options(head: HeadModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ClipOptions:
-    tools = Tools(head, BareHeads(head), IdentityNetwork.load())  # type: ignore[arg-type]
-    monkeypatch.setattr(module, "load_tools", lambda options: tools)
+    monkeypatch.setattr(module, "load_people", lambda options: BareHeads(head))
     (tmp_path / "assets").mkdir()
     return ClipOptions(str(tmp_path / "assets"), size=SIZE, frames=3)
 

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -400,21 +399,6 @@ def test_local_processes_give_the_same_files(videos: Path, prepared: Path, tmp_p
 def test_ray_cluster_of_two_workers_gives_the_same_files(videos: Path, prepared: Path, tmp_path: Path, cluster_address: str) -> None:
     subprocess.run(command(videos, tmp_path, "--ray-address", cluster_address), cwd=ROOT, check=True, capture_output=True)
     assert contents(tmp_path) == contents(prepared)
-
-
-@pytest.fixture
-def cluster_address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A Ray cluster of two nodes with one CPU each, on this machine."""
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    pytest.importorskip("ray", reason="Ray is not installed")
-    from ray.cluster_utils import Cluster
-
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    cluster.add_node(num_cpus=1)
-    try:
-        yield cluster.address
-    finally:
-        cluster.shutdown()
 
 
 @pytest.mark.slow

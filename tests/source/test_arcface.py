@@ -7,6 +7,7 @@ import sys
 import types
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -197,11 +198,11 @@ def test_onnx_files_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_insightface_sees_bgr_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Against a stand-in with insightface's documented calls: get_model, prepare, get_feat."""
+    """Against a stand-in with insightface's calls: get_model, prepare, get_feat."""
     seen = []
 
     class Model:
-        taskname = "recognition"
+        taskname, input_shape = "recognition", ["None", 3, CHIP, CHIP]
 
         def prepare(self, ctx_id: int) -> None:
             seen.append(ctx_id)
@@ -211,10 +212,10 @@ def test_insightface_sees_bgr_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
             return torch.arange(512.0).expand(len(pictures), -1).numpy()
 
     zoo = types.ModuleType("insightface.model_zoo")
-    zoo.get_model = lambda name: Model() if name == "buffalo_l/w600k_r50.onnx" else None
+    zoo.get_model = lambda name: Model() if name == "buffalo_l" else None
     monkeypatch.setitem(sys.modules, "insightface", types.ModuleType("insightface"))
     monkeypatch.setitem(sys.modules, "insightface.model_zoo", zoo)
-    network = load_identity("insightface:buffalo_l/w600k_r50.onnx")
+    network = load_identity("insightface:buffalo_l")
     chips = torch.zeros(2, 3, CHIP, CHIP)
     chips[0, 0], chips[1, 2] = 1.0, 0.5
     assert torch.equal(network(chips)[1], torch.arange(512.0))
@@ -223,3 +224,44 @@ def test_insightface_sees_bgr_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seen[2][0, 0].tolist() == [128, 0, 0]
     with pytest.raises(CheckpointError, match="insightface:other: no recognition model"):
         load_identity("insightface:other")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("scale", "batch"), [(3.1, "batch"), (1.0, 1), (0.6, "batch")])
+def test_the_installed_insightface_sees_what_we_see(scale: float, batch: str | int, tmp_path: Path) -> None:
+    """A picture that is noise: chips as its own norm_crop cuts them, and the embedding that its own model gives of picture and points, by
+    insightface:FILE and by the file alone."""
+    face_align = pytest.importorskip("insightface.utils.face_align", reason="insightface is not installed")
+    from insightface.model_zoo import get_model
+
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 256, (420, 400, 3), dtype=np.uint8)  # RGB
+    turn = np.deg2rad(17)
+    matrix = scale * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    points = (np.array(TEMPLATE) - 56) @ matrix.T + (190, 205) + rng.normal(0, 2 * scale, (5, 2))  # counted from pixel centres
+    landmarks = torch.zeros(1, 478, 3)
+    for (first, second), point in zip(FIVE, points, strict=True):
+        landmarks[0, first, :2] = landmarks[0, second, :2] = torch.from_numpy(point) + 0.5
+    image = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255
+
+    theirs = face_align.norm_crop(picture, points.astype(np.float32))
+    ours = AlignedIdentity("test").align(image, landmarks)[0].permute(1, 2, 0) * 255
+    # theirs are whole levels; OpenCV before 5 also rounds the place of a sample to 1/32 of a pixel, which is up to 255/32 of noise
+    assert (ours - torch.from_numpy(theirs)).abs().max() < (0.52 if int(__import__("cv2").__version__[0]) >= 5 else 9)
+
+    path = tmp_path / "net.onnx"
+    write_onnx(path, batch=batch)
+    model = get_model(str(path))
+    model.prepare(ctx_id=-1)
+    token = model.get(np.ascontiguousarray(picture[..., ::-1]), types.SimpleNamespace(kps=points.astype(np.float32)))
+    token = F.normalize(torch.from_numpy(token), dim=0)
+    assert token.std() > 0.02  # it says something
+    # the file alone gets chips that are not rounded to whole levels: half a level of noise beside 60 of signal turns the token by 1e-5
+    for file, least in ((f"insightface:{path}", 1 - 2e-6), (path, 1 - 5e-5)):
+        both = load_identity(file).embed(image.expand(2, -1, -1, -1), landmarks.expand(2, -1, -1)).double()
+        assert F.cosine_similarity(both, token.double(), dim=1).min() > least
+    with pytest.raises(CheckpointError, match=r"insightface:.*none\.onnx: no such weights file"):
+        load_identity(f"insightface:{tmp_path / 'none.onnx'}")
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(CheckpointError, match=r"insightface:.*net\.onnx: cannot be read"):
+        load_identity(f"insightface:{path}")

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -137,22 +136,6 @@ def test_a_ray_cluster_of_two_nodes_gives_the_same_files(clips: Path, made: Path
     _, errors = run.communicate()
     assert run.returncode == 2, errors
     assert contents(tmp_path / "out") == contents(made)
-
-
-@pytest.fixture
-def cluster_address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A Ray cluster of two nodes with one CPU each, on this machine."""
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    pytest.importorskip("ray", reason="Ray is not installed")
-    from ray.cluster_utils import Cluster
-
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    cluster.add_node(num_cpus=1)
-    try:
-        yield cluster.address
-    finally:
-        cluster.shutdown()
 
 
 def wait_for(folder: Path, pattern: str) -> None:

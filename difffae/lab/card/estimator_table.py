@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
@@ -22,7 +21,7 @@ from ...head.attributes import FaceAttributes
 from ...head.morphable import HeadModel
 from ..prepare.pairs import FIELDS, attributes_of, to_bytes
 from ..prepare.portraits import files_of, read_manifest
-from ..prepare.shards import write_shard
+from ..prepare.shards import read_shard, shards_in, write_shard
 from ..studio.synthetic import SyntheticPeople
 from . import estimators as numbers
 from .estimators import Reader, Seen
@@ -121,7 +120,7 @@ class Comparison:
 
     def synthetic(self, folder: Path) -> None:
         """Both pictures of rendered pairs, whose codes are known."""
-        parts = [load_file(str(path)) for path in sorted(folder.glob("*.safetensors"))]
+        parts = [read_shard(path, ("images", *FIELDS), "`prepare people`") for path in shards_in(folder)]
         data = {name: torch.cat([part[name].flatten(0, 1) for part in parts]) for name in ("images", *FIELDS)}
         truth = attributes_of(data, self.head)
         kept, found = self._read(data["images"], truth)
@@ -148,7 +147,7 @@ class Comparison:
             render_tones(folder, SyntheticPeople(makehuman, self.head), people)
         values: dict[str, list[float]] = {name: [] for name in self.readers}
         for path in tqdm(sorted(folder.glob("*.safetensors"))[:people], desc="skin tones"):
-            data = load_file(str(path))
+            data = read_shard(path, ("images", *FIELDS), "`evaluate --tones` with --makehuman")
             kept, found = self._read(data["images"], attributes_of(data, self.head))
             if len(kept) == len(data["images"]):
                 for reader, faces in found.items():

@@ -9,12 +9,11 @@ map; landmarks (M,N,3) in pixels of 256x256; blendshapes (M,52); error (M,), lan
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
@@ -25,14 +24,22 @@ from ...head.attributes import FaceAttributes
 from ...head.morphable import HeadModel
 from ...head.rasterizer import interpolate, rasterize
 from ...head.shading import project, vertex_normals
-from .pairs import FIELDS, attributes_of, landmark_error, to_bytes
-from .shards import write_rows
+from .networks import agreed
+from .pairs import FIELDS, FITTED, attributes_of, landmark_error, to_bytes
+from .shards import read_shard, shards_in, stated_fingerprints, write_rows
 
 STORED = 144  # side of the stored pictures: a little more than the network sees, since they are turned and shifted
 SURFACE = 72  # side of what the pixels show: light and skin colour are smooth
 
 
-def write_codes(source: Path, output: Path, fit: LandmarkFit, landmarker: FaceLandmarker, batch: int = 8) -> None:
+def write_codes(
+    source: Path,
+    output: Path,
+    fit: LandmarkFit,
+    landmarker: FaceLandmarker,
+    batch: int = 8,
+    fingerprints: Mapping[str, str] | None = None,
+) -> None:
     """Write the file that `train estimator` reads.
 
     Args:
@@ -41,9 +48,10 @@ def write_codes(source: Path, output: Path, fit: LandmarkFit, landmarker: FaceLa
         fit: Whose head model the codes are of; it measures their landmark errors.
         landmarker: Finds the landmarks of synthetic pairs.
         batch: Samples that are worked on together.
+        fingerprints: Of the head's file.
 
     Raises:
-        ConfigError: If there is no usable sample.
+        ConfigError: If there is no usable sample, or for numbers of another head file.
     """
 
     def completed(sample: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -53,22 +61,24 @@ def write_codes(source: Path, output: Path, fit: LandmarkFit, landmarker: FaceLa
             sample[name] = to_bytes(small)
         return sample
 
+    known = dict(fingerprints or {})
+    for path in [source] if source.is_file() else shards_in(source):
+        known = agreed(path, stated_fingerprints(path), known)
     parts = _fitted(source, batch) if source.is_file() else _synthetic(source, fit, landmarker, batch)
-    write_rows(output, map(completed, parts))
+    write_rows(output, map(completed, parts), known)
 
 
 def _fitted(path: Path, batch: int) -> Iterator[dict[str, Tensor]]:
-    data = load_file(str(path))
-    names = ("pictures", "known", "landmarks", "blendshapes", "error", *FIELDS)
+    data = read_shard(path, FITTED, "`prepare fit` or `prepare portraits`")
     for part in tqdm(torch.arange(len(data["pictures"])).split(batch), desc=path.name):
-        yield {name: data[name][part] for name in names}
+        yield {name: data[name][part] for name in FITTED}
 
 
 @torch.no_grad()
 def _synthetic(folder: Path, fit: LandmarkFit, landmarker: FaceLandmarker, batch: int) -> Iterator[dict[str, Tensor]]:
     """Both pictures of every pair; faces that the landmark network does not recognise are left out."""
-    for path in sorted(folder.glob("*.safetensors")):
-        data = load_file(str(path))
+    for path in shards_in(folder):
+        data = read_shard(path, ("images", *FIELDS), "`prepare people`")
         flat = {name: data[name].flatten(0, 1) for name in ("images", *FIELDS)}
         for part in tqdm(torch.arange(len(flat["images"])).split(batch), desc=path.name):
             pictures = flat["images"][part]

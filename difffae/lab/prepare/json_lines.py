@@ -57,7 +57,8 @@ def claim(output: Path, description: dict[str, Any]) -> None:
         known = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{output}: cannot be used ({error}); give a folder that may be written to") from error
-    for name in sorted(known.keys() | description.keys()):
+    unstated = {"fingerprints"} - known.keys()  # of a folder that was begun before they were noted
+    for name in sorted((known.keys() | description.keys()) - unstated):
         if known.get(name) != description.get(name):
             raise ConfigError(
                 f"{output}: was begun with {name} {known.get(name)}, not {description.get(name)}; use that, or another output folder"

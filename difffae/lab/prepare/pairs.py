@@ -11,13 +11,12 @@ first stage, so they can run while it trains.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
@@ -35,13 +34,15 @@ from ...source.matte import PersonMatte
 from ...source.regions import Layers, layers
 from ...source.slots import SlotEncoder
 from .augmentation import Still, augment
+from .networks import agreed
 from .portraits import files_of, read_landmarks, read_picture
 from .roundtrip import random_targets, round_trip
-from .shards import write_rows
+from .shards import is_wanted, read_shard, shards_in, stated_fingerprints, write_rows
 
 log = logging.getLogger(__name__)
 FIELDS = ("shape", "albedo", "pose", "camera", "expression", "light")
 WORST_FIT = 0.06  # landmark error of a portrait that can be used, in units of the inter-ocular distance
+FITTED = ("pictures", "known", "landmarks", "blendshapes", "error", *FIELDS)
 PICTURES = ("target", "render", "carried", "validity", "source")
 Rows = dict[str, Tensor]  # some samples: (B, ...) by name
 
@@ -57,7 +58,9 @@ def attributes_of(tensors: Rows, head: HeadModel) -> FaceAttributes:
     return FaceAttributes(head.name, **numbers)
 
 
-def fit_portraits(folder: Path, output: Path, split: str, fit: LandmarkFit, worst: float = WORST_FIT) -> None:
+def fit_portraits(
+    folder: Path, output: Path, split: str, fit: LandmarkFit, worst: float = WORST_FIT, fingerprints: Mapping[str, str] | None = None
+) -> None:
     """Crop and fit every portrait of a split.
 
     Writes pictures (M,3,S,S) uint8, known (M,1,S,S) uint8, landmarks (M,N,3) in crop pixels, blendshapes (M,52), error (M,),
@@ -69,11 +72,12 @@ def fit_portraits(folder: Path, output: Path, split: str, fit: LandmarkFit, wors
         split: "train" or "dev".
         fit: What finds the attributes.
         worst: Portraits with a larger landmark error are left out, in units of the inter-ocular distance.
+        fingerprints: Of the head's file.
 
     Raises:
         ConfigError: For a folder without these tables, or if no portrait is left.
     """
-    write_rows(output, _fitted(folder, split, fit, worst))
+    write_rows(output, _fitted(folder, split, fit, worst), fingerprints)
 
 
 def _fitted(folder: Path, split: str, fit: LandmarkFit, worst: float) -> Iterator[Rows]:
@@ -123,7 +127,14 @@ def layer_finder(slots: SlotEncoder | None) -> Callable[[Tensor], Layers | None]
 
 
 def write_round_trips(
-    fitted: Path, output: Path, head: HeadModel, shards: int, slots: SlotEncoder | None = None, size: int = 100, seed: int = 0
+    fitted: Path,
+    output: Path,
+    head: HeadModel,
+    shards: int,
+    slots: SlotEncoder | None = None,
+    size: int = 100,
+    seed: int = 0,
+    fingerprints: Mapping[str, str] | None = None,
 ) -> None:
     """Write shards of round trips of random portraits, each mirrored, framed and coloured at random; existing ones are kept.
 
@@ -135,15 +146,19 @@ def write_round_trips(
         slots: For `layer_finder`.
         size: Samples of a shard.
         seed: Shard i depends on it and on i alone.
+        fingerprints: Of the head's file.
+
+    Raises:
+        ConfigError: For a fitted file, or shards that are there, of another head file.
     """
-    data, find_layers = load_file(str(fitted)), layer_finder(slots)
+    known = agreed(fitted, stated_fingerprints(fitted), fingerprints or {})
+    data, find_layers = read_shard(fitted, FITTED, "`prepare fit` or `prepare portraits`"), layer_finder(slots)
     output.mkdir(parents=True, exist_ok=True)
     for index in range(shards):
         path = output / f"roundtrip_{index:04d}.safetensors"
-        if not path.exists():
-            write_rows(
-                path, tqdm(round_trips(data, head, find_layers, size, seed * 100_003 + index), path.name, -(-size // 4), leave=False)
-            )
+        if is_wanted(path, known):
+            rows = round_trips(data, head, find_layers, size, seed * 100_003 + index)
+            write_rows(path, tqdm(rows, path.name, -(-size // 4), leave=False), known)
 
 
 @torch.no_grad()
@@ -174,7 +189,9 @@ def round_trips(
         yield _pair((picture, shown, carried, validity, picture), still.landmarks, still.landmarks)
 
 
-def write_synthetic(folder: Path, output: Path, head: HeadModel, slots: SlotEncoder | None = None) -> None:
+def write_synthetic(
+    folder: Path, output: Path, head: HeadModel, slots: SlotEncoder | None = None, fingerprints: Mapping[str, str] | None = None
+) -> None:
     """Write shards of carried synthetic pairs, each of which serves both ways; existing ones are kept.
 
     Args:
@@ -182,11 +199,15 @@ def write_synthetic(folder: Path, output: Path, head: HeadModel, slots: SlotEnco
         output: Folder of the shards.
         head: Of the attributes.
         slots: For `layer_finder`.
+        fingerprints: Of the head's file.
+
+    Raises:
+        ConfigError: If there is no shard, or for shards of another head file.
     """
     find_layers = layer_finder(slots)
 
     def rows(path: Path) -> Iterator[Rows]:
-        data = load_file(str(path))
+        data = read_shard(path, ("images", *FIELDS), "`prepare people`")
         for part in tqdm(torch.arange(len(data["images"])).split(4), desc=path.name, leave=False):
             pair = data["images"][part].float() / 255
             faces = [attributes_of({name: data[name][part, side] for name in FIELDS}, head) for side in (0, 1)]
@@ -197,9 +218,10 @@ def write_synthetic(folder: Path, output: Path, head: HeadModel, slots: SlotEnco
                 yield _pair((pair[:, b], shown, moved.image, moved.validity, pair[:, a]), points[a], points[b])
 
     output.mkdir(parents=True, exist_ok=True)
-    for path in sorted(folder.glob("*.safetensors")):
-        if not (output / path.name).exists():
-            write_rows(output / path.name, rows(path))
+    for path in shards_in(folder):
+        known = agreed(path, stated_fingerprints(path), fingerprints or {})
+        if is_wanted(output / path.name, known):
+            write_rows(output / path.name, rows(path), known)
 
 
 def exact_landmarks(head: HeadModel, face: FaceAttributes, size: int) -> Tensor:
@@ -216,7 +238,13 @@ def _pair(pictures: tuple[Tensor, ...], landmarks: Tensor, target_landmarks: Ten
 
 @torch.no_grad()
 def encode_shards(
-    pictures: Iterable[Path], output: Path, autoencoder: FirstStage, slots: SlotEncoder | None, identity: IdentityEncoder, batch: int = 4
+    pictures: Iterable[Path],
+    output: Path,
+    autoencoder: FirstStage,
+    slots: SlotEncoder | None,
+    identity: IdentityEncoder,
+    batch: int = 4,
+    fingerprints: Mapping[str, str] | None = None,
 ) -> None:
     """Write shards of latents, tokens, masks and identities from shards of pictures; existing ones are kept.
 
@@ -229,17 +257,22 @@ def encode_shards(
         slots: Make tokens and masks; None keeps the pictures source and query in their place, for joint training.
         identity: Makes the identity tokens.
         batch: Samples that are worked on together.
+        fingerprints: Of the identity's file.
+
+    Raises:
+        ConfigError: For shards of pictures, or of latents that are there, which were made with other files.
     """
 
     def rows(path: Path) -> Iterator[Rows]:
-        data = load_file(str(path))
+        data = read_shard(path, (*PICTURES, "landmarks"), "`prepare roundtrips` or `prepare synthetic`")
         for part in tqdm(torch.arange(len(data["target"])).split(batch), desc=path.name, leave=False):
             yield encode_pairs({name: value[part] for name, value in data.items()}, autoencoder, slots, identity)
 
     output.mkdir(parents=True, exist_ok=True)
     for path in pictures:
-        if not (output / path.name).exists():
-            write_rows(output / path.name, rows(path))
+        known = agreed(path, stated_fingerprints(path), fingerprints or {})
+        if is_wanted(output / path.name, known):
+            write_rows(output / path.name, rows(path), known)
 
 
 def encode_pairs(data: Rows, autoencoder: FirstStage, slots: SlotEncoder | None, identity: IdentityEncoder) -> Rows:

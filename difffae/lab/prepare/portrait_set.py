@@ -24,7 +24,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,15 +40,13 @@ from ...common.errors import ConfigError, DiffFAEError
 from ...common.files import atomic_write, remove_leftovers
 from ...common.images import read_image, to_picture
 from ...common.rotations import to_yaw_pitch_roll
-from ...estimation.choose import landmark_fit
 from ...estimation.fit import LandmarkFit
 from ...faces.blendshapes import BLENDSHAPE_NAMES
 from ...faces.crop import crop_square, extract
-from ...faces.landmarker import FaceLandmarker
-from ...head.morphable import HeadModel
 from ...source.matte import PersonMatte
 from ...video.pool import CRASHED, run_tasks
 from .json_lines import Journal, claim
+from .networks import load_networks
 from .pairs import FIELDS, WORST_FIT, Rows, fitted_row, to_bytes
 from .portraits import DEV_SHARE, MANIFEST, SPLITS, dev_files, read_landmarks, read_manifest, read_picture, split_of
 from .shards import write_rows, write_shard
@@ -89,21 +87,6 @@ class Known:
     blendshapes: Tensor | None = None
 
 
-@dataclass(frozen=True)
-class Tools:
-    """The networks of one worker."""
-
-    landmarker: FaceLandmarker
-    fit: LandmarkFit
-    matte: PersonMatte
-
-
-@lru_cache(maxsize=1)
-def load_tools() -> Tools:
-    """Networks, loaded once per process."""
-    return Tools(FaceLandmarker.load(), landmark_fit(HeadModel.load().requires_grad_(False)), PersonMatte.load())
-
-
 def prepare_portraits(
     folder: Path, output: Path, options: PortraitOptions | None = None, *, workers: int = 1, over: Callable[[], bool] | None = None
 ) -> dict[str, int]:
@@ -133,7 +116,7 @@ def prepare_portraits(
     if output == folder or output.is_relative_to(folder):
         raise ConfigError(f"{output}: lies in the pictures' own folder; choose an output beside it")
     pictures = known_pictures(folder)
-    claim(output, {"format": "difffae-portraits/1"} | asdict(options))
+    claim(output, {"format": "difffae-portraits/1"} | asdict(options) | {"fingerprints": load_networks().fingerprints("head")})
     remove_leftovers(output)
     errors = Journal(output / "errors.jsonl", "file")
     waiting = [one for one in pictures if not _part(output, one.file).exists() and one.file not in errors.rows]
@@ -210,11 +193,11 @@ def prepare_portrait(folder: Path, output: Path, options: PortraitOptions, one: 
 
 
 def _prepare(folder: Path, output: Path, options: PortraitOptions, one: Known) -> None:
-    tools = load_tools()
+    networks = load_networks()
     image = read_image(folder / one.file)[0]
     points, scores = one.landmarks, one.blendshapes
     if points is None or scores is None:
-        faces = tools.landmarker.detect(image)[0]
+        faces = networks.landmarker.detect(image)[0]
         if not faces:
             raise ConfigError("no face was found in it")
         points, scores = faces[0].landmarks, faces[0].blendshapes
@@ -226,10 +209,12 @@ def _prepare(folder: Path, output: Path, options: PortraitOptions, one: Known) -
     stored.parent.mkdir(parents=True, exist_ok=True)
     points = points * _store(folder / one.file, stored, image, scale)
     picture = read_picture(stored)  # as everyone will see it: WebP is not exact
-    row = fitted_row(picture, points, scores, tools.fit)
+    fit = networks.estimator
+    assert isinstance(fit, LandmarkFit)  # that of the open head
+    row = fitted_row(picture, points, scores, fit)
     numbers: dict[str, Any] = {name: value[0].numpy() for name, value in row.items() if name in ("error", *FIELDS)}
     if options.labels and row["error"].item() <= WORST_FIT:
-        numbers["labels"] = _labels(picture, points, tools.matte)
+        numbers["labels"] = _labels(picture, points, networks.matte)
     told = _row(one, picture, points, scores, to_yaw_pitch_roll(row["pose"][:, 1])[0].tolist(), options)
     path = _part(output, one.file)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -300,7 +285,7 @@ def join(output: Path, files: Sequence[str], options: PortraitOptions, anew: boo
             fitted = [file for file in chosen if float(_read_part(output, file, "error")["error"]) <= WORST_FIT]
             path = output / f"fit_{split}.safetensors"
             if fitted:
-                write_rows(path, _fitted_rows(output, fitted, f"joining {split}"))
+                write_rows(path, _fitted_rows(output, fitted, f"joining {split}"), load_networks().fingerprints("head"))
             else:
                 path.unlink(missing_ok=True)
             if options.labels:

@@ -8,6 +8,7 @@ With geometry also depth (N,2,256,256) float16 and normals (N,2,3,256,256) int8,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -17,7 +18,7 @@ from tqdm import tqdm
 from ..people.people import STYLES, Person
 from ..studio.synthetic import SyntheticPeople
 from .pairs import to_bytes
-from .shards import write_shard
+from .shards import is_wanted, write_shard
 
 
 def write_people(
@@ -29,6 +30,7 @@ def write_people(
     per_shard: int = 100,
     labelled: Path | None = None,
     geometry: bool = False,
+    fingerprints: Mapping[str, str] | None = None,
 ) -> None:
     """Write shards of pairs; they appear as they are finished, and existing ones are kept.
 
@@ -40,6 +42,10 @@ def write_people(
         per_shard: Pairs in a shard.
         labelled: A folder for the same pictures singly, for the slots: images (2N,3,S,S) and labels (2N,S,S).
         geometry: Keep depth and normals too.
+        fingerprints: Of the head's file.
+
+    Raises:
+        ConfigError: For shards that are there and were made with another head file.
     """
     for folder in (output, labelled) if labelled is not None else (output,):
         folder.mkdir(parents=True, exist_ok=True)
@@ -47,11 +53,11 @@ def write_people(
     with tqdm(total=count, desc="people", unit="person") as bar:
         for number, start in enumerate(range(0, count, per_shard)):
             path, chosen = output / f"synthetic_{number:03d}.safetensors", seeds[start : start + per_shard]
-            if not path.exists():
+            if is_wanted(path, fingerprints or {}):
                 tensors = _shard(people, chosen, geometry, bar)
                 if labelled is not None:
                     write_shard(labelled / path.name, {name: tensors[name].flatten(0, 1) for name in ("images", "labels")})
-                write_shard(path, tensors)
+                write_shard(path, tensors, fingerprints)
             bar.update(start + len(chosen) - bar.n)
 
 

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from ...common.errors import CheckpointError, ConfigError
 from ...common.files import atomic_write
+from .networks import agreed
 
 
 def write_shard(path: str | Path, tensors: dict[str, Tensor], fingerprints: Mapping[str, str] | None = None) -> None:
@@ -41,6 +42,57 @@ def write_rows(path: str | Path, rows: Iterable[dict[str, Tensor]], fingerprints
     if not parts:
         raise ConfigError(f"{path}: nothing to write, since no sample could be used; look at what the step was given")
     write_shard(path, {name: torch.cat([part[name] for part in parts]) for name in parts[0]}, fingerprints)
+
+
+def open_shard(path: str | Path) -> Any:
+    """A shard or a fitted file, whose tensors are read when they are asked for. Raises CheckpointError for a damaged one."""
+    if Path(path).is_dir():
+        raise ConfigError(f"{path}: is a folder, and here a .safetensors file is needed; name the file")
+    try:
+        return safe_open(str(path), framework="pt").__enter__()
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: not a complete shard ({error}); prepare it again") from error
+
+
+def read_shard(path: str | Path, needed: Iterable[str], maker: str) -> dict[str, Tensor]:
+    """All tensors of a shard or a fitted file.
+
+    Args:
+        path: The file.
+        needed: What it must hold.
+        maker: The step that writes such files, for the error.
+
+    Raises:
+        CheckpointError: For a damaged file.
+        ConfigError: For one of another step.
+    """
+    handle = open_shard(path)
+    names = handle.keys()
+    missing = [name for name in needed if name not in names]
+    if missing:
+        raise ConfigError(f"{path}: holds no '{missing[0]}', so it is of another step; give what {maker} wrote")
+    return {name: handle.get_tensor(name) for name in names}
+
+
+def stated_fingerprints(path: str | Path) -> dict[str, str]:
+    """What a shard or a fitted file states of the files that it was made with. Raises CheckpointError for a damaged one."""
+    return json.loads((open_shard(path).metadata() or {}).get("fingerprints", "{}"))
+
+
+def is_wanted(path: Path, fingerprints: Mapping[str, str]) -> bool:
+    """Whether a shard is still to be written. Raises ConfigError for one that is there and states other files than these."""
+    if path.exists():
+        agreed(path, stated_fingerprints(path), fingerprints)
+        return False
+    return True
+
+
+def shards_in(folder: Path) -> list[Path]:
+    """The shards of a folder, by name. Raises ConfigError if there are none."""
+    paths = sorted(folder.glob("*.safetensors"))
+    if not paths:
+        raise ConfigError(f"{folder}: no .safetensors shards here; prepare the training data first")
+    return paths
 
 
 class Shards:
@@ -66,9 +118,7 @@ class Shards:
 
     def refresh(self) -> None:
         """Look for new shards. Raises ConfigError if there are none or one lacks a needed tensor."""
-        paths = sorted(self.folder.glob("*.safetensors"))
-        if not paths:
-            raise ConfigError(f"{self.folder}: no .safetensors shards here; prepare the training data first")
+        paths = shards_in(self.folder)
         ends, total = [], 0
         for path in paths:
             if path not in self._files:
@@ -78,10 +128,7 @@ class Shards:
         self._order, self._ends = paths, ends
 
     def _open(self, path: Path) -> tuple[Any, frozenset[str], int]:
-        try:
-            handle = safe_open(str(path), framework="pt").__enter__()
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{path}: not a complete shard ({error}); prepare it again") from error
+        handle = open_shard(path)
         names = frozenset(handle.keys())
         missing = set(self.needed) - names
         if missing:
@@ -97,8 +144,8 @@ class Shards:
     def fingerprints(self) -> dict[str, str]:
         """Of the files that the shards were made with, as far as they say. Raises ConfigError for shards that disagree."""
         found: dict[str, str] = {}
-        for path, (handle, _, _) in self._files.items():
-            for part, value in json.loads((handle.metadata() or {}).get("fingerprints", "{}")).items():
+        for path in self._files:
+            for part, value in stated_fingerprints(path).items():
                 if found.setdefault(part, value) != value:
                     raise ConfigError(f"{path}: was made with another {part} file than other shards in its folder; keep them apart")
         return found

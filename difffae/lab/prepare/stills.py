@@ -6,11 +6,10 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 
 from ...common.errors import ConfigError
 from .pairs import to_bytes
-from .shards import write_shard
+from .shards import read_shard, write_shard
 
 PER_SHARD = 1000
 
@@ -26,9 +25,7 @@ def write_stills(fitted: Path, output: Path, size: int = 256) -> None:
     Raises:
         ConfigError: For a file without crops, or crops smaller than `size`.
     """
-    pictures = load_file(str(fitted)).get("pictures")
-    if pictures is None:
-        raise ConfigError(f"{fitted}: holds no pictures; give the file that `prepare fit` wrote, or a folder of `prepare videos`")
+    pictures = read_shard(fitted, ("pictures",), "`prepare fit`, or a folder of `prepare videos`,")["pictures"]
     if pictures.shape[-1] < size:
         raise ConfigError(f"{fitted}: its crops have {pictures.shape[-1]} pixels, fewer than --size {size}; give a smaller size")
     output.mkdir(parents=True, exist_ok=True)

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
 import torch
-from safetensors.torch import load_file
 
 from ...diffusion.autoencoder import FirstStage
-from ...head.morphable import HeadModel
-from ...source.identity import IdentityEncoder
 from ...source.slots import SlotEncoder
-from ..prepare.pairs import Rows, encode_pairs, layer_finder, round_trips
-from ..prepare.shards import write_rows
+from ..prepare.networks import Networks, agreed
+from ..prepare.pairs import FITTED, Rows, encode_pairs, layer_finder, round_trips
+from ..prepare.shards import read_shard, stated_fingerprints, write_rows
 
 log = logging.getLogger(__name__)
 Item = TypeVar("Item")
@@ -32,16 +30,17 @@ def until(over: Callable[[], bool], items: Iterator[Item]) -> Iterator[Item]:
 class PairMaker:
     """The networks that make pairs, on one device."""
 
-    def __init__(self, device: str, first_stage: FirstStage, slots: SlotEncoder, identity: IdentityEncoder, batch: int) -> None:
+    def __init__(self, device: str, first_stage: FirstStage, slots: SlotEncoder, networks: Networks, batch: int) -> None:
         """batch: pairs at a time; halved when the device's memory is too small for it."""
-        self.head = HeadModel.load().requires_grad_(False).to(device)
-        self.first_stage, self.slots, self.identity = first_stage.to(device), slots.to(device), identity.to(device)
+        self.head, self.identity = networks.head.to(device), networks.identity.to(device)
+        self.fingerprints = networks.fingerprints("head", "identity")
+        self.first_stage, self.slots = first_stage.to(device), slots.to(device)
         self.find_layers, self.batch = layer_finder(self.slots), batch
 
     def write(self, data: Rows, path: Path, size: int, seed: int, over: Callable[[], bool]) -> int:
         """Write one shard of latents, which `over` may cut short; returns how many pairs it has. data: of `fit_portraits`."""
         rows = list(until(over, self._rows(data, size, seed)))
-        write_rows(path, rows)
+        write_rows(path, rows, self.fingerprints)
         return sum(len(row["target"]) for row in rows)
 
     def _rows(self, data: Rows, size: int, seed: int) -> Iterator[Rows]:
@@ -60,6 +59,9 @@ class PairMaker:
                 log.info("the device's memory is too small for so many pairs at a time; going on with %d", self.batch)
 
 
-def read_fitted(path: Path) -> Rows | None:
-    """The file of `fit_portraits`, or None if there is none."""
-    return load_file(str(path)) if path.is_file() else None
+def read_fitted(path: Path, fingerprints: Mapping[str, str]) -> Rows | None:
+    """The file of `fit_portraits`, or None if there is none. Raises ConfigError if it states other fingerprints."""
+    if not path.is_file():
+        return None
+    agreed(path, stated_fingerprints(path), fingerprints)
+    return read_shard(path, FITTED, "`prepare portraits`")

@@ -14,8 +14,8 @@ from typing import Any
 from ...common.errors import ConfigError
 from ...common.files import remove_leftovers
 from ...edit.model import EditModel
-from ...source.identity_networks import load_identity
 from ..prepare.json_lines import claim
+from ..prepare.networks import Networks
 from ..prepare.portrait_set import PortraitOptions, known_pictures, prepare_portraits
 from ..prepare.portraits import files_of, read_manifest
 from ..prepare.shards import Shards
@@ -172,8 +172,8 @@ class Retraining:
     def _pairs(self, seconds: float) -> Note:
         pace, seed = self.stages.pace, self.options.seed
         first_stage, slots = read_first_stage(self.first_stage), read_slots(self.stages.slots(0).checkpoint)
-        maker = PairMaker(self.options.device, first_stage, slots, load_identity(None), pace.pairs)
-        fitted, dev = (read_fitted(self.portraits / f"fit_{split}.safetensors") for split in ("train", "dev"))
+        maker = PairMaker(self.options.device, first_stage, slots, Networks(), pace.pairs)
+        fitted, dev = (read_fitted(self.portraits / f"fit_{split}.safetensors", maker.fingerprints) for split in ("train", "dev"))
         assert fitted is not None  # `is_prepared`
         begun = self.budget.parts["pairs"]["seconds"]
         path = self.dev_latents / "roundtrip_0000.safetensors"

@@ -90,7 +90,9 @@ def markdown(result: Comparison, layout: Layout, settings: dict[str, Any]) -> st
         lines.append("The methods were scored on different numbers of pairs; --common compares them on the same ones.")
     if "FID" in layout.columns:
         lines.append(_fid_line(result))
-    lines += [f"{name}: {', '.join(f'{key} {value}' for key, value in how.items())}." for name, how in settings.items()]
+    for name, how in settings.items():  # what is None, the model itself decides
+        told = ", ".join(f"{key} {'by default' if value is None else value}" for key, value in how.items())
+        lines.append(f"{name}: {told}.")
     for where, problems in [(scores.method.name, scores.problems) for scores in result.methods] + [("inputs", result.unusable)]:
         if problems:
             lines += ["", f"Problems of {where} ({len(problems)}):", ""]

@@ -26,6 +26,7 @@ from ...source.identity_networks import ARCFACE, INSIGHTFACE, NETWORKS, load_ide
 from ...source.identity_networks import BUNDLED as IDENTITY
 from ...source.slots import SlotEncoder
 from ...vocabulary import REGIONS
+from ..prepare.networks import agreed
 from ..prepare.shards import Shards
 from .parts import read_denoiser, read_first_stage, read_slots, read_training
 from .slots import measure_order
@@ -173,14 +174,7 @@ class ModelParts:
         """Fingerprints, and those that the denoiser's training or whole model states. Raises ConfigError where they differ."""
         trained = self.denoiser.suffix != ".safetensors"
         config = read_training(self.denoiser)["config"] if trained else load_checkpoint(self.denoiser, parts=()).config
-        stated = config.get("fingerprints", {})
-        for part in stated.keys() & fingerprints.keys():
-            if stated[part] != fingerprints[part]:
-                raise ConfigError(
-                    f"{self.denoiser}: was trained with another {part} file (fingerprint {stated[part][:12]}, not "
-                    f"{fingerprints[part][:12]}); give that one with {FINGERPRINTED[part]}"
-                )
-        return stated | fingerprints
+        return agreed(self.denoiser, config.get("fingerprints", {}), fingerprints, "trained")
 
     def files(self) -> dict[str, list[Path]]:
         """Part -> its files."""

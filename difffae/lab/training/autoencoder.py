@@ -345,7 +345,7 @@ def train_autoencoder(options: AutoencoderTraining, config: FirstStageConfig | N
         ConfigError: For options that do not go together, or a folder without pictures.
     """
     torch.manual_seed(options.seed)
-    if state := load_state(options.checkpoint):
+    if state := load_state(options.checkpoint, "latent_channels"):
         model = build_first_stage(state["config"], options.checkpoint)
     elif options.start:
         model = _read_start(options.start).train().requires_grad_(True)

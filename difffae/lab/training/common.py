@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +13,9 @@ from torch import Tensor
 from ...common.errors import ConfigError
 from ...common.files import atomic_write
 from ...diffusion.denoiser import DenoiserConfig
+from ..prepare.networks import Networks, agreed
 from ..prepare.shards import Shards
+from .parts import read_training
 
 
 def autocast(device: str = "cpu", enabled: bool | None = None) -> torch.autocast:
@@ -24,6 +27,24 @@ def autocast(device: str = "cpu", enabled: bool | None = None) -> torch.autocast
     if enabled is None:
         enabled = kind != "cpu" or (hasattr(torch.cpu, "_is_amx_tile_supported") and torch.cpu._is_amx_tile_supported())
     return torch.autocast(kind, dtype=torch.bfloat16, enabled=enabled)
+
+
+def made_with(options: Any, state: Mapping[str, Any] | None) -> dict[str, str]:
+    """The fingerprints of what a denoiser's shards were made with.
+
+    Args:
+        options: Its DenoiserTraining, which names the shards, those of the dev loss, and the network of the identity loss.
+        state: The checkpoint to go on from.
+
+    Raises:
+        ConfigError: If one of these was made with other files.
+    """
+    found = Shards(options.shards, ("target",)).fingerprints
+    if options.dev_shards:
+        found = agreed(options.dev_shards, Shards(options.dev_shards, ("target",)).fingerprints, found)
+    if options.identity_weight:
+        agreed(options.shards, found, Networks(identity=options.identity_network or None).fingerprints("identity"))
+    return agreed(options.checkpoint, state["config"].get("fingerprints", {}) if state else {}, found, "trained")
 
 
 def random_crops(
@@ -69,9 +90,23 @@ def save_state(path: Path, state: dict) -> None:
         torch.save(state, temporary)
 
 
-def load_state(path: Path) -> dict | None:
-    """A training checkpoint of our own, tensors and plain values only, or None if there is none."""
-    return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
+def load_state(path: Path, holds: str = "") -> dict | None:
+    """The checkpoint that a training goes on from, or None if there is none.
+
+    Args:
+        path: Its file.
+        holds: What the configurations of this stage have, and those of others do not.
+
+    Raises:
+        CheckpointError: For a damaged file.
+        ConfigError: For one of another stage.
+    """
+    if not path.exists():
+        return None
+    state = read_training(path, mapped=False)
+    if holds and holds not in state["config"]:
+        raise ConfigError(f"{path}: is the checkpoint of another stage; give each stage a folder= of its own")
+    return state
 
 
 def check_pictures(shards: Shards, names: Sequence[str], side: int) -> None:

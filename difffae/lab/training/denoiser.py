@@ -24,7 +24,7 @@ from ...source.slots import SlotEncoder
 from ..losses.identity_loss import NEEDED, IdentityLoss, check_identity, judged_rows, load_identity_loss
 from ..losses.losses import attention_consistency, diffusion_loss, hole_weights, total_loss
 from ..prepare.shards import Shards, stacked
-from .common import autocast, check_latents, check_pictures, load_state
+from .common import autocast, check_latents, check_pictures, load_state, made_with
 from .journal import grid
 from .loop import LoopOptions, Stage, run_loop
 from .parts import read_denoiser, read_first_stage, read_slots
@@ -325,7 +325,7 @@ def train_denoiser(options: DenoiserTraining, config: DenoiserConfig | None = No
     """Train, resuming from `folder/last.pt` with its configuration; returns the averaged {"denoiser"}, or that and the encoder that was
     trained with it, "slots" or "source_encoder". Raises ConfigError and CheckpointError."""
     torch.manual_seed(options.seed)
-    model, settings, needed = build(options, config, load_state(options.checkpoint))
+    model, settings, needed = build(options, config, load_state(options.checkpoint, "denoiser"))
     if options.gradient_checkpointing:
         _denoiser(model).unet.enable_gradient_checkpointing()
         if "slots" in model:
@@ -348,7 +348,7 @@ def build(options: DenoiserTraining, config: DenoiserConfig | None, state: dict 
         if options.init and state is None:
             log.info("%s: %s", options.init, init_from(denoiser, options.init))
     model = nn.ModuleDict({"denoiser": denoiser})
-    settings: dict = {"denoiser": config.to_dict(), "fingerprints": Shards(options.shards, ("target",)).fingerprints}
+    settings: dict = {"denoiser": config.to_dict(), "fingerprints": made_with(options, state)}
     needed: tuple[str, ...] = ("target", "render", "identity")
     if options.source_encoder:
         if options.joint or options.delta > 0:

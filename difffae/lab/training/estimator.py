@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ...common.checkpoint import save_checkpoint
@@ -25,7 +24,9 @@ from ...head.adjust import visible_normals
 from ...head.attributes import FaceAttributes
 from ...head.morphable import HeadModel
 from ...head.shading import sh_basis
-from ..prepare.pairs import attributes_of
+from ..prepare.networks import Networks, agreed
+from ..prepare.pairs import FIELDS, attributes_of
+from ..prepare.shards import read_shard, stated_fingerprints
 from .code_augmentation import DRAWS, Sample, augment
 from .common import load_state
 from .loop import LoopOptions, Parts, Stage, run_loop
@@ -61,7 +62,8 @@ class CodesFile:
     def __init__(self, path: str, worst: float) -> None:
         if not Path(path).is_file():
             raise ConfigError(f"{path}: no such file; make it with `prepare codes`")
-        tensors = load_file(path)
+        agreed(path, stated_fingerprints(path), Networks().fingerprints("head"))
+        tensors = read_shard(path, ("pictures", "known", "skin", "normals", "uv", "error", *FIELDS), "`prepare codes`")
         keep = tensors["error"] <= worst
         if not bool(keep.any()):
             raise ConfigError(f"{path}: no sample has a landmark error below {worst}; raise the limit or prepare it again")
@@ -201,7 +203,7 @@ def train_estimator(options: EstimatorTraining, config: EncoderConfig | None = N
     """Train, resuming from `folder/last.pt` with its configuration; returns the averaged network."""
     torch.manual_seed(options.seed)
     head = HeadModel.load().requires_grad_(False)
-    state = load_state(options.checkpoint)
+    state = load_state(options.checkpoint, "squeezed")
     if state:
         config = EncoderConfig(**state["config"])
     encoder = Encoder(config or EncoderConfig.of_head(head), head)
@@ -222,7 +224,7 @@ def export_estimator(state_path: str | Path, path: str | Path, *, license: str, 
     Raises:
         CheckpointError: If there is no such training checkpoint.
     """
-    state = load_state(Path(state_path))
+    state = load_state(Path(state_path), "squeezed")
     if state is None:
         raise CheckpointError(f"{state_path}: no such training checkpoint; train the estimator first")
     save_checkpoint(path, state["ema"], kind=KIND, config=state["config"], license=license, source=source, eight_bit=eight_bit, half=True)

@@ -26,10 +26,15 @@ from ...source.slots import SlotEncoder, SlotsConfig
 State = dict[str, Any]
 
 
-def read_training(path: str | Path) -> State:
-    """A training checkpoint, its tensors mapped from the file and read when they are used. Raises CheckpointError."""
+def read_training(path: str | Path, mapped: bool = True) -> State:
+    """A training checkpoint. Raises CheckpointError.
+
+    Args:
+        path: Its file.
+        mapped: Tensors are mapped from the file and read when they are used; else they are read now, so that the file may be replaced.
+    """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such file; give a training checkpoint (last.pt) or a .safetensors file") from error
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:

@@ -230,7 +230,7 @@ def train_slots(
 ) -> nn.ModuleDict:
     """Train, resuming from `folder/last.pt` with its configuration; returns the averaged {"slots", "decoder"}."""
     torch.manual_seed(options.seed)
-    state = load_state(options.checkpoint)
+    state = load_state(options.checkpoint, "decoder")
     if state:
         config, decoder = SlotsConfig(**state["config"]["slots"]), MixtureDecoderConfig(**state["config"]["decoder"])
     first_stage = read_first_stage(options.first_stage) if options.first_stage else None

@@ -18,11 +18,9 @@ import torch
 from safetensors.torch import save
 
 from ...common.errors import ConfigError
-from ...head.morphable import HeadModel
 from ...head.render import render
-from ...source.identity import IdentityEncoder
-from ...source.identity_networks import load_identity
 from ..people.behaviour import load_expressions
+from ..prepare.networks import Networks, load_networks
 from ..prepare.pairs import exact_landmarks, to_bytes
 from ..studio.synthetic import SyntheticPeople
 from .prepare_video import PICTURES, encode_picture, one_thread
@@ -54,28 +52,22 @@ class ClipOptions:
 
     def describe(self) -> dict[str, Any]:
         """As VideoOptions.describe: files by whether they are used, since they may move."""
-        tools = load_tools(self)
+        networks = self.networks()
         used = {name: bool(getattr(self, name)) for name in ("expressions", "photographs")}
         values = {name: value for name, value in asdict(self).items() if name != "makehuman"}
-        return values | used | {"head": tools.head.name, "identity": tools.identity.name, "codes": "exact"}
+        known = {"head": networks.head.name, "identity": networks.identity.name, "fingerprints": networks.fingerprints()}
+        return values | used | known | {"codes": "exact"}
 
-
-@dataclass(frozen=True)
-class Tools:
-    """What one worker needs."""
-
-    head: HeadModel
-    people: SyntheticPeople
-    identity: IdentityEncoder
+    def networks(self) -> Networks:
+        return load_networks(identity=self.identity)
 
 
 @lru_cache(maxsize=1)
-def load_tools(options: ClipOptions) -> Tools:
-    """Loaded once per process. Raises CheckpointError."""
-    head = HeadModel.load().requires_grad_(False)
+def load_people(options: ClipOptions) -> SyntheticPeople:
+    """Who is rendered, loaded once per process."""
+    head = options.networks().head
     table = load_expressions(options.expressions, head.expression_names) if options.expressions else None
-    people = SyntheticPeople(options.makehuman, head, expressions=table, photographs=options.photographs)
-    return Tools(head, people, load_identity(options.identity))
+    return SyntheticPeople(options.makehuman, head, expressions=table, photographs=options.photographs)
 
 
 def prepare_clips(
@@ -134,12 +126,12 @@ def clip_samples(clip: str, options: ClipOptions) -> Iterator[Sample]:
     """The frames of a person, keyed clip/chunk/frame, with the files of `prepare_video.frame_files` but for blendshape scores: the
     expression's numbers are exact, and so are landmarks and render. labels.png (grey, 0 face, 1 hair, 2 clothes, 3 background) comes on
     top: which slot became which region is measured on it."""
-    tools = load_tools(options)
-    made = tools.people.clip(int(clip.split("/")[0].rpartition("-")[2]), options.frames, options.size)
+    networks, people = options.networks(), load_people(options)
+    made = people.clip(int(clip.split("/")[0].rpartition("-")[2]), options.frames, options.size)
     face = made.attributes
-    landmarks = exact_landmarks(tools.head, face, options.size)
-    renders = render(tools.head, face, options.size).image
-    numbers = face.tensors() | {"landmarks": landmarks, "identity": tools.identity.embed(made.image, landmarks)}
+    landmarks = exact_landmarks(networks.head, face, options.size)
+    renders = render(networks.head, face, options.size).image
+    numbers = face.tensors() | {"landmarks": landmarks, "identity": networks.identity.embed(made.image, landmarks)}
     for row in range(options.frames):
         yield (
             f"{clip}/000/{row:06d}",

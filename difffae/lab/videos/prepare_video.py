@@ -12,7 +12,6 @@ import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -23,17 +22,12 @@ from PIL import Image
 from safetensors.torch import load, save
 from torch import Tensor
 
-from ...common.checkpoint import asset_path
 from ...common.errors import ConfigError, VideoError
-from ...edit.loading import file_fingerprint
-from ...estimation.choose import Estimator, estimate, load_estimator
+from ...estimation.choose import estimate
 from ...faces.landmarker import FaceLandmarker
-from ...head.morphable import BUNDLED as HEAD
 from ...head.render import render
-from ...source.identity import IdentityEncoder
-from ...source.identity_networks import BUNDLED as IDENTITY
-from ...source.identity_networks import load_identity
 from ...video.reading import Clip, read_frames
+from ..prepare.networks import Networks, load_networks
 from ..prepare.pairs import to_bytes
 from ..prepare.portraits import read_picture
 from .clips import Box, Chunk, ClipRules, find_chunks, nearest_box
@@ -65,28 +59,13 @@ class VideoOptions:
 
     def describe(self) -> dict[str, Any]:
         """Everything that must not change within one data set, as JSON; networks by their names and contents, since files may move."""
-        tools = load_tools(self)
-        files = {"head": self.head or asset_path(HEAD), "estimator": self.deca, "identity": self.identity or asset_path(IDENTITY)}
-        values = asdict(self) | {"head": tools.estimator.head.name, "identity": tools.identity.name}
-        known = {part: file_fingerprint(file) for part, file in files.items() if file is not None}
-        values["fingerprints"] = {part: value for part, value in known.items() if value is not None}
-        return values | {"deca": self.deca is not None, "detail": tools.estimator.surface is not None}
+        networks = self.networks()
+        values = asdict(self) | {"head": networks.estimator.head.name, "identity": networks.identity.name}
+        values["fingerprints"] = networks.fingerprints()
+        return values | {"deca": self.deca is not None, "detail": networks.estimator.surface is not None}
 
-
-@dataclass(frozen=True)
-class Tools:
-    """The networks of one worker."""
-
-    landmarker: FaceLandmarker
-    estimator: Estimator
-    identity: IdentityEncoder
-
-
-@lru_cache(maxsize=1)
-def load_tools(options: VideoOptions) -> Tools:
-    """Networks, loaded once per process. Raises CheckpointError."""
-    estimator = load_estimator(options.head, options.deca)
-    return Tools(FaceLandmarker.load(), estimator.requires_grad_(False), load_identity(options.identity))
+    def networks(self) -> Networks:
+        return load_networks(self.head, self.deca, self.identity)
 
 
 @contextmanager
@@ -109,7 +88,7 @@ def prepare_video(root: Path, source: Source, part: Path, options: VideoOptions)
     path, clip = root / source.file, source.clip
     with torch.no_grad(), one_thread():
         try:
-            landmarker, dropped = load_tools(options).landmarker, dict[str, int]()
+            landmarker, dropped = options.networks().landmarker, dict[str, int]()
             if source.stretches:
                 chunks, tracks = follow_stretches(path, source.stretches, landmarker)
             else:
@@ -223,16 +202,16 @@ def frame_files(
         track: The face in them.
         options: What the files are to be.
     """
-    tools = load_tools(options)
+    networks = options.networks()
     left, top, right, bottom = chunk.box
     pictures = resize(_images([frame[top:bottom, left:right] for frame in frames]), options.size)
     # truncation may leave the box a pixel off square, so both axes have their own scale
     scale = torch.tensor([options.size / (right - left), options.size / (bottom - top), options.size / (right - left)])
     landmarks = torch.stack([(track.landmarks[index] - torch.tensor([left, top, 0])) * scale for index in indices])
     blendshapes = torch.stack([track.blendshapes[index] for index in indices])
-    faces = estimate(tools.estimator, pictures, landmarks, blendshapes)
-    renders = render(tools.estimator.head, faces, options.size, tools.estimator.surface).image
-    identities = tools.identity.embed(pictures, landmarks)
+    faces = estimate(networks.estimator, pictures, landmarks, blendshapes)
+    renders = render(networks.estimator.head, faces, options.size, networks.estimator.surface).image
+    identities = networks.identity.embed(pictures, landmarks)
     numbers = faces.tensors() | {"landmarks": landmarks, "blendshapes": blendshapes, "identity": identities}
     for row in range(len(frames)):
         yield {

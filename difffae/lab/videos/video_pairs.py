@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,16 @@ from ...head.attributes import FaceAttributes
 from ...head.morphable import HeadModel
 from ...person.prepared import carry
 from ...source.slots import SlotEncoder
+from ..prepare.networks import agreed
 from ..prepare.pairs import encoded, halved, layer_finder, to_bytes
-from ..prepare.shards import write_rows, write_shard
+from ..prepare.shards import is_wanted, write_rows, write_shard
 from .prepare_video import decode_frame
 from .tar_samples import Sample, read_tar
 
 
-def check_networks(folder: Path, head: str, identity: str) -> None:
-    """Raise ConfigError unless the frames of `folder` (a split of `prepare videos`) were prepared with these networks."""
+def check_networks(folder: Path, head: str, identity: str, fingerprints: Mapping[str, str] | None = None) -> None:
+    """Raise ConfigError unless the frames of `folder` (a split of `prepare videos`) were prepared with these networks: their names, and
+    the fingerprints of their files where both are known."""
     path = folder.parent / "dataset.json"
     if not path.is_file():
         raise ConfigError(f"{path}: no such file; give the train or test folder that `prepare videos` wrote")
@@ -37,6 +39,7 @@ def check_networks(folder: Path, head: str, identity: str) -> None:
     for name, wanted in (("head", head), ("identity", identity)):
         if known[name] != wanted:
             raise ConfigError(f"{folder}: was prepared with {name} '{known[name]}', but the model needs '{wanted}'; prepare it with that")
+    agreed(path, known.get("fingerprints", {}), fingerprints or {})
 
 
 def fingerprints_of(folder: Path) -> dict[str, str]:
@@ -72,11 +75,12 @@ def write_pairs(
         batch: Pairs that are worked on together.
 
     Raises:
-        ConfigError: If there is no shard.
+        ConfigError: If there is no shard, or shards of pairs are there that were made with other files.
         CheckpointError: For a damaged one.
     """
     find_layers = layer_finder(slots if head is not None else None)
-    for path, goal in _unfinished(folder, output):
+    known = fingerprints_of(folder)
+    for path, goal in _unfinished(folder, output, known):
         rows = []
         for source, query in tqdm(_pairs(path, per_chunk, seed, batch), desc=path.name, leave=False):
             pictures = {"target": query["picture"], "render": query["render"], "source": source["picture"]}
@@ -88,13 +92,13 @@ def write_pairs(
             row |= {"identity": source["identity"], "target_landmarks": query["landmarks"][..., :2], "target_identity": query["identity"]}
             rows.append(halved(row))
         if rows:
-            write_rows(goal, rows, fingerprints_of(folder))
+            write_rows(goal, rows, known)
 
 
 def write_frames(folder: Path, output: Path, *, per_chunk: int = 8) -> None:
     """Shards of `images` (N,3,S,S) uint8 for the slots' pre-training: `per_chunk` frames of every chunk, evenly spaced; of rendered people
     `labels` (N,S,S) uint8 too. Existing shards are kept. Raises as `write_pairs`."""
-    for path, goal in _unfinished(folder, output):
+    for path, goal in _unfinished(folder, output, {}):  # pictures, which no network made
         frames = []
         for chunk in tqdm(_chunks(path), desc=path.name, leave=False):
             count = min(per_chunk, len(chunk))
@@ -103,14 +107,15 @@ def write_frames(folder: Path, output: Path, *, per_chunk: int = 8) -> None:
         write_shard(goal, {name: torch.stack([frame[held] for frame in frames]) for name, held in names.items()})
 
 
-def _unfinished(folder: Path, output: Path) -> Iterator[tuple[Path, Path]]:
-    """The tars of a folder and the shards to write for them, those left out that exist."""
+def _unfinished(folder: Path, output: Path, fingerprints: Mapping[str, str]) -> Iterator[tuple[Path, Path]]:
+    """The tars of a folder and the shards to write for them, those left out that exist. Raises ConfigError for one that states other
+    fingerprints."""
     tars = sorted(folder.glob("*.tar"))
     if not tars:
         raise ConfigError(f"{folder}: no .tar shards here; give the train or test folder that `prepare videos` wrote")
     output.mkdir(parents=True, exist_ok=True)
     goals = ((path, output / f"{path.stem}.safetensors") for path in tars)
-    return ((path, goal) for path, goal in goals if not goal.exists())
+    return ((path, goal) for path, goal in goals if is_wanted(goal, fingerprints))
 
 
 def _chunks(path: Path) -> Iterator[list[Sample]]:
