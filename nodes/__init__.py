@@ -18,6 +18,7 @@ from .edit_video import DiffFAEEditVideo
 from .encode_slots import DiffFAEEncodeSlots
 from .estimate_attributes import DiffFAEEstimateAttributes
 from .example_portrait import DiffFAEExamplePortrait
+from .from_flame_params import DiffFAEFromFlameParams
 from .identity_token import DiffFAEIdentityToken
 from .load_recipe import DiffFAELoadRecipe
 from .loader import DiffFAELoader
@@ -29,6 +30,7 @@ from .save_image import DiffFAESaveImage
 from .smooth_attributes import DiffFAESmoothAttributes
 from .swap_slots import DiffFAESwapSlots
 from .sweep_attributes import DiffFAESweepAttributes
+from .to_flame_params import DiffFAEToFlameParams
 
 NODES: list[type[io.ComfyNode]] = [
     DiffFAEEditFace,
@@ -39,6 +41,8 @@ NODES: list[type[io.ComfyNode]] = [
     DiffFAEAdjustAttributes,
     DiffFAESweepAttributes,
     DiffFAESmoothAttributes,
+    DiffFAEToFlameParams,
+    DiffFAEFromFlameParams,
     DiffFAERenderFace,
     DiffFAECarryPhoto,
     DiffFAEEncodeSlots,

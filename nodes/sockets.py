@@ -12,6 +12,7 @@ DIFFFAE_CARRY    difffae.edit.description.MovedPhoto
 DIFFFAE_REPORT   Report
 FACE_LANDMARKS   ComfyUI's own (MediaPipe nodes); read, never made
 SEGS             of Impact Pack's detectors: ((height, width), segments), each with a bbox of x0, y0, x1, y1; read, never made
+FLAME_PARAMS     of comfyui-face3d: a dict of tensors, see difffae/head/flame_params.py
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ CarrySocket = io.Custom("DIFFFAE_CARRY")
 ReportSocket = io.Custom("DIFFFAE_REPORT")
 LandmarksSocket = io.Custom("FACE_LANDMARKS")
 SegsSocket = io.Custom("SEGS")
+FlameParamsSocket = io.Custom("FLAME_PARAMS")
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "comfy")]
 
 from client import Comfy, Result  # noqa: E402
+from flame_table import flame_table  # noqa: E402
 from server import running  # noqa: E402
 
 from difffae.common.rotations import axis_angle_to_matrix, matrix_to_axis_angle, to_yaw_pitch_roll  # noqa: E402
@@ -238,8 +239,7 @@ def chart(lines: dict[str, tuple[list[float], str]]) -> Image.Image:
 def render_face(graph: Graph) -> Image.Image:
     numbers = graph.adjust(graph.source["attributes"], yaw=20.0, relight=True, light_azimuth=60.0, light_strength=0.8)
     node, clay = graph.render(numbers)[0], graph.render(numbers, "clay")
-    cells = graph.cells(textured=[node, 0], clay=clay, normals=[node, 2])
-    return sheet(cells)
+    return sheet(graph.cells(textured=[node, 0], clay=clay, normals=[node, 2]))
 
 
 def carry_photo(graph: Graph) -> Image.Image:
@@ -303,8 +303,7 @@ def paste_back(graph: Graph) -> Image.Image:
     carry = graph.carry(target)
     edited = graph.sample(target, carry)
     node = graph.paste(edited, carry)[0]
-    sharp = {"edited": edited, "crop:_sharp_again": [node, 1], "image": [node, 0]}
-    return sheet(graph.cells(**sharp))
+    return sheet(graph.cells(**{"edited": edited, "crop:_sharp_again": [node, 1], "image": [node, 0]}))
 
 
 def report(graph: Graph) -> Image.Image:
@@ -382,6 +381,7 @@ PICTURES: dict[str, Callable[[Graph], Image.Image]] = {
     "DiffFAEAdjustAttributes": adjust,
     "DiffFAESweepAttributes": sweep,
     "DiffFAESmoothAttributes": smooth,
+    **dict.fromkeys(("DiffFAEToFlameParams", "DiffFAEFromFlameParams"), lambda _: flame_table()),
     "DiffFAERenderFace": render_face,
     "DiffFAECarryPhoto": carry_photo,
     "DiffFAEEncodeSlots": encode_slots,

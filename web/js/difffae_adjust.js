@@ -62,7 +62,21 @@ function foldAdvanced(node, values) {
     widget.advanced = true;
     const hidden = () => !node.showAdvanced && !values.isLinked(widget.name);
     Object.defineProperty(widget, "hidden", { configurable: true, enumerable: true, get: hidden, set() {} });
+    foldVisibility(widget, hidden);
   }
+}
+
+/** Newer pages (frontend 1.58; 1.47 does not) lay nodes out by this record of a widget instead of by `hidden`. */
+function foldVisibility(widget, hidden) {
+  let kind = Object.getPrototypeOf(widget);
+  while (kind && !Object.hasOwn(kind, "visibility")) kind = Object.getPrototypeOf(kind);
+  const own = kind && Object.getOwnPropertyDescriptor(kind, "visibility").get;
+  if (!own) return;
+  const get = () => {
+    const found = own.call(widget);
+    return hidden() ? { ...found, suppression: { ...found.suppression, byExtension: true } } : found;
+  };
+  Object.defineProperty(widget, "visibility", { configurable: true, enumerable: true, get });
 }
 
 /** One step for Ctrl+Z. */
