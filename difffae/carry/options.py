@@ -278,6 +278,8 @@ class BendOptions:
     fold: float = 27.0
     # u between two folds, one above the other, whose tuft of hair is theirs, too
     tuft: float = 81.0
+    # shares of the face's height above it between which tufts are left to hats
+    hats: tuple[float, float] = (0.05, 0.2)
     # how far a neck that comes into view goes outwards on its way down from the ear's lobe to the chin's height, of that way
     neck_leans: float = 0.3
     # where it begins there, share of the way from the lobe to the neck's side, and how far above the lobe, of that way down

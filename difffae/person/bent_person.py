@@ -191,9 +191,15 @@ def _given_way(move: Move, side: _Side, layered: MovedPerson, strained: Tensor) 
     sideways = bend.near.amax((1, 2, 3), keepdim=True)  # not where a head nods
     folds = folded, folds_in(bend.under) * side.mesh * (1 - side.low) * sideways
     beyond, above = (gaussian_blur(dilate(fold, odd(o.fold * u)), 2 * u) for fold in folds)
+    # high above the face are hats
+    face, rows = move.posed.points[:, move.source.head.vertex_mask("face"), 1], pixel_grid(*move.source.size, beyond)[..., 1]
+    top, height = face.amin(1)[:, None, None, None], (face.amax(1) - face.amin(1))[:, None, None, None]
+    beyond = beyond * (1 - ramp((top - rows) / height, *o.hats))
     there = gaussian_blur(erode((layered.alpha > 0.98).to(strained), odd(5 * u)), u)
     new = gaussian_blur(dilate(bend.new, odd(3 * u)), 2 * u) * there
-    above = above * side.deep * side.beside * (1 - side.low)
+    # a hat that is pressed together stays the hat that it is
+    hair = F.grid_sample(person_of(move).maps.hair, flow_grid(bend.offset), padding_mode="border", align_corners=False)
+    above = above * side.deep * side.beside * (1 - side.low) * gaussian_blur(dilate(1 - hair, odd(13 * u)), u)
     shares = (torn * close, new, beyond.maximum(above) * close, erode(bend.core, odd(4 * u)))
     return [(share, layered) for share in shares]
 
