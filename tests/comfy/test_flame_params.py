@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +81,19 @@ def test_the_open_head_says_what_to_load(pack: Pack, bundle: dict[str, Any]) -> 
         pack.run("DiffFAEFromFlameParams", **bundle, flame_params="something")
 
 
-def test_a_turned_head_is_drawn_in_its_place(comfy: Comfy, deca: Deca, surface_head: HeadModel) -> None:  # noqa: F811
+@pytest.fixture
+def installed(comfy: Comfy, deca: Deca, surface_head: HeadModel) -> Iterator[Path]:  # noqa: F811
+    """The model in ComfyUI's folder, which other tests share."""
+    folder = comfy.base / "models" / "difffae"
+    before = set(folder.glob("*"))
+    yield write_files(folder, deca, surface_head)
+    for path in set(folder.glob("*")) - before:
+        path.unlink()
+
+
+def test_a_turned_head_is_drawn_in_its_place(comfy: Comfy, installed: Path) -> None:
     """In a graph: what went through FLAME_PARAMS renders as what did not, also after Adjust."""
-    path = write_files(comfy.base / "models" / "difffae", deca, surface_head)
+    path = installed
     graph = {
         "load": node("DiffFAELoader", checkpoint=path.name),
         "source": node("LoadImage", image=comfy.upload(SOURCE)),
