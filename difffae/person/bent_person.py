@@ -107,6 +107,8 @@ class _Side:
     inner   the same but for its very rim
     low     below the ears' middle, 1 from the lobes on
     beside  not the middle of the face
+    hair    of the bent photograph
+    loose   the same, and what rests on its shoulders
     """
 
     mesh: Tensor
@@ -114,6 +116,8 @@ class _Side:
     inner: Tensor
     low: Tensor
     beside: Tensor
+    hair: Tensor
+    loose: Tensor
 
     @classmethod
     def of(cls, move: Move) -> _Side:
@@ -124,7 +128,14 @@ class _Side:
         middle, lobe = ears.mean(1)[:, None, None, None], ears.amax(1)[:, None, None, None]
         down = pixel_grid(*move.source.size, mesh)[..., 1]
         low = ramp((down - middle) / (lobe - middle).clamp_min(1e-4), 0.3, 1.0)
-        return cls(mesh, deep, inner, low, 1 - gaussian_blur(move.bend.core, u))
+        maps = person_of(move).maps
+        both = F.grid_sample(
+            torch.cat([maps.hair, maps.hair.maximum(maps.resting)], 1),
+            flow_grid(move.bend.offset),
+            padding_mode="border",
+            align_corners=False,
+        )
+        return cls(mesh, deep, inner, low, 1 - gaussian_blur(move.bend.core, u), both[:, :1], both[:, 1:])
 
 
 def _voluminous(move: Move) -> Tensor:
@@ -147,12 +158,11 @@ def _filled(move: Move, side: _Side, bent: MovedPerson, person: Tensor, layered:
     u, near = move.source.unit, move.bend.near
     if not bool(near.any()):
         return []
-    maps = person_of(move).maps
-    loose = F.grid_sample(maps.hair.maximum(maps.resting), flow_grid(move.bend.offset), padding_mode="border", align_corners=False)
+    loose = side.loose
     shown, known = (bent.alpha > 0.5).to(person), erode((bent.alpha > 0.95).to(person), odd(3 * u))
     under_ear, under_hair = neck_in_view(move, shown * (loose < 0.5))
     free = 1 - person_of(move).resting[:, :1]
-    # a hole of the head, such as between an ear and the hair above it, shows the layers; below the ears only what is the person's
+    # a hole of the head, such as between an ear and the hair above it, shows the layers; below the ears only what is the person's,
     # and, of voluminous hair and hats, whose shell is a guess, gaps alone
     far_out = side.low.maximum(_voluminous(move) * (1 - closed(shown, odd(21 * u), -2)))
     hole = near * side.deep.maximum(side.low * side.inner) * free * torch.lerp(torch.ones_like(shown), shown, far_out)
@@ -198,8 +208,7 @@ def _given_way(move: Move, side: _Side, layered: MovedPerson, strained: Tensor) 
     there = gaussian_blur(erode((layered.alpha > 0.98).to(strained), odd(5 * u)), u)
     new = gaussian_blur(dilate(bend.new, odd(3 * u)), 2 * u) * there
     # a hat that is pressed together stays the hat that it is
-    hair = F.grid_sample(person_of(move).maps.hair, flow_grid(bend.offset), padding_mode="border", align_corners=False)
-    above = above * side.deep * side.beside * (1 - side.low) * gaussian_blur(dilate(1 - hair, odd(13 * u)), u)
+    above = above * side.deep * side.beside * (1 - side.low) * gaussian_blur(dilate(1 - side.hair, odd(13 * u)), u)
     shares = (torn * close, new, beyond.maximum(above) * close, erode(bend.core, odd(4 * u)))
     return [(share, layered) for share in shares]
 
