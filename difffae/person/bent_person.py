@@ -69,10 +69,10 @@ def bent_person(move: Move, layered: MovedPerson, near: Tensor) -> MovedPerson:
     side = _Side.of(move)
     shown = (bent.alpha > 0.5).to(person)
     under_ear, under_hair = neck_in_view(move, shown * (side.loose < 0.5))
-    patches = [*_filled(move, side, bent, person, layered, under_ear, under_hair), *_given_way(move, side, layered, strained)]
+    patches = [*_filled(move, side, bent, person, layered, under_ear, under_hair), *_given_way(move, side, bent, layered, strained)]
     for share, patch in patches:
         bent = _over(bent, patch, share)
-    bent = replace(bent, image=bent.image * _jaw_shadow(move, under_ear * bent.alpha))
+    bent = replace(bent, image=bent.image * _jaw_shadow(move, under_ear, bent.alpha))
     return _over(layered, bent, near * move.bend.share)
 
 
@@ -148,7 +148,7 @@ def _voluminous(move: Move) -> Tensor:
     return ramp(lift, *bend_options(move.source).voluminous)[:, None, None, None]
 
 
-def _jaw_shadow(move: Move, neck: Tensor) -> Tensor:
+def _jaw_shadow(move: Move, neck: Tensor, alpha: Tensor) -> Tensor:
     """(B,3,H,W) factor: skin in the shade of a jaw that turns to the camera.
 
     The line of a jaw, which the photograph showed as the face's outline, is then seen by nothing but that shade, and second-order
@@ -156,7 +156,8 @@ def _jaw_shadow(move: Move, neck: Tensor) -> Tensor:
 
     Args:
         move: of turned heads.
-        neck: (B,1,H,W) 0..1, the neck that came into view.
+        neck: (B,1,H,W) 0..1, where a neck may come into view.
+        alpha: (B,1,H,W) share of the person.
     """
     assert move.bend is not None
     o, u, head = bend_options(move.source), move.source.unit, move.source.head
@@ -165,7 +166,7 @@ def _jaw_shadow(move: Move, neck: Tensor) -> Tensor:
     close = (
         (2 * gaussian_blur(face, o.jaw_shadow_reach * u)).clamp(max=1) * gaussian_blur(dilate(below, odd(3 * u)), 1.5 * u) * (1 - before)
     )
-    shade = o.jaw_shadow * close * gaussian_blur(neck, 5 * u) * move.bend.near
+    shade = o.jaw_shadow * close * gaussian_blur(neck * alpha, 5 * u) * alpha * move.bend.near
     return 1 - shade * shade.new_tensor(SCATTERED)[:, None, None]
 
 
@@ -210,12 +211,32 @@ def _filled(
     ]
 
 
-def _given_way(move: Move, side: _Side, layered: MovedPerson, strained: Tensor) -> list[tuple[Tensor, MovedPerson]]:
+def _skin_going_on(move: Move, side: _Side, bent: MovedPerson, layered: MovedPerson, strained: Tensor) -> MovedPerson:
+    """The layers, but for the skin of a side of the face that comes into view: that goes on from what is well seen beside it.
+
+    Where the photograph shows a cheek at a grazing angle, the layers' map of it holds what hung or shone there, in blotches.
+    """
+    assert move.bend is not None
+    u = move.source.unit
+    hole = dilate(move.bend.new, odd(5 * u)).maximum((strained > 0.3).to(strained) * move.bend.near)
+    face = move.source.head.part_mask(move.posed.raster, "face")[:, None].to(hole)
+    bare = face * (1 - ramp(side.hair, 0.2, 0.5))
+    known = erode(face * (side.loose < 0.1) * (bent.alpha > 0.95), odd(3 * u)) * (1 - hole)
+    share = gaussian_blur(bare, 2 * u) * layered.alpha
+    return MovedPerson(
+        torch.lerp(layered.image, pull_push(bent.image, known), share),
+        torch.lerp(layered.validity, bent.validity.minimum(layered.validity) * GUESS, share),
+        layered.alpha,
+    )
+
+
+def _given_way(move: Move, side: _Side, bent: MovedPerson, layered: MovedPerson, strained: Tensor) -> list[tuple[Tensor, MovedPerson]]:
     """Where the layers are seen: their shares, one over the other.
 
     Args:
         move: the move.
         side: of the target.
+        bent: the bent photograph.
         layered: what they show.
         strained: (B,1,H,W) where the bent photograph is stretched too far.
     """
@@ -236,8 +257,10 @@ def _given_way(move: Move, side: _Side, layered: MovedPerson, strained: Tensor) 
     new = gaussian_blur(dilate(bend.new, odd(3 * u)), 2 * u) * there
     # a hat that is pressed together stays the hat that it is
     above = above * side.deep * side.beside * (1 - side.low) * gaussian_blur(dilate(1 - side.hair, odd(13 * u)), u)
-    shares = (torn * close, new, beyond.maximum(above) * close, erode(bend.core, odd(4 * u)))
-    return [(share, layered) for share in shares]
+    skin = _skin_going_on(move, side, bent, layered, strained)
+    # eyes and mouths are the layers'; where a cheek was hardly seen they show their map
+    well = gaussian_blur(erode(ramp(move.seen, 0.3, 0.6), odd(3 * u)), 1.5 * u)
+    return [(torn * close, skin), (new, skin), (beyond.maximum(above) * close, layered), (erode(bend.core, odd(4 * u)) * well, layered)]
 
 
 def neck_in_view(move: Move, skin: Tensor) -> tuple[Tensor, Tensor]:
