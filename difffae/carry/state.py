@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..common.pixels import nearest_inside, relit
+from ..common.pixels import flow_length, nearest_inside, relit
 from ..head.attributes import FaceAttributes
-from ..head.morphable import HeadModel
+from ..head.morphable import HeadModel, labelled
 from ..head.rasterizer import Raster
 from ..source.regions import Layers
 from .options import CarryOptions
@@ -36,18 +36,27 @@ class PosedHead:
         points: (B,V,3) projected vertices, x right and y down in -1..1, z smaller = nearer.
         normals: (B,V,3) of the vertices, unit vectors.
         raster: which face shows at each pixel.
-        shoulders: (B,H,W) bool: the pixels that show the head model's shoulders.
+        labels: (B,H,W) int8 index into the head model's LABELS, -1 beside the mesh.
     """
 
     points: Tensor
     normals: Tensor
     raster: Raster
-    shoulders: Tensor
+    labels: Tensor
 
-    @property
+    @cached_property
     def mesh(self) -> Tensor:
         """(B,1,H,W) bool: the pixels that the head covers."""
         return self.raster.mask[:, None]
+
+    @cached_property
+    def shoulders(self) -> Tensor:
+        """(B,H,W) bool: the pixels that show the head model's shoulders."""
+        return self.part("shoulders")[:, 0]
+
+    def part(self, *names: str) -> Tensor:
+        """(B,1,H,W) bool: the pixels that show parts of these names."""
+        return labelled(self.labels, *names)[:, None]
 
     @property
     def nearest(self) -> tuple[Tensor, Tensor]:
@@ -348,12 +357,12 @@ class Move:
     @cached_property
     def shift(self) -> Tensor:
         """(B,1,H,W): by how many pixels each pixel moved."""
-        return self.offset.square().sum(1, keepdim=True).sqrt()
+        return flow_length(self.offset)
 
     @cached_property
     def resting_shift(self) -> Tensor:
         """(B,1,H,W): the same of what rests on the shoulders."""
-        return self.resting_offset.square().sum(1, keepdim=True).sqrt()
+        return flow_length(self.resting_offset)
 
     @cached_property
     def resting_image(self) -> Tensor:
@@ -374,6 +383,11 @@ class Move:
     def any_turned(self) -> bool:
         """Whether any row is `turned`."""
         return bool(self.turned.any())
+
+    @cached_property
+    def any_still(self) -> bool:
+        """Whether nothing moves in some row."""
+        return bool(self.still.any())
 
     @cached_property
     def all_still(self) -> bool:

@@ -6,6 +6,7 @@ Shape letters: B batch, V vertices, N landmarks, P points of a lip's edge, H and
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -102,7 +103,7 @@ def kept_teeth(move: Move, teeth: Tensor) -> tuple[Tensor, Tensor]:
     shift = (skull * half).mean(1) / half
     grid = pixel_grid(height, width, teeth) + shift[:, None, None]
     moved = F.grid_sample(torch.cat([source.image, teeth], 1), grid, padding_mode="border", align_corners=False)
-    here = source.head.part_mask(move.posed.raster, *MOUTH)[:, None].to(teeth)
+    here = move.posed.part(*MOUTH).to(teeth)
     return relit(moved[:, :3], move.light_ratio), moved[:, 3:] * here
 
 
@@ -162,12 +163,12 @@ class MouthFrame:
         edges = [torch.stack([points[:, 0], middle[:, 1] + sign * half], -1) for points, sign in ((upper, -1), (lower, 1))]
         return cls(corner, along, down, *(edge[edge[:, 0].argsort()] for edge in edges))
 
-    @property
+    @cached_property
     def width(self) -> float:
         """Of the mouth, seen from the front, in pixels."""
         return float(self.down.norm())
 
-    @property
+    @cached_property
     def opening(self) -> float:
         """Mean height of the opening over the middle third, in widths of the mouth."""
         along = torch.linspace(0.35, 0.65, 7, device=self.upper.device, dtype=self.upper.dtype)
