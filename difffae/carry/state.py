@@ -32,11 +32,10 @@ if TYPE_CHECKING:
 class PosedHead:
     """The head model with its hair, posed and projected.
 
-    Attributes:
-        points: (B,V,3) projected vertices, x right and y down in -1..1, z smaller = nearer.
-        normals: (B,V,3) of the vertices, unit vectors.
-        raster: which face shows at each pixel.
-        labels: (B,H,W) int8 index into the head model's LABELS, -1 beside the mesh.
+    points   (B,V,3) projected vertices, x right and y down in -1..1, z smaller = nearer
+    normals  (B,V,3) of the vertices, unit vectors
+    raster   which face shows at each pixel
+    labels   (B,H,W) int8 index into the head model's LABELS, -1 beside the mesh
     """
 
     points: Tensor
@@ -86,11 +85,10 @@ class PosedHead:
 class Skin:
     """The photograph on the vertices of the head.
 
-    Attributes:
-        colours: (B,N,3) RGB 0..1 of the face's skin.
-        area: (B,N) how much of the picture each of these stands for, in any unit; next to 0 for vertices that
-            face away from the camera or lie beside the picture.
-        brightest: (B,V,1) value of the brightest channel around every vertex of the head.
+    colours    (B,N,3) RGB 0..1 of the face's skin
+    area       (B,N) how much of the picture each of these stands for, in any unit; next to 0 for vertices that face away from the camera or
+               lie beside the picture
+    brightest  (B,V,1) value of the brightest channel around every vertex of the head
     """
 
     colours: Tensor
@@ -102,11 +100,9 @@ class Skin:
 class Outline:
     """The head's outline in a picture, around the middle of its skull.
 
-    Attributes:
-        middle: (B,1,2) position of the skull's middle, -1..1.
-        turn: (B,1) radians by which the head is turned in the plane of the picture, clockwise.
-        reach: (B,A) how far the head reaches in each direction, in units of half the side;
-            direction 0 is up, clockwise.
+    middle  (B,1,2) position of the skull's middle, -1..1
+    turn    (B,1) radians by which the head is turned in the plane of the picture, clockwise
+    reach   (B,A) how far the head reaches in each direction, in units of half the side; direction 0 is up, clockwise
     """
 
     middle: Tensor
@@ -118,11 +114,10 @@ class Outline:
 class Backdrop:
     """The picture as if the person were not in it.
 
-    Attributes:
-        place: (B,1,H,W) 1 where the person or its outline was.
-        filled: (B,3,H,W) the picture, with that place filled by the colours around.
-        validity: (B,1,H,W) how far the filled colours can be trusted.
-        lines: (B,1,1,1) how much straight lines stand out in the background around the person.
+    place     (B,1,H,W) 1 where the person or its outline was
+    filled    (B,3,H,W) the picture, with that place filled by the colours around
+    validity  (B,1,H,W) how far the filled colours can be trusted
+    lines     (B,1,1,1) how much straight lines stand out in the background around the person
     """
 
     place: Tensor
@@ -383,11 +378,6 @@ class Move:
     def any_turned(self) -> bool:
         """Whether any row is `turned`."""
         return bool(self.turned.any())
-
-    @cached_property
-    def any_still(self) -> bool:
-        """Whether nothing moves in some row."""
-        return bool(self.still.any())
 
     @cached_property
     def all_still(self) -> bool:

@@ -126,7 +126,7 @@ def person_before_background(move: Move, image: Tensor, validity: Tensor) -> Mov
     near = _activity(move)
     # what hardly moves stays one surface, before a background that does not move at all
     image = torch.lerp(move.resting_image, image, maps.matte)
-    if move.any_still:
+    if bool(move.still.any()):
         image = torch.where(move.still, lit_in_place(move), image)
     image = torch.lerp(image, layered.image, near)
     image = torch.where(move.unlit & move.still, source.image, image)
