@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from comfy_api.v0_0_2 import io
 
-from ..difffae.vocabulary import SWAPPABLE, TAKEABLE
+from ..difffae.vocabulary import BUNDLED_MODELS, SWAPPABLE, TAKEABLE
 from .adjust_attributes import DiffFAEAdjustAttributes
-from .loader import BUILT_IN, DiffFAELoader
+from .loader import DiffFAELoader
 from .sockets import AttributesSocket, BundleSocket
 
 GIVERS = {
@@ -109,7 +109,7 @@ class DiffFAEEditFace(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, checkpoint=BUILT_IN, **_) -> str:
+    def fingerprint_inputs(cls, checkpoint=BUNDLED_MODELS[0], **_) -> str:
         from .live_preview import missed
 
         return f"{missed()} {DiffFAELoader.fingerprint_inputs(checkpoint)}"

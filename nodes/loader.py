@@ -7,9 +7,8 @@ from pathlib import Path
 import folder_paths
 from comfy_api.v0_0_2 import io
 
+from ..difffae.vocabulary import BUNDLED_MODELS
 from .sockets import BundleSocket
-
-BUILT_IN = "open-256"
 
 
 class DiffFAELoader(io.ComfyNode):
@@ -25,9 +24,10 @@ class DiffFAELoader(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "checkpoint",
-                    options=[BUILT_IN, *folder_paths.get_filename_list("difffae")],
-                    default=BUILT_IN,
-                    tooltip="open-256 is built in: small, open and offline. Files in models/difffae appear below it.",
+                    options=[*BUNDLED_MODELS, *folder_paths.get_filename_list("difffae")],
+                    default=BUNDLED_MODELS[0],
+                    tooltip="open-256 is built in: small, open and offline. paper-mini, too, is the paper's own way at 128 pixels, for study. Files in "
+                    "models/difffae appear below them.",
                 )
             ],
             outputs=[
@@ -41,7 +41,7 @@ class DiffFAELoader(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, checkpoint: str) -> str:
-        if checkpoint == BUILT_IN:
+        if checkpoint in BUNDLED_MODELS:
             return checkpoint
         path = Path(folder_paths.get_full_path_or_raise("difffae", checkpoint))
         return f"{path}:{path.stat().st_mtime_ns}"
@@ -50,5 +50,5 @@ class DiffFAELoader(io.ComfyNode):
     def execute(cls, checkpoint: str) -> io.NodeOutput:
         from .open_checkpoint import open_checkpoint
 
-        path = None if checkpoint == BUILT_IN else Path(folder_paths.get_full_path_or_raise("difffae", checkpoint))
+        path = None if checkpoint in BUNDLED_MODELS else Path(folder_paths.get_full_path_or_raise("difffae", checkpoint))
         return io.NodeOutput(*open_checkpoint(checkpoint, path))

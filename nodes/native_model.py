@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ..difffae.common.errors import ConfigError
 from ..difffae.diffusion.conditions import Conditions
 from ..difffae.diffusion.denoiser import Denoiser
-from ..difffae.diffusion.schedule import ScheduleConfig, alphas_cumprod
+from ..difffae.diffusion.schedule import ScheduleConfig, alphas_cumprod, clipped
 from ..difffae.edit.model import EditModel
 
 log = logging.getLogger(__name__)
@@ -71,6 +71,7 @@ class Sampling(comfy.model_sampling.ModelSamplingDiscrete):
 
     def __init__(self, model_config: Any, schedule: ScheduleConfig) -> None:
         super().__init__(model_config)
+        self.schedule = schedule
         alphas = alphas_cumprod(schedule).clamp_min(LEAST_ALPHA)
         self.first = min(round(schedule.finish * schedule.train_steps), schedule.train_steps - 1)
         self.num_timesteps = schedule.train_steps - self.first
@@ -92,11 +93,13 @@ class Sampling(comfy.model_sampling.ModelSamplingDiscrete):
 
 
 class EpsilonSampling(Sampling, comfy.model_sampling.EPS):
-    pass
+    def calculate_denoised(self, sigma: Tensor, model_output: Tensor, model_input: Tensor) -> Tensor:
+        return clipped(super().calculate_denoised(sigma, model_output, model_input), self.schedule)
 
 
 class VelocitySampling(Sampling, comfy.model_sampling.V_PREDICTION):
-    pass
+    def calculate_denoised(self, sigma: Tensor, model_output: Tensor, model_input: Tensor) -> Tensor:
+        return clipped(super().calculate_denoised(sigma, model_output, model_input), self.schedule)
 
 
 class DiffFAEModel(comfy.model_base.BaseModel):

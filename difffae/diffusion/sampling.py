@@ -14,7 +14,7 @@ from torch import Tensor
 from ..common.errors import ConfigError
 from ..vocabulary import SAMPLERS, STEPS
 from .conditions import Conditions
-from .schedule import ScheduleConfig, alphas_cumprod
+from .schedule import ScheduleConfig, alphas_cumprod, clipped
 
 Predictor = Callable[[Tensor, Tensor, Conditions], Tensor]
 LEAST_ALPHA = 4.8973451890853435e-08  # stands for the zero at the end of a zero-terminal-SNR schedule, in ComfyUI, too
@@ -144,7 +144,7 @@ def sample(
     before: tuple[Tensor, float] | None = None  # the last clean estimate, and the step in log SNR that led from it
     for done, (level, target) in enumerate(zip(levels, [*levels[1:], end], strict=True), start=1):
         prediction = denoiser(latents, torch.full((len(conditions),), level.step, device=render.device), conditions).float()
-        clean = _clean(latents, prediction, level, schedule.prediction_type)
+        clean = _clean(latents, prediction, level, schedule)
         if target is None:
             latents = clean
         elif sampler == "ddim":
@@ -159,11 +159,13 @@ def sample(
     return latents
 
 
-def _clean(noisy: Tensor, prediction: Tensor, level: Level, kind: str) -> Tensor:
-    """The clean latents that a prediction implies."""
-    if kind == "epsilon":
-        return (noisy - level.sigma * prediction) / level.alpha
-    return level.alpha * noisy - level.sigma * prediction
+def _clean(noisy: Tensor, prediction: Tensor, level: Level, schedule: ScheduleConfig) -> Tensor:
+    """The clean latents that a prediction implies, within what the schedule lets through."""
+    if schedule.prediction_type == "epsilon":
+        clean = (noisy - level.sigma * prediction) / level.alpha
+    else:
+        clean = level.alpha * noisy - level.sigma * prediction
+    return clipped(clean, schedule)
 
 
 def _last_level(schedule: ScheduleConfig, sampler: str) -> Level | None:

@@ -21,7 +21,9 @@ class ScheduleConfig:
     """Noise schedule. `scaled_linear` is linear in sqrt(beta): what latent diffusion calls "linear" (Table 5).
 
     LDM's VQ models use 0.0015..0.0195, Stable Diffusion 0.00085..0.012. With zero_terminal_snr the last step is pure noise, so that
-    sampling starts where training ended; it needs v_prediction and goes with "trailing" spacing.
+    sampling starts where training ended; it needs v_prediction and goes with "trailing" spacing. From pure noise an error of a predicted
+    epsilon weighs 1 / sqrt(alpha-bar) in the clean latents, 15 times at LDM's last step, and stays; `clip_sample_range` holds it back
+    (diffusers' option of that name; DDPM's authors clip pixels the same way).
 
     Raises:
         ConfigError: options that cannot work together.
@@ -35,10 +37,13 @@ class ScheduleConfig:
     zero_terminal_snr: bool = False
     finish: float = 0.0  # share of the schedule that a sampler does in one last step; see sampling.sampling_levels
     spacing: str = "leading"  # LDM's steps 1, 51, ..., 951 for 20 steps; "trailing" ends at 999
+    clip_sample_range: float = 0.0  # largest predicted clean latent, of either sign, at every step of a sampler; 0 holds nothing back
 
     def __post_init__(self) -> None:
         if not 0 <= self.finish <= 1:
             raise ConfigError(f"schedule: finish {self.finish} is outside 0..1")
+        if not self.clip_sample_range >= 0:
+            raise ConfigError(f"schedule: clip_sample_range {self.clip_sample_range} is below 0")
         if self.prediction_type not in PREDICTIONS:
             raise ConfigError(f"schedule: unknown prediction type '{self.prediction_type}'; choose from {', '.join(PREDICTIONS)}")
         if self.zero_terminal_snr and self.prediction_type == "epsilon":
@@ -89,6 +94,12 @@ def _zero_terminal_snr(betas: Tensor) -> Tensor:
     signal = (signal - last) * (first / (first - last))
     share = signal**2
     return 1 - torch.cat([share[:1], share[1:] / share[:-1]])
+
+
+def clipped(clean: Tensor, config: ScheduleConfig) -> Tensor:
+    """Predicted clean latents, of any shape, within the range that samplers keep them in."""
+    largest = config.clip_sample_range
+    return clean.clamp(-largest, largest) if largest > 0 else clean
 
 
 def _alpha_sigma(alphas: Tensor, steps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:

@@ -35,7 +35,7 @@ from ..source.identity import IdentityEncoder
 from ..source.matte import PersonMatte
 from ..source.other_encoders import SourceEncoder
 from ..source.slots import SlotEncoder
-from ..vocabulary import ESTIMATORS, FRAMINGS, RASTERIZERS, SWAPPABLE, TAKEABLE
+from ..vocabulary import BUNDLED_MODELS, ESTIMATORS, FRAMINGS, RASTERIZERS, SWAPPABLE, TAKEABLE
 from .analysing import Choice, analyse, detect, find_all_faces, identity_tokens, in_picture, with_attributes, with_slots, with_transparency
 from .conditioning import conditions
 from .description import Edit, Faces, Portrait, RegionSwap, Sampling, by_what_they_give, share_of, swaps_from
@@ -50,7 +50,6 @@ from .result import EditResult
 
 log = logging.getLogger(__name__)
 
-BUILT_IN = {"open-256": "open-256.safetensors"}
 Progress = Callable[[int, int], None]
 Strength = float | Mapping[str, float]  # one for all, or by group and region
 
@@ -104,7 +103,7 @@ class DiffFAE:
         """Load a built-in model by name, or a checkpoint by path.
 
         Args:
-            name: "open-256", which ships, or the path of a checkpoint.
+            name: "open-256" or "paper-mini", which ship, or the path of a checkpoint.
             device: where the networks run.
             identity, head, deca: files of the identity network, the head model and DECA's networks, for models that were not trained with
                 the bundled ones; those that are not given are looked for beside the checkpoint (`loading.load_parts`).
@@ -116,7 +115,7 @@ class DiffFAE:
         """
         if str(device).startswith("cuda") and not torch.cuda.is_available():
             raise ConfigError(f"device: '{device}' was asked for, but this PyTorch sees no CUDA device; use cpu")
-        path = asset_path(BUILT_IN[str(name)]) if str(name) in BUILT_IN else Path(name)
+        path = asset_path(f"{name}.safetensors") if str(name) in BUNDLED_MODELS else Path(name)
         parts = load_parts(path, identity=identity, head=head, deca=deca, estimators=(estimator,))
         reader = parts.estimators[estimator]
         return cls(parts.model, parts.head, parts.landmarker, parts.identity, device, parts.checkpoint, reader, parts.matte)

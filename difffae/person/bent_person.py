@@ -5,7 +5,7 @@ Shape letters: B batch, H and W picture height and width. Lengths named u are 1/
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +32,7 @@ from .bending import bend_options
 from .rims import MovedPerson, person_of
 
 GUESS = 0.45  # validity of what fills holes
+SCATTERED = (0.75, 1.0, 1.05)  # how much of red, green and blue a shadow on skin takes, of its depth
 
 
 def bent_person(move: Move, layered: MovedPerson, near: Tensor) -> MovedPerson:
@@ -67,9 +68,12 @@ def bent_person(move: Move, layered: MovedPerson, near: Tensor) -> MovedPerson:
     valid = (1 - unknown) * guessed * (1 - 0.5 * strained * alpha * (1 - move.bend.core))
     bent = MovedPerson(torch.lerp(whole, apart, busy), valid, alpha)
     side = _Side.of(move)
-    patches = [*_filled(move, side, bent, person, layered), *_given_way(move, side, layered, strained)]
+    shown = (bent.alpha > 0.5).to(person)
+    under_ear, under_hair = neck_in_view(move, shown * (side.loose < 0.5))
+    patches = [*_filled(move, side, bent, person, layered, under_ear, under_hair), *_given_way(move, side, layered, strained)]
     for share, patch in patches:
         bent = _over(bent, patch, share)
+    bent = replace(bent, image=bent.image * _jaw_shadow(move, under_ear * bent.alpha))
     return _over(layered, bent, near * move.bend.share)
 
 
@@ -155,7 +159,30 @@ def _voluminous(move: Move) -> Tensor:
     return ramp(lift, *bend_options(move.source).voluminous)[:, None, None, None]
 
 
-def _filled(move: Move, side: _Side, bent: MovedPerson, person: Tensor, layered: MovedPerson) -> list[tuple[Tensor, MovedPerson]]:
+def _jaw_shadow(move: Move, neck: Tensor) -> Tensor:
+    """(B,3,H,W) factor: skin in the shade of a jaw that turns to the camera.
+
+    The line of a jaw, which the photograph showed as the face's outline, is then seen by nothing but that shade, and second-order
+    spherical harmonics know no shadows. Most of what is taken away is blue and green, as light in skin is scattered.
+
+    Args:
+        move: of turned heads.
+        neck: (B,1,H,W) 0..1, the neck that came into view.
+    """
+    assert move.bend is not None
+    o, u, head = bend_options(move.source), move.source.unit, move.source.head
+    face, below = (head.part_mask(move.posed.raster, part)[:, None].to(move.offset) for part in ("face", "neck"))
+    before = ramp(gaussian_blur(face, 3 * u), 0.35, 0.75)
+    close = (
+        (2 * gaussian_blur(face, o.jaw_shadow_reach * u)).clamp(max=1) * gaussian_blur(dilate(below, odd(3 * u)), 1.5 * u) * (1 - before)
+    )
+    shade = o.jaw_shadow * close * gaussian_blur(neck, 5 * u) * move.bend.near
+    return 1 - shade * shade.new_tensor(SCATTERED)[:, None, None]
+
+
+def _filled(
+    move: Move, side: _Side, bent: MovedPerson, person: Tensor, layered: MovedPerson, under_ear: Tensor, under_hair: Tensor
+) -> list[tuple[Tensor, MovedPerson]]:
     """Holes of the side that turns to the camera: their shares and what fills them, one over the other.
 
     Args:
@@ -164,6 +191,7 @@ def _filled(move: Move, side: _Side, bent: MovedPerson, person: Tensor, layered:
         bent: the bent photograph.
         person: (B,3,H,W) its person's own colours.
         layered: what the layers show.
+        under_ear, under_hair: of `neck_in_view`.
     """
     assert move.bend is not None
     u, near = move.source.unit, move.bend.near
@@ -171,7 +199,6 @@ def _filled(move: Move, side: _Side, bent: MovedPerson, person: Tensor, layered:
         return []
     loose = side.loose
     shown, known = (bent.alpha > 0.5).to(person), erode((bent.alpha > 0.95).to(person), odd(3 * u))
-    under_ear, under_hair = neck_in_view(move, shown * (loose < 0.5))
     free = 1 - person_of(move).resting[:, :1]
     # a hole of the head, such as between an ear and the hair above it, shows the layers; below the ears only what is the person's,
     # and, of voluminous hair and hats, whose shell is a guess, gaps alone
@@ -239,6 +266,8 @@ def neck_in_view(move: Move, skin: Tensor) -> tuple[Tensor, Tensor]:
     ears, face = (((points[:, head.vertex_mask(part), :2] + 1) * size - 1) / 2 for part in ("ears", "face"))
     bottom = face[..., 1].amax(1, keepdim=True)
     rows, columns = (torch.arange(count, device=points.device) for count in (height, width))
+    if move.bend is not None and not bool(move.bend.near.any()):
+        return torch.zeros_like(skin), torch.zeros_like(skin)
     at_bottom = bottom.round().long().clamp(0, height - 1)
     inside = covered = torch.zeros_like(skin[:, 0])
     for side in (1, -1):  # seen from the left, and from the right

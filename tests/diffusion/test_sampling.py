@@ -138,6 +138,8 @@ def test_shared_noise() -> None:
 
 
 def test_errors() -> None:
+    with pytest.raises(ConfigError, match="clip_sample_range -1 is below 0"):
+        ScheduleConfig(clip_sample_range=-1)
     with pytest.raises(ConfigError, match="at least 1"):
         sample(half, conditions(), 0, schedule=V)
     with pytest.raises(ConfigError, match="unknown sampler"):
@@ -218,3 +220,31 @@ def test_samplers_are_those_of_diffusers(config: ScheduleConfig, sampler: str) -
     # diffusers' DDIM starts zero terminal SNR from exactly no signal, its DPM-Solver and ours from nearly none
     tolerance = 5e-3 if config.zero_terminal_snr and sampler == "ddim" else 2e-4
     torch.testing.assert_close(ours, latents, atol=tolerance, rtol=tolerance)
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "dpmpp_2m"])
+def test_clean_latents_are_clipped_as_in_diffusers(sampler: str) -> None:
+    from diffusers import DDIMScheduler
+
+    config = ScheduleConfig(clip_sample_range=0.8)
+    noise = starting_noise((1, 4, 8, 8), 0)
+
+    def network(noisy: Tensor, steps: Tensor, _: Conditions) -> Tensor:
+        return torch.sin(noisy * 2 + steps.reshape(-1, 1, 1, 1) / 300)
+
+    ours = sample(network, conditions(), 20, sampler, noise=noise, schedule=config)
+    free = sample(network, conditions(), 20, sampler, noise=noise, schedule=replace(config, clip_sample_range=0.0))
+    assert free.abs().max() > 2
+    # what is left is the noise of LDM's last level, sqrt(1 - alpha-bar) = 0.04, and DPM-Solver's extrapolation
+    assert ours.abs().max() < 1
+    far = replace(config, clip_sample_range=1e3)
+    assert torch.equal(sample(network, conditions(), 20, sampler, noise=noise, schedule=far), free)
+    if sampler == "ddim":
+        common = {"beta_start": 0.0015, "beta_end": 0.0195, "beta_schedule": "scaled_linear", "steps_offset": 1}
+        scheduler = DDIMScheduler(**common, clip_sample=True, clip_sample_range=0.8, set_alpha_to_one=False)
+        scheduler.set_timesteps(20)
+        latents = noise.clone()
+        for level in scheduler.timesteps:
+            prediction = network(latents, level.expand(1), conditions())
+            latents = scheduler.step(prediction, level, latents, use_clipped_model_output=True).prev_sample
+        torch.testing.assert_close(ours, latents, atol=2e-4, rtol=2e-4)
