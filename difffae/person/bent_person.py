@@ -170,8 +170,8 @@ def _jaw_shadow(move: Move, neck: Tensor) -> Tensor:
         neck: (B,1,H,W) 0..1, the neck that came into view.
     """
     assert move.bend is not None
-    o, u, head = bend_options(move.source), move.source.unit, move.source.head
-    face, below = (head.part_mask(move.posed.raster, part)[:, None].to(move.offset) for part in ("face", "neck"))
+    o, u = bend_options(move.source), move.source.unit
+    face, below = (move.posed.part(name).to(move.offset) for name in ("face", "neck"))
     before = ramp(gaussian_blur(face, 3 * u), 0.35, 0.75)
     close = (
         (2 * gaussian_blur(face, o.jaw_shadow_reach * u)).clamp(max=1) * gaussian_blur(dilate(below, odd(3 * u)), 1.5 * u) * (1 - before)
