@@ -204,16 +204,14 @@ def edge_at(edge: Tensor, along: Tensor) -> Tensor:
     slopes = torch.cat(
         [(y[1:2] - y[:1]) / (x[1:2] - x[:1]), (y[2:] - y[:-2]) / (x[2:] - x[:-2]), (y[-1:] - y[-2:-1]) / (x[-1:] - x[-2:-1])]
     )
-    right = torch.searchsorted(x, along.contiguous()).clamp(1, len(x) - 1)
-    left, step = right - 1, (x[right] - x[right - 1]).clamp_min(1e-5)
-    t = ((along - x[left]) / step).clamp(0, 1)
-    t2, t3 = t.square(), t**3
-    return (
-        (2 * t3 - 3 * t2 + 1) * y[left]
-        + (t3 - 2 * t2 + t) * step * slopes[left]
-        + (3 * t2 - 2 * t3) * y[right]
-        + (t3 - t2) * step * slopes[right]
-    )
+    # Hermite's cubics between the points, by powers of the share of the way from one to the next
+    step = (x[1:] - x[:-1]).clamp_min(1e-5)
+    rise, first, last = y[1:] - y[:-1], step * slopes[:-1], step * slopes[1:]
+    cubics = torch.stack([x[:-1], step, y[:-1], first, 3 * rise - 2 * first - last, first + last - 2 * rise])
+    left = torch.searchsorted(x, along.contiguous()).clamp(1, len(x) - 1) - 1
+    start, length, *powers = cubics[:, left]
+    t = ((along - start) / length).clamp(0, 1)
+    return powers[0] + t * (powers[1] + t * (powers[2] + t * powers[3]))
 
 
 @dataclass(frozen=True, eq=False)
