@@ -7,6 +7,7 @@ from comfy_api.v0_0_2 import io
 from ..difffae.vocabulary import DENOISE, STEPS
 from .sockets import BundleSocket
 
+OTHERS = ("driving_2", "driving_3", "driving_4")
 TAKE = ("pose and expression", "expression", "pose")
 ONLY = ("all", "eyes", "mouth")
 
@@ -18,13 +19,18 @@ class DiffFAEAnimatePortrait(io.ComfyNode):
             node_id="DiffFAEAnimatePortrait",
             display_name="Animate Portrait (DiffFAE)",
             category="DiffFAE",
-            description="Lets a portrait move as the face in a clip does, with the clip's times and sound, or along keyframes. Frames are read and "
-            "written one after the other, so that long clips need no more memory than short ones.",
+            description="Lets a portrait move as the face in a clip does, with the clip's times and sound, or along keyframes. Of a picture of "
+            "several people each may have a clip. Frames are read and written one after the other, so that long clips need no more memory than "
+            "short ones.",
             search_aliases=["liveportrait", "drive portrait", "talking head", "reenactment", "keyframes", "animate face"],
             inputs=[
                 BundleSocket.Input("difffae", tooltip="From Load DiffFAE."),
                 io.Image.Input("image", tooltip="The portrait; one picture."),
-                io.Video.Input("driving", optional=True, tooltip="The clip whose motion is taken. Unwired: keyframes alone."),
+                io.Video.Input(
+                    "driving",
+                    optional=True,
+                    tooltip="The clip whose motion the portrait's largest face takes. No clip wired: keyframes alone.",
+                ),
                 io.Model.Input("model", optional=True, tooltip="From Load DiffFAE, with vae. Unwired: the moved photograph, much faster."),
                 io.Vae.Input("vae", optional=True, tooltip="From Load DiffFAE, with model."),
                 io.Combo.Input("take", options=list(TAKE), default=TAKE[0], tooltip="What is taken of the clip's face."),
@@ -63,6 +69,10 @@ class DiffFAEAnimatePortrait(io.ComfyNode):
                 io.Int.Input("steps", default=STEPS, min=1, max=1000, advanced=True, tooltip="Evaluations of the denoiser for a frame."),
                 io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, tooltip="Of the noise, which all frames share."),
                 io.Int.Input("face", default=0, min=0, max=63, advanced=True, tooltip="Which face of the clip: 0 is the largest."),
+                *(
+                    io.Video.Input(name, optional=True, tooltip=f"The same for the portrait's face {number}, by size. Unwired: it stays.")
+                    for number, name in enumerate(OTHERS, 2)
+                ),
             ],
             outputs=[io.Video.Output("video", display_name="video", tooltip="Of the portrait's size, for Save Video.")],
         )

@@ -9,7 +9,7 @@ import json
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,15 @@ from comfy_api.v0_0_2 import InputImpl
 from torch import Tensor
 
 from ..difffae.common.errors import ConfigError
-from ..difffae.edit.analysing import analyse, identity_tokens
+from ..difffae.edit.analysing import Choice, analyse, identity_tokens
 from ..difffae.edit.description import Edit, Sampling
 from ..difffae.edit.moved_photo import MovedPhoto
+from ..difffae.video.analysing import count_faces
 from ..difffae.video.driving import REGIONS, Motion
 from ..difffae.video.keyframes import Keyframes
-from ..difffae.video.making import RATE, Change, Driven, Order, along_keyframes, animate
+from ..difffae.video.making import RATE, Change, Driven, Order, along_keyframes, animate, edit_clip
 from ..difffae.video.reading import Clip
+from .animate_portrait import OTHERS
 from .bundle import Bundle
 from .conditions import make_conditions
 from .drawing import draw_heads
@@ -119,23 +121,24 @@ def animated(bundle: Bundle, image: Tensor, values: Mapping[str, Any]) -> Any:
     """The VIDEO of Animate Portrait, from its portrait (1,H,W,C) and its other inputs.
 
     Raises:
-        ConfigError: several portraits, or nothing that moves them. NoFaceError, VideoError: as `making.animate`.
+        ConfigError: several portraits, or nothing that moves them. NoFaceError, FaceChoiceError, VideoError: as `making.animate`.
     """
     if len(image) != 1:
         raise ConfigError(f"image: has {len(image)} frames; a portrait is one picture")
-    painter, output = Painter(bundle, values.get("model"), values.get("vae")), new_file()
-    source = analyse(bundle, to_pictures(image)).portrait(0)
+    painter, output, pictures = Painter(bundle, values.get("model"), values.get("vae")), new_file(), to_pictures(image)
     common: dict[str, Any] = {
         "sampling": Sampling(values["denoise"], values["steps"], seed=values["seed"]),
         "order": Order(ping_pong=values["loop"] == "ping-pong"),
         "progress": progress(),
     }
-    if values.get("driving") is None:
+    wired = {face: video for face, name in enumerate(("driving", *OTHERS)) if (video := values.get(name)) is not None}
+    if not wired:
         keyframes = keyframes_of(values["keyframes"], float(RATE))
         if keyframes is None:
             raise ConfigError("driving: nothing moves the portrait; wire a clip, or write keyframes")
-        along_keyframes(painter, source, output, keyframes, **common)
+        along_keyframes(painter, analyse(bundle, pictures).portrait(0), output, keyframes, **common)
         return as_video(output)
+    portraits = {face: analyse(bundle, pictures, Choice(face)).portrait(0) for face in wired}
     factors = {"pose": values["pose_factor"], "expression": values["expression_factor"]}
     motion = Motion(
         tuple(values["take"].split(" and ")),
@@ -144,17 +147,56 @@ def animated(bundle: Bundle, image: Tensor, values: Mapping[str, Any]) -> Any:
         only=values["only"] if values["only"] in REGIONS else None,
     )
     rest = None if values["reference_frame"] < 0 else values["reference_frame"]
-    with clip_of(values["driving"]) as clip:
-        change = Change(None, keyframes_of(values["keyframes"], float(Clip.read(clip).rate)))
-        animate(painter, [Driven(source, clip, motion, change, values["face"], rest)], output, **common)
+    with ExitStack() as stack:
+        files = {id(video): stack.enter_context(clip_of(video)) for video in {id(one): one for one in wired.values()}.values()}
+        clips = {face: files[id(video)] for face, video in wired.items()}
+        change = Change(None, keyframes_of(values["keyframes"], float(Clip.read(next(iter(clips.values()))).rate)))
+        cast = [Driven(portraits[face], clip, motion, change, values["face"], rest) for face, clip in clips.items()]
+        animate(painter, cast, output, **common)
     return as_video(output)
+
+
+def edited(bundle: Bundle, video: Any, values: Mapping[str, Any]) -> Any:
+    """The VIDEO of Edit Video, from its clip and its other inputs.
+
+    Raises:
+        ConfigError, NoFaceError, FaceChoiceError, VideoError: as `making.edit_clip`.
+    """
+    painter, output, light = Painter(bundle, values.get("model"), values.get("vae")), new_file(), values.get("light")
+    with clip_of(video) as clip:
+        edit_clip(
+            painter,
+            clip,
+            output,
+            changes=_changes(painter, Clip.read(clip), values),
+            givers={} if light is None else {"light": (light.to("cpu"), 1.0)},
+            sampling=Sampling(values["denoise"], values["steps"], seed=values["seed"]),
+            progress=progress(),
+        )
+    return as_video(output)
+
+
+def _changes(painter: Painter, clip: Clip, values: Mapping[str, Any]) -> dict[int, Change]:
+    """What Edit Video changes, by face: a list of keyframes names the faces itself."""
+    told = _json(values["keyframes"])
+    if isinstance(told, list):
+        each = Keyframes.of_faces(told, float(clip.rate))
+        return {face: Change(None, one) for face, one in enumerate(each) if one is not None}
+    change = Change(None, keyframes_of(values["keyframes"], float(clip.rate)))
+    return dict.fromkeys(range(count_faces(painter, clip)) if values["all_faces"] else [values["face"]], change)
 
 
 def keyframes_of(text: str, rate: float) -> Keyframes | None:
     """The widget's JSON as Keyframes; None for an empty one. Raises ConfigError."""
+    told = _json(text)
+    return None if told is None else Keyframes.of(told, rate)
+
+
+def _json(text: str) -> Any:
+    """What a widget's JSON holds; None for an empty one. Raises ConfigError."""
     if not text.strip():
         return None
     try:
-        return Keyframes.of(json.loads(text), rate)
+        return json.loads(text)
     except ValueError as error:
         raise ConfigError(f"keyframes: is not JSON ({error})") from error

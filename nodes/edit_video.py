@@ -1,4 +1,4 @@
-"""One person in a clip with other numbers."""
+"""People in a clip with other numbers."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class DiffFAEEditVideo(io.ComfyNode):
             node_id="DiffFAEEditVideo",
             display_name="Edit Video (DiffFAE)",
             category="DiffFAE",
-            description="Changes the numbers of one person in a clip: turns the head, changes the expression, relights. Times, size and sound stay, "
-            "and frames that do not show the person stay as they are. Long clips need no more memory than short ones.",
+            description="Changes the numbers of one person in a clip, or of several: turns heads, changes expressions, relights. Times, size and "
+            "sound stay, and frames that show none of them stay as they are. Long clips need no more memory than short ones.",
             search_aliases=["relight video", "video expression", "edit clip", "video retouch", "keyframes"],
             inputs=[
                 BundleSocket.Input("difffae", tooltip="From Load DiffFAE."),
@@ -28,32 +28,20 @@ class DiffFAEEditVideo(io.ComfyNode):
                     "keyframes",
                     default='{"keys": [{"time": 0, "smile": 0.5}]}',
                     multiline=True,
-                    tooltip="What changes, as JSON; one key is a change of the whole clip. Names are those of Adjust Face Attributes.",
+                    tooltip="What changes, as JSON; one key is a change of the whole clip. Names are those of Adjust Face Attributes. A list has "
+                    "one entry for each face, the largest first, and null for those that stay.",
                 ),
                 io.Float.Input("denoise", default=DENOISE, min=0.0, max=1.0, step=0.01, tooltip="How much the model paints anew."),
                 io.Int.Input("steps", default=STEPS, min=1, max=1000, advanced=True, tooltip="Evaluations of the denoiser for a frame."),
                 io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, tooltip="Of the noise, which all frames share."),
                 io.Int.Input("face", default=0, min=0, max=63, advanced=True, tooltip="Which face of the first frame: 0 is the largest."),
+                io.Boolean.Input("all_faces", default=False, advanced=True, tooltip="On: all faces of the clip are changed alike."),
             ],
             outputs=[io.Video.Output("video", display_name="video", tooltip="Of the clip's size, for Save Video.")],
         )
 
     @classmethod
-    def execute(cls, difffae, video, keyframes, denoise, steps, seed, face, light=None, model=None, vae=None) -> io.NodeOutput:
-        from ..difffae.edit.description import Sampling
-        from ..difffae.video.making import Change, edit_clip
-        from ..difffae.video.reading import Clip
-        from .clips import Painter, as_video, clip_of, keyframes_of, new_file, progress
+    def execute(cls, difffae, video, **values) -> io.NodeOutput:
+        from .clips import edited
 
-        output = new_file()
-        with clip_of(video) as clip:
-            edit_clip(
-                Painter(difffae, model, vae),
-                clip,
-                output,
-                changes={face: Change(None, keyframes_of(keyframes, float(Clip.read(clip).rate)))},
-                givers={} if light is None else {"light": (light.to("cpu"), 1.0)},
-                sampling=Sampling(denoise, steps, seed=seed),
-                progress=progress(),
-            )
-        return io.NodeOutput(as_video(output))
+        return io.NodeOutput(edited(difffae, video, values))

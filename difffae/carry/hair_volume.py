@@ -252,11 +252,13 @@ def motion_around(source: Outline, target: Outline, pixels: Tensor) -> tuple[Ten
     x, y = away.unbind(-1)
     c, s = turn.cos() - 1, turn.sin()
     # differences, so that they are exactly zero where nothing changes
-    rotated = torch.stack([c * x - s * y, s * x + c * y], -1)
-    motion = source.middle - target.middle + rotated + F.normalize(away + rotated, dim=-1) * ahead[..., None]
+    right, down = c * x - s * y, s * x + c * y
+    outwards = ahead / torch.hypot(x + right, y + down).clamp_min(1e-12)
+    middle = (source.middle - target.middle).unbind(-1)
+    motion = torch.stack([middle[0] + right + (x + right) * outwards, middle[1] + down + (y + down) * outwards], 1)
     below = (place - angles / 2).abs() * (360 / angles)  # degrees from straight down
     h, w = pixels.shape[:2]
-    return motion.transpose(1, 2).unflatten(2, (h, w)), ramp(below, 40, 75).unflatten(1, (h, w))[:, None]
+    return motion.unflatten(2, (h, w)), ramp(below, 40, 75).unflatten(1, (h, w))[:, None]
 
 
 def nape(head: HeadModel, rest: Tensor) -> Tensor:
@@ -293,7 +295,8 @@ def _above_shoulders(head: HeadModel) -> Tensor:
 
 def polar(away: Tensor, angles: int) -> tuple[Tensor, Tensor]:
     """(B,N,2) -> distance (B,N), and direction (B,N) in 0..angles: 0 up, clockwise."""
-    return away.norm(dim=-1), (torch.atan2(away[..., 0], -away[..., 1]) / (2 * math.pi) * angles).remainder(angles)
+    x, y = away.unbind(-1)
+    return torch.hypot(x, y), (torch.atan2(x, -y) / (2 * math.pi) * angles).remainder(angles)
 
 
 def at_direction(x: Tensor, place: Tensor) -> Tensor:

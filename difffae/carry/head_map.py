@@ -46,6 +46,8 @@ class HeadMap:
         places: (B,V,3) row in 0..1, and cosine and sine of the column, of the head's vertices.
         other_ears: (B,V,4) of the vertices on the other side of the head: position in the photograph, -1..1, logarithm of the light there,
             and how well the photograph shows an ear there.
+        contrast: (B,1,1) of the light, as a share of the fitted light's.
+        light: (B,V,1) logarithm of the photograph's light on the head's vertices.
     """
 
     log_colour: Tensor
@@ -53,6 +55,8 @@ class HeadMap:
     grows: Tensor
     places: Tensor
     other_ears: Tensor
+    contrast: Tensor
+    light: Tensor
 
     def look_up(self, move: Move) -> Completed:
         """The map's colours on a moved head, in the target's light.
@@ -61,10 +65,9 @@ class HeadMap:
             move: of the source that the map was made of.
         """
         head, raster = move.source.head, move.posed.raster
-        light = _light(move.source, move.posed.normals, move.target.light)
-        was = _light(move.source, move.source.posed.normals, move.source.face.light)
+        light = self.contrast * _even_light(move.posed.normals, move.target.light)
         facing = move.posed.normals[..., 2:]
-        found = interpolate(raster, head.faces, torch.cat([self.places, light, light - was, facing], -1))
+        found = interpolate(raster, head.faces, torch.cat([self.places, light, light - self.light, facing], -1))
         row, cos, sin, lit, change, facing = found.split(1, dim=1)
         # in the colour of light, and all in all as bright, as what the photograph shows
         seen = move.seen + 1e-6
@@ -163,15 +166,16 @@ def head_map(source: Source, layers: Layers, maps: Maps) -> HeadMap | None:
     radius = away.norm(dim=-1)
     row = torch.rad2deg((away[..., 2] / radius.clamp_min(1e-6)).clamp(-1, 1).acos()) / LAST
     column = torch.atan2(away[..., 0], away[..., 1])
-    texels = _mirrored(_unrolled(source, maps, rest, torch.stack([column / math.pi, row * 2 - 1, -radius], -1), o))
+    contrast = _contrast(source)
+    light = contrast * _even_light(source.posed.normals, source.face.light)
+    texels = _mirrored(_unrolled(source, maps, light, rest, torch.stack([column / math.pi, row * 2 - 1, -radius], -1), o))
     places = torch.stack([row, column.cos(), column.sin()], -1)
-    return HeadMap(_completed(texels, o), texels.seen, texels.scalp, places, _other_ears(source, maps, o))
+    return HeadMap(_completed(texels, o), texels.seen, texels.scalp, places, _other_ears(source, maps, light, o), contrast, light)
 
 
-def _light(source: Source, normals: Tensor, light: Tensor) -> Tensor:
-    """(B,V,1) logarithm of the light on vertices (normals B,V,3), without its colour: what a fit says of the colour of light on sides that
-    it did not see is noise. Its contrast is as high as it explains the photograph's skin well: where shadows fall and beards grow, the
-    fit takes too much of them for light, and other sides of the head would glow."""
+def _contrast(source: Source) -> Tensor:
+    """(B,1,1): as high as the fitted light explains the photograph's skin well: where shadows fall and beards grow, the fit takes too much
+    of them for light, and other sides of the head would glow."""
     head, skin = source.head, source.skin
     face = labelled(head.labels, "face")
     explains = _even_light(source.posed.normals[:, face], source.face.light)[..., 0]
@@ -180,11 +184,12 @@ def _light(source: Source, normals: Tensor, light: Tensor) -> Tensor:
     both, least = (explains * values * skin.area).sum(1), LEAST_CONTRAST * skin.area.sum(1)
     alone = [(x.square() * skin.area).sum(1) for x in (explains, values)]
     explained = (both.clamp_min(0).square() + least**2) / (alone[0] * alone[1] + least**2)  # share of variance
-    return explained.clamp(0.3, 1)[:, None, None] * _even_light(normals, light)
+    return explained.clamp(0.3, 1)[:, None, None]
 
 
 def _even_light(normals: Tensor, light: Tensor) -> Tensor:
-    """(B,V,1) logarithm of the light on vertices over its mean, not below a floor."""
+    """(B,V,1) logarithm of the light on vertices (normals B,V,3) over its mean, not below a floor, and without its colour: what a fit says
+    of the colour of light on sides that it did not see is noise."""
     shading = sh_shading(normals, light).mean(2, keepdim=True)
     return (shading / shading.mean(1, keepdim=True).clamp_min(0.05)).clamp_min(MapOptions().floor).log()
 
@@ -199,10 +204,11 @@ def _within(values: Tensor, known: Tensor, where: Tensor) -> Tensor:
     return values.maximum(low).minimum(high)
 
 
-def _unrolled(source: Source, maps: Maps, rest: Tensor, places: Tensor, o: MapOptions) -> _Texels:
-    """The photographs in the map's coordinates; rest (B,V,3) are the unposed vertices, places (B,V,3) the same in the map."""
+def _unrolled(source: Source, maps: Maps, light: Tensor, rest: Tensor, places: Tensor, o: MapOptions) -> _Texels:
+    """The photographs in the map's coordinates; light (B,V,1) is `HeadMap.light`, rest (B,V,3) are the unposed vertices, places (B,V,3) the
+    same in the map."""
     head, posed, rows, shown = source.head, source.posed, [], []
-    light, skin = _light(source, posed.normals, source.face.light), labelled(head.face_labels, *SKIN)
+    skin = labelled(head.face_labels, *SKIN)
     told = torch.cat([posed.points, posed.normals[..., 2:], light, _grows(source, maps, rest)[..., None]], -1)
     for place, of in zip(places.split(1), told.split(1), strict=True):  # each row by itself, so that a batch is as its rows are
         corners = place[0, head.faces]  # (F,3,3); faces across the seam, straight down, would cover all columns
@@ -230,8 +236,8 @@ def _unrolled(source: Source, maps: Maps, rest: Tensor, places: Tensor, o: MapOp
     return _Texels((colour * (-light).exp() + DARKEST).log(), seen, glimpsed * (body > 0.5), hair, scalp)
 
 
-def _other_ears(source: Source, maps: Maps, o: MapOptions) -> Tensor:
-    """What `HeadMap.other_ears` holds; nothing is shown for a head model that does not know its own symmetry."""
+def _other_ears(source: Source, maps: Maps, light: Tensor, o: MapOptions) -> Tensor:
+    """What `HeadMap.other_ears` holds, with `HeadMap.light` (B,V,1); nothing is shown for a head model that doesn't know its symmetry."""
     head, points = source.head, source.posed.points
     if len(head.mirror) != head.vertex_count:
         return points.new_zeros(*points.shape[:2], 4)
@@ -240,7 +246,6 @@ def _other_ears(source: Source, maps: Maps, o: MapOptions) -> Tensor:
     kept = F.grid_sample(kept, points[:, None, :, :2], align_corners=False)[:, 0, 0]
     shown = kept * _visible(source, points[:, None, :, :2], points[:, None, None, :, 2])[:, 0, 0]
     shown = shown * ((source.posed.normals[..., 2] - 0.1) / 0.2).clamp(0, 1) * head.vertex_mask("ears")
-    light = _light(source, source.posed.normals, source.face.light)
     return torch.cat([points[..., :2], light, shown[..., None]], -1)[:, head.mirror]
 
 

@@ -188,7 +188,7 @@ def spread_light(
     Returns:
         (B,3,H,W) logarithm of the ratio, RGB, on what moves with the head, and the same on what stays on the shoulders.
     """
-    o, raster = source.options, target.raster
+    o = source.options
     nearest, distance = target.nearest_above
     reach = o.light_reach if maps is None else o.matte_light_reach
     fade = torch.exp(-((distance / source.pixels(reach)) ** 2))[:, None]
@@ -213,12 +213,12 @@ def spread_light(
     else:
         log_ratio = log_ratio * fade
     # whatever the matte says, a face's inside is lit; its mesh may stand out beyond the person
-    inner = (erode(source.head.part_mask(of, "face")[:, None].to(maps.matte), odd(9 * source.unit)) for of in (raster, source.posed.raster))
+    inner = (erode(of.part("face").to(maps.matte), odd(9 * source.unit)) for of in (target, source.posed))
     face, face_before = inner
     # of clothes whose body is not known little is said by a light that was fitted to bare skin
     fully = torch.ones_like(target.mesh)
     if body is None:
-        fully = (raster.mask & ~target.shoulders & ~source.head.part_mask(raster, "neck"))[:, None]
+        fully = target.mesh & ~target.part("shoulders", "neck")
     layers, log_ratio = source.person.layers, log_ratio * border
     return (
         log_ratio * torch.where(fully, (4 * maps.matte).clamp(max=1).maximum(face), maps.light),
@@ -284,5 +284,5 @@ def fold_light(source: Source, target: FaceAttributes, posed: PosedHead) -> Tens
     if not bool(change.any()):
         return torch.zeros_like(source.image[:, :1])
     shown = F.grid_sample(source.folds, source.head.uv_grid(posed.raster), padding_mode="border", align_corners=False)
-    skin = source.head.part_mask(posed.raster, "face")[:, None].to(shown)
+    skin = posed.part("face").to(shown)
     return FOLDS * change * gaussian_blur(shown * skin, max(0.7, source.pixels(0.002)))

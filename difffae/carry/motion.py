@@ -37,7 +37,7 @@ def pose_head(head: HeadModel, face: FaceAttributes, hair_offsets: Tensor, size:
     vertices = head(face.shape, face.expression, face.pose, hair_offsets + lid_offsets(head, face.expression))
     points = project(vertices, face.camera)
     raster = rasterize(points, head.faces, *size)
-    return PosedHead(points, vertex_normals(vertices, head.faces), raster, head.part_mask(raster, "shoulders"))
+    return PosedHead(points, vertex_normals(vertices, head.faces), raster, head.label_map(raster).to(torch.int8))
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +70,7 @@ class Bend:
     Attributes:
         under: (B,2,H,W) of all that goes on smoothly.
         over: (B,2,H,W) of the face, going on a little beyond it.
+        folds: (B,1,H,W) 1 where `under` turns back or nearly does.
         face: (B,1,H,W) share of the face before the rest.
         core: (B,1,H,W) the face away from its rim.
         near: (B,1,H,W) 1 on the side that turns to the camera.
@@ -80,6 +81,7 @@ class Bend:
 
     under: Tensor
     over: Tensor
+    folds: Tensor
     face: Tensor
     core: Tensor
     near: Tensor
@@ -123,7 +125,15 @@ def fading(source: Source, distance: Tensor, reach: float) -> Tensor:
     return torch.exp(-((distance / source.pixels(reach)) ** 2))[:, None]
 
 
-def spread_offset(source: Source, target: PosedHead, surface: Surface) -> tuple[Tensor, Tensor]:
+def resting_offset(source: Source, target: PosedHead, surface: Surface) -> Tensor:
+    """How the shoulders move, carried on beyond them: (B,2,H,W) in pixels, for what rests on them; zero without layers. Arguments as
+    `spread_offset`."""
+    if source.person is None:
+        return torch.zeros_like(surface.offset)
+    return gather(surface.offset, target.nearest_shoulders[0]) * fading(source, surface.distance, source.options.reach)
+
+
+def spread_offset(source: Source, target: PosedHead, surface: Surface, resting: Tensor) -> Tensor:
     """The mesh's displacement, carried on beside the mesh.
 
     Beside the mesh it fades with the distance. With layers, what is around the head moves with the
@@ -133,10 +143,10 @@ def spread_offset(source: Source, target: PosedHead, surface: Surface) -> tuple[
         source: the source.
         target: the target's head.
         surface: what its mesh shows.
+        resting: (B,2,H,W) offset of what rests on the shoulders, in pixels.
 
     Returns:
-        offset (B,2,H,W) of every pixel, and (B,2,H,W) that of what rests on the shoulders (zero
-        without layers), in pixels.
+        (B,2,H,W) offset of every pixel, in pixels.
     """
     o, distance = source.options, surface.distance
     fade = fading(source, distance, o.reach)
@@ -145,7 +155,6 @@ def spread_offset(source: Source, target: PosedHead, surface: Surface) -> tuple[
     near = fading(source, distance, 1.5 * o.motion_blur)
     blur = source.pixels(o.motion_blur)
     spread = torch.lerp(gaussian_blur(extended, blur), gaussian_blur(extended, blur / 4), near) * fade
-    resting = torch.zeros_like(spread)
     person = source.person
     if person is not None and person.outline is not None:
         pixels = pixel_grid(*source.size, source.image)
@@ -153,10 +162,8 @@ def spread_offset(source: Source, target: PosedHead, surface: Surface) -> tuple[
         beside = beside * half_size(source)[:, None, None] * fading(source, distance, o.hair_reach)
         spread = torch.lerp(spread, beside, holds)
     if person is not None:
-        # how the shoulders move, carried on beyond them
-        resting = gather(surface.offset, target.nearest_shoulders[0]) * fade
         spread = torch.lerp(spread, resting, person.hanging)
-    return torch.where(target.mesh, surface.offset, spread), resting
+    return torch.where(target.mesh, surface.offset, spread)
 
 
 def seen_depth(raster: Raster) -> Tensor:

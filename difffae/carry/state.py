@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..common.pixels import nearest_inside, relit
+from ..common.pixels import flow_length, nearest_inside, relit
 from ..head.attributes import FaceAttributes
-from ..head.morphable import HeadModel
+from ..head.morphable import HeadModel, labelled
 from ..head.rasterizer import Raster
 from ..source.regions import Layers
 from .options import CarryOptions
@@ -32,22 +32,30 @@ if TYPE_CHECKING:
 class PosedHead:
     """The head model with its hair, posed and projected.
 
-    Attributes:
-        points: (B,V,3) projected vertices, x right and y down in -1..1, z smaller = nearer.
-        normals: (B,V,3) of the vertices, unit vectors.
-        raster: which face shows at each pixel.
-        shoulders: (B,H,W) bool: the pixels that show the head model's shoulders.
+    points   (B,V,3) projected vertices, x right and y down in -1..1, z smaller = nearer
+    normals  (B,V,3) of the vertices, unit vectors
+    raster   which face shows at each pixel
+    labels   (B,H,W) int8 index into the head model's LABELS, -1 beside the mesh
     """
 
     points: Tensor
     normals: Tensor
     raster: Raster
-    shoulders: Tensor
+    labels: Tensor
 
-    @property
+    @cached_property
     def mesh(self) -> Tensor:
         """(B,1,H,W) bool: the pixels that the head covers."""
         return self.raster.mask[:, None]
+
+    @cached_property
+    def shoulders(self) -> Tensor:
+        """(B,H,W) bool: the pixels that show the head model's shoulders."""
+        return self.part("shoulders")[:, 0]
+
+    def part(self, *names: str) -> Tensor:
+        """(B,1,H,W) bool: the pixels that show parts of these names."""
+        return labelled(self.labels, *names)[:, None]
 
     @property
     def nearest(self) -> tuple[Tensor, Tensor]:
@@ -77,11 +85,10 @@ class PosedHead:
 class Skin:
     """The photograph on the vertices of the head.
 
-    Attributes:
-        colours: (B,N,3) RGB 0..1 of the face's skin.
-        area: (B,N) how much of the picture each of these stands for, in any unit; next to 0 for vertices that
-            face away from the camera or lie beside the picture.
-        brightest: (B,V,1) value of the brightest channel around every vertex of the head.
+    colours    (B,N,3) RGB 0..1 of the face's skin
+    area       (B,N) how much of the picture each of these stands for, in any unit; next to 0 for vertices that face away from the camera or
+               lie beside the picture
+    brightest  (B,V,1) value of the brightest channel around every vertex of the head
     """
 
     colours: Tensor
@@ -93,11 +100,9 @@ class Skin:
 class Outline:
     """The head's outline in a picture, around the middle of its skull.
 
-    Attributes:
-        middle: (B,1,2) position of the skull's middle, -1..1.
-        turn: (B,1) radians by which the head is turned in the plane of the picture, clockwise.
-        reach: (B,A) how far the head reaches in each direction, in units of half the side;
-            direction 0 is up, clockwise.
+    middle  (B,1,2) position of the skull's middle, -1..1
+    turn    (B,1) radians by which the head is turned in the plane of the picture, clockwise
+    reach   (B,A) how far the head reaches in each direction, in units of half the side; direction 0 is up, clockwise
     """
 
     middle: Tensor
@@ -109,11 +114,10 @@ class Outline:
 class Backdrop:
     """The picture as if the person were not in it.
 
-    Attributes:
-        place: (B,1,H,W) 1 where the person or its outline was.
-        filled: (B,3,H,W) the picture, with that place filled by the colours around.
-        validity: (B,1,H,W) how far the filled colours can be trusted.
-        lines: (B,1,1,1) how much straight lines stand out in the background around the person.
+    place     (B,1,H,W) 1 where the person or its outline was
+    filled    (B,3,H,W) the picture, with that place filled by the colours around
+    validity  (B,1,H,W) how far the filled colours can be trusted
+    lines     (B,1,1,1) how much straight lines stand out in the background around the person
     """
 
     place: Tensor
@@ -348,12 +352,12 @@ class Move:
     @cached_property
     def shift(self) -> Tensor:
         """(B,1,H,W): by how many pixels each pixel moved."""
-        return self.offset.square().sum(1, keepdim=True).sqrt()
+        return flow_length(self.offset)
 
     @cached_property
     def resting_shift(self) -> Tensor:
         """(B,1,H,W): the same of what rests on the shoulders."""
-        return self.resting_offset.square().sum(1, keepdim=True).sqrt()
+        return flow_length(self.resting_offset)
 
     @cached_property
     def resting_image(self) -> Tensor:

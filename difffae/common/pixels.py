@@ -12,18 +12,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+WIDE, BAND = 6, 64  # pixels: radius from which on blurs are products with matrices, and how much of a picture each of them makes
+
 
 def pixel_grid(height: int, width: int, like: Tensor) -> Tensor:
     """Pixel centres (H,W,2) as (x right, y down) in -1..1."""
-    ys = (torch.arange(height, device=like.device, dtype=like.dtype) * 2 + 1) / height - 1
-    xs = (torch.arange(width, device=like.device, dtype=like.dtype) * 2 + 1) / width - 1
-    return torch.stack(torch.meshgrid(xs, ys, indexing="xy"), dim=-1)
+    return _pixels(height, width, like).permute(1, 2, 0)
 
 
 def flow_grid(flow: Tensor) -> Tensor:
     """Where a displacement (B,2,H,W) of pixels (x, y) looks, for grid_sample: (B,H,W,2) in -1..1."""
     height, width = flow.shape[-2:]
-    return pixel_grid(height, width, flow) + flow.permute(0, 2, 3, 1) / flow.new_tensor([width / 2, height / 2])
+    half = flow.new_tensor([width / 2, height / 2])[:, None, None]
+    return (_pixels(height, width, flow) + flow / half).permute(0, 2, 3, 1)
+
+
+def _pixels(height: int, width: int, like: Tensor) -> Tensor:
+    """(2,H,W): x and y of pixel centres. Pairs of numbers as the innermost dimension make all that is worked out of them several times
+    slower, and grid_sample too, so that they are such in name alone."""
+    ys = (torch.arange(height, device=like.device, dtype=like.dtype) * 2 + 1) / height - 1
+    xs = (torch.arange(width, device=like.device, dtype=like.dtype) * 2 + 1) / width - 1
+    return torch.stack([xs.expand(height, -1), ys[:, None].expand(-1, width)])
 
 
 def nearest_inside(mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -48,10 +57,11 @@ def nearest_inside(mask: Tensor) -> tuple[Tensor, Tensor]:
     # a seed is one number, row * w + column, exact as a float; none is far below the picture
     none = 4.0 * max(h, w) * w
     seeds = torch.where(blocks.any(-1), (ys + (corner >> 1)) * w + xs + (corner & 1), none).float()
-    middle_y, middle_x = ys + 0.5, xs + 0.5
+    # |middle - seed|^2 without |middle|^2, which is the same for all seeds of a block: whole numbers, exact as floats
+    middles = -2 * (ys + 0.5), -2 * (xs + 0.5)
     step = (1 << (max(rows, columns) - 1).bit_length()) >> 1
     while step >= 1:
-        seeds = _flooded(seeds, w, middle_y, middle_x, step)
+        seeds = _flooded(seeds, w, middles, step)
         step //= 2
     seeds = seeds.repeat_interleave(2, 1).repeat_interleave(2, 2)
     ys = torch.arange(h, device=mask.device, dtype=torch.float32)[:, None]
@@ -63,32 +73,37 @@ def nearest_inside(mask: Tensor) -> tuple[Tensor, Tensor]:
     return seeds.long(), torch.where(empty, torch.inf, distance)
 
 
-def _flooded(seeds: Tensor, width: int, ys: Tensor, xs: Tensor, step: int) -> Tensor:
+def _flooded(seeds: Tensor, width: int, middles: tuple[Tensor, Tensor], step: int) -> Tensor:
     """One step of the flooding: every block's seed, or that of one of the eight blocks a step away, whichever is nearest.
 
     Args:
         seeds: (B,h,w), row * width + column.
         width: of the picture.
-        ys: (h,1) rows of the blocks' middles.
-        xs: (w,) columns of them.
+        middles: (h,1) rows and (w,) columns of the blocks' middles, times -2.
         step: in blocks.
     """
     h, w = seeds.shape[-2:]
     seed_y = (seeds / width).floor_()
-    seed_x = seeds - seed_y * width
-    best, nearest = (seed_y - ys).square_().add_((seed_x - xs).square_()), seeds.clone()
+    seed_x = torch.addcmul(seeds, seed_y, seeds.new_tensor(-width))
+    # taking pieces of them costs as much as working on these pieces, so that they lie together
+    known = torch.stack([seed_y, seed_x, torch.addcmul(seed_y.square(), seed_x, seed_x), seeds])
+    best, nearest = torch.addcmul(known[2], seed_y, middles[0]).addcmul_(seed_x, middles[1]), seeds.clone()
     for dy in (-step, 0, step):
+        rows, from_rows = slice(max(0, -dy), h - max(0, dy)), slice(max(0, dy), h + min(0, dy))
+        if dy and step >= h:
+            continue
+        middle_y, best_rows, nearest_rows, known_rows = middles[0][rows], best[:, rows], nearest[:, rows], known[:, :, from_rows]
         for dx in (-step, 0, step):
-            if dy == dx == 0 or step >= (h if dy else w) or step >= (w if dx else h):
+            if dy == dx == 0 or (dx and step >= w):
                 continue
-            y, x = slice(max(0, -dy), h - max(0, dy)), slice(max(0, -dx), w - max(0, dx))
-            there = (..., slice(max(0, dy), h + min(0, dy)), slice(max(0, dx), w + min(0, dx)))
-            distance = (seed_y[there] - ys[y]).square_().add_((seed_x[there] - xs[x]).square_())
-            best_here, nearest_here = best[..., y, x], nearest[..., y, x]
-            # squared distances differ by whole numbers, so that this is 1 where the other is nearer, else 0
+            left, count = max(0, -dx), w - abs(dx)
+            y, x, square, there = known_rows.narrow(-1, max(0, dx), count).unbind()
+            distance = torch.addcmul(square, y, middle_y).addcmul_(x, middles[1].narrow(0, left, count))
+            best_here, nearest_here = best_rows.narrow(-1, left, count), nearest_rows.narrow(-1, left, count)
+            # whole numbers, so that this is 1 where the other is nearer, else 0
             nearer = (best_here - distance).clamp_(0, 1)
             torch.minimum(best_here, distance, out=best_here)
-            nearest_here.addcmul_(nearer, seeds[there] - nearest_here)
+            nearest_here.addcmul_(nearer, there - nearest_here)
     return nearest
 
 
@@ -97,14 +112,40 @@ def gaussian_blur(x: Tensor, sigma: float) -> Tensor:
     radius = max(1, int(2.5 * sigma + 0.5))
     taps = [math.exp(-0.5 * (k / sigma) ** 2) for k in range(radius + 1)]
     total = taps[0] + 2 * sum(taps[1:])
+    taps = [tap / total for tap in taps]
     # sums of shifted pictures: on a CPU convolutions of so few channels are several times slower
-    for dim, pad in ((-1, (radius, radius, 0, 0)), (-2, (0, 0, radius, radius))):
-        size, wide = x.shape[dim], F.pad(x, pad, mode="replicate")
-        x = x * (taps[0] / total)
-        for k in range(1, radius + 1):
-            pair = wide.narrow(dim, radius - k, size) + wide.narrow(dim, radius + k, size)
-            x.add_(pair, alpha=taps[k] / total)
+    of = _shifts_summed if radius < WIDE or x.device.type != "cpu" else _bands_multiplied
+    return of(of(x, taps, -1), taps, -2)
+
+
+def _shifts_summed(x: Tensor, taps: Sequence[float], dim: int) -> Tensor:
+    """x (B,C,H,W) weighted along a dimension (-1 or -2); taps[k] is the weight of both pixels at the distance k."""
+    radius, size = len(taps) - 1, x.shape[dim]
+    wide = F.pad(x, (radius, radius, 0, 0) if dim == -1 else (0, 0, radius, radius), mode="replicate")
+    x = x * taps[0]
+    for k in range(1, radius + 1):
+        pair = wide.narrow(dim, radius - k, size) + wide.narrow(dim, radius + k, size)
+        x.add_(pair, alpha=taps[k])
     return x
+
+
+def _bands_multiplied(x: Tensor, taps: Sequence[float], dim: int) -> Tensor:
+    """The same by products with a banded matrix, a piece of BAND pixels at a time; one matrix for each picture, so that the bits of a
+    picture do not depend on the others of its batch."""
+    b, c, h, w = x.shape
+    radius, size = len(taps) - 1, x.shape[dim]
+    pieces = -(-size // BAND)
+    after = radius + pieces * BAND - size
+    wide = F.pad(x, (radius, after, 0, 0) if dim == -1 else (0, 0, radius, after), mode="replicate")
+    band = x.new_zeros(BAND, BAND + 2 * radius + 1)  # a column more than is used: as rows of a flat list it repeats with a shift of one
+    band[:, : 2 * radius + 1] = x.new_tensor([*taps[:0:-1], *taps])
+    band = band.flatten()[: BAND * (BAND + 2 * radius)].view(BAND, BAND + 2 * radius)
+    parts = wide.unfold(dim, BAND + 2 * radius, BAND)
+    if dim == -1:
+        parts = parts.reshape(b * c, h * pieces, -1)
+        return torch.bmm(parts, band.mT.expand(b * c, -1, -1)).view(b, c, h, -1)[..., :w]
+    parts = parts.mT.reshape(b * c * pieces, -1, w)
+    return torch.bmm(band.expand(b * c * pieces, -1, -1), parts).view(b, c, -1, w)[..., :h, :]
 
 
 def box_blur(x: Tensor, radius: int, times: int) -> Tensor:
@@ -126,10 +167,14 @@ def relit(image: Tensor, ratio: Tensor, knee: float = 0.8) -> Tensor:
     Returns:
         (B,3,H,W) in 0..1; a ratio of 1 changes nothing.
     """
-    bright = image.clamp(knee, 1)
-    room = (1 - bright).clamp_min(1e-4)
     product = (image * ratio).clamp_min(0)
-    return (product.minimum(bright) + room * torch.tanh((product - bright).clamp_min(0) / room)).clamp(max=1)
+    bright = image.clamp(knee, 1).expand_as(product)
+    # few pixels are so bright
+    where = (product > bright).flatten().nonzero()[:, 0]
+    bright, above = bright.flatten()[where], product.flatten()[where]
+    room = (1 - bright).clamp_min(1e-4)
+    above = (bright + room * torch.tanh((above - bright) / room)).clamp(max=1)
+    return product.flatten().index_copy(0, where, above).view_as(product)
 
 
 def gather(x: Tensor, index: Tensor) -> Tensor:
@@ -175,6 +220,11 @@ def closed(x: Tensor, size: int, dim: int) -> Tensor:
     return _extreme(_extreme(x, size, torch.maximum, -torch.inf, [dim]), size, torch.minimum, torch.inf, [dim])
 
 
+def flow_length(flow: Tensor) -> Tensor:
+    """How far a displacement (B,2,H,W) goes: (B,1,H,W)."""
+    return flow.square().sum(1, keepdim=True).sqrt()
+
+
 def gradient_norm(flow: Tensor) -> Tensor:
     """Frobenius norm of the gradient of a displacement (B,2,H,W) in pixels per pixel -> (B,1,H,W)."""
     dx = F.pad(flow[..., :, 1:] - flow[..., :, :-1], (0, 1, 0, 0), mode="replicate")
@@ -216,11 +266,12 @@ def harmonic_fill(value: Tensor, weight: Tensor, coarsest: int = 16, finest: int
         shape = size if side is None else (max(2, round(side * size[0] / max(size))), max(2, round(side * size[1] / max(size))))
         share, mean = F.adaptive_avg_pool2d(weight, shape), F.adaptive_avg_pool2d(value, shape)
         given, known = mean / share.clamp_min(1e-4), (2 * share).clamp(max=1)
-        field = given * known if side == coarsest or len(sides) == 0 else F.interpolate(field, size=shape, mode="bilinear")
+        held, free = given * known, 0.25 * (1 - known)
+        field = held if side == coarsest or len(sides) == 0 else F.interpolate(field, size=shape, mode="bilinear")
         for _ in range(4 if side is None and sides else max(12, 1600 // max(shape))):
             wide = F.pad(field, (1, 1, 1, 1), mode="replicate")
-            around = wide[..., 1:-1, :-2] + wide[..., 1:-1, 2:] + wide[..., :-2, 1:-1] + wide[..., 2:, 1:-1]
-            field = torch.lerp(0.25 * around, given, known)
+            around = wide[..., 1:-1, :-2] + wide[..., 1:-1, 2:]
+            field = torch.addcmul(held, around.add_(wide[..., :-2, 1:-1]).add_(wide[..., 2:, 1:-1]), free)
     return field
 
 
@@ -237,8 +288,9 @@ def pull_push(image: Tensor, weight: Tensor) -> Tensor:
     height, width = image.shape[-2:]
     if min(height, width) == 1:
         return torch.lerp(torch.full_like(image, 0.5), image, weight)
-    even = (0, width % 2, 0, height % 2)
-    weighted, known = F.pad(image * weight, even), F.pad(weight, even)
+    weighted, known = image * weight, weight
+    if width % 2 or height % 2:
+        weighted, known = (F.pad(values, (0, width % 2, 0, height % 2)) for values in (weighted, known))
     total = F.avg_pool2d(known, 2)
     mean = F.avg_pool2d(weighted, 2) / total.clamp_min(1e-6)
     coarse = pull_push(mean, (4 * total).clamp(max=1))

@@ -26,6 +26,7 @@ from ..common.pixels import (
     erode,
     flow_determinant,
     flow_grid,
+    flow_length,
     gather,
     gaussian_blur,
     harmonic_fill,
@@ -86,19 +87,20 @@ def bend(source: Source, target: PosedHead, surface: Surface, resting: Tensor, t
     core = erode(face, odd(3 * u))
     leads = torch.where(far > 0.5, erode(face, odd(o.hidden * u)), core) * (1 - ring)
     motion = motion * half_size(source)[:, None, None]
-    farthest = (ring * motion).norm(dim=1).amax((1, 2))[:, None, None, None] / source.side
+    farthest = flow_length(ring * motion).amax((1, 2, 3), keepdim=True) / source.side
     beyond = beyond / 2 - o.strands - (o.reach_of_motion * farthest).clamp_min(o.reach)
     stays, waits = _stays(source, target, pixels, (beyond, far, dilate(face, 3)))
     free = (1 - face) * (ring < 0.05)
     value = leads * surface.offset + ring * motion + free * waits * resting
     under = harmonic_fill(value, (leads + ring + free * stays.maximum(waits).maximum(border)).clamp(max=1))
     # a side of the face that comes into view, but for what hair goes on covering there
-    skin = head.part_mask(target.raster, "face")[:, None].to(face)
+    skin = target.part("face").to(face)
     bare = 1 - F.grid_sample(_maps(source).hair, flow_grid(under), padding_mode="border", align_corners=False)
     new = skin * bare * ~seen
     unseen = new.sum((1, 2, 3), keepdim=True) / skin.sum((1, 2, 3), keepdim=True).clamp_min(1)
     share = (3 * turned).clamp(max=1) * (1 - ramp(unseen, *o.unseen)) * (1 - ramp(farthest, *o.farthest))
-    back = folds_in(under) * (extent > 1)
+    folds = folds_in(under)
+    back = folds * (extent > 1)
     # beside what rests on the shoulders it is clothes that are seen twice, and no background lies behind them
     clothes = gaussian_blur(dilate((_maps(source).resting > 0.3).to(face), odd(13 * u)), 2 * u)
     folded = gaussian_blur(dilate(back, odd(7 * u)), 1.5 * u) * ramp(extent, 1.0, 1.05) * (1 - clothes) * ramp(from_down, 25.0, 45.0)
@@ -108,6 +110,7 @@ def bend(source: Source, target: PosedHead, surface: Surface, resting: Tensor, t
     return Bend(
         under,
         over,
+        folds,
         torch.lerp(rim, front, soft),
         gaussian_blur(core, 2 * u),
         gaussian_blur(near, 2 * u),
@@ -143,7 +146,7 @@ def _face(source: Source, target: PosedHead, surface: Surface, pixels: Tensor, s
     hair = F.grid_sample(_maps(source).hair, grid, padding_mode="border", align_corners=False)
     above = pixels[..., 1] < target.points[:, head.vertex_mask("ears"), 1].amin(1)[:, None, None, None]
     bare = (gaussian_blur(hair, 2 * u) < 0.4) | above
-    skin = mesh * (1 - head.part_mask(target.raster, "scalp", "neck", "shoulders")[:, None].to(mesh))
+    skin = mesh * (1 - target.part("scalp", "neck", "shoulders").to(mesh))
     face = skin * erode(mesh, odd(3 * u)) * (seen & bare)
     return erode(dilate(face, odd(9 * u)), odd(10 * u))
 

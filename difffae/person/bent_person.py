@@ -20,6 +20,7 @@ from ..common.pixels import (
     dilate,
     erode,
     flow_grid,
+    flow_length,
     gaussian_blur,
     gradient_norm,
     odd,
@@ -27,7 +28,7 @@ from ..common.pixels import (
     pull_push,
     relit,
 )
-from .bending import bend_options, folds_in
+from .bending import bend_options
 from .rims import MovedPerson, person_of
 
 GUESS = 0.45  # validity of what fills holes
@@ -59,7 +60,7 @@ def bent_person(move: Move, layered: MovedPerson, near: Tensor) -> MovedPerson:
     stretch = gaussian_blur(gradient_norm(move.bend.under), 1.5 * u)
     low, high = o.stretched
     strained = ((stretch - low) / (high - low)).clamp(0, 1)
-    dragged = (move.bend.offset.norm(dim=1, keepdim=True) - 0.5).clamp(0, 0.5) * 2
+    dragged = (flow_length(move.bend.offset) - 0.5).clamp(0, 0.5) * 2
     gone_along = torch.lerp(torch.ones_like(alpha), torch.full_like(alpha, o.background_validity), dragged)
     guess = told.backdrop.validity * told.vacated + (1 - told.vacated)
     behind = torch.lerp(gone_along, guess, busy)
@@ -95,11 +96,21 @@ def _shown(bend: Bend, picture: Tensor) -> Tensor:
     pressed = pressed.maximum((-1000 * sharp[:, 6:7]).clamp(0, 1))
     # on the face's rim both are mixed, not looked for at a place between them
     rim = (8 * bend.face * (1 - bend.face)).clamp(max=1)
-    pressed = pressed.maximum(((bend.over - bend.under).norm(dim=1, keepdim=True) - 0.5).clamp(0, 1) * rim)
-    under, over = (
-        F.grid_sample(picture, flow_grid(offset), padding_mode="border", align_corners=False) for offset in (bend.under, bend.over)
-    )
-    return torch.lerp(sharp.clamp(0, 1), torch.lerp(under, over, bend.face), pressed)
+    pressed = pressed.maximum((flow_length(bend.over - bend.under) - 0.5).clamp(0, 1) * rim)
+    return _softened(sharp.clamp(0, 1), bend, picture, pressed)
+
+
+def _softened(sharp: Tensor, bend: Bend, picture: Tensor, share: Tensor) -> Tensor:
+    """What is shown (B,8,H,W), where it is pressed together (B,1,H,W) without ringing: only there is it looked for again."""
+    rows = []
+    for row, there in enumerate(share[:, 0] > 0):
+        places = [flow_grid(offset[row : row + 1])[:, there][:, None] for offset in (bend.under, bend.over)]
+        under, over = (F.grid_sample(picture[row : row + 1], at, padding_mode="border", align_corners=False)[0, :, 0] for at in places)
+        soft = torch.lerp(under, over, bend.face[row][:, there])
+        mixed = sharp[row].clone()
+        mixed[:, there] = torch.lerp(mixed[:, there], soft, share[row][:, there])
+        rows.append(mixed)
+    return torch.stack(rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,8 +171,8 @@ def _jaw_shadow(move: Move, neck: Tensor, alpha: Tensor) -> Tensor:
         alpha: (B,1,H,W) share of the person.
     """
     assert move.bend is not None
-    o, u, head = bend_options(move.source), move.source.unit, move.source.head
-    face, below = (head.part_mask(move.posed.raster, part)[:, None].to(move.offset) for part in ("face", "neck"))
+    o, u = bend_options(move.source), move.source.unit
+    face, below = (move.posed.part(name).to(move.offset) for name in ("face", "neck"))
     before = ramp(gaussian_blur(face, 3 * u), 0.35, 0.75)
     close = (
         (2 * gaussian_blur(face, o.jaw_shadow_reach * u)).clamp(max=1) * gaussian_blur(dilate(below, odd(3 * u)), 1.5 * u) * (1 - before)
@@ -247,7 +258,7 @@ def _given_way(move: Move, side: _Side, bent: MovedPerson, layered: MovedPerson,
     # close hair pressed together behind the far side leaves a tuft beyond the fold, and above the forehead a second hairline
     folded = closed(ramp(bend.folded, 0.1, 0.5), odd(o.tuft * u), -2) * (1 - bend.near)
     sideways = bend.near.amax((1, 2, 3), keepdim=True)  # not where a head nods
-    folds = folded, folds_in(bend.under) * side.mesh * (1 - side.low) * sideways
+    folds = folded, bend.folds * side.mesh * (1 - side.low) * sideways
     beyond, above = (gaussian_blur(dilate(fold, odd(o.fold * u)), 2 * u) for fold in folds)
     # high above the face are hats
     face, rows = move.posed.points[:, move.source.head.vertex_mask("face"), 1], pixel_grid(*move.source.size, beyond)[..., 1]

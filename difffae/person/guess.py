@@ -69,7 +69,7 @@ def _with_inner_mouth(move: Move, guess: Tensor, image: Tensor, known: Tensor) -
     """A guess (B,3,H,W) with the head model's mouth where that is newly open, and how far it is
     (B,1,H,W).
     """
-    where = move.source.head.part_mask(move.posed.raster, *INNER)[:, None]
+    where = move.posed.part(*INNER)
     guess = torch.where(where, image, guess)
     # thin gaps between lips and teeth are errors of the fit
     hole = where * (1 - known)

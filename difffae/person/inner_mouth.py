@@ -102,7 +102,7 @@ class _Light:
     @classmethod
     def around(cls, move: Move, row: int, opening: Opening, image: Tensor, validity: Tensor) -> _Light:
         """Of a window (1,3,...) of the moved picture and its validity."""
-        face = move.source.head.part_mask(move.posed.raster, "face")[row][None, None, opening.rows, opening.columns]
+        face = move.posed.part("face")[row, None, :, opening.rows, opening.columns]
         known = (face & (validity > 0.5)).to(image)
         skin = gaussian_blur(pull_push(image, known), 0.25 * opening.frame.width)
         luma = luma_of(skin)

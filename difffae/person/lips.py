@@ -22,7 +22,7 @@ LEAST_LIP = 12  # pixels of a lip from which its colour is known
 
 def softened_seam(move: Move, row: int, image: Tensor, amount: float) -> Tensor:
     """One picture (1,3,H,W) whose closed lips have moved: slits of a pixel between those of the mesh are no row of dots."""
-    slit = move.source.head.part_mask(move.posed.raster, *MOUTH)[row][None, None].to(image)
+    slit = move.posed.part(*MOUTH)[row, None].to(image)
     soft = gaussian_blur(image, max(0.7, move.source.pixels(0.004)))
     return torch.lerp(image, soft, amount * gaussian_blur(dilate(slit, 3), 0.6))
 
@@ -33,7 +33,7 @@ def healed_lips(move: Move, row: int, opening: Opening, window: Tensor) -> tuple
     What closed lips hid of themselves comes to view as they part: their colour goes on.
     """
     frame, head, size = opening.frame, move.source.head, window.shape[-2:]
-    hole = head.part_mask(move.posed.raster, *MOUTH)[row][None, None, opening.rows, opening.columns].to(window)
+    hole = move.posed.part(*MOUTH)[row, None, :, opening.rows, opening.columns].to(window)
     hole = hole.maximum(opening.shrunk(opening.alpha[None]))
     edge = dilate(hole, 2 * max(1, round(0.045 * frame.width)) + 1)
     along, down = frame.straight(opening.places).unbind(-1)

@@ -6,6 +6,7 @@ Shape letters: B batch, V vertices, N landmarks, P points of a lip's edge, H and
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -102,7 +103,7 @@ def kept_teeth(move: Move, teeth: Tensor) -> tuple[Tensor, Tensor]:
     shift = (skull * half).mean(1) / half
     grid = pixel_grid(height, width, teeth) + shift[:, None, None]
     moved = F.grid_sample(torch.cat([source.image, teeth], 1), grid, padding_mode="border", align_corners=False)
-    here = source.head.part_mask(move.posed.raster, *MOUTH)[:, None].to(teeth)
+    here = move.posed.part(*MOUTH).to(teeth)
     return relit(moved[:, :3], move.light_ratio), moved[:, 3:] * here
 
 
@@ -162,12 +163,12 @@ class MouthFrame:
         edges = [torch.stack([points[:, 0], middle[:, 1] + sign * half], -1) for points, sign in ((upper, -1), (lower, 1))]
         return cls(corner, along, down, *(edge[edge[:, 0].argsort()] for edge in edges))
 
-    @property
+    @cached_property
     def width(self) -> float:
         """Of the mouth, seen from the front, in pixels."""
         return float(self.down.norm())
 
-    @property
+    @cached_property
     def opening(self) -> float:
         """Mean height of the opening over the middle third, in widths of the mouth."""
         along = torch.linspace(0.35, 0.65, 7, device=self.upper.device, dtype=self.upper.dtype)
@@ -203,16 +204,14 @@ def edge_at(edge: Tensor, along: Tensor) -> Tensor:
     slopes = torch.cat(
         [(y[1:2] - y[:1]) / (x[1:2] - x[:1]), (y[2:] - y[:-2]) / (x[2:] - x[:-2]), (y[-1:] - y[-2:-1]) / (x[-1:] - x[-2:-1])]
     )
-    right = torch.searchsorted(x, along.contiguous()).clamp(1, len(x) - 1)
-    left, step = right - 1, (x[right] - x[right - 1]).clamp_min(1e-5)
-    t = ((along - x[left]) / step).clamp(0, 1)
-    t2, t3 = t.square(), t**3
-    return (
-        (2 * t3 - 3 * t2 + 1) * y[left]
-        + (t3 - 2 * t2 + t) * step * slopes[left]
-        + (3 * t2 - 2 * t3) * y[right]
-        + (t3 - t2) * step * slopes[right]
-    )
+    # Hermite's cubics between the points, by powers of the share of the way from one to the next
+    step = (x[1:] - x[:-1]).clamp_min(1e-5)
+    rise, first, last = y[1:] - y[:-1], step * slopes[:-1], step * slopes[1:]
+    cubics = torch.stack([x[:-1], step, y[:-1], first, 3 * rise - 2 * first - last, first + last - 2 * rise])
+    left = torch.searchsorted(x, along.contiguous()).clamp(1, len(x) - 1) - 1
+    start, length, *powers = cubics[:, left]
+    t = ((along - start) / length).clamp(0, 1)
+    return powers[0] + t * (powers[1] + t * (powers[2] + t * powers[3]))
 
 
 @dataclass(frozen=True, eq=False)

@@ -84,7 +84,9 @@ def smooth_ramp(values: Tensor, low: float, high: float) -> Tensor:
 
 
 def smooth_step(value: float, low: float, high: float) -> float:
-    return float(smooth_ramp(torch.tensor(value), low, high))
+    """The same of one number."""
+    t = min(max((value - low) / (high - low), 0.0), 1.0)
+    return t * t * (3 - 2 * t)
 
 
 def colour_map(values: tuple[float, ...], like: Tensor) -> Tensor:

@@ -23,8 +23,7 @@ from ..carry.head_map import head_map, with_map
 from ..carry.options import CutoutOptions
 from ..carry.state import Maps, Move, PersonSource, Source
 from ..common.pixels import dilate, erode, flow_grid, gather, gaussian_blur, odd, opened, pixel_grid, relit
-from ..head.morphable import HeadModel
-from ..head.rasterizer import Raster, interpolate
+from ..head.rasterizer import interpolate
 from ..source.regions import Layers
 from .bending import matte_outline
 from .bent_person import bent_person
@@ -47,21 +46,21 @@ def person_source(source: Source, layers: Layers) -> PersonSource:
     grid = pixel_grid(*source.size, source.image)
     low = below_chin(head, points[..., :2], grid)
     cut = cut_out(source.image, layers, CutoutOptions(structure=o.structure))
-    face = head.part_mask(raster, "face")[:, None].to(mesh) * (1 - layers.hair)
+    face = source.posed.part("face").to(mesh) * (1 - layers.hair)
     cloth = crisp_cloth(source.image, (layers.loose - layers.hair).clamp_min(0), cut.alpha, layers.hair, face)
-    above = gaussian_blur(erode(head.part_mask(raster, "face", "ears", "scalp")[:, None].to(mesh), odd(7 * source.unit)), 1.0)
+    above = gaussian_blur(erode(source.posed.part("face", "ears", "scalp").to(mesh), odd(7 * source.unit)), 1.0)
     cloth = (cloth * (3 * low).clamp(max=1) * (1 - above)).minimum(cut.alpha)
     resting = resting_share(cut.alpha, cloth, layers.hair, source.posed)
     body = (cut.alpha - resting).clamp_min(0)
     # a collar goes on behind the jaw in front of it, and cloth behind all that moves
-    front = going_on(resting, body * head.part_mask(raster, "face", "ears", "scalp")[:, None])
+    front = going_on(resting, body * source.posed.part("face", "ears", "scalp"))
     colours, resting_colours = two_coats(source.image, cut, body, resting, cloth, layers.hair)
     maps = Maps(
         light=layers.light,
         matte=cut.alpha,
         body=body,
         firm=erode(body, odd(7 * source.unit)),
-        standing_out=_standing_out(replace(layers, person=cut.alpha), mesh, raster, head, edge) * (1 - resting),
+        standing_out=_standing_out(replace(layers, person=cut.alpha), mesh, source.posed.part("scalp").to(mesh), edge) * (1 - resting),
         # what hangs before a face is the head's own
         hanging=cloth.maximum(layers.hair * below_chin(head, points[..., :2], grid, 0.5) * (1 - above)),
         resting=((resting - 0.1) / 0.4).clamp(0, 1),
@@ -92,14 +91,14 @@ def person_source(source: Source, layers: Layers) -> PersonSource:
     )
 
 
-def _standing_out(layers: Layers, mesh: Tensor, raster: Raster, head: HeadModel, edge: int) -> Tensor:
+def _standing_out(layers: Layers, mesh: Tensor, scalp: Tensor, edge: int) -> Tensor:
     """Hair, hats and clothes beside the mesh (B,1,H,W), and what of the person is far from it.
     edge: pixels, odd.
     """
     loose = torch.lerp(layers.person, layers.loose, dilate(mesh, 3 * edge)) * (1 - erode(mesh, edge))
     # a thin rim beside a neck is its skin, whatever the masks say; beside the scalp it may be
     # strands
-    scalp = dilate(head.part_mask(raster, "scalp")[:, None].to(mesh), 6 * edge + 1)
+    scalp = dilate(scalp, 6 * edge + 1)
     return loose.minimum(opened(loose, edge + 2).maximum(scalp))
 
 
@@ -126,7 +125,9 @@ def person_before_background(move: Move, image: Tensor, validity: Tensor) -> Mov
     layered = hang_hair(move, in_order(move, person))
     near = _activity(move)
     # what hardly moves stays one surface, before a background that does not move at all
-    image = torch.where(move.still, lit_in_place(move), torch.lerp(move.resting_image, image, maps.matte))
+    image = torch.lerp(move.resting_image, image, maps.matte)
+    if bool(move.still.any()):
+        image = torch.where(move.still, lit_in_place(move), image)
     image = torch.lerp(image, layered.image, near)
     image = torch.where(move.unlit & move.still, source.image, image)
     still_valid = torch.where(move.still, source.validity, seen.maximum(1 - maps.matte) * source.validity)
@@ -158,7 +159,7 @@ def cut_out_moved(move: Move) -> Tensor:
     u, inside = source.unit, move.posed.mesh
     mesh = inside.to(maps.body)
     rim = dilate(1 - mesh, odd(5 * u))
-    cut = ((move.seen > 0) | source.head.part_mask(move.posed.raster, "ears")[:, None]).to(mesh)
+    cut = ((move.seen > 0) | move.posed.part("ears")).to(mesh)
     cut = gaussian_blur(cut * mesh, 1.2 * u) / gaussian_blur(mesh, 1.2 * u).clamp_min(0.05)
     cut = ((cut - 0.3) / 0.4).clamp(0, 1) * rim
     on_mesh = torch.lerp(torch.ones_like(mesh), maps.matte, cut)
@@ -175,7 +176,7 @@ def close_gaps(move: Move, person: MovedPerson) -> MovedPerson:
     if not move.any_turned:
         return person
     size = odd(1.3 * move.source.pixels(move.source.options.closing))
-    neck = move.source.head.part_mask(move.posed.raster, "neck", "shoulders")[:, None].to(person.alpha)
+    neck = move.posed.part("neck", "shoulders").to(person.alpha)
     above = 1 - gather(neck, move.posed.nearest[0])
     gap = (erode(dilate(person.alpha, size), size) - person.alpha).clamp(0, 1) * above * move.turned
     return replace(person, alpha=person.alpha + gap, validity=person.validity * (1 - gap))
@@ -186,9 +187,9 @@ def distrust_edges_and_cloth(move: Move, person: MovedPerson) -> MovedPerson:
 
     Cloth, or hair that hangs, on a moved jaw is what lay behind it.
     """
-    maps, head, raster, u = move.known_maps, move.source.head, move.posed.raster, move.source.unit
+    maps, posed, u = move.known_maps, move.posed, move.source.unit
     # the inside of a mouth changes without moving
-    shifted = torch.where(head.part_mask(raster, *INNER)[:, None], 1, _in_edges(move, _shift_around(move)).clamp(max=1))
+    shifted = torch.where(posed.part(*INNER), 1, _in_edges(move, _shift_around(move)).clamp(max=1))
     rim = dilate(1 - move.posed.mesh.to(maps.body), odd(5 * u))
     own = maps.body.maximum((1 - rim) * maps.matte) * (1 - maps.resting)
     on_mesh = torch.lerp(torch.ones_like(person.validity), person.validity * own, shifted)
@@ -197,9 +198,9 @@ def distrust_edges_and_cloth(move: Move, person: MovedPerson) -> MovedPerson:
         # the photograph's outline, stretched over a side that turns to the camera, is a smear that holds background
         inner = gaussian_blur(erode(move.posed.mesh.to(valid), odd(9 * u)), 1.5 * u) * move.turned
         valid = valid * (1 - inner * (1 - maps.firm) * shifted)
-    neck = head.part_mask(raster, "neck")[:, None]
+    neck = posed.part("neck")
     valid = torch.where(neck, valid.minimum(opened(valid, odd(4 * u))), valid)
-    jaw = head.part_mask(raster, "face", "ears")[:, None] * shifted
+    jaw = posed.part("face", "ears") * shifted
     return replace(person, validity=valid * (1 - jaw * maps.hanging))
 
 
@@ -209,7 +210,7 @@ def distrust_behind_teeth(move: Move, person: MovedPerson) -> MovedPerson:
     """
     head = move.source.head
     opened_by = (lips_apart(head, move.posed.points) - person_of(move).lips_apart).clamp_min(0) * move.source.size[0] / 2
-    behind = head.part_mask(move.posed.raster, "mouth", "tongue")[:, None]
+    behind = move.posed.part("mouth", "tongue")
     less = person.validity * (1 - _in_edges(move, opened_by).clamp(max=1))
     return replace(person, validity=torch.where(behind, less, person.validity))
 
@@ -243,7 +244,7 @@ def in_order(move: Move, person: MovedPerson) -> MovedPerson:
     headness, shoulders = _head_not_neck(move)
     over = person.alpha * (1 - resting * (1 - headness)) * (1 - gaussian_blur(shoulders * move.posed.mesh, u))
     # a neck that comes out of its collar is a fair guess
-    neck = source.head.part_mask(move.posed.raster, "neck")[:, None].to(over) * (1 - headness) * move.turned
+    neck = move.posed.part("neck").to(over) * (1 - headness) * move.turned
     valid = person.validity.maximum(0.45 * neck)
     behind = (1 - left * (1 - back.validity)) * source.validity
     alpha = over + (1 - over) * told.layers.person.minimum(1 - left).maximum(resting)

@@ -28,7 +28,7 @@ from ..carry.exposure import face_skin
 from ..carry.expression import stretch_expression
 from ..carry.hair_volume import hair_offsets, outline_offsets
 from ..carry.light import body_below, fold_light, log_light_ratio, log_shading, smile_folds, spread_light
-from ..carry.motion import fading, follow_surface, moved_validity, pose_head, seen_by_source, seen_depth, spread_offset
+from ..carry.motion import fading, follow_surface, moved_validity, pose_head, resting_offset, seen_by_source, seen_depth, spread_offset
 from ..carry.options import CarryOptions
 from ..carry.state import Move, Source, skull_turned
 from ..common.pixels import flow_grid, relit
@@ -208,10 +208,13 @@ def start_move(source: Source, target: FaceAttributes) -> Move:
     ratio, body = log_light_ratio(source, posed, target)
     surface = follow_surface(source, posed, ratio)
     if moves:
-        offset, resting = (torch.where(still, 0, spread) for spread in spread_offset(source, posed, surface))
+        resting = torch.where(still, 0, resting_offset(source, posed, surface))
         turned = skull_turned(source, posed, still)
         if o.bend is not None and source.person is not None and source.person.outline is not None and bool(turned.any()):
             bent = bend(source, posed, surface, resting, turned)
+        if bent is None or not bool((bent.share == 1).all()):
+            offset = torch.where(still, 0, spread_offset(source, posed, surface, resting))
+        if bent is not None:
             offset = torch.lerp(offset, bent.offset, bent.share)
     grid = flow_grid(offset)
     if moves and maps is not None:

@@ -60,7 +60,7 @@ def smooth_outline(move: Move, person: MovedPerson) -> MovedPerson:
     smooth = _sharpened(alpha, 1.6 * u, 3.2 / u**0.5)
     strands = gaussian_blur(dilate(move.known_maps.hair * (1 - mesh), 3), 1.0)
     alpha = torch.lerp(smooth, _sharpened(alpha, 0.8 * u, 1.7), (2 * strands).clamp(0, 1))
-    scalp = move.source.head.part_mask(move.posed.raster, "scalp")[:, None].to(alpha)
+    scalp = move.posed.part("scalp").to(alpha)
     scalp = gaussian_blur(gather(scalp, move.posed.nearest[0]), 2 * u) * (1 - erode(mesh, odd(8 * u)))
     return replace(person, alpha=torch.lerp(alpha, _sharpened(alpha, 0.9 * u, 1.7), scalp))
 
@@ -74,7 +74,7 @@ def redraw_rims(move: Move, person: MovedPerson) -> MovedPerson:
     """Along the outline of bare skin the fit is wrong by a pixel or two: the colours of a core go on there."""
     if not move.any_turned:
         return person
-    head, raster, u = move.source.head, move.posed.raster, move.source.unit
+    u = move.source.unit
     mesh = move.posed.mesh.to(person.alpha)
     deep = erode(mesh, odd(7 * u)) > 0.5
     index, away = nearest_inside(deep[:, 0])
@@ -82,7 +82,7 @@ def redraw_rims(move: Move, person: MovedPerson) -> MovedPerson:
     nearest = move.posed.nearest[0]
 
     def beside(*names: str) -> Tensor:
-        return gather(head.part_mask(raster, *names)[:, None].to(mesh), nearest)
+        return gather(move.posed.part(*names).to(mesh), nearest)
 
     bare = (1 - ((move.known_maps.hair - 0.15) / 0.3).clamp(0, 1)) * (~deep) * (1 - gaussian_blur(beside("scalp"), 2 * u))
     bare = bare * (1 - ((away[:, None] / u - 5) / 3).clamp(0, 1)) * move.turned * (1 - beside("ears"))
@@ -100,13 +100,13 @@ def hair_outline(move: Move, person: MovedPerson) -> MovedPerson:
     layered = move.turned if move.bend is None else move.turned * (1 - move.bend.share)
     if told.outline is None or not bool(layered.any()):
         return person
-    source, raster, head = move.source, move.posed.raster, move.source.head
+    source, head = move.source, move.source.head
     pixels = pixel_grid(*source.size, source.image)
     motion, around = motion_around(told.outline, head_outline(head, move.posed.points[..., :2]), pixels)
     grid = pixels + motion.permute(0, 2, 3, 1)
     maps = F.grid_sample(torch.cat([told.maps.body, told.maps.hair], 1), grid, padding_mode="border", align_corners=False)
     alpha, hair = maps.split(1, dim=1)
-    scalp = gather(head.part_mask(raster, "scalp")[:, None].to(alpha), move.posed.nearest[0])
+    scalp = gather(move.posed.part("scalp").to(alpha), move.posed.nearest[0])
     mesh = move.posed.mesh
     deep = nearest_inside(~mesh[:, 0])[1][:, None] / source.side
     far = move.posed.nearest[1][:, None] / source.side

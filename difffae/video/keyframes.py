@@ -131,6 +131,20 @@ class Keyframes:
             result.at(moment)  # says which number is out of its range
         return result
 
+    @staticmethod
+    def of_faces(data: Any, rate: float = 25.0) -> tuple[Keyframes | None, ...]:
+        """From a list with one entry for each face, the largest first, and null for a face that stays as it is. Raises ConfigError as `of`,
+        and for a list that changes no face."""
+        if not isinstance(data, list) or all(one is None for one in data):
+            raise ConfigError("keyframes: the list changes no face; give each face an object with keys, or null, the largest face first")
+        found: list[Keyframes | None] = []
+        for number, one in enumerate(data):
+            try:
+                found.append(None if one is None else Keyframes.of(one, rate))
+            except ConfigError as error:
+                raise ConfigError(f"face {number}: {error}") from error
+        return tuple(found)
+
     @property
     def duration(self) -> float:
         """Seconds to the last key."""

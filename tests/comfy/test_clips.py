@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from inprocess import Pack
-from PIL import Image
+from PIL import Image, ImageOps
 from video_files import SOURCE, talking_frames, write_clip
 
 KEYS = '{"curve": "linear", "keys": [{"time": 0, "yaw": 0}, {"time": 0.16, "yaw": 15}]}'
@@ -55,6 +55,48 @@ def test_a_portrait_moves_along_keyframes(pack: Pack, portrait: torch.Tensor) ->
     assert int(far.argmax()) == 4
     with pytest.raises(pack.library("common.errors").ConfigError, match="wire a clip, or write keyframes"):
         pack.run("DiffFAEAnimatePortrait", image=portrait)
+
+
+@pytest.fixture(scope="module")
+def pair() -> torch.Tensor:
+    """(1,256,512,3): two people side by side, of whom the left one is the larger."""
+    person = Image.open(SOURCE).convert("RGB")
+    both = Image.new("RGB", (512, 256), "grey")
+    both.paste(person.resize((256, 256)), (0, 0))
+    both.paste(ImageOps.mirror(person.resize((224, 224))), (272, 16))
+    return torch.from_numpy(np.asarray(both).astype(np.float32) / 255)[None]
+
+
+@pytest.mark.slow
+def test_each_face_has_its_own_clip_or_none(pack: Pack, clip: Path, pair: torch.Tensor) -> None:
+    (second,) = pack.run("DiffFAEAnimatePortrait", image=pair, driving_2=video(clip))
+    images = second.get_components().images
+    spread = images.std(0).mean(-1)
+    assert float(spread[:, :180].max()) < 2 / 255  # who has no clip stays, but for what H.264 does
+    assert float(spread[:, 256:].max()) > 0.05
+    (both,) = pack.run("DiffFAEAnimatePortrait", image=pair, driving=video(clip), driving_2=video(clip))
+    assert float(both.get_components().images.std(0).mean(-1)[:, :180].max()) > 0.05
+    with pytest.raises(pack.library("common.errors").FaceChoiceError):
+        pack.run("DiffFAEAnimatePortrait", image=pair, driving_3=video(clip))
+
+
+@pytest.mark.slow
+def test_several_faces_of_a_clip_are_edited(pack: Pack, pair: torch.Tensor, tmp_path: Path) -> None:
+    frames = [(255 * pair[0]).round().byte().numpy()] * 3
+    two = write_clip(tmp_path / "two.mp4", frames)
+    before = video(two).get_components().images
+
+    def change(**values: Any) -> tuple[float, float]:
+        (made,) = pack.run("DiffFAEEditVideo", video=video(two), **values)
+        far = (made.get_components().images - before).abs().amax((0, -1))
+        return float(far[:, :170].max()), float(far[:, 330:].max())
+
+    left, right = change(keyframes='[null, {"keys": [{"time": 0, "yaw": 12}]}]')
+    assert left < 4 / 255 < 0.1 < right
+    left, right = change(keyframes='{"keys": [{"time": 0, "yaw": 12}]}', all_faces=True)
+    assert min(left, right) > 0.1
+    with pytest.raises(pack.library("common.errors").ConfigError, match="the list changes no face"):
+        change(keyframes="[null]")
 
 
 def test_a_clip_is_edited(pack: Pack, clip: Path, tmp_path: Path) -> None:

@@ -201,6 +201,20 @@ def test_wrong_keyframes_are_named(tmp_path: Path, data: object, message: str) -
         Keyframes.read(tmp_path / "keys.json")
 
 
+def test_each_face_has_its_own_keyframes() -> None:
+    first, second, third = Keyframes.of_faces([{"keys": [{"frame": 10, "yaw": 5}]}, None, {"keys": [{"time": 0, "smile": 1}]}], 10.0)
+    assert first is not None
+    assert third is not None
+    assert first.curves["yaw"].times == (1.0,)
+    assert second is None
+    assert third.at(3).numbers == {"smile": 1}
+    for nothing in ([], [None, None], {"keys": []}):
+        with pytest.raises(ConfigError, match="the list changes no face"):
+            Keyframes.of_faces(nothing)
+    with pytest.raises(ConfigError, match="face 1: keyframes, key 0: 'yaww' is unknown"):
+        Keyframes.of_faces([None, {"keys": [{"time": 0, "yaww": 1}]}])
+
+
 def test_frames_go_forwards_backwards_and_around() -> None:
     pts = [100, 110, 130, 160]
     assert Order().of(pts) == ([0, 1, 2, 3], pts)
