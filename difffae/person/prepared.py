@@ -30,6 +30,7 @@ from ..carry.hair_volume import hair_offsets, outline_offsets
 from ..carry.light import body_below, fold_light, log_light_ratio, log_shading, smile_folds, spread_light
 from ..carry.motion import fading, follow_surface, moved_validity, pose_head, seen_by_source, seen_depth, spread_offset
 from ..carry.options import CarryOptions
+from ..carry.skin_tone import coloured_shade, lost_colour
 from ..carry.state import Move, Source, skull_turned
 from ..common.pixels import flow_grid, relit
 from ..common.rows import map_tensors, repeat_rows
@@ -172,6 +173,7 @@ def prepare(
         posed=posed,
         log_shading=log_shading(posed.normals, face.light, o.shading_floor),
         skin=face_skin(image, posed, head, o),
+        lost_colour=lost_colour(image, posed, head, None if layers is None else layers.hair),
         body=None if layers is None else body_below(image, posed, face, head, layers, o),
         depth=seen_depth(posed.raster),
         upper_teeth=tuple(upper_teeth(head).nonzero()[:, 0].tolist()),
@@ -218,7 +220,8 @@ def start_move(source: Source, target: FaceAttributes) -> Move:
         maps = maps.carried_along(grid)
     if not bool(unlit.all()):
         lights, folds = spread_light(source, posed, surface, body, maps, resting), fold_light(source, target, posed)
-        log_ratio, resting_light = torch.where(unlit, 0, lights[0] + folds), torch.where(unlit, 0, lights[1])
+        shade = coloured_shade(source.lost_colour, lights[0], grid)
+        log_ratio, resting_light = torch.where(unlit, 0, lights[0] + folds + shade), torch.where(unlit, 0, lights[1])
     return Move(
         source=source,
         target=target,
