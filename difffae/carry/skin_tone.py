@@ -22,7 +22,8 @@ FINE = 0.012  # standard deviation of the blur without which pores and noise wou
 MARGIN = 0.03  # window around eyes and lips, whose pale colours are their own, share of the side
 USUAL = 0.5, 1.05  # of the skin's mean brightness: skin between these tells the colour
 BRIGHT = 1.0, 1.25  # a highlight begins at the first of these, and is one at the second
-REPLACED = 0.8  # most of the colour that comes back
+LACKING = 0.2, 0.45  # share of its colour that skin lacks as it is, and that it lacks as a highlight
+REPLACED = 0.85  # most of the colour that comes back
 DEEP = 0.35  # logarithm of the darkening at which all of it has
 
 
@@ -49,8 +50,8 @@ def lost_colour(image: Tensor, posed: PosedHead, head: HeadModel, hair: Tensor |
     value = value / _mean(value, skin).clamp_min(FLOOR)
     usual = _mean(chroma, skin * (value > USUAL[0]) * (value < USUAL[1]))
     lacks = 1 - (chroma * usual).sum(1, keepdim=True) / usual.square().sum(1, keepdim=True).clamp_min(1e-6)
-    bright = ((value - BRIGHT[0]) / (BRIGHT[1] - BRIGHT[0])).clamp(0, 1)
-    return usual * gaussian_blur(lacks.clamp(0, REPLACED) * bright * skin, FINE * side)
+    pale = _ramp(value, BRIGHT) * _ramp(lacks, LACKING) * skin
+    return usual * gaussian_blur(lacks.clamp(0, REPLACED) * pale, FINE * side)
 
 
 def coloured_shade(lost: Tensor, log_ratio: Tensor, grid: Tensor) -> Tensor:
@@ -66,6 +67,11 @@ def coloured_shade(lost: Tensor, log_ratio: Tensor, grid: Tensor) -> Tensor:
     """
     darkened = (-log_ratio.mean(1, keepdim=True) / DEEP).clamp(0, 1)
     return F.grid_sample(lost, grid, padding_mode="border", align_corners=False) * darkened
+
+
+def _ramp(values: Tensor, ends: tuple[float, float]) -> Tensor:
+    """0 up to the first end, 1 from the second on."""
+    return ((values - ends[0]) / (ends[1] - ends[0])).clamp(0, 1)
 
 
 def _mean(values: Tensor, weight: Tensor) -> Tensor:
