@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-
 HUE = 0.6  # how far highlights that are held below white keep their hue (`relit`); film makes them paler
 
 
