@@ -12,8 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-HUE = 0.6  # how far highlights that are held below white keep their hue (`relit`); film makes them paler
-
 
 def pixel_grid(height: int, width: int, like: Tensor) -> Tensor:
     """Pixel centres (H,W,2) as (x right, y down) in -1..1."""
@@ -117,7 +115,7 @@ def box_blur(x: Tensor, radius: int, times: int) -> Tensor:
 
 
 def relit(image: Tensor, ratio: Tensor, knee: float = 0.8) -> Tensor:
-    """A picture in other light, without clipped highlights, which keep most of their hue.
+    """A picture in other light, without clipped highlights.
 
     Args:
         image: (B,3,H,W) in 0..1.
@@ -128,18 +126,10 @@ def relit(image: Tensor, ratio: Tensor, knee: float = 0.8) -> Tensor:
     Returns:
         (B,3,H,W) in 0..1; a ratio of 1 changes nothing.
     """
-    product = (image * ratio).clamp_min(0)
-    bent = _below_white(product, image.clamp(knee, 1))
-    # all channels as much darker as the brightest of them: on its own it makes skin pale
-    peak = product.amax(1, keepdim=True)
-    alike = product * (_below_white(peak, image.amax(1, keepdim=True).clamp(knee, 1)) / peak.clamp_min(1e-6))
-    return torch.where(peak <= knee, product, torch.lerp(bent, alike, HUE)).clamp(max=1)
-
-
-def _below_white(product: Tensor, bright: Tensor) -> Tensor:
-    """Values that from `bright` on come near to white slowly."""
+    bright = image.clamp(knee, 1)
     room = (1 - bright).clamp_min(1e-4)
-    return product.minimum(bright) + room * torch.tanh((product - bright).clamp_min(0) / room)
+    product = (image * ratio).clamp_min(0)
+    return (product.minimum(bright) + room * torch.tanh((product - bright).clamp_min(0) / room)).clamp(max=1)
 
 
 def gather(x: Tensor, index: Tensor) -> Tensor:

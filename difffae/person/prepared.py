@@ -30,7 +30,6 @@ from ..carry.hair_volume import hair_offsets, outline_offsets
 from ..carry.light import body_below, fold_light, log_light_ratio, log_shading, smile_folds, spread_light
 from ..carry.motion import fading, follow_surface, moved_validity, pose_head, seen_by_source, seen_depth, spread_offset
 from ..carry.options import CarryOptions
-from ..carry.skin_tone import coloured_shade, lost_colour
 from ..carry.state import Move, Source, skull_turned
 from ..common.pixels import flow_grid, relit
 from ..common.rows import map_tensors, repeat_rows
@@ -42,6 +41,7 @@ from .eyes import eye_source, move_eyes, rested_eyes
 from .inner_mouth import open_mouths
 from .mouth import upper_teeth
 from .passes import person_before_background, person_source
+from .skin_tone import coloured_shade, lost_colour
 
 GUESSED = 0.6  # validity up to which pixels may be made up (`CarryOptions`), so that the photograph's fine detail is not theirs
 SEEN = 0.8  # and from which on a photograph showed them

@@ -137,7 +137,7 @@ def test_shadows_keep_the_light_of_a_room(head: HeadModel) -> None:
     unheld = replace(source, options=CarryOptions(least_lit=1e3))
     held, free = (one.move(lamp).light_ratio[on_face].min() for one in (source, unheld))
     assert held > 1 / CarryOptions().least_lit
-    assert free < 0.8 * held
+    assert free < 0.95 * held
 
 
 def test_light_of_another_picture_is_applied_as_it_is(head: HeadModel) -> None:

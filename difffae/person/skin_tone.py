@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..carry.state import PosedHead
 from ..common.pixels import dilate, gaussian_blur, odd
 from ..head.adjust import LUMINANCE
 from ..head.morphable import HeadModel
-from .state import PosedHead
 
 FLOOR = 0.02  # added to colours, so that black has a logarithm
 FINE = 0.012  # standard deviation of the blur without which pores and noise would be coloured, share of the side
