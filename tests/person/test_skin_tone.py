@@ -44,7 +44,6 @@ def test_a_pale_forehead_lacks_the_colour_of_the_cheeks(shiny: tuple[Prepared, t
     tone = tone - tone.mean()
     found = source.lost_colour.permute(0, 2, 3, 1)
     assert (found[forehead[:, 0]].mean(0) / tone - REPLACED).abs().max() < 0.1
-    assert (found[forehead[:, 0]].amax(0) / tone)[0] == pytest.approx(REPLACED, abs=0.01)
     assert found[cheeks[:, 0]].abs().max() == 0
     assert found.sum(-1).abs().max() < 1e-5  # no brightness
 
