@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..common.checkpoint import asset_path, load_checkpoint
-from ..common.pixels import erode, flow_grid, gather, gaussian_blur, odd, pixel_grid
+from ..common.pixels import dilate, erode, flow_grid, gather, gaussian_blur, odd, pixel_grid, pull_push
 from ..head.adjust import WARMEST
 from ..head.attributes import FaceAttributes
 from ..head.morphable import HeadModel
@@ -139,10 +139,12 @@ def _exposed_ratio(source: Source, posed: PosedHead, target: FaceAttributes, cha
     o, count = source.options, posed.normals.shape[1]
     facing = F.pad(posed.normals[..., 2:].clamp_min(0) + 1e-6, (0, 0, 0, change.shape[1] - count))
     mean = (facing * change).sum(1, keepdim=True) / facing.sum(1, keepdim=True)
-    taken = change.mean(-1, keepdim=True) + natural_colour(mean - mean.mean(-1, keepdim=True), o)
-    ratio = taken + turned
+    # over a face its colour does not change: where the fit's own does, surroundings of a colour are reflected, or skin is of another
+    colour = mean - mean.mean(-1, keepdim=True)
+    natural = natural_colour(colour, o)
     if target.lamp is not None:
-        ratio = torch.lerp(ratio, change + turned, target.lamp[:, None])
+        natural = torch.lerp(natural, colour, target.lamp[:, None])
+    ratio = change.mean(-1, keepdim=True) + natural + turned
     stressed = o.light_gain * ratio
     # a stressed light is no brighter: the mean ratio on what of the head faces the viewer stays
     stressed = stressed + ((facing * ratio.exp()).sum(1, keepdim=True) / (facing * stressed.exp()).sum(1, keepdim=True)).log()
@@ -189,16 +191,11 @@ def spread_light(
         (B,3,H,W) logarithm of the ratio, RGB, on what moves with the head, and the same on what stays on the shoulders.
     """
     o = source.options
-    nearest, distance = target.nearest_above
+    distance = target.nearest_above[1]
     reach = o.light_reach if maps is None else o.matte_light_reach
     fade = torch.exp(-((distance / source.pixels(reach)) ** 2))[:, None]
     border = inwards(source)
-    # light near the silhouette comes from the skin that faces the camera: normals there were hardly
-    # seen by any fit
-    trust = target.mesh * (surface.facing.clamp(0, 1) ** 2 + 1e-3)
-    blur = source.pixels(o.light_blur)
-    weight = gaussian_blur(gather(trust, nearest), blur)
-    log_ratio = gaussian_blur(gather(surface.log_ratio * trust, nearest), blur) / weight
+    log_ratio = _smooth_light(source, target, surface, maps)
     if maps is None or source.person is None:
         return (log_ratio * fade * border,) * 2
     if body is not None:
@@ -224,6 +221,34 @@ def spread_light(
         log_ratio * torch.where(fully, (4 * maps.matte).clamp(max=1).maximum(face), maps.light),
         log_ratio * torch.where(fully, layers.person.maximum(face_before), layers.light),
     )
+
+
+def _smooth_light(source: Source, target: PosedHead, surface: Surface, maps: Maps | None) -> Tensor:
+    """The light ratio of the mesh without what the photograph does not show of it, and going on beside it.
+
+    Arguments as of `spread_light`.
+
+    Returns:
+        (B,3,H,W) logarithm of the ratio, RGB.
+    """
+    o, nearest = source.options, target.nearest_above[0]
+    # light near the silhouette comes from the skin that faces the camera: normals there were hardly
+    # seen by any fit
+    trust = target.mesh * (surface.facing.clamp(0, 1) ** 2 + 1e-3)
+    blur = source.pixels(o.light_blur)
+    log_ratio = gaussian_blur(gather(surface.log_ratio * trust, nearest), blur) / gaussian_blur(gather(trust, nearest), blur)
+    # the mesh's eyeballs and lids are not where the photograph's are: eyes are lit as the skin around
+    eyes = dilate(target.part("eyes", "sockets").to(trust), odd(o.eye_margin * source.side))
+    around = gaussian_blur(pull_push(log_ratio, 1 - eyes), source.pixels(o.eye_blur))
+    log_ratio = torch.lerp(log_ratio, around, gaussian_blur(eyes, source.pixels(o.eye_blur)))
+    if maps is None:
+        return log_ratio
+    # hair is a volume around the whole head that light enters: ears, jaws and necks under it do not show
+    form = (trust * target.part("face", "scalp") * (1 - eyes)).clamp(max=1)
+    volume = gaussian_blur(pull_push(surface.log_ratio, form), source.pixels(o.hair_light_blur))
+    bare = target.part("face", "ears", "neck")
+    hair = maps.hair.maximum(dilate(maps.hair, odd(9 * source.unit)) * ~bare)
+    return torch.lerp(log_ratio, _limited(volume, o.hair_ratio_limit), gaussian_blur(hair, 1.5 * source.unit))
 
 
 def inwards(source: Source) -> Tensor:

@@ -39,7 +39,13 @@ class CarryOptions:
     # how far from its outline a body turns away from the viewer
     body_edge: float = 0.06
     # standard deviation of the blur of the change of light
-    light_blur: float = 0.01
+    light_blur: float = 0.013
+    # window of the dilation of the mesh's eyes, and standard deviation of the blur of the light on skin that goes on in them
+    eye_margin: float = 0.03
+    eye_blur: float = 0.015
+    # standard deviation of the blur of the change of light on hair, and what its ratio and the inverse approach softly
+    hair_light_blur: float = 0.03
+    hair_ratio_limit: float = 2.5
     # by how much the change of light over the head is stressed: photographs have shadows, which
     # spherical harmonics of second order state too weakly
     light_gain: float = 1.05
@@ -59,6 +65,8 @@ class CarryOptions:
     highlight: float = 0.92
     # factor by which numbers brighten picture values at most: what is nearly black, such as hair, shows its noise otherwise
     most_lit: float = 2.0
+    # and by which they darken them at most: even beside one lamp a room lends its light
+    least_lit: float = 3.4
     # how far around its brightest skin counts, and the standard deviation of the blur of that
     highlight_reach: float = 0.012
     highlight_blur: float = 0.02

@@ -250,6 +250,7 @@ class Source:
         posed: the source's head.
         log_shading: (B,V,3) logarithm of the light on each vertex.
         skin: the photograph on the head's vertices.
+        lost_colour: (B,3,H,W) what highlights of the skin lack of its colour (`skin_tone`).
         body: the person below the head, or None without layers.
         depth: (B,1,H,W) farthest depth that the camera saw around each pixel; far below all depths
             beside the mesh.
@@ -269,6 +270,7 @@ class Source:
     posed: PosedHead
     log_shading: Tensor
     skin: Skin
+    lost_colour: Tensor
     body: Body | None
     depth: Tensor
     upper_teeth: tuple[int, ...]

@@ -30,7 +30,7 @@ JOIN = 0.03  # of the side: width within which what was said of a square goes ov
 # of CarryOptions: lengths that are shares of the side, or of the head as the camera sees it
 LENGTHS = (
     *("reach", "hair_reach", "motion_blur", "light_reach", "matte_light_reach", "light_border", "body_border", "light_blur"),
-    *("collar_blur", "body_reach", "body_edge", "highlight_reach"),
+    *("collar_blur", "eye_margin", "eye_blur", "hair_light_blur", "body_reach", "body_edge", "highlight_reach"),
     *("highlight_blur", "depth_tolerance", "mesh_edge", "closing", "line", "fill_blur", "plain_reach", "nape_hair"),
 )
 

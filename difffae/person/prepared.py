@@ -41,6 +41,7 @@ from .eyes import eye_source, move_eyes, rested_eyes
 from .inner_mouth import open_mouths
 from .mouth import upper_teeth
 from .passes import person_before_background, person_source
+from .skin_tone import coloured_shade, lost_colour
 
 GUESSED = 0.6  # validity up to which pixels may be made up (`CarryOptions`), so that the photograph's fine detail is not theirs
 SEEN = 0.8  # and from which on a photograph showed them
@@ -172,6 +173,7 @@ def prepare(
         posed=posed,
         log_shading=log_shading(posed.normals, face.light, o.shading_floor),
         skin=face_skin(image, posed, head, o),
+        lost_colour=lost_colour(image, posed, head, None if layers is None else layers.hair),
         body=None if layers is None else body_below(image, posed, face, head, layers, o),
         depth=seen_depth(posed.raster),
         upper_teeth=tuple(upper_teeth(head).nonzero()[:, 0].tolist()),
@@ -221,7 +223,8 @@ def start_move(source: Source, target: FaceAttributes) -> Move:
         maps = maps.carried_along(grid)
     if not bool(unlit.all()):
         lights, folds = spread_light(source, posed, surface, body, maps, resting), fold_light(source, target, posed)
-        log_ratio, resting_light = torch.where(unlit, 0, lights[0] + folds), torch.where(unlit, 0, lights[1])
+        shade = coloured_shade(source.lost_colour, lights[0], grid)
+        log_ratio, resting_light = torch.where(unlit, 0, lights[0] + folds + shade), torch.where(unlit, 0, lights[1])
     return Move(
         source=source,
         target=target,

@@ -118,6 +118,28 @@ def test_lamps_do_not_tint(head: HeadModel) -> None:
         assert torch.allclose(ratio[:, :1][face], ratio[:, 2:][face], rtol=0.02)
 
 
+def test_coloured_sides_of_a_fitted_light_do_not_colour_a_lamp(head: HeadModel) -> None:
+    """A fit takes reflections and make-up for light of a colour; a lamp elsewhere would bring out their complements."""
+    source, face = photograph(head, 3, 0.8)
+    sides = directional(0.1, 0.1, 0.3)
+    sides[:, 1, 2] += 0.3  # blue from the right
+    source = prepare(source.image, replace(source.face, light=sides), head)
+    for azimuth, elevation, strength in LAMPS[:5]:
+        ratio = source.move(lit(source, azimuth, elevation, strength)).light_ratio
+        tint = (ratio[:, :1] / ratio[:, 2:])[face].log()
+        assert tint.max() - tint.min() < 0.02
+
+
+def test_shadows_keep_the_light_of_a_room(head: HeadModel) -> None:
+    source, face = photograph(head, 2, 0.85)
+    lamp = lit(source, 80, 0, 1.0)
+    on_face = face.expand(-1, 3, -1, -1)
+    unheld = replace(source, options=CarryOptions(least_lit=1e3))
+    held, free = (one.move(lamp).light_ratio[on_face].min() for one in (source, unheld))
+    assert held > 1 / CarryOptions().least_lit
+    assert free < 0.95 * held
+
+
 def test_light_of_another_picture_is_applied_as_it_is(head: HeadModel) -> None:
     """Even one that equals a lamp in every number: what counts is whether numbers set it."""
     source, _ = photograph(head, 1, 0.85)
