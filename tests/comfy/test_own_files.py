@@ -6,7 +6,6 @@ The originals are licensed, so files of their layout with random numbers stand i
 from __future__ import annotations
 
 import pickle
-import re
 import shlex
 import shutil
 from collections.abc import Iterator
@@ -49,8 +48,8 @@ class Installed:
 
 def commands(page: Path) -> list[list[str]]:
     """The commands of the library in a page's blocks of code, as words."""
-    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
-    return [shlex.split(line.strip().removeprefix(COMMAND)) for line in text.splitlines() if line.startswith("    " + COMMAND)]
+    lines = page.read_text(encoding="utf-8").splitlines()
+    return [shlex.split(line.strip().removeprefix(COMMAND)) for line in lines if line.startswith("    " + COMMAND)]
 
 
 def write_originals(folder: Path, deca: Deca, arcface: ArcFace) -> None:  # noqa: F811
@@ -69,21 +68,21 @@ def write_originals(folder: Path, deca: Deca, arcface: ArcFace) -> None:  # noqa
 
 
 @pytest.fixture(scope="module")
-def installed(pack: Pack, deca: Deca, tmp_path_factory) -> Iterator[Installed]:  # noqa: F811
+def installed(pack: Pack, deca: Deca) -> Iterator[Installed]:  # noqa: F811
     """Converted by the page's commands, in the folder that other tests share."""
-    originals, arcface = tmp_path_factory.mktemp("originals"), randomize(ArcFace("r50"), seed=1).requires_grad_(False)
+    arcface = randomize(ArcFace("r50"), seed=1).requires_grad_(False)
     deca.coarse.layers[2].bias[209:212] = 3.0  # the light's first band: a face that is lit
-    write_originals(originals, deca, arcface)
-    folder = Path(pack.folders.models_dir) / "difffae"
+    models = Path(pack.folders.models_dir)
+    folder, originals = models / "difffae", models.parent / "custom_nodes" / "own-files"
     folder.mkdir(parents=True, exist_ok=True)
+    originals.mkdir(parents=True)
     before = set(folder.iterdir())
+    write_originals(originals, deca, arcface)
     with pytest.MonkeyPatch.context() as place:
-        place.chdir(originals)
+        place.chdir(originals)  # as the pack's own folder
         for words in commands(PAGES[0]):
             # the stand-in of the texture space has four components, to be small
             assert main(words + (["--set", "albedo_count=4"] if words[1] == "flame" else [])) == 0
-    for path in originals.glob("*.safetensors"):
-        shutil.move(path, folder)
     names = {"head": "flame", "estimator": "deca", "identity": "arcface-r50"}
     parts = small(carry=False, sample_size=32, identity_size=512, slots=SlotsConfig.open_256())
     generator = torch.Generator().manual_seed(2)
@@ -96,6 +95,7 @@ def installed(pack: Pack, deca: Deca, tmp_path_factory) -> Iterator[Installed]: 
     yield Installed(folder, deca, arcface)
     for path in set(folder.iterdir()) - before:
         path.unlink()
+    shutil.rmtree(originals)
 
 
 @pytest.fixture(scope="module")
@@ -104,14 +104,16 @@ def loaded(pack: Pack, installed: Installed) -> dict[str, Any]:
 
 
 def test_both_pages_name_the_files_that_the_loader_looks_for() -> None:
-    made = [{"flame": "flame", "deca": "deca", "arcface": "arcface-r50"}[words[1]] for words in commands(PAGES[0])]
-    assert made == ["flame", "deca", "arcface-r50"]
-    assert [words[-1] for words in commands(PAGES[0])] == [f"{name}.safetensors" for name in made]
-    assert commands(PAGES[0]) == commands(PAGES[1])
+    shown = commands(PAGES[0])
+    assert {words[1]: words[-1] for words in shown} == {
+        "flame": "../../models/difffae/flame.safetensors",
+        "deca": "../../models/difffae/deca.safetensors",
+        "arcface": "../../models/difffae/arcface-r50.safetensors",
+    }
+    assert shown == commands(PAGES[1])
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
-        assert re.search(r"`models/difffae`", text)
-        assert all(f"`{name}.safetensors`" in text for name in made)
+        assert all(f"| `{Path(words[-1]).name}` |" in text for words in shown)
 
 
 def test_numbers_are_those_of_the_originals(pack: Pack, installed: Installed, loaded: dict[str, Any]) -> None:
@@ -169,6 +171,12 @@ def test_an_edit_by_the_papers_parts(pack: Pack, loaded: dict[str, Any]) -> None
         told = {"slots": slots, "identity": identity, "render": shown} | {name: other}
         positive = pack.run("DiffFAEConditioning", vae=loaded["vae"], **told)[0]
         assert not torch.equal(pack.run("DiffFAESampler", **sampling | {"positive": positive})[0], painted), name
+    # Edit Face and the nodes of clips draw the same head, with DECA's wrinkles
+    words = pack.library("edit.description")
+    edit = words.Edit(slots, attributes, (), words.Sampling(steps=1, denoise=1.0))
+    with torch.inference_mode():
+        own = pack.module("clips").Painter(loaded["difffae"], loaded["model"], loaded["vae"]).painted(edit, None)
+    torch.testing.assert_close(own.movedim(1, -1), painted, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(
