@@ -72,7 +72,8 @@ class Painter:
         from nodes import common_ksampler
 
         faces, how = edit.faces, edit.sampling
-        heads, _ = draw_heads(self.bundle.head, edit.target, self.bundle.image_size)
+        estimator = self.bundle.estimator
+        heads, _ = draw_heads(estimator.head, edit.target, self.bundle.image_size, surface=estimator.surface)
         positive, _, latent = make_conditions(self.vae, faces, identity_tokens(self, faces), to_image(heads.image), moved)
         options = (how.seed, how.steps, 1.0, how.sampler, "normal", positive, positive, latent)
         (sampled,) = common_ksampler(self.model, *options, denoise=edit.denoise)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -51,10 +52,9 @@ def deca() -> Deca:
     return network
 
 
-@pytest.fixture(scope="module")
-def surface_head(tmp_path_factory) -> HeadModel:
-    """A relief of 26x26 vertices that covers most of the UV square without overlap, with albedo, mask and fixed displacement."""
-    folder = tmp_path_factory.mktemp("relief")
+def write_relief(folder: Path) -> list[Path]:
+    """The files of `convert flame` for a relief of 26x26 vertices that covers most of the UV square without overlap: FLAME's pickle,
+    template, texture space of four components, mask and fixed displacement."""
     rng = np.random.default_rng(0)
     n = 26
     u, v = (a.ravel() for a in np.meshgrid(np.linspace(0.03, 0.96, n), np.linspace(0.05, 0.97, n)))
@@ -70,7 +70,7 @@ def surface_head(tmp_path_factory) -> HeadModel:
     raw["f"] = np.concatenate(
         [np.stack([corner, corner + 1, corner + n], -1), np.stack([corner + 1, corner + n + 1, corner + n], -1)]
     ).astype(np.uint32)
-    (folder / "model.pkl").write_bytes(pickle.dumps(raw, protocol=2))
+    (folder / "generic_model.pkl").write_bytes(pickle.dumps(raw, protocol=2))
     write_layout(folder / "head_template.obj", np.stack([u, v], -1), raw["f"], raw["f"])
     rows, columns = np.mgrid[:512, :512] / 512
     mean = 128 + 60 * np.stack([np.sin(9 * rows), np.cos(11 * columns), np.sin(8 * (rows + columns))], -1)
@@ -80,8 +80,14 @@ def surface_head(tmp_path_factory) -> HeadModel:
     mask = (255 * np.clip(1.6 - np.hypot(yy - 128, xx - 128) / 80, 0, 1)).astype(np.uint8)
     Image.fromarray(mask).convert("RGBA").save(folder / "uv_face_eye_mask.png")
     np.save(folder / "fixed_displacement_256.npy", 3e-4 * np.sin(yy / 9) * np.cos(xx / 7))
-    inputs = [p for p in folder.iterdir() if p.suffix != ".safetensors"]
-    convert_flame(inputs, folder / "flame.safetensors", albedo_count=4)
+    return list(folder.iterdir())
+
+
+@pytest.fixture(scope="module")
+def surface_head(tmp_path_factory) -> HeadModel:
+    """The head of `write_relief`."""
+    folder = tmp_path_factory.mktemp("relief")
+    convert_flame(write_relief(folder), folder / "flame.safetensors", albedo_count=4)
     return HeadModel.load(folder / "flame.safetensors")
 
 

@@ -17,7 +17,7 @@ FIRST = AutoencoderConfig(
 SLOTS = replace(SlotsConfig.open_256(), image_size=64)
 
 
-def small(carry: bool = True, channels: int = 4, sample_size: int = 8) -> EditModel:
+def small(carry: bool = True, channels: int = 4, sample_size: int = 8, identity_size: int = 128, slots: SlotsConfig = SLOTS) -> EditModel:
     torch.manual_seed(0)
     denoiser = DenoiserConfig(
         sample_size=sample_size,
@@ -26,7 +26,7 @@ def small(carry: bool = True, channels: int = 4, sample_size: int = 8) -> EditMo
         block_channels=(32, 32),
         attention_levels=(False, True),
         norm_groups=8,
-        token_size=SLOTS.slot_size,
-        identity_size=128,
+        token_size=slots.slot_size,
+        identity_size=identity_size,
     )
-    return EditModel(Autoencoder(FIRST), SlotEncoder(SLOTS), Denoiser(denoiser), "small")
+    return EditModel(Autoencoder(FIRST), SlotEncoder(slots), Denoiser(denoiser), "small")

@@ -17,7 +17,7 @@ from ..faces.landmarker import FaceLandmarker
 from ..head.morphable import BUNDLED as HEAD
 from ..head.morphable import HeadModel
 from ..source.identity import IdentityEncoder
-from ..source.identity_networks import INSIGHTFACE, load_identity
+from ..source.identity_networks import INSIGHTFACE, NETWORKS, load_identity
 from ..source.matte import PersonMatte
 from ..vocabulary import ESTIMATORS
 from .model import DEFAULT_HEAD, DEFAULT_IDENTITY, FINGERPRINTED, KIND, EditModel
@@ -81,11 +81,14 @@ def load_parts(
     checkpoint = load_checkpoint(path, KIND)
     model = EditModel.from_checkpoint(checkpoint, path)
     if identity is None and model.identity != DEFAULT_IDENTITY:
-        identity = _beside(path, model.identity, f"this model was trained with '{model.identity}'", "--identity")
+        if model.identity not in NETWORKS:  # an ONNX file, or a pack of insightface
+            raise CheckpointError(f"{path}: this model was trained with '{model.identity}', which is found by --identity alone; give it so")
+        identity = _beside(path, model.identity, f"this model was trained with '{model.identity}'", "arcface", "--identity")
     kinds = tuple(estimators) if estimators is not None else ESTIMATORS if model.head == DEFAULT_HEAD else ESTIMATORS[:1]
     if head is None and model.head != DEFAULT_HEAD:
-        head = _beside(path, model.head, f"this model was trained with renders of '{model.head}'", "--head")
-        deca = _beside(path, DECA, f"DECA estimates the numbers of '{model.head}'", "--deca") if deca is None else deca
+        head = _beside(path, model.head, f"this model was trained with renders of '{model.head}'", "flame", "--head")
+        if deca is None:
+            deca = _beside(path, DECA, f"DECA estimates the numbers of '{model.head}'", "deca", "--deca")
     own_head = load_head(head, model.head)
     files = {
         "checkpoint": path,
@@ -146,10 +149,10 @@ def check_fingerprints(model: EditModel, files: Mapping[str, Path], path: str | 
             )
 
 
-def _beside(path: Path, name: str, why: str, option: str) -> Path:
-    """The file of that name beside the checkpoint. Raises CheckpointError if there is none."""
+def _beside(path: Path, name: str, why: str, kind: str, option: str) -> Path:
+    """The file of that name beside the checkpoint, which `convert` of that kind makes. Raises CheckpointError if there is none."""
     file = path.parent / f"{name}.safetensors"
     if not file.is_file():
-        todo = f"put that file there (python -m difffae convert makes it), or give it with {option}"
+        todo = f"put that file there (python -m difffae convert {kind} makes it), or give it with {option}"
         raise CheckpointError(f"{file}: is missing, but {why}; {todo}")
     return file

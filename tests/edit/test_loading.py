@@ -145,6 +145,9 @@ def test_files_that_are_missing_beside_the_model(tmp_path: Path) -> None:
         load_parts(path, deca=asset_path("matte.safetensors"))
     with pytest.raises(CheckpointError, match=r"arcface-r18\.safetensors: is missing, but this model was trained with 'arcface-r18'"):
         load_parts(small_file(tmp_path, identity="arcface-r18"))
+    # no file of `convert` has this network
+    with pytest.raises(CheckpointError, match=r"small\.safetensors: this model was trained with 'onnx-w600k_r50', which is found by"):
+        load_parts(small_file(tmp_path, identity="onnx-w600k_r50"))
 
 
 def test_files_of_the_same_name_are_told_apart_by_their_contents(tmp_path: Path) -> None:
