@@ -381,7 +381,7 @@ PICTURES: dict[str, Callable[[Graph], Image.Image]] = {
     "DiffFAEAdjustAttributes": adjust,
     "DiffFAESweepAttributes": sweep,
     "DiffFAESmoothAttributes": smooth,
-    **dict.fromkeys(("DiffFAEToFlameParams", "DiffFAEFromFlameParams"), lambda _: flame_table()),
+    "DiffFAEToFlameParams": lambda _: flame_table(),  # the page of From FLAME_PARAMS shows it, too
     "DiffFAERenderFace": render_face,
     "DiffFAECarryPhoto": carry_photo,
     "DiffFAEEncodeSlots": encode_slots,
