@@ -58,8 +58,10 @@ function tell(id, text) {
 /** After the app's own listeners, whichever come first. */
 function removeApps(id) {
   for (const node of pathTo(id)) {
-    const widget = node.widgets?.find((one) => one.name === APPS);
-    if (widget && node.comfyClass?.startsWith("DiffFAE")) node.removeWidget(widget);
+    const [apps, own] = [APPS, WIDGET].map((name) => node.widgets?.find((one) => one.name === name));
+    if (!apps || !own) continue;
+    node.removeWidget(apps);
+    fit(node, own.difffaeHeight);
   }
 }
 
