@@ -196,7 +196,7 @@ def test_swap_and_edit(comfy: Comfy):
     inputs = {"difffae": [find(graph, "DiffFAELoader"), 2], "source": [source, 0], "result": [pasted, 0]}
     turned = added(graph, "DiffFAEReport", **inputs, reference=[source, 0])
     taken = added(graph, "DiffFAEReport", **inputs, reference=[find(graph, "DiffFAEExamplePortrait", "Reference"), 0])
-    background = mask(graph, find(graph, "DiffFAEEncodeSlots", "Encode Slots (DiffFAE)"), 4)
+    background = mask(graph, graph[find(graph, "DiffFAESwapSlots")]["inputs"]["slots"][0], 4)
     result = comfy.run(graph)
     assert numbers(result, turned)["identity"] < 0.45
     assert numbers(result, turned)["yaw"] == pytest.approx(12, abs=4)
