@@ -133,7 +133,10 @@ class App:
         self.page.evaluate("async workflow => { await window.app.loadGraphData(workflow) }", workflow)
 
     def to_api(self) -> dict[str, Any]:
-        return self.page.evaluate("async () => (await window.app.graphToPrompt()).output")
+        prompt = self.page.evaluate("async () => (await window.app.graphToPrompt()).output")
+        for node in prompt.values():
+            node["_meta"].pop("cnr_id", None)  # whose node it is; only newer pages say so
+        return prompt
 
     def queue(self, *, expect_error: bool = False, timeout: float = 300) -> Result:
         with self.page.expect_response(lambda response: urlsplit(response.url).path.endswith("/prompt")) as answer:
