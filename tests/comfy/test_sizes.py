@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -67,14 +68,16 @@ def photograph(width: int, height: int) -> Image.Image:
 
 
 def test_memory_comes_back_after_free(alone: Comfy) -> None:
-    """As much as before the first run, to 100 MB, and no more with every run."""
+    """As much as before the first run, to 100 MB, and no more with every run. Pages of libraries' files do not count: the system keeps or
+    drops them as it likes."""
     graph = prompt(alone, alone.upload(ROOT / "difffae/assets/source.png"), yaw=10.0, diffusion=True)
-    used = [memory(alone.pid) / MB]
+    used = [memory(alone.pid, "RssAnon") / MB]
     for seed in range(3):
         graph["edit"]["inputs"]["diffusion_seed"] = seed
         alone.run(graph, timeout=900)
         alone.free()
-        used.append(memory(alone.pid) / MB)
+        time.sleep(4)  # nodes/memory.py waits for what else was freed
+        used.append(memory(alone.pid, "RssAnon") / MB)
     assert used[-1] - used[0] < 100, used
 
 
