@@ -56,8 +56,8 @@ def save(picture: bytes, name: str) -> None:
 def main() -> None:
     with running() as comfy, chromium() as browser:
         comfy.post("/api/settings", {"Comfy.Minimap.Visible": False, "Comfy.Graph.CanvasInfo": False})
-        app = App(comfy, browser, vue=False, node_types=["DiffFAEEditFace"], size=(1430, 860))
-        shown(app, "01_edit_face.json", {"kind": "DiffFAEEditFace", "whole": True, "place": [75, 105]}, {})
+        app = App(comfy, browser, vue=False, node_types=["DiffFAEEditFace"], size=(1430, 885))
+        shown(app, "01_edit_face.json", {"kind": "DiffFAEEditFace", "whole": True, "place": [75, 135]}, {})
         save(app.page.screenshot(), "workflow.jpg")
         app.page.close()
         app = App(comfy, browser, vue=True, node_types=["DiffFAEAdjustAttributes"], size=(1000, 900))
