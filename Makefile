@@ -3,7 +3,7 @@ PYTHON ?= $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 TORCH ?= torch==2.13.0
 
 .DEFAULT_GOAL := help
-.PHONY: help venv check lint format types quick library comfy ci clean
+.PHONY: help venv check lint format types quick library comfy page ci clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,10 @@ library:  ## all tests of the library, the slow ones too
 comfy:  ## all tests of the nodes, in a ComfyUI that is fetched into .comfyui
 	$(PYTHON) scripts/setup_comfyui.py
 	DIFFFAE_REQUIRE_COMFY=1 .comfyui/venv/bin/python -m pytest --run-slow tests/comfy
+
+page:  ## tests of the page once more, with the newest page of the package index; after `make comfy`
+	.comfyui/venv/bin/python -m pip install --quiet --no-deps --upgrade --target .comfyui/frontend comfyui-frontend-package
+	DIFFFAE_REQUIRE_COMFY=1 COMFYUI_FRONTEND=.comfyui/frontend/comfyui_frontend_package/static .comfyui/venv/bin/python -m pytest -m browser tests/comfy
 
 ci:  ## before a release: everything, in a fresh virtual environment; up to an hour on two cores
 	.ci/run

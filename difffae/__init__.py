@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .head.attributes import FaceAttributes as FaceAttributes
     from .head.attributes import compose as compose
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 _HOMES = {
     "common.errors": ("DiffFAEError",),
     "common.images": ("read_image", "write_image"),

@@ -27,6 +27,7 @@ from ..difffae.head.morphable import HeadModel
 from ..difffae.source.identity import IdentityEncoder
 from ..difffae.source.matte import PersonMatte
 from ..difffae.source.slots import SlotEncoder
+from .memory import hand_back_after
 
 
 class Part(nn.Module):
@@ -69,6 +70,9 @@ class Bundle:
     licenses: dict[str, str]
     image_size: int
     parts: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        hand_back_after(self)
 
     @property
     def landmarker(self) -> FaceLandmarker:

@@ -14,23 +14,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageChops, ImageDraw, ImageFont
+from PIL import Image, ImageChops, ImageDraw
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "comfy")]
 
 from client import Comfy, Result  # noqa: E402
 from flame_table import flame_table  # noqa: E402
+from picture_sheets import Cell, chart, rows, sheet, with_text  # noqa: E402
 from server import running  # noqa: E402
 
 from difffae.common.rotations import axis_angle_to_matrix, matrix_to_axis_angle, to_yaw_pitch_roll  # noqa: E402
 from difffae.head.attributes import FaceAttributes  # noqa: E402
 from difffae.vocabulary import REGIONS, SWAPPABLE, TAKEABLE  # noqa: E402
 
-SIDE, LABEL, GAP, LIMIT = 240, 40, 6, 60_000  # pixels, and of a picture bytes
-INK, PAPER, SOFT = "#22252b", "#ffffff", "#f2f3f5"
+LIMIT = 45_000  # bytes of a picture
 Link = list
-Cell = tuple[str, Image.Image]
 
 
 class Graph:
@@ -113,36 +112,18 @@ def carried(carry: Link | None) -> dict[str, Link]:
     return {} if carry is None else {"carry": [carry[0], 2]}
 
 
-def fitting(text: str, size: int, width: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """The font at `size`, or as much smaller as the text needs to fit the width."""
-    while ImageFont.load_default(size).getlength(text) > width:
-        size -= 1
-    return ImageFont.load_default(size)
+def clip_rows(graph: Graph, **videos: Link) -> Image.Image:
+    """Three frames of each clip in a row of its own."""
+    shown = graph.pictures({name: graph.add("GetVideoComponents", video=video) for name, video in videos.items()})
+    cells = {name: [frames[round(share * (len(frames) - 1))] for share in (0, 0.5, 1)] for name, frames in shown.items()}
+    return rows(
+        *(sheet([(name.replace("_", " "), frames[0]), ("later", frames[1]), ("at its end", frames[2])]) for name, frames in cells.items())
+    )
 
 
-def sheet(cells: list[Cell]) -> Image.Image:
-    """Up to three cells in one row, more in rows of two: the page beside the graph is 260 pixels wide."""
-    columns = len(cells) if len(cells) < 4 else 2
-    width = columns * SIDE + (columns - 1) * GAP
-    page = Image.new("RGB", (width, -(-len(cells) // columns) * (SIDE + LABEL)), PAPER)
-    draw = ImageDraw.Draw(page)
-    for index, (label, picture) in enumerate(cells):
-        x, y = (index % columns) * (SIDE + GAP), (index // columns) * (SIDE + LABEL)
-        draw.text((x + 3, y + LABEL - 9), label, fill=INK, font=fitting(label, 10 * columns, SIDE - 6), anchor="ls")
-        page.paste(picture.convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS), (x, y + LABEL))
-    return page
-
-
-def with_text(cells: list[Cell], lines: list[str]) -> Image.Image:
-    """Cells above, lines of text below."""
-    top = sheet(cells)
-    size, pitch = (28, 42) if top.width > 600 else (20, 30)
-    page = Image.new("RGB", (top.width, top.height + pitch * len(lines) + 16), SOFT)
-    page.paste(top, (0, 0))
-    draw = ImageDraw.Draw(page)
-    for index, line in enumerate(lines):
-        draw.text((10, top.height + 10 + pitch * index), line, fill=INK, font=fitting(line, size, top.width - 20))
-    return page
+def along(*keys: dict[str, float]) -> str:
+    """Keyframes as text."""
+    return json.dumps({"keys": keys})
 
 
 def all_of_query(graph: Graph) -> Link:
@@ -219,21 +200,6 @@ def smooth(graph: Graph) -> Image.Image:
 def yaw_of(values: dict[str, Any]) -> list[float]:
     turns = axis_angle_to_matrix(FaceAttributes.from_json(json.dumps(values)).pose[:, :2])
     return to_yaw_pitch_roll(matrix_to_axis_angle(turns[:, 0] @ turns[:, 1]))[:, 0].tolist()
-
-
-def chart(lines: dict[str, tuple[list[float], str]]) -> Image.Image:
-    page = Image.new("RGB", (3 * SIDE + 2 * GAP, 330), PAPER)
-    draw, font = ImageDraw.Draw(page), ImageFont.load_default(26)
-    values = [value for points, _ in lines.values() for value in points]
-    low, high = min(values), max(values)
-    for row, (label, (points, colour)) in enumerate(lines.items()):
-        corners = [(40 + 650 * i / (len(points) - 1), 290 - 250 * (value - low) / (high - low)) for i, value in enumerate(points)]
-        draw.line(corners, fill=colour, width=4, joint="curve")
-        draw.line([(40, 24 + 30 * row), (80, 24 + 30 * row)], fill=colour, width=4)
-        draw.text((90, 24 + 30 * row), label, fill=INK, font=font, anchor="lm")
-    caption = f"yaw of a turning head, frames 0 to {len(points) - 1}, {low:.0f} to {high:.0f} degrees"
-    draw.text((40, 322), caption, fill=INK, font=font, anchor="ls")
-    return page
 
 
 def render_face(graph: Graph) -> Image.Image:
@@ -352,6 +318,23 @@ def edit_face(graph: Graph) -> Image.Image:
     return sheet(graph.cells(photograph=photo, **edits))
 
 
+def animate(graph: Graph) -> Image.Image:
+    moves = along(
+        {"time": 0, "yaw": -14, "smile": 0}, {"time": 0.3, "yaw": 0, "smile": 0, "brow_up": 0.6}, {"time": 0.6, "yaw": 14, "smile": 0.7}
+    )
+    clip = graph.add("DiffFAEAnimatePortrait", image=graph.query["picture"], keyframes=moves)
+    driven = graph.add("DiffFAEAnimatePortrait", image=graph.source["picture"], driving=clip, relative=True)
+    return clip_rows(graph, a_clip=clip, a_portrait_that_it_drives=driven)
+
+
+def edit_video(graph: Graph) -> Image.Image:
+    turns = along({"time": 0, "yaw": -12}, {"time": 0.6, "yaw": 12})
+    clip = graph.add("DiffFAEAnimatePortrait", image=graph.query["picture"], keyframes=turns)
+    wanted = along({"time": 0, "smile": 0.6, "light_azimuth": 60, "light_strength": 0.8})
+    edited = graph.add("DiffFAEEditVideo", video=clip, keyframes=wanted)
+    return clip_rows(graph, **{"a_clip": clip, "a_smile,_another_light": edited})
+
+
 def jpeg(picture: Image.Image) -> bytes:
     """At the best quality that stays below LIMIT."""
     for quality in range(90, 30, -3):
@@ -381,7 +364,9 @@ PICTURES: dict[str, Callable[[Graph], Image.Image]] = {
     "DiffFAEAdjustAttributes": adjust,
     "DiffFAESweepAttributes": sweep,
     "DiffFAESmoothAttributes": smooth,
-    **dict.fromkeys(("DiffFAEToFlameParams", "DiffFAEFromFlameParams"), lambda _: flame_table()),
+    "DiffFAEToFlameParams": lambda _: flame_table(),  # the page of From FLAME_PARAMS shows it, too
+    "DiffFAEAnimatePortrait": animate,
+    "DiffFAEEditVideo": edit_video,
     "DiffFAERenderFace": render_face,
     "DiffFAECarryPhoto": carry_photo,
     "DiffFAEEncodeSlots": encode_slots,

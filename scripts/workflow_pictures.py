@@ -30,7 +30,7 @@ PARTS: dict[str, list[str | list[str]]] = {
     "03_full_edit": [["astronaut", "naval officer"], "Result"],
     "04_each_from_its_own_reference": [["Before", "turned", "surprised", "side light"], "After"],
     "05_swap_hair_clothes_background": [["Before", "surprised", "naval officer", "side light"], "After"],
-    "06_swap_and_edit": [["Before", "naval officer"], "Result"],
+    "06_swap_and_edit": [["astronaut", "naval officer"], "Result"],
     "07_relight_sweep": ["All frames"],
     "08_animate_portrait": ["Result"],
     "09_video_frames": ["The actor's frames", "Result"],
@@ -123,7 +123,7 @@ def _example(comfy: Comfy, name: str) -> dict[str, str]:
 def main(*names: str) -> None:
     with running() as comfy:
         for name in names or PARTS:
-            thumbnail(comfy, name).save(ROOT / "workflows" / f"{name}.jpg", quality=88)
+            thumbnail(comfy, name).save(ROOT / "workflows" / f"{name}.jpg", quality=82, optimize=True)
             print(f"workflows/{name}.jpg")
 
 

@@ -38,8 +38,8 @@ FLAGS = [
 READY = """types => window.app?.extensionManager && window.app.canvas && window.LiteGraph
     && !window.app.extensionManager.spinner && window.app.extensionManager.workflow?.activeWorkflow
     && types.every(type => type in window.LiteGraph.registered_node_types)"""
-# otherwise the page opens with ComfyUI's default workflow and looks its models up on another host
 EMPTY = {"last_node_id": 0, "last_link_id": 0, "nodes": [], "links": [], "groups": [], "config": {}, "extra": {}, "version": 0.4}
+EMPTY_PATH = "workflows/empty.json"
 # what the page of ComfyUI 0.30 complains of without any pack
 OWN_ERRORS = ("ComfyApp graph accessed before initialization",)
 OWN_FAILURES = ("/user.css",)
@@ -63,6 +63,26 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
+def _fnv1a(text: str) -> str:
+    """The page's key of a path."""
+    value = 2166136261
+    for character in text:
+        value = (value ^ ord(character)) * 16777619 & 0xFFFFFFFF
+    return f"{value:08x}"
+
+
+def _opened_first() -> dict[str, str]:
+    """What the page's storage holds of an empty graph that was open last: the first key is what ComfyUI 0.24 reads, the others are the
+    drafts of later pages. Without them the page opens ComfyUI's default workflow and looks its models up on another host."""
+    graph, key = json.dumps(EMPTY), _fnv1a(EMPTY_PATH)
+    entry = {"path": EMPTY_PATH, "name": "empty", "isTemporary": True, "updatedAt": 1}
+    return {
+        "workflow": graph,
+        "Comfy.Workflow.DraftIndex.v2:personal": json.dumps({"v": 2, "updatedAt": 1, "order": [key], "entries": {key: entry}}),
+        f"Comfy.Workflow.Draft.v2:personal:{key}": json.dumps({"data": graph, "updatedAt": 1}),
+    }
+
+
 class App:
     def __init__(self, server: Comfy, browser: Browser, vue: bool, node_types: list[str], size: tuple[int, int]):
         self.server = server
@@ -71,7 +91,7 @@ class App:
         self.foreign_requests: list[str] = []
         server.post("/api/settings", {"Comfy.TutorialCompleted": True, "Comfy.VueNodes.Enabled": vue})
         self.page = browser.new_page(viewport={"width": size[0], "height": size[1]})
-        self.page.add_init_script(f"localStorage.setItem('workflow', {json.dumps(json.dumps(EMPTY))})")
+        self.page.add_init_script(f"Object.assign(localStorage, {json.dumps(_opened_first())})")
         self.page.on("console", self._on_console)
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("request", self._on_request)
@@ -113,7 +133,10 @@ class App:
         self.page.evaluate("async workflow => { await window.app.loadGraphData(workflow) }", workflow)
 
     def to_api(self) -> dict[str, Any]:
-        return self.page.evaluate("async () => (await window.app.graphToPrompt()).output")
+        prompt = self.page.evaluate("async () => (await window.app.graphToPrompt()).output")
+        for node in prompt.values():
+            node["_meta"].pop("cnr_id", None)  # whose node it is; only newer pages say so
+        return prompt
 
     def queue(self, *, expect_error: bool = False, timeout: float = 300) -> Result:
         with self.page.expect_response(lambda response: urlsplit(response.url).path.endswith("/prompt")) as answer:

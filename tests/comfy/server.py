@@ -1,7 +1,8 @@
 """Finds a ComfyUI and starts it with this pack as custom_nodes/difffae.
 
 Which one: COMFYUI_DIR (a ComfyUI folder; COMFYUI_FLOOR_DIR for the oldest supported one) run by COMFYUI_PYTHON (default: this Python);
-without them the folder that scripts/setup_comfyui.py made.
+without them the folder that scripts/setup_comfyui.py made. COMFYUI_FRONTEND: the page of another release than ComfyUI 0.30 brings, as the
+folder `static` of a comfyui-frontend-package.
 """
 
 from __future__ import annotations
@@ -32,10 +33,22 @@ class Missing(Exception):
 class Installation:
     tree: Path
     python: Path
+    frontend: Path | None = None
+
+
+def find_frontend() -> Path | None:
+    """The page that COMFYUI_FRONTEND names, or None."""
+    if not (name := os.environ.get("COMFYUI_FRONTEND")):
+        return None
+    folder = Path(name).resolve()
+    if not (folder / "index.html").is_file():
+        raise Missing(f"COMFYUI_FRONTEND={folder} is no page of ComfyUI: it has no index.html")
+    return folder
 
 
 def find(floor: bool = False) -> Installation:
-    """The ComfyUI to test with; `floor`: the oldest supported one."""
+    """The ComfyUI to test with; `floor`: the oldest supported one, always with its own page."""
+    frontend = None if floor else find_frontend()
     variable = "COMFYUI_FLOOR_DIR" if floor else "COMFYUI_DIR"
     if os.environ.get("COMFYUI_DIR"):
         if not os.environ.get(variable):
@@ -43,12 +56,12 @@ def find(floor: bool = False) -> Installation:
         tree = Path(os.environ[variable]).resolve()
         if not (tree / "main.py").is_file():
             raise Missing(f"{variable}={tree} is no ComfyUI folder: it has no main.py")
-        return Installation(tree, Path(os.environ.get("COMFYUI_PYTHON") or sys.executable))
+        return Installation(tree, Path(os.environ.get("COMFYUI_PYTHON") or sys.executable), frontend)
     folder = setup_comfyui.DEFAULT_FOLDER
     if not setup_comfyui.is_finished(folder):
         raise Missing(f"no ComfyUI, or not of the present requirements, in {folder.name}/: run `{SETUP}`, or set COMFYUI_DIR")
     tree = setup_comfyui.tree(folder, setup_comfyui.FLOOR if floor else setup_comfyui.CURRENT)
-    return Installation(tree, setup_comfyui.venv_python(folder))
+    return Installation(tree, setup_comfyui.venv_python(folder), frontend)
 
 
 def _free_port() -> int:
@@ -74,6 +87,7 @@ def start(installation: Installation, base: Path, timeout: float = 180, flags: S
         *(str(installation.python), "main.py", "--cpu", "--listen", "127.0.0.1", "--port", str(port)),
         *("--base-directory", str(base), "--disable-api-nodes", "--database-url", "sqlite:///:memory:"),
         *("--preview-method", "latent2rgb"),
+        *(("--front-end-root", str(installation.frontend)) if installation.frontend else ()),
         *flags,
     ]
     with log.open("wb") as output:

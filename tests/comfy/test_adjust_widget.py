@@ -385,6 +385,7 @@ def test_workflow_keeps_the_values_and_undo_shows_them(opened, vue):
     app.page.wait_for_timeout(500)
     app.page.evaluate("() => app.extensionManager.command.execute('Comfy.Undo')")
     app.page.wait_for_function("id => app.graph.getNodeById(id)?.widgets.find(w => w.name === 'yaw').value === 0", arg=NODE)
+    app.page.wait_for_timeout(1000)  # the node is made anew
     assert np.abs(Hand(app).picture() - original).mean() < 0.5
     app.load(saved)  # as another workflow: the page knows nothing of its face
     hand = Hand(app)

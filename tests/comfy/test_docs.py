@@ -37,8 +37,13 @@ def test_every_node_has_a_page_with_a_picture_in_both_languages(node):
 
 
 def test_nothing_is_left_over_beside_the_pages():
-    expected = {path for pages in PAGES.values() for path in pages.values()} | {ROOT / "web/docs" / f"{node}.jpg" for node in NODES}
-    assert {path for path in (ROOT / "web/docs").rglob("*") if path.is_file()} == expected
+    pages = {path for own in PAGES.values() for path in own.values()}
+    shown = {name for page in pages for _, name in PICTURE.findall(page.read_text(encoding="utf-8"))}
+    assert shown <= {f"{node}.jpg" for node in NODES}
+    expected = pages | {ROOT / "web/docs" / name for name in shown}
+    files = {path for path in (ROOT / "web/docs").rglob("*") if path.is_file()}
+    assert files == expected
+    assert len({path.read_bytes() for path in files}) == len(files)  # none is there twice
 
 
 def test_locale_files_suit_the_page():

@@ -72,7 +72,6 @@ def test_template_browser_shows_them(comfy: Comfy, open_app, tmp_path):
     app = open_app(node_types=NEEDS_NODES, size=(1600, 1000))
     app.page.evaluate("app.extensionManager.command.execute('Comfy.BrowseTemplates')")
     app.page.locator("nav, aside").get_by_text("difffae", exact=True).click()
-    app.page.get_by_text("difffae", exact=True).nth(1).wait_for()  # the title above the pictures
     app.page.get_by_text(names[0], exact=True).wait_for()
     titles = app.page.get_by_text(re.compile(r"^\d\d_\w+$")).all_inner_texts()
     assert titles == names[: len(titles)]  # in the order of their names, whatever the file system says
@@ -91,47 +90,55 @@ def test_blueprints_open_and_run(comfy: Comfy, open_app):
     own = {entry["name"]: key for key, entry in listed.items() if entry["info"]["node_pack"] == "custom_nodes.difffae"}
     assert sorted(own) == [path.stem for path in BLUEPRINTS]
     app = open_app(node_types=NEEDS_NODES)
+    files = {}
     for name, key in own.items():
-        data = json.loads(comfy.get(f"/global_subgraphs/{quote(key)}")["data"])
+        data = files[name] = json.loads(comfy.get(f"/global_subgraphs/{quote(key)}")["data"])
         app.load(data)
         assert app.page.evaluate(UNKNOWN) == [], name
         inner = data["definitions"]["subgraphs"][0]["nodes"]
         assert len(app.to_api()) == len(inner), name
-    for title, picked in (("Face Edit from Reference", {"light_strength": 0.5}), ("Swap from Reference", {"background": True})):
-        edited, prompt = _run_alone(app, f"{title} (DiffFAE)", {"steps": 4} | picked)
-        (sampler,) = [node for node in prompt.values() if node["class_type"] == "DiffFAESampler"]
-        assert sampler["inputs"]["steps"] == 4
-        values = [node["inputs"] for node in prompt.values() if node["class_type"] in ("DiffFAEComposeAttributes", "DiffFAESwapSlots")]
-        assert [picked.items() <= inputs.items() for inputs in values] == [True]
-        source = np.asarray(Image.open(ROOT / "difffae" / "assets" / "source.png").convert("RGB"), np.float32)
-        assert edited.shape == source.shape
-        changed = np.abs(edited - source).mean()
-        assert 1 < changed < (20 if title.startswith("Face") else 90)
+    picked = {
+        "Face Edit from Reference": ("DiffFAEComposeAttributes", {"light_strength": 0.5}),
+        "Swap from Reference": ("DiffFAESwapSlots", {"background": True}),
+    }
+    source = np.asarray(Image.open(ROOT / "difffae" / "assets" / "source.png").convert("RGB"), np.float32)
+    for title, (kind, values) in picked.items():
+        edited = {}
+        for diffusion in (False, True):
+            edited[diffusion], prompt = _run_alone(app, files[f"{title} (DiffFAE)"], {"steps": 4, "diffusion": diffusion} | values)
+            inputs = {node["class_type"]: node["inputs"] for node in prompt.values()}
+            assert inputs["DiffFAESampler"]["steps"] == 4
+            assert inputs["ComfySwitchNode"]["switch"] == diffusion
+            assert values.items() <= inputs[kind].items()
+            assert edited[diffusion].shape == source.shape
+            assert 1 < np.abs(edited[diffusion] - source).mean() < (20 if title.startswith("Face") else 90)
+        assert np.abs(edited[True] - edited[False]).mean() > 0.01
     assert app.errors == []
 
 
-def _run_alone(app, title: str, values: dict) -> tuple[np.ndarray, dict]:
-    """A blueprint as one node, as it comes out of the node library: its picture and its prompt."""
-    app.load({"last_node_id": 0, "last_link_id": 0, "nodes": [], "links": [], "groups": [], "config": {}, "extra": {}, "version": 0.4})
-    app.page.wait_for_function(f"Object.values(LiteGraph.registered_node_types).some(type => type.title === {json.dumps(title)})")
+def _run_alone(app: App, blueprint: dict, values: dict) -> tuple[np.ndarray, dict]:
+    """A blueprint as one node between the loader, two portraits and a preview: its picture and its prompt."""
+    app.load(blueprint)
     app.page.evaluate(
-        """([title, values]) => {
+        """values => {
             const add = (type, values = {}) => {
                 const node = LiteGraph.createNode(type)
                 app.graph.add(node)
+                return set(node, values)
+            }
+            const set = (node, values) => {
                 for (const [name, value] of Object.entries(values)) node.widgets.find(widget => widget.name === name).value = value
                 return node
             }
+            const edit = set(app.graph.nodes[0], values)
             const loader = add('DiffFAELoader')
             const source = add('DiffFAEExamplePortrait', { picture: 'astronaut' })
             const reference = add('DiffFAEExamplePortrait', { picture: 'naval officer' })
-            const type = Object.entries(LiteGraph.registered_node_types).find(([, known]) => known.title === title)[0]
-            const edit = add(type, values)
             const preview = add('PreviewImage')
             loader.connect(0, edit, 'model'); loader.connect(1, edit, 'vae'); loader.connect(2, edit, 'difffae')
             source.connect(0, edit, 'source'); reference.connect(0, edit, 'reference'); edit.connect('image', preview, 'images')
         }""",
-        [title, values],
+        values,
     )
     prompt = app.to_api()
     result = app.queue()

@@ -31,21 +31,58 @@ BROUGHT = {
 INPUT_NODE, OUTPUT_NODE = -10, -20  # what ids of links call a blueprint's own inputs and outputs
 
 
+def graphs_of(path: Path) -> list[tuple[list[dict[str, Any]], dict[int, list[Any]]]]:
+    """Nodes but notes, and links by id as [from node, its output, to node, its input, type], of every graph in a file: a workflow's own,
+    and those of the subgraphs in it. A blueprint is its subgraph."""
+    file, keys = read(path), ("origin_id", "origin_slot", "target_id", "target_slot", "type")
+    found = [] if path.parent == BLUEPRINTS else [(file["nodes"], {link[0]: link[1:] for link in file["links"]})]
+    for graph in subgraphs_of(path).values():
+        found.append((graph["nodes"], {link["id"]: [link[key] for key in keys] for link in graph["links"]}))
+    return [([node for node in nodes if node["type"] not in NOTES], links) for nodes, links in found]
+
+
+def subgraphs_of(path: Path) -> dict[str, dict[str, Any]]:
+    """The definitions in a file, by the type that their nodes have."""
+    return {graph["id"]: graph for graph in (read(path).get("definitions") or {}).get("subgraphs", [])}
+
+
 def nodes_of(path: Path) -> list[dict[str, Any]]:
-    """All but notes; of a blueprint those inside."""
-    file = read(path)
-    graphs = file["definitions"]["subgraphs"] if path.parent == BLUEPRINTS else [file]
-    return [node for graph in graphs for node in graph["nodes"] if node["type"] not in NOTES]
+    """All that do something, also inside subgraphs."""
+    kinds = subgraphs_of(path)
+    return [node for nodes, _ in graphs_of(path) for node in nodes if node["type"] not in kinds]
 
 
-def links_of(path: Path) -> dict[int, list[Any]]:
-    """Id -> [from node, its output, to node, its input, type]."""
-    if path.parent == BLUEPRINTS:
-        (graph,) = read(path)["definitions"]["subgraphs"]
-        return {
-            link["id"]: [link[key] for key in ("origin_id", "origin_slot", "target_id", "target_slot", "type")] for link in graph["links"]
-        }
-    return {link[0]: link[1:] for link in read(path)["links"]}
+def wired(path: Path) -> dict[str, tuple[dict[str, Any], dict[str, list[Any]]]]:
+    """The active nodes of a workflow by the id that the queue knows them by, "3" or "7:3" inside subgraph node 7, and what their inputs are
+    wired to. The sockets of subgraph nodes are followed to what is inside or before them."""
+    kinds, (nodes, links) = subgraphs_of(path), graphs_of(path)[0]
+    active = {node["id"]: node for node in nodes if node["mode"] != MUTED}
+    inner = {kind: {link["id"]: link for link in graph["links"]} for kind, graph in kinds.items()}
+
+    def source(number: int | None) -> list[Any] | None:
+        origin, slot = links[number][:2] if number is not None else (None, 0)
+        if origin not in active:
+            return None
+        if (kind := active[origin]["type"]) not in kinds:
+            return [str(origin), slot]
+        (link,) = kinds[kind]["outputs"][slot]["linkIds"]
+        return [f"{origin}:{inner[kind][link]['origin_id']}", inner[kind][link]["origin_slot"]]
+
+    def inside(node: dict[str, Any], number: int) -> list[Any] | None:
+        link = inner[node["type"]][number]
+        if link["origin_id"] == INPUT_NODE:
+            return source(node["inputs"][link["origin_slot"]]["link"])
+        return [f"{node['id']}:{link['origin_id']}", link["origin_slot"]]
+
+    found = {}
+    for key, node in active.items():
+        if node["type"] not in kinds:
+            found[str(key)] = node, {entry["name"]: source(entry["link"]) for entry in node["inputs"]}
+            continue
+        for part in kinds[node["type"]]["nodes"]:
+            entries = {entry["name"]: inside(node, entry["link"]) for entry in part["inputs"] if entry["link"] is not None}
+            found[f"{key}:{part['id']}"] = part, entries
+    return {key: (node, {name: link for name, link in inputs.items() if link is not None}) for key, (node, inputs) in found.items()}
 
 
 def widget_values(node: dict[str, Any]) -> dict[str, Any]:
@@ -100,16 +137,33 @@ def test_layout_changes_no_value_but_the_page_language():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_prompt_says_what_the_workflow_says(name: str):
-    path, twin = WORKFLOWS / f"{name}.json", read(TWINS / f"{name}.json")
-    links = links_of(path)
-    active = {node["id"]: node for node in nodes_of(path) if node["mode"] != MUTED}
-    assert twin.keys() == {str(key) for key in active}
-    for key, node in active.items():
-        wired = {entry["name"]: links[entry["link"]] for entry in node["inputs"] if entry["link"] is not None}
-        inputs = {entry: [str(link[0]), link[1]] for entry, link in wired.items() if link[0] in active}
-        assert twin[str(key)]["class_type"] == node["type"]
-        assert twin[str(key)]["inputs"] == widget_values(node) | inputs, key
-        assert node.get("title") in (None, twin[str(key)]["_meta"]["title"])
+    twin, active = read(TWINS / f"{name}.json"), wired(WORKFLOWS / f"{name}.json")
+    assert twin.keys() == active.keys()
+    for key, (node, inputs) in active.items():
+        assert twin[key]["class_type"] == node["type"]
+        assert twin[key]["inputs"] == widget_values(node) | inputs, key
+        assert node.get("title") in (None, twin[key]["_meta"]["title"])
+
+
+def test_subgraphs_in_workflows_are_the_blueprints():
+    """And are used: a workflow that does the usual steps with a portrait shows them as one node."""
+    (known, *others) = [subgraphs_of(path) for path in sorted(BLUEPRINTS.glob("*.json"))]
+    for other in others:
+        assert not known.keys() & other.keys()
+        known = known | other
+    used = {path.stem: subgraphs_of(path) for path in sorted(WORKFLOWS.glob("*.json"))}
+    assert [(name, key) for name, graphs in used.items() for key, graph in graphs.items() if graph != known[key]] == []
+    assert len([name for name, graphs in used.items() if graphs]) >= 10
+    # ids that meet nobody else's, or the page gives new ones to those inside
+    inside = [node["id"] for graph in known.values() for node in graph["nodes"]]
+    assert len(set(inside)) == len(inside)
+    assert max(node["id"] for name in NAMES for node in read(WORKFLOWS / f"{name}.json")["nodes"]) < min(inside)
+    for name, graphs in used.items():
+        for node in read(WORKFLOWS / f"{name}.json")["nodes"]:
+            if node["type"] in graphs:
+                for side in ("inputs", "outputs"):
+                    entries = [(entry["name"], entry["type"]) for entry in node[side]]
+                    assert entries == [(entry["name"], entry["type"]) for entry in graphs[node["type"]][side]], (name, node["id"])
 
 
 def _fits(kind: str, entry: dict[str, Any]) -> bool:
@@ -118,14 +172,15 @@ def _fits(kind: str, entry: dict[str, Any]) -> bool:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_links_join_what_they_say(path: Path):
-    nodes, links = {node["id"]: node for node in nodes_of(path)}, links_of(path)
-    ends = {(node["id"], slot): entry["link"] for node in nodes.values() for slot, entry in enumerate(node["inputs"])}
-    starts = {(node["id"], slot): entry["links"] for node in nodes.values() for slot, entry in enumerate(node["outputs"])}
-    for number, (origin, output, target, slot, kind) in links.items():
-        assert origin == INPUT_NODE or (number in starts[origin, output] and nodes[origin]["outputs"][output]["type"] == kind), number
-        assert target == OUTPUT_NODE or (ends[target, slot] == number and _fits(kind, nodes[target]["inputs"][slot])), number
-    used = {link for link in ends.values() if link is not None} | {link for several in starts.values() for link in several}
-    assert used <= links.keys()
+    for all_nodes, links in graphs_of(path):
+        nodes = {node["id"]: node for node in all_nodes}
+        ends = {(node["id"], slot): entry["link"] for node in nodes.values() for slot, entry in enumerate(node["inputs"])}
+        starts = {(node["id"], slot): entry["links"] for node in nodes.values() for slot, entry in enumerate(node["outputs"])}
+        for number, (origin, output, target, slot, kind) in links.items():
+            assert origin == INPUT_NODE or (number in starts[origin, output] and nodes[origin]["outputs"][output]["type"] == kind), number
+            assert target == OUTPUT_NODE or (ends[target, slot] == number and _fits(kind, nodes[target]["inputs"][slot])), number
+        used = {link for link in ends.values() if link is not None} | {link for several in starts.values() for link in several}
+        assert used <= links.keys()
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

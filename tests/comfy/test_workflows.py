@@ -196,7 +196,8 @@ def test_swap_and_edit(comfy: Comfy):
     inputs = {"difffae": [find(graph, "DiffFAELoader"), 2], "source": [source, 0], "result": [pasted, 0]}
     turned = added(graph, "DiffFAEReport", **inputs, reference=[source, 0])
     taken = added(graph, "DiffFAEReport", **inputs, reference=[find(graph, "DiffFAEExamplePortrait", "Reference"), 0])
-    background = mask(graph, find(graph, "DiffFAEEncodeSlots", "Encode Slots (DiffFAE)"), 4)
+    background = mask(graph, graph[find(graph, "DiffFAESwapSlots")]["inputs"]["slots"][0], 4)
+    squares = [seen(graph, graph[find(graph, "DiffFAECarryPhoto")]["inputs"]["image"][0]), seen(graph, pasted, 1)]
     result = comfy.run(graph)
     assert numbers(result, turned)["identity"] < 0.45
     assert numbers(result, turned)["yaw"] == pytest.approx(12, abs=4)
@@ -205,9 +206,12 @@ def test_swap_and_edit(comfy: Comfy):
     # the mask ends at the person's outline, which the turned head crosses: a cell of the slots' masks (8 pixels) away from it
     wide = Image.fromarray(((picture(result, background)[..., 0] > 0.8) * 255).astype("uint8")).filter(ImageFilter.MinFilter(17))
     outside = np.asarray(wide) > 0
-    before, after = picture(result, find(graph, "PreviewImage", "Before")), picture(result, find(graph, "DiffFAESaveImage"))
-    blue = [float((square[outside][:, 2] - square[outside][:, 0]).mean()) for square in (before, after)]
+    blue = [float((square[outside][:, 2] - square[outside][:, 0]).mean()) for square in (picture(result, node) for node in squares)]
     assert blue[1] > blue[0] + 0.15
+    # in the whole picture: its upper right corner lies outside the square
+    whole = picture(result, find(graph, "DiffFAESaveImage"))
+    assert whole.shape == (384, 384, 3)
+    assert (whole[:20, -20:, 2] - whole[:20, -20:, 0]).mean() > 0.15
 
 
 def test_native_sampler_gives_the_same_picture(comfy: Comfy):

@@ -14,6 +14,7 @@ const WIDGET = "difffae_preview"; // name of the widget; it is never serialised
 const SIZE = [620, 0]; // of a new node; the height follows from the widgets
 
 const panels = new Map(); // node -> Panel
+const places = new Map(); // id of a node that is gone -> what held its panel
 const described = new Map(); // type of node -> {name: [type, options]} of its widgets, as the server describes them
 
 function show(node, output) {
@@ -79,6 +80,14 @@ function foldVisibility(widget, hidden) {
   Object.defineProperty(widget, "visibility", { configurable: true, enumerable: true, get });
 }
 
+/** Undo makes nodes anew. In Nodes 2.0 newer pages (frontend 1.58) then keep what held the old node's panel, and leave it empty. */
+function takePlace(node, panel, tries = 20) {
+  if (panel.element.isConnected || panels.get(node) !== panel || !tries) return;
+  const place = places.get(String(node.id));
+  if (place?.isConnected && !place.childElementCount) place.append(panel.element);
+  else setTimeout(() => takePlace(node, panel, tries - 1), 100);
+}
+
 /** One step for Ctrl+Z. */
 function recordStep() {
   const tracker = app.extensionManager?.workflow?.activeWorkflow?.changeTracker;
@@ -137,9 +146,13 @@ function attach(node) {
     };
   };
   chain("onExecuted", (output) => show(node, output));
-  chain("onConfigure", () => queueMicrotask(() => panels.get(node)?.restore(stored(node))));
+  chain("onConfigure", () => {
+    queueMicrotask(() => panels.get(node)?.restore(stored(node)));
+    if (globalThis.LiteGraph?.vueNodesMode) setTimeout(() => takePlace(node, panel));
+  });
   chain("onRemoved", () => {
     panels.delete(node);
+    places.set(String(node.id), panel.element.parentElement);
     panel.destroy();
   });
   node.setSize?.([Math.max(SIZE[0], node.size[0]), node.size[1]]); // how high it must be depends on its width

@@ -40,6 +40,9 @@ const CSS = `
 .difffae-note { position: absolute; top: 8px; left: 8px; right: 8px; padding: 4px 8px; border-radius: 6px; font-size: 11px; color: #fff;
   background: rgba(20, 20, 20, .82); white-space: nowrap; overflow: hidden; text-overflow: ellipsis; pointer-events: none; }
 .difffae-note.error { background: rgba(150, 25, 25, .92); pointer-events: auto; }
+.difffae-warning { box-sizing: border-box; width: 100%; height: 100%; padding: 4px 8px; overflow: hidden auto; border-radius: 6px; border-left: 3px solid #e5a50a;
+  background: color-mix(in srgb, #e5a50a 18%, transparent); color: var(--input-text, #ddd); font: 11px/15px Inter, system-ui, sans-serif;
+  white-space: pre-wrap; user-select: text; -webkit-user-select: text; }
 .difffae-readout { position: absolute; left: 8px; bottom: 8px; padding: 3px 7px; border-radius: 6px; font-size: 11px; color: #fff;
   font-variant-numeric: tabular-nums; background: rgba(20, 20, 20, .7); pointer-events: none; opacity: 0; transition: opacity .2s; }
 .difffae-readout.on { opacity: 1; }
