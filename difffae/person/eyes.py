@@ -47,7 +47,7 @@ MEET = 0.03  # closed lids meet so far below the open lower lid
 RIGID_ABOVE, RIGID_BELOW = 0.07, 0.04  # skin and lashes beside the edges of lids, which are not stretched
 STRETCHED = 0.3  # how far below the eye skin moves along
 LEAST_LIGHT = 0.4  # what reaches an eyeball between lids that almost meet
-SHOWS_LID = 0.17  # lids less far apart begin to show the look of closed ones
+SHOWS_LID = 0.10  # lids less far apart begin to show the look of closed ones
 
 
 def eye_source(head: HeadModel, face: FaceAttributes, image: Tensor, posed: PosedHead, landmarks: Tensor | None) -> EyeSource | None:
