@@ -184,7 +184,7 @@ def _changes(painter: Painter, clip: Clip, values: Mapping[str, Any]) -> dict[in
         each = Keyframes.of_faces(told, float(clip.rate))
         return {face: Change(None, one) for face, one in enumerate(each) if one is not None}
     change = Change(None, keyframes_of(values["keyframes"], float(clip.rate)))
-    return dict.fromkeys(range(count_faces(painter, clip)) if values["all_faces"] else [values["face"]], change)
+    return dict.fromkeys(range(count_faces(painter, clip)) if values.get("all_faces") else [values["face"]], change)
 
 
 def keyframes_of(text: str, rate: float) -> Keyframes | None:

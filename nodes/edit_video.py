@@ -35,7 +35,9 @@ class DiffFAEEditVideo(io.ComfyNode):
                 io.Int.Input("steps", default=STEPS, min=1, max=1000, advanced=True, tooltip="Evaluations of the denoiser for a frame."),
                 io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, tooltip="Of the noise, which all frames share."),
                 io.Int.Input("face", default=0, min=0, max=63, advanced=True, tooltip="Which face of the first frame: 0 is the largest."),
-                io.Boolean.Input("all_faces", default=False, advanced=True, tooltip="On: all faces of the clip are changed alike."),
+                io.Boolean.Input(
+                    "all_faces", default=False, optional=True, advanced=True, tooltip="On: all faces of the clip are changed alike."
+                ),
             ],
             outputs=[io.Video.Output("video", display_name="video", tooltip="Of the clip's size, for Save Video.")],
         )
