@@ -30,6 +30,7 @@ from .state import Maps, PosedHead, Source
 SMILE_KIND = "smile"
 SMILE = ("mouthSmileLeft", "mouthSmileRight")
 FOLDS = 0.8  # deeper, light of the studio that the map still holds shows as patches
+COARSE = 4  # pixels of a cell in which light that is blurred anyway is worked out
 CELLS = 32  # of a square's side in which a body is known
 BEVEL = 1.5  # tangent of the angle by which a body turns away from the viewer at its outline
 ROUND = 0.8  # and at the ends of its shoulders
@@ -239,16 +240,24 @@ def _smooth_light(source: Source, target: PosedHead, surface: Surface, maps: Map
     log_ratio = gaussian_blur(gather(surface.log_ratio * trust, nearest), blur) / gaussian_blur(gather(trust, nearest), blur)
     # the mesh's eyeballs and lids are not where the photograph's are: eyes are lit as the skin around
     eyes = dilate(target.part("eyes", "sockets").to(trust), odd(o.eye_margin * source.side))
-    around = gaussian_blur(pull_push(log_ratio, 1 - eyes), source.pixels(o.eye_blur))
+    around = _going_on(log_ratio, 1 - eyes, source.pixels(o.eye_blur))
     log_ratio = torch.lerp(log_ratio, around, gaussian_blur(eyes, source.pixels(o.eye_blur)))
     if maps is None:
         return log_ratio
     # hair is a volume around the whole head that light enters: ears, jaws and necks under it do not show
     form = (trust * target.part("face", "scalp") * (1 - eyes)).clamp(max=1)
-    volume = gaussian_blur(pull_push(surface.log_ratio, form), source.pixels(o.hair_light_blur))
+    volume = _going_on(surface.log_ratio, form, source.pixels(o.hair_light_blur))
     bare = target.part("face", "ears", "neck")
     hair = maps.hair.maximum(dilate(maps.hair, odd(9 * source.unit)) * ~bare)
     return torch.lerp(log_ratio, _limited(volume, o.hair_ratio_limit), gaussian_blur(hair, 1.5 * source.unit))
+
+
+def _going_on(values: Tensor, weight: Tensor, sigma: float) -> Tensor:
+    """Values (B,C,H,W) where a weight (B,1,H,W) knows them, smoothly continued elsewhere, and blurred."""
+    known = F.avg_pool2d(weight, COARSE, ceil_mode=True)
+    cells = F.avg_pool2d(values * weight, COARSE, ceil_mode=True) / known.clamp_min(1e-6)
+    smooth = gaussian_blur(pull_push(cells, known), sigma / COARSE)
+    return F.interpolate(smooth, size=values.shape[-2:], mode="bilinear", align_corners=False)
 
 
 def inwards(source: Source) -> Tensor:
