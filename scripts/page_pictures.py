@@ -41,7 +41,7 @@ def shown(app: App, workflow: str, at: dict[str, Any], values: dict[str, Any]) -
     app.page.wait_for_timeout(500)
     node = app.page.evaluate(LOOK, [at, values])
     app.queue()
-    app.page.wait_for_function(CALM)
+    app.page.wait_for_function(CALM, timeout=120_000)
     app.page.wait_for_timeout(8000)  # what the page says of a finished job goes by itself
     return node
 

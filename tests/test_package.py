@@ -136,9 +136,8 @@ def test_what_comfyui_users_get_works_without_the_researchers_rooms(tmp_path: Pa
     """The archive of the registry: all that .comfyignore leaves."""
     rules = [line.strip("/") for line in (ROOT / ".comfyignore").read_text(encoding="utf-8").splitlines() if line.startswith("/")]
     assert "difffae/lab" in rules
-    shutil.copytree(
-        ROOT / "difffae", tmp_path / "difffae", ignore=shutil.ignore_patterns("lab", "hm08_base.safetensors", "__pycache__", "*.pyc")
-    )
+    left_out = shutil.ignore_patterns("lab", "hm08_base.safetensors", "__pycache__", "*.pyc")
+    shutil.copytree(ROOT / "difffae", tmp_path / "difffae", ignore=left_out)
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
 
     def call(*line: str) -> subprocess.CompletedProcess:
