@@ -103,7 +103,7 @@ class DiffFAE:
         """Load a built-in model by name, or a checkpoint by path.
 
         Args:
-            name: "open-256" or "paper-mini", which ship, or the path of a checkpoint.
+            name: "open-256", which ships, or the path of a checkpoint.
             device: where the networks run.
             identity, head, deca: files of the identity network, the head model and DECA's networks, for models that were not trained with
                 the bundled ones; those that are not given are looked for beside the checkpoint (`loading.load_parts`).
