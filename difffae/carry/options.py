@@ -294,8 +294,5 @@ class BendOptions:
     # where it begins there, share of the way from the lobe to the neck's side, and how far above the lobe, of that way down
     neck_begins: float = 0.3
     lobe: float = 0.25
-    # how dark such a neck is right below the jaw, share of its light, and how far down that goes on, u
-    jaw_shadow: float = 0.45
-    jaw_shadow_reach: float = 7.0
     # share of an ear that has to be bare for a neck to come into view, from which, and at which all of it comes
     bare_ear: tuple[float, float] = (0.35, 0.6)

@@ -5,7 +5,7 @@ Shape letters: B batch, H and W picture height and width. Lengths named u are 1/
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -32,7 +32,6 @@ from .bending import bend_options
 from .rims import MovedPerson, person_of
 
 GUESS = 0.45  # validity of what fills holes
-SCATTERED = (0.75, 1.0, 1.05)  # how much of red, green and blue a shadow on skin takes, of its depth
 
 
 def bent_person(move: Move, layered: MovedPerson, near: Tensor) -> MovedPerson:
@@ -73,7 +72,6 @@ def bent_person(move: Move, layered: MovedPerson, near: Tensor) -> MovedPerson:
     patches = [*_filled(move, side, bent, person, layered, under_ear, under_hair), *_given_way(move, side, bent, layered, strained)]
     for share, patch in patches:
         bent = _over(bent, patch, share)
-    bent = replace(bent, image=bent.image * _jaw_shadow(move, under_ear, bent.alpha))
     return _over(layered, bent, near * move.bend.share)
 
 
@@ -157,28 +155,6 @@ def _voluminous(move: Move) -> Tensor:
     """(B,1,1,1) 1 for hair and hats that stand out far."""
     lift = move.source.hair_offsets.norm(dim=-1).amax(1) * move.source.face.camera[:, 0]
     return ramp(lift, *bend_options(move.source).voluminous)[:, None, None, None]
-
-
-def _jaw_shadow(move: Move, neck: Tensor, alpha: Tensor) -> Tensor:
-    """(B,3,H,W) factor: skin in the shade of a jaw that turns to the camera.
-
-    The line of a jaw, which the photograph showed as the face's outline, is then seen by nothing but that shade, and second-order
-    spherical harmonics know no shadows. Most of what is taken away is blue and green, as light in skin is scattered.
-
-    Args:
-        move: of turned heads.
-        neck: (B,1,H,W) 0..1, where a neck may come into view.
-        alpha: (B,1,H,W) share of the person.
-    """
-    assert move.bend is not None
-    o, u = bend_options(move.source), move.source.unit
-    face, below = (move.posed.part(name).to(move.offset) for name in ("face", "neck"))
-    before = ramp(gaussian_blur(face, 3 * u), 0.35, 0.75)
-    close = (
-        (2 * gaussian_blur(face, o.jaw_shadow_reach * u)).clamp(max=1) * gaussian_blur(dilate(below, odd(3 * u)), 1.5 * u) * (1 - before)
-    )
-    shade = o.jaw_shadow * close * gaussian_blur(neck * alpha, 5 * u) * alpha * move.bend.near
-    return 1 - shade * shade.new_tensor(SCATTERED)[:, None, None]
 
 
 def _filled(

@@ -10,7 +10,7 @@ from painted import GREEN, SIZE, SKIN, paint
 from people import person
 
 from difffae.carry.motion import follow_surface
-from difffae.carry.options import BendOptions, CarryOptions
+from difffae.carry.options import CarryOptions
 from difffae.common.pixels import dilate, flow_grid, gradient_norm, pixel_grid
 from difffae.head.morphable import HeadModel
 from difffae.head.render import render
@@ -106,33 +106,6 @@ def test_a_neck_comes_into_view_under_a_bare_ear(head: HeadModel, yaw: float) ->
     assert other[inner].max() < 0.2  # in another light
     assert other[covered == 0].median() > 0.3
     assert moved.person_alpha[inner].min() > 0.95
-
-
-@pytest.mark.parametrize("yaw", [20.0, -20.0])
-def test_a_neck_lies_in_the_shade_of_its_jaw(head: HeadModel, yaw: float) -> None:
-    face = person(head, 3)
-    covered = render(head, face, SIZE).mask
-    bald = Layers(covered, covered, torch.zeros_like(covered), torch.zeros_like(covered))
-    target = replace(face, pose=person(head, 3, yaw=yaw).pose)
-    lit, shaded = (
-        carry(paint((covered, SKIN)), face, target, head, layers=bald, options=CarryOptions(bend=BendOptions(jaw_shadow=depth))).image
-        for depth in (0.0, 0.4)
-    )
-    share = (shaded / lit.clamp_min(1e-3))[lit.amin(1, keepdim=True).expand_as(lit) > 0.05]
-    assert 1 - 0.4 * 1.05 - 1e-4 < share.min() < 0.75
-    assert share.max() <= 1
-    move = start_move(prepare(paint((covered, SKIN)), face, head, layers=bald), target)
-    changed = (lit != shaded).any(1)[0]
-    parts = {part: head.part_mask(move.posed.raster, part)[0] > 0 for part in ("face", "neck")}
-    # below the jaw, and nowhere else: the face itself keeps every bit but for its very rim
-    assert 50 < changed.sum() < 0.35 * parts["neck"].sum()
-    assert not (changed & (move.bend.core[0, 0] > 0.999)).any()
-    darker = (shaded / lit.clamp_min(1e-3))[0, 1]
-    beside = dilate(parts["face"][None, None].float(), 9)[0, 0] > 0
-    below = changed & parts["neck"]
-    assert darker[below & beside].mean() < 0.97 * darker[below & ~beside].mean()
-    # the other side, where a jaw hides what is behind it, has no shade
-    assert not (changed & (move.bend.near[0, 0] == 0)).any()
 
 
 def test_a_brim_stays_whole(head: HeadModel) -> None:
