@@ -40,7 +40,11 @@ def test_structure_is_the_papers() -> None:
     mini, paper = profile("paper-mini"), profile("paper-256")
     sizes = {"sample_size", "block_channels", "norm_groups", "identity_size", "identity_scale"}
     same = {name: value for name, value in mini.denoiser.to_dict().items() if name not in sizes}
-    assert same == {name: value for name, value in paper.denoiser.to_dict().items() if name not in sizes}
+    # of a small model from pure noise the first errors are held back (docs/differences.md)
+    assert same["schedule"].pop("clip_sample_range") == 2.2
+    theirs = {name: value for name, value in paper.denoiser.to_dict().items() if name not in sizes}
+    assert theirs["schedule"].pop("clip_sample_range") == 0
+    assert same == theirs
     assert len(mini.denoiser.block_channels) == len(paper.denoiser.block_channels)
     assert (mini.denoiser.adain, mini.denoiser.carry, mini.denoiser.latent_channels) == ("replace", False, 4)
     assert mini.denoiser.schedule.prediction_type == "epsilon"
