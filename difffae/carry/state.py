@@ -1,8 +1,7 @@
 """What the passes of a move share: the source, worked out once, and one move under way.
 
-Shape letters: B batch, C channels, V vertices, N vertices of the face's skin, A directions around the
-head, H and W picture height and width. Positions are x right, y down, in -1..1 over the picture; offsets are in pixels (x right,
-y down).
+Shape letters: B batch, C channels, V vertices, N vertices of the face's skin, A directions around the head, H and W picture height and
+width. Positions are x right, y down, in -1..1 over the picture; offsets are in pixels (x right, y down).
 """
 
 from __future__ import annotations
