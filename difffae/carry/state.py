@@ -305,9 +305,7 @@ class Source:
         return share * self.side
 
     def window(self, share: float) -> int:
-        """The odd number of pixels of a window that reaches so far (a share of the side) to both
-        sides of its middle.
-        """
+        """The odd number of pixels of a window that reaches so far (a share of the side) to both sides of its middle."""
         return 2 * round(share * self.side) + 1
 
 
