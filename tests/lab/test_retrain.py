@@ -141,7 +141,8 @@ def test_training_on_kept_samples_changes_nothing(tmp_path: Path):
     write_shard(tmp_path / "pictures" / "a.safetensors", {"images": pictures, "labels": pictures[:, 0] % 4})
 
     def weights(keep: bool) -> list[torch.Tensor]:
-        common = {**COMMON, "steps": 2, "keep_data": keep}
+        # in float32: on processors with AMX, training in bfloat16 gave other last bits once in six runs of this test
+        common = {**COMMON, "steps": 2, "keep_data": keep, "autocast": False}
         place = tmp_path / str(keep)
         denoiser = train_denoiser(DenoiserTraining(shards=str(shards), folder=f"{place}/d", **common), DENOISER)
         slots = train_slots(SlotsTraining(shards=str(tmp_path / "pictures"), folder=f"{place}/s", decoder_size=16, **common), SLOTS)
