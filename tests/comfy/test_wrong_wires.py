@@ -232,11 +232,11 @@ def test_a_warning_inside_a_subgraph_is_shown_on_it(comfy: Comfy, open_app, tmp_
     app = open_app(node_types=["DiffFAEEncodeSlots"], size=(1200, 700))
     app.load(WORKFLOW)
     app.page.evaluate(CONNECT, WIRES)
-    around, inside = app.page.evaluate(FOLD)
+    _, inside = app.page.evaluate(FOLD)
     assert inside == 1
     app.queue()
     app.page.locator(".difffae-warning").get_by_text("image: is a whole picture").first.wait_for()
-    names = "id => app.graph.getNodeById(id).widgets.map(widget => [widget.name, widget.element.textContent])"
-    assert app.page.evaluate(names, around) == [["difffae_warning", WHOLE_SLOTS.format(384)]]
+    # pages differ in whether a subgraph node lists a widget that is not promoted; all of them show its box
+    assert set(app.page.locator(".difffae-warning:visible").all_inner_texts()) == {WHOLE_SLOTS.format(384)}
     app.screenshot(tmp_path / "folded.png")
     assert app.errors == []

@@ -8,6 +8,7 @@ import { addStyle } from "./difffae/style.js";
 const APPS = "$$node-text-preview"; // name of the app's widget
 const WIDGET = "difffae_warning"; // of ours; it is never serialised
 const [LETTER, LINE, PADDING, MARGIN] = [5.8, 15, 8, 20]; // pixels: mean width, height, of the box, of the canvas around such a widget
+const boxes = new WeakMap(); // node -> its widget, which subgraph nodes do not list: theirs are the promoted ones alone
 const told = new WeakMap(); // node -> Map of ids of the nodes that were told, itself or inside it, to their texts
 
 /** The node that the queue knows by an id, "3" or "7:3" inside subgraph node 7, last; before it the subgraph nodes around it. */
@@ -34,9 +35,12 @@ function add(node) {
 }
 
 function show(node, text) {
-  const widget = node.widgets?.find((one) => one.name === WIDGET) ?? (text && add(node));
+  const widget = boxes.get(node) ?? (text && add(node));
   if (!widget) return;
-  if (!text) node.removeWidget(widget);
+  if (text) boxes.set(node, widget);
+  else boxes.delete(node);
+  if (!text && node.widgets?.includes(widget)) node.removeWidget(widget);
+  else if (!text) widget.onRemove?.();
   widget.element.textContent = widget.element.title = text;
   fit(node, text ? node.size[1] : widget.difffaeHeight);
   node.setDirtyCanvas?.(true, true);
@@ -58,7 +62,7 @@ function tell(id, text) {
 /** After the app's own listeners, whichever come first. */
 function removeApps(id) {
   for (const node of pathTo(id)) {
-    const [apps, own] = [APPS, WIDGET].map((name) => node.widgets?.find((one) => one.name === name));
+    const [apps, own] = [node.widgets?.find((one) => one.name === APPS), boxes.get(node)];
     if (!apps || !own) continue;
     node.removeWidget(apps);
     fit(node, own.difffaeHeight);
