@@ -69,6 +69,12 @@ def brightest_cells(image: Tensor, person: Tensor, cells: int) -> Tensor:
     return (gaussian_blur(value * known, 1.0) / gaussian_blur(known, 1.0)).flatten(2).transpose(1, 2).clamp_min(0.02)
 
 
+def limited(log_ratio: Tensor, factor: float) -> Tensor:
+    """The logarithm of a ratio that softly stays between a factor and its inverse."""
+    limit = math.log(factor)
+    return limit * torch.tanh(log_ratio / limit)
+
+
 def exposed(source: Source, log_ratio: Tensor, turned: Tensor) -> Tensor:
     """A light ratio that about keeps the face's brightness and burns no skin.
 
@@ -87,15 +93,13 @@ def exposed(source: Source, log_ratio: Tensor, turned: Tensor) -> Tensor:
     o, skin = source.options, source.skin
     face = labelled(source.head.labels, "face").nonzero()[:, 0]
     brightest = skin.brightest if source.body is None else torch.cat([skin.brightest, source.body.brightest], 1)
-    darkest = math.log(o.least_lit)
     ceiling = (math.log(o.highlight) - brightest.log()).clamp(1e-3, math.log(o.most_lit))
 
     def held(ratio: Tensor, room: Tensor) -> Tensor:
         """A ratio (B,n,3) that softly stays below a ceiling (B,n,1) and above the darkest, in the same colour."""
         most = ratio.amax(-1, keepdim=True)
         brighter, darker = most.clamp_min(0), most.clamp_max(0)
-        lifted = darkest * torch.tanh(darker / darkest)
-        return ratio + brighter / (1 + (brighter / room) ** BEND) ** (1 / BEND) - brighter + lifted - darker
+        return ratio + brighter / (1 + (brighter / room) ** BEND) ** (1 / BEND) - brighter + limited(darker, o.least_lit) - darker
 
     def beyond(change: Tensor) -> Tensor:
         """By how much (B,1,1) the face becomes brighter with a ratio that is brighter by (B,1,1)."""

@@ -22,7 +22,7 @@ from ..head.morphable import HeadModel
 from ..head.rasterizer import Raster, interpolate
 from ..head.shading import sh_shading
 from ..source.regions import Layers
-from .exposure import brightest_cells, exposed
+from .exposure import brightest_cells, exposed, limited
 from .motion import Surface
 from .options import CarryOptions
 from .state import Maps, PosedHead, Source
@@ -121,7 +121,7 @@ def log_light_ratio(source: Source, posed: PosedHead, target: FaceAttributes) ->
     if body is not None:
         normals, before = torch.cat([normals, body.normals], 1), torch.cat([before, body.log_shading], 1)
     own = log_shading(normals, source.face.light, o.shading_floor, count)
-    turned = _limited(own - before, o.turn_limit)
+    turned = limited(own - before, o.turn_limit)
     change = log_shading(normals, target.light, o.shading_floor, count) - own
     found = _exposed_ratio(source, posed, target, change, turned)
     return found[:, :count], None if body is None else found[:, count:]
@@ -149,14 +149,14 @@ def _exposed_ratio(source: Source, posed: PosedHead, target: FaceAttributes, cha
     stressed = o.light_gain * ratio
     # a stressed light is no brighter: the mean ratio on what of the head faces the viewer stays
     stressed = stressed + ((facing * ratio.exp()).sum(1, keepdim=True) / (facing * stressed.exp()).sum(1, keepdim=True)).log()
-    limited = _limited(stressed, o.ratio_limit)
+    soft = limited(stressed, o.ratio_limit)
     if target.lamp is None:
-        return limited
+        return soft
     # numbers promise to leave the face's brightness alone; light of another picture is applied as it is
     # in one colour: where a lamp takes a coloured light away, little is known of the colour that is left
     colour = (target.light[:, :1].clamp_min(1e-3) / source.face.light[:, :1].clamp_min(1e-3)).log()
-    grey = limited.mean(-1, keepdim=True) + colour - colour.mean(-1, keepdim=True)
-    return torch.lerp(limited, exposed(source, grey, turned).clamp(-math.log(o.ratio_limit), math.log(o.ratio_limit)), target.lamp[:, None])
+    grey = soft.mean(-1, keepdim=True) + colour - colour.mean(-1, keepdim=True)
+    return torch.lerp(soft, exposed(source, grey, turned).clamp(-math.log(o.ratio_limit), math.log(o.ratio_limit)), target.lamp[:, None])
 
 
 def natural_colour(colour: Tensor, o: CarryOptions) -> Tensor:
@@ -166,12 +166,6 @@ def natural_colour(colour: Tensor, o: CarryOptions) -> Tensor:
     warm = warm - warm.mean()
     along = (colour * warm).sum(-1, keepdim=True) / warm.square().sum() * warm
     return o.warmth_gain * along + o.other_tint * (colour - along)
-
-
-def _limited(log_ratio: Tensor, factor: float) -> Tensor:
-    """The logarithm of a ratio that softly stays between a factor and its inverse."""
-    limit = math.log(factor)
-    return limit * torch.tanh(log_ratio / limit)
 
 
 def spread_light(
@@ -249,7 +243,7 @@ def _smooth_light(source: Source, target: PosedHead, surface: Surface, maps: Map
     volume = _going_on(surface.log_ratio, form, source.pixels(o.hair_light_blur))
     bare = target.part("face", "ears", "neck")
     hair = maps.hair.maximum(dilate(maps.hair, odd(9 * source.unit)) * ~bare)
-    return torch.lerp(log_ratio, _limited(volume, o.hair_ratio_limit), gaussian_blur(hair, 1.5 * source.unit))
+    return torch.lerp(log_ratio, limited(volume, o.hair_ratio_limit), gaussian_blur(hair, 1.5 * source.unit))
 
 
 def _going_on(values: Tensor, weight: Tensor, sigma: float) -> Tensor:
@@ -257,7 +251,8 @@ def _going_on(values: Tensor, weight: Tensor, sigma: float) -> Tensor:
     known = F.avg_pool2d(weight, COARSE, ceil_mode=True)
     cells = F.avg_pool2d(values * weight, COARSE, ceil_mode=True) / known.clamp_min(1e-6)
     smooth = gaussian_blur(pull_push(cells, known), sigma / COARSE)
-    return F.interpolate(smooth, size=values.shape[-2:], mode="bilinear", align_corners=False)
+    height, width = values.shape[-2:]
+    return F.interpolate(smooth, scale_factor=COARSE, mode="bilinear", align_corners=False)[..., :height, :width]
 
 
 def inwards(source: Source) -> Tensor:

@@ -67,9 +67,7 @@ def bent_person(move: Move, layered: MovedPerson, near: Tensor) -> MovedPerson:
     valid = (1 - unknown) * guessed * (1 - 0.5 * strained * alpha * (1 - move.bend.core))
     bent = MovedPerson(torch.lerp(whole, apart, busy), valid, alpha)
     side = _Side.of(move)
-    shown = (bent.alpha > 0.5).to(person)
-    under_ear, under_hair = neck_in_view(move, shown * (side.loose < 0.5))
-    patches = [*_filled(move, side, bent, person, layered, under_ear, under_hair), *_given_way(move, side, bent, layered, strained)]
+    patches = [*_filled(move, side, bent, person, layered), *_given_way(move, side, bent, layered, strained)]
     for share, patch in patches:
         bent = _over(bent, patch, share)
     return _over(layered, bent, near * move.bend.share)
@@ -157,9 +155,7 @@ def _voluminous(move: Move) -> Tensor:
     return ramp(lift, *bend_options(move.source).voluminous)[:, None, None, None]
 
 
-def _filled(
-    move: Move, side: _Side, bent: MovedPerson, person: Tensor, layered: MovedPerson, under_ear: Tensor, under_hair: Tensor
-) -> list[tuple[Tensor, MovedPerson]]:
+def _filled(move: Move, side: _Side, bent: MovedPerson, person: Tensor, layered: MovedPerson) -> list[tuple[Tensor, MovedPerson]]:
     """Holes of the side that turns to the camera: their shares and what fills them, one over the other.
 
     Args:
@@ -168,7 +164,6 @@ def _filled(
         bent: the bent photograph.
         person: (B,3,H,W) its person's own colours.
         layered: what the layers show.
-        under_ear, under_hair: of `neck_in_view`.
     """
     assert move.bend is not None
     u, near = move.source.unit, move.bend.near
@@ -176,6 +171,7 @@ def _filled(
         return []
     loose = side.loose
     shown, known = (bent.alpha > 0.5).to(person), erode((bent.alpha > 0.95).to(person), odd(3 * u))
+    under_ear, under_hair = neck_in_view(move, shown * (loose < 0.5))
     free = 1 - person_of(move).resting[:, :1]
     # a hole of the head, such as between an ear and the hair above it, shows the layers; below the ears only what is the person's,
     # and, of voluminous hair and hats, whose shell is a guess, gaps alone
@@ -206,7 +202,7 @@ def _skin_going_on(move: Move, side: _Side, bent: MovedPerson, layered: MovedPer
     assert move.bend is not None
     u = move.source.unit
     hole = dilate(move.bend.new, odd(5 * u)).maximum((strained > 0.3).to(strained) * move.bend.near)
-    face = move.source.head.part_mask(move.posed.raster, "face")[:, None].to(hole)
+    face = move.posed.part("face").to(hole)
     bare = face * (1 - ramp(side.hair, 0.2, 0.5))
     known = erode(face * (side.loose < 0.1) * (bent.alpha > 0.95), odd(3 * u)) * (1 - hole)
     share = gaussian_blur(bare, 2 * u) * layered.alpha
@@ -265,8 +261,6 @@ def neck_in_view(move: Move, skin: Tensor) -> tuple[Tensor, Tensor]:
     ears, face = (((points[:, head.vertex_mask(part), :2] + 1) * size - 1) / 2 for part in ("ears", "face"))
     bottom = face[..., 1].amax(1, keepdim=True)
     rows, columns = (torch.arange(count, device=points.device) for count in (height, width))
-    if move.bend is not None and not bool(move.bend.near.any()):
-        return torch.zeros_like(skin), torch.zeros_like(skin)
     at_bottom = bottom.round().long().clamp(0, height - 1)
     inside = covered = torch.zeros_like(skin[:, 0])
     for side in (1, -1):  # seen from the left, and from the right

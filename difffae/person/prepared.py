@@ -173,7 +173,7 @@ def prepare(
         posed=posed,
         log_shading=log_shading(posed.normals, face.light, o.shading_floor),
         skin=face_skin(image, posed, head, o),
-        lost_colour=lost_colour(image, posed, head, None if layers is None else layers.hair),
+        lost_colour=lost_colour(image, posed, None if layers is None else layers.hair),
         body=None if layers is None else body_below(image, posed, face, head, layers, o),
         depth=seen_depth(posed.raster),
         upper_teeth=tuple(upper_teeth(head).nonzero()[:, 0].tolist()),

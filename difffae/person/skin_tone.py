@@ -15,7 +15,6 @@ from torch import Tensor
 from ..carry.state import PosedHead
 from ..common.pixels import dilate, gaussian_blur, odd
 from ..head.adjust import LUMINANCE
-from ..head.morphable import HeadModel
 
 FLOOR = 0.02  # added to colours, so that black has a logarithm
 FINE = 0.012  # standard deviation of the blur without which pores and noise would be coloured, share of the side
@@ -27,21 +26,20 @@ REPLACED = 0.85  # most of the colour that comes back
 DEEP = 0.35  # logarithm of the darkening at which all of it has
 
 
-def lost_colour(image: Tensor, posed: PosedHead, head: HeadModel, hair: Tensor | None) -> Tensor:
+def lost_colour(image: Tensor, posed: PosedHead, hair: Tensor | None) -> Tensor:
     """What highlights of the face's skin lack of its colour.
 
     Args:
         image: (B,3,H,W) RGB 0..1.
         posed: the head in it.
-        head: the head model.
         hair: (B,1,H,W) share of hair, or None.
 
     Returns:
         (B,3,H,W) logarithm of the factor that gives it back, of no brightness; zero beside highlights.
     """
     side = max(image.shape[-2:])
-    skin = head.part_mask(posed.raster, "face")[:, None].to(image)
-    others = head.part_mask(posed.raster, "eyes", "sockets", "lips", "mouth", "teeth", "tongue")[:, None].to(image)
+    skin = posed.part("face").to(image)
+    others = posed.part("eyes", "sockets", "lips", "mouth", "teeth", "tongue").to(image)
     skin = skin * (1 - dilate(others, odd(MARGIN * side))) * (1 if hair is None else 1 - hair)
     smooth = gaussian_blur(image, FINE * side)
     value = torch.einsum("bchw,c->bhw", smooth, image.new_tensor(LUMINANCE))[:, None]

@@ -35,7 +35,7 @@ def shiny(head: HeadModel) -> tuple[Prepared, torch.Tensor, torch.Tensor]:
 
 def lost(source: Prepared, picture: torch.Tensor) -> torch.Tensor:
     posed: PosedHead = source.posed
-    return lost_colour(picture, posed, source.head, None)
+    return lost_colour(picture, posed, None)
 
 
 def test_a_pale_forehead_lacks_the_colour_of_the_cheeks(shiny: tuple[Prepared, torch.Tensor, torch.Tensor]) -> None:
@@ -53,7 +53,7 @@ def test_skin_of_one_colour_hair_and_grey_photographs_lack_none(shiny: tuple[Pre
     assert lost(source, paint((torch.ones_like(forehead).float(), SKIN))).abs().max() == 0
     assert lost(source, source.image.mean(1, keepdim=True).expand(-1, 3, -1, -1)).abs().max() < 1e-5
     everywhere = torch.ones_like(source.image[:, :1])
-    assert lost_colour(source.image, source.posed, source.head, everywhere).abs().max() == 0
+    assert lost_colour(source.image, source.posed, everywhere).abs().max() == 0
 
 
 def test_colour_comes_back_with_the_shade_and_goes_along(shiny: tuple[Prepared, torch.Tensor, torch.Tensor]) -> None:
