@@ -89,6 +89,6 @@ def _mini() -> Profile:
         norm_groups=8,
         identity_size=IdentityNetwork.dimensions,
         identity_scale=8.0,  # its tokens are about 1.5 long
-        schedule=replace(ScheduleConfig.latent_diffusion(), clip_sample_range=2.2),  # 99.7 % of its latents are smaller
+        schedule=replace(ScheduleConfig.latent_diffusion(), clip_sample_range=2.2),  # 97 % of its latents are smaller
     )
     return Profile("paper-mini", first, slots, denoiser, IdentityNetwork.name)

@@ -197,6 +197,10 @@ CONNECT = """wires => {
     }
 }"""
 WIRES = [[1, 2, 3, "difffae"], [2, 0, 3, "image"], [3, 1, 4, "mask"]]
+RUNS_AGAIN = """async id => {
+    const { api } = await import('/scripts/api.js');
+    api.dispatchEvent(new CustomEvent('executing', { detail: id }));
+}"""
 FOLD = """async () => {
     const { subgraph, node } = app.graph.convertToSubgraph(new Set([app.graph.getNodeById(3)]));
     return [node.id, subgraph.nodes.length];
@@ -232,11 +236,14 @@ def test_a_warning_inside_a_subgraph_is_shown_on_it(comfy: Comfy, open_app, tmp_
     app = open_app(node_types=["DiffFAEEncodeSlots"], size=(1200, 700))
     app.load(WORKFLOW)
     app.page.evaluate(CONNECT, WIRES)
-    _, inside = app.page.evaluate(FOLD)
+    around, inside = app.page.evaluate(FOLD)
     assert inside == 1
     app.queue()
     app.page.locator(".difffae-warning").get_by_text("image: is a whole picture").first.wait_for()
     # pages differ in whether a subgraph node lists a widget that is not promoted; all of them show its box
     assert set(app.page.locator(".difffae-warning:visible").all_inner_texts()) == {WHOLE_SLOTS.format(384)}
     app.screenshot(tmp_path / "folded.png")
+    # it goes when the node inside runs again
+    app.page.evaluate(RUNS_AGAIN, f"{around}:3")
+    app.page.wait_for_function("() => !document.querySelector('.difffae-warning')")
     assert app.errors == []
