@@ -141,7 +141,7 @@ def test_training_on_kept_samples_changes_nothing(tmp_path: Path):
     write_shard(tmp_path / "pictures" / "a.safetensors", {"images": pictures, "labels": pictures[:, 0] % 4})
 
     def weights(keep: bool) -> list[torch.Tensor]:
-        # in float32: with bfloat16, which is the default on processors with AMX, the two differed once in six runs of this test; why is not known
+        # in float32: with bfloat16, the default on processors with AMX, the two differed once in six runs; why is not known
         common = {**COMMON, "steps": 2, "keep_data": keep, "autocast": False}
         place = tmp_path / str(keep)
         denoiser = train_denoiser(DenoiserTraining(shards=str(shards), folder=f"{place}/d", **common), DENOISER)
