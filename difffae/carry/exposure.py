@@ -26,6 +26,8 @@ from .state import PosedHead, Skin, Source
 
 GAMMA = 2.2  # picture values to the power of this are about linear light
 EXPOSURES = (-1.5, 1.2)  # logarithms of picture values, within which a whole ratio is made darker or brighter
+STOP = math.log(2) / GAMMA  # of linear light, as the logarithm of picture values
+LOST = 3  # times what a face cannot be lit in the mean its whole light becomes darker
 BEND = 4  # the higher, the closer to its ceiling a ratio stays what it is
 HALVINGS = 9  # of that range, to half a percent
 
@@ -92,31 +94,55 @@ def exposed(source: Source, log_ratio: Tensor, turned: Tensor) -> Tensor:
     """
     o, skin = source.options, source.skin
     face = labelled(source.head.labels, "face").nonzero()[:, 0]
-    brightest = skin.brightest if source.body is None else torch.cat([skin.brightest, source.body.brightest], 1)
-    ceiling = (math.log(o.highlight) - brightest.log()).clamp(1e-3, math.log(o.most_lit))
-
-    def held(ratio: Tensor, room: Tensor) -> Tensor:
-        """A ratio (B,n,3) that softly stays below a ceiling (B,n,1) and above the darkest, in the same colour."""
-        most = ratio.amax(-1, keepdim=True)
-        brighter, darker = most.clamp_min(0), most.clamp_max(0)
-        return ratio + brighter / (1 + (brighter / room) ** BEND) ** (1 / BEND) - brighter + limited(darker, o.least_lit) - darker
+    ceiling = _ceiling(source)
 
     def beyond(change: Tensor) -> Tensor:
         """By how much (B,1,1) the face becomes brighter with a ratio that is brighter by (B,1,1)."""
-        ratio = held(log_ratio[:, face] + change, ceiling[:, face])
+        ratio = _held(log_ratio[:, face] + change, ceiling[:, face], o.least_lit)
         return _mean_log(skin, relit(skin.colours, ratio.exp())) - before
 
     before = _mean_log(skin, relit(skin.colours, turned[:, face].exp()))
-    stop = math.log(2) / GAMMA
     now = beyond(torch.zeros_like(before))
-    goal = now.clamp(-o.darker_stops * stop, o.brighter_stops * stop)
+    goal = now.clamp(-o.darker_stops * STOP, o.brighter_stops * STOP)
     goal = goal + o.shadow_share * (now - goal).clamp_max(0)
     low, high = (torch.full_like(before, end) for end in EXPOSURES)
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         too_dark = beyond(middle) < goal
         low, high = torch.where(too_dark, middle, low), torch.where(too_dark, high, middle)
-    return held(log_ratio + (low + high) / 2, ceiling)
+    return _held(log_ratio + (low + high) / 2, ceiling, o.least_lit)
+
+
+def unburnt(source: Source, log_ratio: Tensor) -> Tensor:
+    """A light ratio under which no skin passes `highlight` that did not before. What highlights cannot become brighter the
+    whole ratio becomes darker, by up to `taken_stops`, so that a bright face shows another light at all.
+
+    Args:
+        source: the source.
+        log_ratio: (B,V+P,3) logarithm of the light ratio on vertices and body, RGB.
+
+    Returns:
+        (B,V+P,3) logarithm of the ratio; zero stays exactly zero.
+    """
+    o, face, ceiling = source.options, labelled(source.head.labels, "face").nonzero()[:, 0], _ceiling(source)
+    area = source.skin.area[..., None]
+    lost = (log_ratio - _held(log_ratio, ceiling, o.least_lit))[:, face].mean(-1, keepdim=True).clamp_min(0)
+    lost = (area * lost).sum(1, keepdim=True) / area.sum(1, keepdim=True)
+    return _held(log_ratio - (LOST * lost).clamp(max=o.taken_stops * STOP), ceiling, o.least_lit)
+
+
+def _ceiling(source: Source) -> Tensor:
+    """(B,V+P,1) logarithm of the factor by which vertices and body can be lit before they burn."""
+    o, skin = source.options, source.skin
+    brightest = skin.brightest if source.body is None else torch.cat([skin.brightest, source.body.brightest], 1)
+    return (math.log(o.highlight) - brightest.log()).clamp(1e-3, math.log(o.most_lit))
+
+
+def _held(ratio: Tensor, room: Tensor, least: float) -> Tensor:
+    """A ratio (B,n,3) that softly stays below a ceiling (B,n,1) and above the darkest, in the same colour."""
+    most = ratio.amax(-1, keepdim=True)
+    brighter, darker = most.clamp_min(0), most.clamp_max(0)
+    return ratio + brighter / (1 + (brighter / room) ** BEND) ** (1 / BEND) - brighter + limited(darker, least) - darker
 
 
 def _on_vertices(image: Tensor, posed: PosedHead) -> Tensor:

@@ -22,7 +22,7 @@ from ..head.morphable import HeadModel
 from ..head.rasterizer import Raster, interpolate
 from ..head.shading import sh_shading
 from ..source.regions import Layers
-from .exposure import brightest_cells, exposed, limited
+from .exposure import brightest_cells, exposed, limited, unburnt
 from .motion import Surface
 from .options import CarryOptions
 from .state import Maps, PosedHead, Source
@@ -142,21 +142,22 @@ def _exposed_ratio(source: Source, posed: PosedHead, target: FaceAttributes, cha
     mean = (facing * change).sum(1, keepdim=True) / facing.sum(1, keepdim=True)
     # over a face its colour does not change: where the fit's own does, surroundings of a colour are reflected, or skin is of another
     colour = mean - mean.mean(-1, keepdim=True)
-    natural = natural_colour(colour, o)
+    natural, gain = natural_colour(colour, o), torch.full_like(mean[..., :1], o.light_gain)
     if target.lamp is not None:
-        natural = torch.lerp(natural, colour, target.lamp[:, None])
-    ratio = change.mean(-1, keepdim=True) + natural + turned
-    stressed = o.light_gain * ratio
+        natural, gain = torch.lerp(natural, colour, target.lamp[:, None]), torch.lerp(gain, torch.full_like(gain, o.lamp_gain), target.lamp[:, None])
+    change = change.mean(-1, keepdim=True) + natural
+    ratio, stressed = change + turned, gain * change + turned
     # a stressed light is no brighter: the mean ratio on what of the head faces the viewer stays
     stressed = stressed + ((facing * ratio.exp()).sum(1, keepdim=True) / (facing * stressed.exp()).sum(1, keepdim=True)).log()
     soft = limited(stressed, o.ratio_limit)
+    # numbers promise to leave the face's brightness alone; light of another picture may make it brighter or darker
+    taken = turned + unburnt(source, soft - turned)
     if target.lamp is None:
-        return soft
-    # numbers promise to leave the face's brightness alone; light of another picture is applied as it is
+        return taken
     # in one colour: where a lamp takes a coloured light away, little is known of the colour that is left
     colour = (target.light[:, :1].clamp_min(1e-3) / source.face.light[:, :1].clamp_min(1e-3)).log()
     grey = soft.mean(-1, keepdim=True) + colour - colour.mean(-1, keepdim=True)
-    return torch.lerp(soft, exposed(source, grey, turned).clamp(-math.log(o.ratio_limit), math.log(o.ratio_limit)), target.lamp[:, None])
+    return torch.lerp(taken, exposed(source, grey, turned).clamp(-math.log(o.ratio_limit), math.log(o.ratio_limit)), target.lamp[:, None])
 
 
 def natural_colour(colour: Tensor, o: CarryOptions) -> Tensor:

@@ -39,16 +39,18 @@ class CarryOptions:
     # how far from its outline a body turns away from the viewer
     body_edge: float = 0.06
     # standard deviation of the blur of the change of light
-    light_blur: float = 0.013
+    light_blur: float = 0.024
     # window of the dilation of the mesh's eyes, and standard deviation of the blur of the light on skin that goes on in them
     eye_margin: float = 0.03
     eye_blur: float = 0.015
     # standard deviation of the blur of the change of light on hair, and what its ratio and the inverse approach softly
     hair_light_blur: float = 0.03
     hair_ratio_limit: float = 2.5
-    # by how much the change of light over the head is stressed: photographs have shadows, which
-    # spherical harmonics of second order state too weakly
-    light_gain: float = 1.05
+    # by how much the change of light that is taken from another picture is stressed over the head: photographs have shadows, which
+    # spherical harmonics of second order state too weakly, and what is blurred below loses contrast
+    light_gain: float = 1.5
+    # the same for light by numbers
+    lamp_gain: float = 1.05
     # how much of the colour of light that is taken from another picture comes along, from warm to cold, and else
     warmth_gain: float = 2.0
     other_tint: float = 0.25
@@ -57,15 +59,17 @@ class CarryOptions:
     # the same for what a turn alone changes: sides that turn to the camera were hardly seen by the fit of the light
     turn_limit: float = 1.5
     # by how many stops of linear light a face lit by numbers may become darker or brighter in the mean
-    darker_stops: float = 0.15
+    darker_stops: float = 0.1
     brighter_stops: float = 0.15
+    # by how many a face in another picture's light may become darker so that its highlights do not burn
+    taken_stops: float = 0.6
     # and how much of what is darker still: bright skin cannot be lit, so a strong lamp must leave it shadows
     shadow_share: float = 0.1
-    # value that skin lit by numbers approaches and does not pass, unless it did before
+    # value that lit skin approaches and does not pass, unless it did before
     highlight: float = 0.92
-    # factor by which numbers brighten picture values at most: what is nearly black, such as hair, shows its noise otherwise
+    # factor by which light brightens picture values at most: what is nearly black, such as hair, shows its noise otherwise
     most_lit: float = 2.0
-    # and by which they darken them at most: even beside one lamp a room lends its light
+    # and by which it darkens them at most: even beside one lamp a room lends its light
     least_lit: float = 3.4
     # how far around its brightest skin counts, and the standard deviation of the blur of that
     highlight_reach: float = 0.012

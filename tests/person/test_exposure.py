@@ -1,4 +1,4 @@
-"""Light by numbers on photographs: bright skin is not burnt, the face stays as bright as it was, colours stay."""
+"""New lights on photographs: bright skin is not burnt, colours stay; lit by numbers, a face stays as bright as it was."""
 
 from __future__ import annotations
 
@@ -47,6 +47,23 @@ def test_lamps_burn_no_skin_and_keep_the_faces_brightness(head: HeadModel, brigh
         assert burnt.sum() <= 0.02 * face.sum(), (azimuth, elevation, strength)
         stops = (luminance(moved.image)[face].mean() / before).log2()
         assert abs(stops) < 0.25, (azimuth, elevation, strength)
+
+
+@pytest.mark.parametrize("brightest", SKINS)
+def test_light_of_another_picture_burns_no_skin_and_still_shows(head: HeadModel, brightest: float) -> None:
+    """A lamp from the side, as another face has it: what bright skin cannot take falls to its shadows."""
+    source, face = photograph(head, 1, brightest)
+    target = replace(source.face, light=directional(0.9, 0.1, 0.5, 0.6))
+    plain = replace(source, options=replace(FREE, most_lit=100.0, least_lit=100.0))
+    across = torch.arange(SIZE).expand(1, 1, SIZE, SIZE) > SIZE // 2
+    value = source.image.amax(1, keepdim=True)
+    contrast = []
+    for one in (plain, source):
+        moved = one.move(target)
+        burnt = (moved.image.amax(1, keepdim=True) > 0.95) & (value <= 0.95) & face
+        contrast.append((luminance(moved.image)[face & across].mean() / luminance(moved.image)[face & ~across].mean()).log())
+    assert burnt.sum() <= 0.02 * face.sum()
+    assert contrast[1] > 0.6 * contrast[0] > 0.1
 
 
 def test_without_protection_the_same_lamps_burn_and_brighten(head: HeadModel) -> None:
@@ -140,15 +157,15 @@ def test_shadows_keep_the_light_of_a_room(head: HeadModel) -> None:
     assert free < 0.95 * held
 
 
-def test_light_of_another_picture_is_applied_as_it_is(head: HeadModel) -> None:
-    """Even one that equals a lamp in every number: what counts is whether numbers set it."""
-    source, _ = photograph(head, 1, 0.85)
-    free = replace(source, options=FREE)
+def test_what_counts_is_whether_numbers_set_a_light(head: HeadModel) -> None:
+    """Light of another picture that equals a lamp in every number makes the face brighter; the lamp does not."""
+    source, face = photograph(head, 1, 0.35)
     lamp = lit(source, 60, 10, 0.9)
-    for light in (lamp.light, directional(-0.2, -0.1, 0.2)):
-        target = replace(source.face, light=light)
-        assert torch.equal(source.move(target).light_ratio, free.move(target).light_ratio)
-    assert not torch.equal(source.move(lamp).light_ratio, free.move(lamp).light_ratio)
+    brighter = replace(lamp, light=1.5 * lamp.light)
+    before = luminance(source.image)[face].mean()
+    taken, set_ = (luminance(source.move(target).image)[face].mean() / before for target in (replace(brighter, lamp=None), brighter))
+    assert taken > 1.25
+    assert abs(set_.log2()) < 0.25
 
 
 def test_numbers_count_row_by_row_and_survive_text(head: HeadModel) -> None:
