@@ -9,7 +9,7 @@ FRAMINGS = ("source", "query")  # whose place and size in the frame a face with 
 SAMPLERS = ("dpmpp_2m", "ddim")
 RASTERIZERS = ("torch", "pytorch3d", "auto")  # auto: pytorch3d on a GPU if it is installed
 MISSING_FACE = ("error", "interpolate", "repeat")  # what to do about frames of a video without the face
-BUNDLED_MODELS = ("open-256",)  # that ship, as NAME.safetensors; the first is the default
+BUNDLED_MODELS = ("open-256", "paper-mini")  # that ship, as NAME.safetensors; the first is the default
 ESTIMATORS = ("fit", "network")  # readers of the open head's numbers; the first is the default
 
 # How much of the square the model paints anew, from 0 (nothing: the carried photograph as it is) to 1 (everything, from noise alone).

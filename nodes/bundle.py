@@ -62,7 +62,8 @@ class Bundle:
     """What the loader found: difffae's Parts of an edit. Each property gives a network that is ready on the compute device. A model with another source encoder
     has no slots.
 
-    licenses: per file; image_size: side of the square crops in pixels; parts: the patcher of every network, by name (`patchers`).
+    licenses: per file; image_size: side of the square crops in pixels; parts: the patcher of every network, by name (`patchers`);
+    carries: whether the model is shown the photograph, moved and relit.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Bundle:
     licenses: dict[str, str]
     image_size: int
     parts: dict[str, Any]
+    carries: bool = True
 
     def __post_init__(self) -> None:
         hand_back_after(self)
@@ -105,8 +107,8 @@ class Bundle:
         return mm.get_torch_device()
 
     @property
-    def carry_options(self) -> CarryOptions:
-        return CarryOptions()
+    def carry_options(self) -> CarryOptions | None:
+        return CarryOptions() if self.carries else None
 
     def chunks(self, count: int, size: int) -> Iterator[slice]:
         """Slices of at most `size` frames, with a progress bar, each of which can be interrupted."""

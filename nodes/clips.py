@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ..difffae.common.errors import ConfigError
 from ..difffae.edit.analysing import Choice, analyse, identity_tokens
-from ..difffae.edit.description import Edit, Sampling
+from ..difffae.edit.description import Edit, Sampling, possible
 from ..difffae.edit.moved_photo import MovedPhoto
 from ..difffae.video.analysing import count_faces
 from ..difffae.video.driving import REGIONS, Motion
@@ -58,8 +58,12 @@ class Painter:
         return (slice(first, min(first + size, count)) for first in range(0, count, size))
 
     def sampling(self, asked: Sampling) -> Sampling:
-        """Without a model nothing is painted."""
-        return asked if self.model is not None else replace(asked, denoise=0.0)
+        """Without a model nothing is painted. Raises ConfigError for a model that can do nothing else, or not so."""
+        if self.model is not None:
+            return possible(asked, self.bundle.carries, self.bundle.name)
+        if not self.bundle.carries:
+            raise ConfigError(f"difffae: {self.bundle.name} carries no photograph that could be moved alone; turn diffusion on, or wire model and vae")
+        return replace(asked, denoise=0.0)
 
     def painted(self, edit: Edit, moved: MovedPhoto) -> Tensor:
         """(B,3,S,S) what the model paints, or the moved photographs' squares."""
@@ -74,7 +78,9 @@ class Painter:
         faces, how = edit.faces, edit.sampling
         estimator = self.bundle.estimator
         heads, _ = draw_heads(estimator.head, edit.target, self.bundle.image_size, surface=estimator.surface)
-        positive, _, latent = make_conditions(self.vae, faces, identity_tokens(self, faces), to_image(heads.image), moved)
+        positive, _, latent = make_conditions(
+            self.vae, faces, identity_tokens(self, faces), to_image(heads.image), moved if self.bundle.carries else None
+        )
         options = (how.seed, how.steps, 1.0, how.sampler, "normal", positive, positive, latent)
         (sampled,) = common_ksampler(self.model, *options, denoise=edit.denoise)
         return to_pictures(self.vae.decode(sampled["samples"]))

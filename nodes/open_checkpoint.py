@@ -33,4 +33,5 @@ def open_checkpoint(name: str, path: Path | None) -> tuple[Any, DiffFAEVAE, Bund
     reading |= {"network": estimators["network"]} if "network" in estimators else {}
     reading |= {"slots": model.slots} if model.has_slots else {}
     networks = patchers({"landmarker": parts.landmarker}, {"identity": parts.identity}, reading)
-    return native_model(model), DiffFAEVAE(model.autoencoder), Bundle(name, path, parts.licenses(), model.image_size, networks)
+    bundle = Bundle(name, path, parts.licenses(), model.image_size, networks, carries=model.denoiser.config.carry)
+    return native_model(model), DiffFAEVAE(model.autoencoder), bundle

@@ -57,7 +57,7 @@ def edited(bundle: Bundle, model: Any, vae: Any, image: Tensor, values: Mapping[
     taken = {name: (givers[name].attributes, share) for name in TAKEABLE if name in givers}
     before = compose_each(faces.attributes, taken, keep_camera=True)
     target = adjusted(before, values, bundle.head.expression_names)
-    swaps = swaps_from({name: givers[name] for name in SWAPPABLE if name in givers}, dict.fromkeys(SWAPPABLE, share), photo=True)
+    swaps = swaps_from({name: givers[name] for name in SWAPPABLE if name in givers}, dict.fromkeys(SWAPPABLE, share), photo=bundle.carries)
     edit = Edit(faces, target, swaps, painter.sampling(Sampling(seed=values["diffusion_seed"])))
     edit = replace(edit, target=framed(bundle, edit))
     moved = move(bundle, edit)

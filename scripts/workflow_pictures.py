@@ -39,6 +39,7 @@ PARTS: dict[str, list[str | list[str]]] = {
     "12_repair_sd_inpainting": ["Before the repair", "White: is painted"],  # what follows needs a checkpoint that nobody has yet
     "13_repair_flux_fill": ["Before the repair", "White: is painted"],
     "14_relight_a_clip": ["Result"],
+    "15_paper_pipeline": [["Source", "Reference"], "What is asked for", "Result"],
 }
 
 

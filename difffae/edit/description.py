@@ -281,6 +281,24 @@ class Sampling:
             raise ConfigError(f"sampler: '{self.sampler}' is unknown; choose from {', '.join(SAMPLERS)}")
 
 
+def possible(asked: Sampling, carries: bool, name: str) -> Sampling:
+    """How a model can paint what was asked for.
+
+    Args:
+        asked: what for.
+        carries: whether the model is shown the moved photograph; one that is not paints everything from noise.
+        name: the model's.
+
+    Raises:
+        ConfigError: a share of noise that it cannot start from.
+    """
+    if carries:
+        return asked
+    if asked.denoise not in (None, 1):
+        raise ConfigError(f"denoise: model '{name}' carries no photograph to keep; leave denoise out, or set it to 1")
+    return replace(asked, denoise=1.0)
+
+
 @dataclass(frozen=True, eq=False)
 class Edit:
     """One edit of B faces.

@@ -38,7 +38,7 @@ from ..source.slots import SlotEncoder
 from ..vocabulary import BUNDLED_MODELS, ESTIMATORS, FRAMINGS, RASTERIZERS, SWAPPABLE, TAKEABLE
 from .analysing import Choice, analyse, detect, find_all_faces, identity_tokens, in_picture, with_attributes, with_slots, with_transparency
 from .conditioning import conditions
-from .description import Edit, Faces, Portrait, RegionSwap, Sampling, by_what_they_give, share_of, swaps_from
+from .description import Edit, Faces, Portrait, RegionSwap, Sampling, by_what_they_give, possible, share_of, swaps_from
 from .loading import load_parts
 from .model import EditModel
 from .moved_photo import MovedPhoto
@@ -330,11 +330,7 @@ class DiffFAE:
 
     def sampling(self, asked: Sampling) -> Sampling:
         """How this model can paint what was asked for. Raises ConfigError."""
-        if self.carry_options is not None:
-            return asked
-        if asked.denoise not in (None, 1):
-            raise ConfigError(f"denoise: model '{self.model.name}' carries no photograph to keep; leave denoise out")
-        return replace(asked, denoise=1.0)
+        return possible(asked, self.carry_options is not None, self.model.name)
 
     @torch.no_grad()
     def painted(self, edit: Edit, moved: MovedPhoto, shown: Tensor | None = None, progress: Progress | None = None) -> Tensor:
