@@ -144,7 +144,8 @@ def _exposed_ratio(source: Source, posed: PosedHead, target: FaceAttributes, cha
     colour = mean - mean.mean(-1, keepdim=True)
     natural, gain = natural_colour(colour, o), torch.full_like(mean[..., :1], o.light_gain)
     if target.lamp is not None:
-        natural, gain = torch.lerp(natural, colour, target.lamp[:, None]), torch.lerp(gain, torch.full_like(gain, o.lamp_gain), target.lamp[:, None])
+        natural = torch.lerp(natural, colour, target.lamp[:, None])
+        gain = torch.lerp(gain, torch.full_like(gain, o.lamp_gain), target.lamp[:, None])
     change = change.mean(-1, keepdim=True) + natural
     ratio, stressed = change + turned, gain * change + turned
     # a stressed light is no brighter: the mean ratio on what of the head faces the viewer stays
