@@ -18,15 +18,16 @@ class DiffFAELoader(io.ComfyNode):
             node_id="DiffFAELoader",
             display_name="Load DiffFAE",
             category="DiffFAE",
-            description="Loads a face editing model. open-256 comes with the pack and needs no download; others are .safetensors files in "
-            "models/difffae.",
+            description="Loads a face editing model. open-256 and paper-mini come with the pack and need no download; others are "
+            ".safetensors files in models/difffae.",
             search_aliases=["face editor", "expression editor", "load face model", "portrait edit", "difffae"],
             inputs=[
                 io.Combo.Input(
                     "checkpoint",
                     options=[*BUNDLED_MODELS, *folder_paths.get_filename_list("difffae")],
                     default=BUNDLED_MODELS[0],
-                    tooltip="open-256 is built in: small, open and offline. Files in models/difffae appear below it.",
+                    tooltip="open-256 is built in: small, open and offline. So is paper-mini, the paper's own structure at 128x128, for study. "
+                    "Files in models/difffae appear below them.",
                 )
             ],
             outputs=[

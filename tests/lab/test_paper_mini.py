@@ -70,6 +70,9 @@ def test_presets_name_the_same_sizes() -> None:
     assert (options.learning_rate, options.constant_rate, options.batch, options.delta, options.joint) == (1e-4, True, 16, 0.1, True)
     assert options.steps * options.batch == 300_000
     assert build(DenoiserConfig, model, "test") == profile("paper-mini").denoiser
+    training, model = read_configs(["paper-mini", "v-prediction"], "denoiser", [], [])
+    schedule = dataclasses.replace(profile("paper-mini").denoiser.schedule, prediction_type="v_prediction")
+    assert build(DenoiserConfig, model, "test") == dataclasses.replace(profile("paper-mini").denoiser, schedule=schedule)
     training, model = read_configs(["paper-mini", "learned-starts"], "slots", [], [])
     assert build(SlotsTraining, training, "test").mask_weight == 0.0
     assert build(SlotsConfig, model, "test") == dataclasses.replace(profile("paper-mini").slots, starts="learned")

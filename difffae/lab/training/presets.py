@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,10 @@ ABLATIONS: dict[str, dict[str, Sections]] = {
     "slots-8": _slots(tuple(region for region in REGIONS for _ in range(2))),
     "random-starts": {"slots": {"model": {"starts": "random"}}, "denoiser": {}},
     "learned-starts": {"slots": {"model": {"starts": "learned"}}, "denoiser": {}},
+    # for paper-mini: from pure noise its small U-Net, which normalizes its features, knows the noise's mean too roughly (docs/training-log.md)
+    "v-prediction": {
+        "denoiser": {"model": {"schedule": asdict(replace(profile("paper-mini").denoiser.schedule, prediction_type="v_prediction"))}},
+    },
     "no-identity": {"denoiser": {"model": {"adain": "none"}}},
     "no-acr": {"denoiser": {"training": {"delta": 0.0}}},
     "kl-f8": {
