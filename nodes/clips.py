@@ -193,4 +193,4 @@ def keyframes_of(text: str, rate: float) -> Keyframes | tuple[Keyframes | None, 
         told = json.loads(text)
     except ValueError as error:
         raise ConfigError(f"keyframes: is not JSON ({error})") from error
-    return Keyframes.told(told, rate)
+    return () if told is None else Keyframes.told(told, rate)

@@ -236,7 +236,7 @@ def _edit(arguments: argparse.Namespace, advance: Progress | None = None) -> Non
     model = _model(arguments)
     with one_core(model.device):
         _, query, portraits = wishes.analyse(model)
-        moved = _faces_of(model, arguments, len(each), keyframes)
+        moved = _faces_of(model, arguments, each, keyframes)
     givers = {name: portraits.get(name, query if name in wishes.take else None) for name in TAKEABLE}
     photo = model.carry_options is not None and not arguments.tokens_only
     edit_clip(
@@ -253,21 +253,22 @@ def _edit(arguments: argparse.Namespace, advance: Progress | None = None) -> Non
 
 
 def _faces_of(
-    model: DiffFAE, arguments: argparse.Namespace, most: int, keyframes: Keyframes | tuple[Keyframes | None, ...]
+    model: DiffFAE, arguments: argparse.Namespace, each: Sequence[Any], keyframes: Keyframes | tuple[Keyframes | None, ...]
 ) -> dict[int, Keyframes | None]:
-    """Which faces of a clip are edited, and along which keyframes; most: how many numbers of single faces there are. Raises ConfigError."""
+    """Which faces of a clip are edited, and along which keyframes; each: numbers of single faces. Raises ConfigError."""
     from ..video.analysing import count_faces
     from ..video.keyframes import by_face
     from ..video.reading import Clip
 
     if arguments.face != ALL_FACES:
-        if most:
+        if each:
             raise ConfigError(f"--per-face: has numbers for several faces; add --face {ALL_FACES}")
         named = None if arguments.face is None else [arguments.face]
         return by_face(keyframes, named) or {0: None}
     count = count_faces(model, Clip.read(arguments.source))
-    if most > count:
-        raise ConfigError(f"{arguments.per_face}: has numbers for {most} faces, but {arguments.source} shows {count}; give one per face")
+    for path, entries in ((arguments.per_face, each), (arguments.keyframes, keyframes)):
+        if isinstance(entries, Sequence) and len(entries) > count:
+            raise ConfigError(f"{path}: has numbers for {len(entries)} faces, but {arguments.source} shows {count}; give one per face")
     return by_face(keyframes, range(count))
 
 

@@ -286,7 +286,9 @@ def test_each_face_has_its_own_keyframes_on_the_command_line(pair: Path, tmp_pat
 
 
 @pytest.mark.slow
-def test_faces_of_clips_have_their_own_keyframes_on_the_command_line(pair: Path, clip: Path, tmp_path: Path) -> None:
+def test_faces_of_clips_have_their_own_keyframes_on_the_command_line(
+    pair: Path, clip: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     picture = (255 * read_image(pair)[0]).round().byte().permute(1, 2, 0).numpy()
     two = write_clip(tmp_path / "two.mp4", [picture] * 3, crf="14")
     yaw, smile = {"keys": [{"time": 0, "yaw": 12}]}, {"keys": [{"time": 0, "smile": 0.8}]}
@@ -303,6 +305,14 @@ def test_faces_of_clips_have_their_own_keyframes_on_the_command_line(pair: Path,
     both = change([smile, yaw], "--face", "all")
     assert both[0] > 2 * left
     assert both[1] == pytest.approx(right, rel=0.1)
+    for keys, option, message in (
+        ([None, None, yaw], "all", "keys.json: has numbers for 3 faces, but {} shows 2; give one per face"),
+        ([None, yaw], "0", "keyframes: the list has some for face 1, but what moves is face 0"),
+    ):
+        (tmp_path / "keys.json").write_text(json.dumps(keys))
+        command = ["edit", "--source", str(two), "--keyframes", str(tmp_path / "keys.json"), "--output", str(tmp_path / "no.mp4")]
+        assert main([*command, "--face", option]) == 2
+        assert message.format(two) in capfd.readouterr().err
     # a driven portrait: whom the list leaves out keeps still
     command = ["animate", "--source", str(pair), "--driving", str(clip), "--keyframes", str(tmp_path / "keys.json"), "--preview"]
     (tmp_path / "keys.json").write_text(json.dumps([None, smile]))
