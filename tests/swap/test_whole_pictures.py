@@ -21,7 +21,8 @@ from difffae.faces.crop import FaceCrop, extract
 from difffae.head.adjust import Adjustments
 from difffae.source.whole_matte import _connected
 from difffae.swap.backgrounds import covering, fitted_background, with_background
-from difffae.swap.clothes import Dressed, with_clothes
+from difffae.swap.clothes import with_clothes
+from difffae.swap.dressed import Dressed
 
 HEIGHT, WIDTH = 160, 240
 RED, GREEN, BLUE, SKIN = (
