@@ -18,13 +18,14 @@ from ..carry.cutout import unmixed
 from ..common.pixels import dilate, erode, gaussian_blur, odd, opened, pull_push
 from ..source.whole_matte import resized
 from .backgrounds import filled
-from .dressed import Dressed
+from .dressed import Dressed, inner_face, like_skin
 from .fitted_clothes import Fitted, fitted_clothes
 
 # shares of the face's side
 JAW, JAW_SOFT = 0.012, 0.015  # clothes keep so far from the face, whose mask is jagged below
 TINTED = 0.04  # standard deviation of the window in which skin gets the source's colour
 EDGE = 0.02  # width of the rim of old clothes on skin that goes with them
+COLLARS = 0.15  # how much higher than clothes elsewhere collars may stand
 SLIVER = 0.02  # width up to which clothes are none
 AROUND = 0.04  # how far around the old body its background is not read
 BARE = 0.34  # half the width in which the own neck stays where the reference has no body
@@ -53,8 +54,7 @@ def with_clothes(source: Dressed, reference: Dressed) -> Tensor:
     front = torch.where(small.alpha > SURE, small.picture, unmixed(small.picture, small.alpha)[0])
     bare = _like_own(theirs.skin, front, skin * (small.alpha > SURE), side)
     head = _head(small, skin, theirs)
-    below = small.below_chin()
-    body = (theirs.alpha * below).clamp(0, 1)
+    body = theirs.alpha * small.below_chin(COLLARS)
     removed = (small.alpha - head).clamp(0, 1)
     person = dilate((small.alpha > 0.02).to(front), odd(2 * AROUND * side))
     gone = gaussian_blur(dilate((removed > 0.05).to(front), odd(2 * AROUND * side)), max(0.5, 0.3 * AROUND * side))
@@ -83,19 +83,22 @@ def _own_skin(one: Dressed) -> Tensor:
     """(1,1,H,W): bare skin; a rim of clothes on it is none."""
     u = EDGE * one.square.side
     free = (1 - one.hair) * (1 - gaussian_blur(dilate(one.cloth, odd(2 * u)), max(0.5, u / 2)))
-    return free.clamp(0, 1) * (one.alpha > 0).to(one.alpha)
+    return free.clamp(0, 1) * like_skin(one) * (one.alpha > 0).to(one.alpha)
 
 
 def _head(one: Dressed, skin: Tensor, theirs: Fitted) -> Tensor:
     """(1,1,H,W): what stays of a person: face, hair, and skin over which no clothes lie."""
     side = one.square.side
     face = gaussian_blur(dilate(one.face, odd(2 * JAW * side)), max(0.5, JAW_SOFT * side))
-    face = ((face - 0.35) / 0.3).clamp(0, 1)
+    # the head model's jaw may lie over a collar
+    face = ((face - 0.35) / 0.3).clamp(0, 1) * like_skin(one).maximum(inner_face(one))
     hair = _crisp_hair(one)
     # beside the neck, skin ends where the new body does
     near = torch.lerp(theirs.alpha, torch.ones_like(skin), one.column(BARE))
     stays = torch.maximum(hair, face * (1 - one.cloth)).maximum(skin * (1 - theirs.cloth * theirs.alpha) * near)
-    return one.alpha * torch.lerp(torch.ones_like(skin), stays, one.below_chin())
+    # collars reach higher
+    above = 1 - (1 - skin) * (1 - hair) * (1 - face) * one.below_chin(COLLARS)
+    return one.alpha * torch.lerp(above, stays, one.below_chin())
 
 
 def _crisp_hair(one: Dressed) -> Tensor:

@@ -10,12 +10,15 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..common.pixels import dilate, gaussian_blur
+from ..common.pixels import dilate, erode, gaussian_blur, odd
 from ..faces.crop import FaceCrop
 from ..source.whole_matte import resized, working_size
 
 ASIDE = 0.26  # of the face's side: how far beside the neck a body is dressed for sure
 COARSE, SAMPLES, LIKE = 160, 600, 0.03  # side at which bare skin is looked for, colours that are compared, and how alike
+
+RIM = 0.05  # of the face's side: how wrong the head model may be at a jaw
+RARE, UNLIKE = 12, 0.2  # colours of a face that are passed over, and how different from the others skin is not
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,10 +72,14 @@ class Dressed:
         there = self.face[0, 0].amax(1).nonzero()
         return float(there.max()) if len(there) else self.square.centre[1]
 
-    def below_chin(self) -> Tensor:
-        """(1,1,H,W): 1 below the middle of the face, where clothes may be."""
+    def below_chin(self, higher: float = 0.0) -> Tensor:
+        """(1,1,H,W): 1 below the middle of the face, where clothes may be.
+
+        Args:
+            higher: from how much farther up, as a share of the face's side.
+        """
         rows = torch.arange(self.face.shape[-2], device=self.face.device, dtype=self.face.dtype)[:, None]
-        return ((rows - self.chin) / (0.05 * self.square.side) + 3.5).clamp(0, 1).expand_as(self.face)
+        return ((rows - self.chin) / (0.05 * self.square.side) + 3.5 + higher / 0.05).clamp(0, 1).expand_as(self.face)
 
     def column(self, half: float) -> Tensor:
         """(1,1,H,W): 1 around the column of the head's middle, to `half` of the face's side, 0 beyond it."""
@@ -82,7 +89,7 @@ class Dressed:
     def tops(self) -> Tensor:
         """(W,): the row in which the body begins, by columns; nan where hair is in front of it, or nothing is there."""
         body = (self.alpha * (1 - self.hair))[0, 0] * self.below_chin()[0, 0] > 0.5
-        hair = dilate(self.hair, 2 * round(0.015 * self.square.side) + 1)[0, 0] > 0.5
+        hair = dilate(self.hair, odd(0.03 * self.square.side))[0, 0] > 0.5
         height = body.shape[0]
         rows = torch.arange(height, device=body.device)[:, None]
         first = torch.where(body, rows, height).amin(0)
@@ -133,6 +140,29 @@ def clothes_by_colour(whole: Dressed, known: Tensor) -> Tensor:
         found = grown
     dressed = resized(1 - gaussian_blur(found * free, 0.6), size)
     return torch.lerp(rough, dressed * whole.alpha * (1 - whole.hair), below)
+
+
+def inner_face(one: Dressed) -> Tensor:
+    """(1,1,H,W): the face without its rim, where the head model may be wrong by so much."""
+    u = RIM * one.square.side
+    with_mouth = one.face.cummax(-1).values * one.face.flip(-1).cummax(-1).values.flip(-1)
+    return gaussian_blur(erode(with_mouth, odd(2 * u)), max(0.5, 0.1 * u))
+
+
+def like_skin(one: Dressed) -> Tensor:
+    """What has colours of the lower face, beards included: (1,1,H,W) in 0..1."""
+    side, size = one.square.side, (one.picture.shape[-2], one.picture.shape[-1])
+    scale = min(1.0, COARSE / side)
+    coarse = max(2, round(size[0] * scale)), max(2, round(size[1] * scale))
+    rows = torch.arange(size[0], device=one.face.device)[:, None]
+    lower = erode(one.face, odd(0.03 * side)) * (1 - one.hair) * (rows > one.chin - 0.35 * side)
+    picture, lower = resized(one.picture, coarse), resized(lower, coarse)[0, 0] > 0.9
+    colours = picture[0].permute(1, 2, 0)
+    known = _some(colours[lower])
+    if len(known) < 2 * RARE:
+        return torch.ones_like(one.alpha)
+    cost = torch.cat([torch.cdist(part, known).kthvalue(RARE, 1).values for part in colours.flatten(0, 1).split(4096)])
+    return resized(((UNLIKE - cost) / (4 * LIKE) + 0.5).clamp(0, 1).view(1, 1, *coarse), size)
 
 
 def _some(colours: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..carry.cutout import unmixed
 from ..common.pixels import closed, dilate, erode, gather, gaussian_blur, nearest_inside, odd, opened, pull_push
-from .dressed import Dressed
+from .dressed import Dressed, inner_face, like_skin
 
 # shares of the face's side
 NECK = 0.17  # half the width in which a neck may be bare where that is not seen
@@ -100,6 +100,9 @@ def _laid_over(reference: Dressed, source: Dressed) -> tuple[Tensor, Tensor]:
     crisp = torch.lerp(reference.alpha, ((reference.alpha - 0.25) / 0.5).clamp(0, 1), low * (1 - reference.hair))
     # narrow holes below the shoulders are none
     crisp = crisp.maximum(closed(crisp, odd(HOLES * reference.square.side), -1) * (crisp * low).cummax(-2).values)
+    solid = (crisp > 0.5).to(crisp)
+    mine = _grown((reference.face > 0.5).to(crisp) * solid, solid, 3)
+    crisp = crisp * gaussian_blur(dilate(mine, 5), 0.7)
     maps = torch.cat([crisp, cloth, reference.hair, reference.face], 1)
     return torch.cat([colours, F.grid_sample(maps, grid, padding_mode="border", align_corners=False)], 1), grid
 
@@ -107,18 +110,25 @@ def _laid_over(reference: Dressed, source: Dressed) -> tuple[Tensor, Tensor]:
 def _without_islands(one: Dressed) -> Tensor:
     """Clothes (1,1,H,W) without holes: skin hangs together with the face, and broadly."""
     side = one.square.side
-    bare = one.alpha * (1 - one.hair) * (1 - one.cloth)
+    other = opened((like_skin(one) < 0.5).to(one.alpha), odd(NARROW * side))  # a shadow below the chin is narrow
+    bare = one.alpha * (1 - one.hair) * (1 - one.cloth) * (1 - other)
     core = (erode(bare.maximum(one.face), odd(NARROW * side)) > 0.5).to(bare)
     found = (erode(one.face, odd(2 * NARROW * side)) > 0.5).to(bare) * core
-    window = odd(0.02 * side)
-    for _ in range(200):
-        grown = dilate(found, window) * core
+    found = _grown(found, core, odd(0.02 * side))
+    skin = dilate(found, odd(1.7 * NARROW * side)).maximum(dilate(one.face, odd(NARROW * side)))
+    skin = gaussian_blur(skin, max(0.5, 0.006 * side))
+    skin = skin * torch.maximum(bare, inner_face(one))
+    return torch.lerp((one.alpha * (1 - one.hair) * one.below_chin()).maximum(one.cloth), one.cloth, skin)
+
+
+def _grown(found: Tensor, within: Tensor, window: int) -> Tensor:
+    """What hangs together in a mask (1,1,H,W) with a part of it that is found (1,1,H,W), by steps of an odd window."""
+    for _ in range(500):
+        grown = dilate(found, window) * within
         if torch.equal(grown, found):
             break
         found = grown
-    skin = dilate(found, odd(1.7 * NARROW * side)).maximum(dilate(one.face, odd(NARROW * side)))
-    skin = gaussian_blur(skin, max(0.5, 0.006 * side))
-    return torch.lerp((one.alpha * (1 - one.hair) * one.below_chin()).maximum(one.cloth), one.cloth, skin)
+    return found
 
 
 def _outline(source: Dressed, alpha: Tensor, seen: Tensor, inside: Tensor, below: Tensor) -> Tensor:
@@ -145,7 +155,10 @@ def _outline(source: Dressed, alpha: Tensor, seen: Tensor, inside: Tensor, below
     # where the frame shows nothing of the body it begins below that
     empty = ~there.any(0) & (inside[0, 0] > 0.5).any(0) & (seen[0, 0] > 0.5).any(0)
     bottom = torch.where(inside[0, 0] > 0.5, rows, 0).amax(0)
-    top = torch.where(empty, top.maximum(bottom), top)
+    bodies = there.any(0).nonzero()[:, 0]
+    if len(bodies):
+        away = (columns[:, None] - bodies).abs().amin(1)
+        top = torch.where(empty, top.maximum(bottom + 2 * SLOPE * away), top)
     guess = _moved_down(source.alpha, top - own) * (rows > top - 3)
     guess = torch.where(source.tops().isfinite() & beside, guess, (rows - top + 0.5).clamp(0, 1))
     down = ((_nearest(alpha, inside > 0.5) - 0.3) / 0.4).clamp(0, 1)
