@@ -32,7 +32,7 @@ BARE = 0.34  # half the width in which the own neck stays where the reference ha
 SAMPLES, LIKE = 800, 0.015  # colours of hair and of clothes that are compared, and how alike
 SURE = 0.98  # alpha from which on a pixel is the person's alone
 UNLIKE = 0.25  # difference of colours from which on what is bare is no skin
-DETAIL = 0.15  # by which a reference's skin is darker or lighter in places
+DETAIL = 0.06  # by which a reference's skin is darker or lighter in places
 
 
 def with_clothes(source: Dressed, reference: Dressed) -> Tensor:
@@ -83,7 +83,10 @@ def _own_skin(one: Dressed) -> Tensor:
     """(1,1,H,W): bare skin; a rim of clothes on it is none."""
     u = EDGE * one.square.side
     free = (1 - one.hair) * (1 - gaussian_blur(dilate(one.cloth, odd(2 * u)), max(0.5, u / 2)))
-    return free.clamp(0, 1) * like_skin(one) * (one.alpha > 0).to(one.alpha)
+    free = free.clamp(0, 1) * like_skin(one) * (one.alpha > 0).to(one.alpha)
+    # what is left between beads and buttons is too little
+    broad = opened((free > 0.5).to(free), odd(2 * u))
+    return free * gaussian_blur(dilate(broad, odd(2 * u)), 0.7)
 
 
 def _head(one: Dressed, skin: Tensor, theirs: Fitted) -> Tensor:
@@ -97,7 +100,8 @@ def _head(one: Dressed, skin: Tensor, theirs: Fitted) -> Tensor:
     near = torch.lerp(theirs.alpha, torch.ones_like(skin), one.column(BARE))
     stays = torch.maximum(hair, face * (1 - one.cloth)).maximum(skin * (1 - theirs.cloth * theirs.alpha) * near)
     # collars reach higher
-    above = 1 - (1 - skin) * (1 - hair) * (1 - face) * one.below_chin(COLLARS)
+    collar = one.cloth.maximum(dilate(one.cloth, odd(0.06 * side)) * (1 - skin))
+    above = 1 - collar * (1 - hair) * (1 - one.hair) * (1 - face) * one.below_chin(COLLARS)
     return one.alpha * torch.lerp(above, stays, one.below_chin())
 
 

@@ -20,6 +20,7 @@ from .dressed import Dressed, inner_face, like_skin
 
 # shares of the face's side
 NECK = 0.17  # half the width in which a neck may be bare where that is not seen
+OWN = 0.3  # half the width in which a body may be narrower than the source's
 JAW = 0.012  # clothes keep so far from the reference's face
 FRAME = 0.02  # what lies so near to the reference's frame is not read
 HOLES = 0.06  # width of gaps in a body that are none
@@ -32,6 +33,7 @@ SOFTER = ((0.03, 0.003), (0.15, 0.006), (0.5, 0.012))  # how far from what is se
 FOLDS, DEEPEST = 0.05, 0.15  # width over which the source's folds are measured, and how much darker or lighter they may be
 SLOPE = 0.6  # of shoulders beyond what is seen of any
 CLOSING = 1.4  # an opening that the frame cuts closes: clothes reach so many times as far as skin
+FEWEST = 0.003  # of the square: less than that of clothes is none
 SURE = 0.98  # alpha from which on a pixel is the person's alone
 
 
@@ -72,13 +74,15 @@ def fitted_clothes(reference: Dressed, source: Dressed) -> Fitted | None:
     below = (grid[..., 1] >= margin[1])[:, None] & (grid[..., 0].abs() < margin[0])[:, None]
     seen = inside * (1 - dilate(hair, odd(2 * u))).clamp(0, 1)
     sure, bare = (erode(share * alpha * seen, odd(u)) > 0.9 for share in (cloth, 1 - cloth))
-    if not bool(sure.any()):
+    if sure.sum() < FEWEST * side**2:
         return None
     body = _outline(source, alpha, seen, inside, below)
     to_cloth, to_bare = (nearest_inside(mask[:, 0])[1][:, None] for mask in (sure, bare))
     likely = torch.sigmoid(3 * (CLOSING * to_bare.clamp(max=1e6) - to_cloth) / u)
     likely = torch.lerp(torch.ones_like(likely), likely, source.column(NECK).maximum(below.to(likely)))
     dressed = torch.lerp(gaussian_blur(likely, max(0.5, u / 2)), cloth, ((seen * alpha - 0.5) / 0.4).clamp(0, 1)).clamp(0, 1)
+    for dim in (-1, -2):  # no line of skin along the reference's outline
+        dressed = closed(dressed, odd(2 * u), dim)
     going_on = torch.lerp(_going_on(colours, sure, source), colours, gaussian_blur(sure.to(colours), 0.7))
     # a wider neck than the source's shows only where it is in a collar
     cover = opened((dressed * body > 0.5).to(body), odd(2 * u))
@@ -160,11 +164,19 @@ def _outline(source: Dressed, alpha: Tensor, seen: Tensor, inside: Tensor, below
         away = (columns[:, None] - bodies).abs().amin(1)
         top = torch.where(empty, top.maximum(bottom + 2 * SLOPE * away), top)
     guess = _moved_down(source.alpha, top - own) * (rows > top - 3)
-    guess = torch.where(source.tops().isfinite() & beside, guess, (rows - top + 0.5).clamp(0, 1))
+    visible = source.tops().isfinite() & beside
+    guess = torch.where(visible, guess, (rows - top + 0.5).clamp(0, 1))
     down = ((_nearest(alpha, inside > 0.5) - 0.3) / 0.4).clamp(0, 1)
     guess = torch.where(below & there.any(0), down, guess)
     guess = closed(guess, odd(max(5, 0.02 * source.square.side)), -1)
-    return torch.lerp(guess, alpha, seen)
+    dressed = ((source.alpha[0, 0] > 0.5) & low).any(0)
+    # beside the neck it begins nowhere lower than the source's: the background behind that is not known
+    lower = (top - own).clamp_min(0) * source.column(OWN)[0, 0, 0]
+    whole = _moved_down(source.alpha, lower) * (1 - source.hair) * (rows > own + lower - 3)
+    whole = torch.where(visible, whole, (rows - own - lower + 0.5).clamp(0, 1) * dressed) * beside
+    broad = opened((whole > 0.5).to(whole), odd(0.1 * source.square.side))  # strands are none
+    whole = whole * dilate(broad, 3)
+    return torch.lerp(guess, alpha, seen).maximum(whole * low)
 
 
 def _gone_on(top: Tensor, own: Tensor, source: Dressed, low: Tensor) -> tuple[Tensor, Tensor]:
