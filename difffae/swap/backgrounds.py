@@ -45,7 +45,15 @@ def fitted_background(picture: Tensor, alpha: Tensor, size: tuple[int, int]) -> 
 
 
 def filled(picture: Tensor, person: Tensor) -> Tensor:
-    """A background (1,3,h,w) without what a mask (1,1,h,w) covers, even sides: beside it goes on mirrored, further in its colours do."""
+    """A background without what covers it: beside that it goes on mirrored, further in its colours do.
+
+    Args:
+        picture: (1,3,h,w) RGB 0..1, even sides.
+        person: (1,1,h,w) 1 on what covers it, else 0.
+
+    Returns:
+        (1,3,h,w).
+    """
     height, width = picture.shape[-2:]
     side = max(height, width)
     scale = FILLED_AT / side

@@ -82,7 +82,11 @@ class Dressed:
         return ((rows - self.chin) / (0.05 * self.square.side) + 3.5 + higher / 0.05).clamp(0, 1).expand_as(self.face)
 
     def column(self, half: float) -> Tensor:
-        """(1,1,H,W): 1 around the column of the head's middle, to `half` of the face's side, 0 beyond it."""
+        """(1,1,H,W): 1 around the column of the head's middle, 0 beyond it.
+
+        Args:
+            half: of its width, as a share of the face's side.
+        """
         columns = torch.arange(self.alpha.shape[-1], device=self.alpha.device, dtype=self.alpha.dtype)
         return (1 - ((columns - self.middle).abs() / (half * self.square.side) - 0.8) / 0.4).clamp(0, 1).expand_as(self.alpha)
 
@@ -143,14 +147,28 @@ def clothes_by_colour(whole: Dressed, known: Tensor) -> Tensor:
 
 
 def inner_face(one: Dressed) -> Tensor:
-    """(1,1,H,W): the face without its rim, where the head model may be wrong by so much."""
+    """The face without its rim, where the head model may be wrong by so much.
+
+    Args:
+        one: the photograph.
+
+    Returns:
+        (1,1,H,W) in 0..1, mouth and eyes included.
+    """
     u = RIM * one.square.side
     with_mouth = one.face.cummax(-1).values * one.face.flip(-1).cummax(-1).values.flip(-1)
     return gaussian_blur(erode(with_mouth, odd(2 * u)), max(0.5, 0.1 * u))
 
 
 def like_skin(one: Dressed) -> Tensor:
-    """What has colours of the lower face, beards included: (1,1,H,W) in 0..1."""
+    """What has colours of the lower face, beards included.
+
+    Args:
+        one: the photograph.
+
+    Returns:
+        (1,1,H,W) in 0..1; 1 everywhere if too little of the face is seen.
+    """
     side, size = one.square.side, (one.picture.shape[-2], one.picture.shape[-1])
     scale = min(1.0, COARSE / side)
     coarse = max(2, round(size[0] * scale)), max(2, round(size[1] * scale))
