@@ -60,7 +60,8 @@ class DiffFAEAnimatePortrait(io.ComfyNode):
                     "keyframes",
                     default="",
                     multiline=True,
-                    tooltip="Numbers that change along the clip, as JSON; the node's page has an example. Empty: none.",
+                    tooltip="Numbers that change along the clip, as JSON; the node's page has an example. A list has one entry for each face of the "
+                    "portrait, the largest first, and null for those without. Empty: none.",
                 ),
                 io.Combo.Input(
                     "loop", options=["once", "ping-pong"], default="once", advanced=True, tooltip="Forwards, or forwards and back."

@@ -26,7 +26,7 @@ from ..difffae.edit.description import Edit, Sampling, possible
 from ..difffae.edit.moved_photo import MovedPhoto
 from ..difffae.video.analysing import count_faces
 from ..difffae.video.driving import REGIONS, Motion
-from ..difffae.video.keyframes import Keyframes
+from ..difffae.video.keyframes import Keyframes, by_face
 from ..difffae.video.making import RATE, Change, Driven, Order, along_keyframes, animate, edit_clip
 from ..difffae.video.reading import Clip
 from .animate_portrait import OTHERS
@@ -140,10 +140,11 @@ def animated(bundle: Bundle, image: Tensor, values: Mapping[str, Any]) -> Any:
     }
     wired = {face: video for face, name in enumerate(("driving", *OTHERS)) if (video := values.get(name)) is not None}
     if not wired:
-        keyframes = keyframes_of(values["keyframes"], float(RATE))
-        if keyframes is None:
+        each = by_face(keyframes_of(values["keyframes"], float(RATE)))
+        if not each:
             raise ConfigError("driving: nothing moves the portrait; wire a clip, or write keyframes")
-        along_keyframes(painter, analyse(bundle, pictures).portrait(0), output, keyframes, **common)
+        moved = [(analyse(bundle, pictures, Choice(face)).portrait(0), Change(None, keys)) for face, keys in each.items()]
+        along_keyframes(painter, moved, output, **common)
         return as_video(output)
     portraits = {face: analyse(bundle, pictures, Choice(face)).portrait(0) for face in wired}
     factors = {"pose": values["pose_factor"], "expression": values["expression_factor"]}
@@ -157,8 +158,8 @@ def animated(bundle: Bundle, image: Tensor, values: Mapping[str, Any]) -> Any:
     with ExitStack() as stack:
         files = {id(video): stack.enter_context(clip_of(video)) for video in {id(one): one for one in wired.values()}.values()}
         clips = {face: files[id(video)] for face, video in wired.items()}
-        change = Change(None, keyframes_of(values["keyframes"], float(Clip.read(next(iter(clips.values()))).rate)))
-        cast = [Driven(portraits[face], clip, motion, change, values["face"], rest) for face, clip in clips.items()]
+        each = by_face(keyframes_of(values["keyframes"], float(Clip.read(next(iter(clips.values()))).rate)), list(wired))
+        cast = [Driven(portraits[face], clip, motion, Change(None, each[face]), values["face"], rest) for face, clip in clips.items()]
         animate(painter, cast, output, **common)
     return as_video(output)
 
@@ -185,25 +186,17 @@ def edited(bundle: Bundle, video: Any, values: Mapping[str, Any]) -> Any:
 
 def _changes(painter: Painter, clip: Clip, values: Mapping[str, Any]) -> dict[int, Change]:
     """What Edit Video changes, by face: a list of keyframes names the faces itself."""
-    told = _json(values["keyframes"])
-    if isinstance(told, list):
-        each = Keyframes.of_faces(told, float(clip.rate))
-        return {face: Change(None, one) for face, one in enumerate(each) if one is not None}
-    change = Change(None, keyframes_of(values["keyframes"], float(clip.rate)))
-    return dict.fromkeys(range(count_faces(painter, clip)) if values.get("all_faces") else [values["face"]], change)
+    told = keyframes_of(values["keyframes"], float(clip.rate))
+    named = range(count_faces(painter, clip)) if values.get("all_faces") else [values["face"]]
+    return {face: Change(None, keys) for face, keys in by_face(told, named if isinstance(told, Keyframes) or not told else None).items()}
 
 
-def keyframes_of(text: str, rate: float) -> Keyframes | None:
-    """The widget's JSON as Keyframes; None for an empty one. Raises ConfigError."""
-    told = _json(text)
-    return None if told is None else Keyframes.of(told, rate)
-
-
-def _json(text: str) -> Any:
-    """What a widget's JSON holds; None for an empty one. Raises ConfigError."""
+def keyframes_of(text: str, rate: float) -> Keyframes | tuple[Keyframes | None, ...]:
+    """The widget's JSON as Keyframes, for all faces or for each; an empty one has none. Raises ConfigError."""
     if not text.strip():
-        return None
+        return ()
     try:
-        return json.loads(text)
+        told = json.loads(text)
     except ValueError as error:
         raise ConfigError(f"keyframes: is not JSON ({error})") from error
+    return () if told is None else Keyframes.told(told, rate)

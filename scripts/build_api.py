@@ -29,7 +29,10 @@ SECTIONS: dict[str, dict[str, tuple[str, ...]]] = {
         "edit.conditioning": ("conditions",),
         "edit.pasting": ("paste",),
     },
-    "Clips": {"video.making": ("Motion", "Change", "Order", "animate", "along_keyframes", "edit_clip"), "video.keyframes": ("Keyframes",)},
+    "Clips": {
+        "video.making": ("Motion", "Change", "Driven", "Order", "animate", "along_keyframes", "edit_clip"),
+        "video.keyframes": ("Keyframes", "by_face"),
+    },
     "Measuring results": {"report.results": ("Row", "find_results", "measure_pair")},
     "Training": {
         "lab.prepare.portrait_set": ("PortraitOptions", "prepare_portraits"),

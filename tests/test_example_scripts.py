@@ -13,6 +13,7 @@ import torch
 from places import ROOT
 
 from difffae import read_image
+from difffae.common.checkpoint import asset_path
 from difffae.video.reading import Clip
 
 EXAMPLES = ROOT / "docs" / "examples"
@@ -50,6 +51,9 @@ def test_animate(tmp_path: Path):
     run("animate.py", tmp_path)
     clip = Clip.read(tmp_path / "moved.mp4")
     assert clip.frames == 21  # 0.8 seconds at 25 frames a second, both ends shown
+    (tmp_path / "moved.mp4").rename(tmp_path / "driver.mp4")
+    run("animate.py", tmp_path, str(asset_path("query.png")), "driver.mp4")
+    assert Clip.read(tmp_path / "moved.mp4").frames == 21
 
 
 def test_train_tiny(tmp_path: Path):

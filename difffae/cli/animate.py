@@ -160,20 +160,22 @@ def _model(arguments: argparse.Namespace) -> DiffFAE:
 def _animate(arguments: argparse.Namespace, advance: Progress | None = None) -> None:
     """One video of the source."""
     from ..common.checkpoint import asset_path
-    from ..video.keyframes import Keyframes
+    from ..video.keyframes import Keyframes, by_face
     from ..video.making import Change, Driven, Order, along_keyframes, animate
     from ..video.pipeline import one_core
     from ..video.reading import Clip
     from ..video.writing import check_clip
     from .work import Picture, numbers_of, outputs
 
-    faces: Sequence[int | None] = arguments.face or [None]
+    rate = Clip.read(arguments.driving[0]).rate if arguments.driving else Fraction(arguments.rate)
+    keyframes = Keyframes.read(arguments.keyframes, float(rate)) if arguments.keyframes else ()
+    each = by_face(keyframes, arguments.face)
+    # without a number it is the largest, and a message says that there are others
+    faces: Sequence[int | None] = arguments.face or ([None] if isinstance(keyframes, Keyframes) or not each else list(each))
     clips, numbers_of_drivers = (_each(name, getattr(arguments, name), len(faces)) for name in ("driving", "driving_face"))
     pictures = [Picture.read(arguments.source or asset_path("source.png"), face) for face in faces]
     outputs([pictures[0].path, *arguments.driving, arguments.keyframes], arguments.output, check=check_clip)
-    rate = Clip.read(clips[0]).rate if clips else Fraction(arguments.rate)
     numbers = numbers_of(arguments)
-    keyframes = Keyframes.read(arguments.keyframes, float(rate)) if arguments.keyframes else None
     motion, model = _motion(arguments), _model(arguments)
     own = None if numbers.empty else numbers
     common: dict[str, Any] = {"sampling": _sampling(arguments), "order": Order(arguments.loop, arguments.ping_pong), "progress": advance}
@@ -181,18 +183,13 @@ def _animate(arguments: argparse.Namespace, advance: Progress | None = None) -> 
     common["recipe"] = _recipe(model, step | ({"faces": list(faces)} if len(faces) > 1 else {}))
     with one_core(model.device):
         portraits: list[Portrait] = [picture.analyse(model) for picture in pictures]
+    changes = [Change(own, each.get(face or 0)) for face in faces]
     if clips:
-        change, rest = Change(own, keyframes), arguments.reference_frame
-        cast = [
-            Driven(portrait, clip, motion, change, face, rest)
-            for portrait, clip, face in zip(portraits, clips, numbers_of_drivers, strict=True)
-        ]
+        drivers = zip(portraits, clips, changes, numbers_of_drivers, strict=True)
+        cast = [Driven(portrait, clip, motion, change, face, arguments.reference_frame) for portrait, clip, change, face in drivers]
         animate(model, cast, arguments.output, **common)
-    elif len(portraits) > 1:
-        raise ConfigError("--face: several faces need a clip with --driving; keyframes alone move one")
     else:
-        assert keyframes is not None
-        along_keyframes(model, portraits[0], arguments.output, keyframes, numbers=own, rate=rate, **common)
+        along_keyframes(model, list(zip(portraits, changes, strict=True)), arguments.output, rate=rate, **common)
 
 
 def _each(name: str, given: Sequence[Any], count: int) -> list[Any]:
@@ -230,23 +227,23 @@ def _edit(arguments: argparse.Namespace, advance: Progress | None = None) -> Non
     asked = [arguments.query, arguments.keyframes, *(getattr(arguments, f"{name}_from") for name in (*TAKEABLE, *SWAPPABLE))]
     if numbers_of(arguments).empty and not any(asked) and not arguments.per_face:
         raise ConfigError(f"{arguments.source}: nothing to change; give a number such as --yaw 15, --light-from PICTURE, or --keyframes")
-    keyframes = Keyframes.read(arguments.keyframes, float(Clip.read(arguments.source).rate)) if arguments.keyframes else None
+    keyframes = Keyframes.read(arguments.keyframes, float(Clip.read(arguments.source).rate)) if arguments.keyframes else ()
     # the clip stands in the source's place
     alone = {"source": None, "face": None, "per_face": None}
-    wishes = Wishes.read(argparse.Namespace(**{**vars(arguments), **alone}), keyframes is not None or bool(arguments.per_face))
+    wishes = Wishes.read(argparse.Namespace(**{**vars(arguments), **alone}), bool(keyframes or arguments.per_face))
     each = numbers_per_face(arguments.per_face)
     outputs([arguments.source, arguments.keyframes, *wishes.inputs], arguments.output, check=check_clip)
     model = _model(arguments)
     with one_core(model.device):
         _, query, portraits = wishes.analyse(model)
-        faces = _faces_of(model, arguments, len(each))
+        moved = _faces_of(model, arguments, each, keyframes)
     givers = {name: portraits.get(name, query if name in wishes.take else None) for name in TAKEABLE}
     photo = model.carry_options is not None and not arguments.tokens_only
     edit_clip(
         model,
         arguments.source,
         arguments.output,
-        changes={face: Change(each[face] if face < len(each) else wishes.numbers, keyframes) for face in faces},
+        changes={face: Change(each[face] if face < len(each) else wishes.numbers, keys) for face, keys in moved.items()},
         givers={name: (giver.attributes, wishes.strengths[name]) for name, giver in givers.items() if giver is not None},
         swaps=swaps_from({name: portraits[name] for name in SWAPPABLE if name in portraits}, wishes.strengths, photo),
         sampling=_sampling(arguments),
@@ -255,19 +252,24 @@ def _edit(arguments: argparse.Namespace, advance: Progress | None = None) -> Non
     )
 
 
-def _faces_of(model: DiffFAE, arguments: argparse.Namespace, most: int) -> list[int]:
-    """Which faces of a clip are edited; most: how many numbers of single faces there are. Raises ConfigError."""
+def _faces_of(
+    model: DiffFAE, arguments: argparse.Namespace, each: Sequence[Any], keyframes: Keyframes | tuple[Keyframes | None, ...]
+) -> dict[int, Keyframes | None]:
+    """Which faces of a clip are edited, and along which keyframes; each: numbers of single faces. Raises ConfigError."""
     from ..video.analysing import count_faces
+    from ..video.keyframes import by_face
     from ..video.reading import Clip
 
     if arguments.face != ALL_FACES:
-        if most:
+        if each:
             raise ConfigError(f"--per-face: has numbers for several faces; add --face {ALL_FACES}")
-        return [arguments.face or 0]
+        named = None if arguments.face is None else [arguments.face]
+        return by_face(keyframes, named) or {0: None}
     count = count_faces(model, Clip.read(arguments.source))
-    if most > count:
-        raise ConfigError(f"{arguments.per_face}: has numbers for {most} faces, but {arguments.source} shows {count}; give one per face")
-    return list(range(count))
+    for path, entries in ((arguments.per_face, each), (arguments.keyframes, keyframes)):
+        if isinstance(entries, Sequence) and len(entries) > count:
+            raise ConfigError(f"{path}: has numbers for {len(entries)} faces, but {arguments.source} shows {count}; give one per face")
+    return by_face(keyframes, range(count))
 
 
 def _people(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -284,10 +286,12 @@ def _sampling(arguments: argparse.Namespace) -> Sampling:
     return Sampling(arguments.denoise, arguments.steps, arguments.sampler, arguments.seed)
 
 
-def _told(numbers: Any, keyframes: Keyframes | None) -> dict[str, Any]:
+def _told(numbers: Any, keyframes: Keyframes | tuple[Keyframes | None, ...]) -> dict[str, Any]:
     """What a recipe says of numbers and keyframes."""
     told = {} if numbers is None else {"numbers": numbers.record()}
-    return told | ({} if keyframes is None else {"keyframes": keyframes.record()["curves"]})
+    if isinstance(keyframes, tuple):
+        return told | ({"keyframes": [None if one is None else one.record()["curves"] for one in keyframes]} if keyframes else {})
+    return told | {"keyframes": keyframes.record()["curves"]}
 
 
 def _recipe(model: DiffFAE, step: dict[str, Any]) -> Recipe:

@@ -17,7 +17,8 @@ from ..common.pixels import erode
 from ..faces.crop import FaceCrop, extract
 from ..source.whole_matte import whole_matte
 from ..swap.backgrounds import fitted_background, with_background
-from ..swap.clothes import Dressed, clothes_by_colour, with_clothes
+from ..swap.clothes import with_clothes
+from ..swap.dressed import Dressed, clothes_by_colour
 from ..swap.region_parts import FaceAreas
 from .analysing import layers_of
 from .description import Faces, Parts, RegionSwap

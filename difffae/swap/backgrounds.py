@@ -38,14 +38,22 @@ def fitted_background(picture: Tensor, alpha: Tensor, size: tuple[int, int]) -> 
     person = dilate((alpha > 0.02).to(picture), odd(2 * AROUND * side))
     place = gaussian_blur(dilate(person, odd(2 * SOFT * side)), max(0.5, SOFT * side)).maximum(person)
     small = working_size(picture)
-    fill = _filled(resized(picture, small), (resized(person, small) > 0).to(person))
+    fill = filled(resized(picture, small), (resized(person, small) > 0).to(person))
     fill = F.interpolate(fill, picture.shape[-2:], mode="bicubic", align_corners=False) if small != tuple(picture.shape[-2:]) else fill
-    filled = torch.lerp(picture, fill, place)
-    return covering(filled, size).clamp(0, 1), (dilate(covering(place, size).abs(), 7) < 1e-4).to(picture)
+    whole = torch.lerp(picture, fill, place)
+    return covering(whole, size).clamp(0, 1), (dilate(covering(place, size).abs(), 7) < 1e-4).to(picture)
 
 
-def _filled(picture: Tensor, person: Tensor) -> Tensor:
-    """A background (1,3,h,w) without what a mask (1,1,h,w) covers, even sides: beside it goes on mirrored, further in its colours do."""
+def filled(picture: Tensor, person: Tensor) -> Tensor:
+    """A background without what covers it: beside that it goes on mirrored, further in its colours do.
+
+    Args:
+        picture: (1,3,h,w) RGB 0..1, even sides.
+        person: (1,1,h,w) 1 on what covers it, else 0.
+
+    Returns:
+        (1,3,h,w).
+    """
     height, width = picture.shape[-2:]
     side = max(height, width)
     scale = FILLED_AT / side

@@ -5,7 +5,8 @@ A file of keyframes is JSON:
     {"curve": "smooth", "keys": [{"time": 0, "yaw": -15}, {"time": 1.5, "yaw": 15, "smile": 0.6}, {"time": 2, "preset": "wink"}]}
 
 `time` is in seconds (`frame` counts frames instead); every other name is a number of `head.axes`, a coefficient, a preset or a viseme. A
-name's curve goes through the keys that name it and stays level before the first and after the last one.
+name's curve goes through the keys that name it and stays level before the first and after the last one. A list of such objects has one
+for each face, the largest first, and null for a face without.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import bisect
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,8 +98,8 @@ class Keyframes:
     beyond_limit: bool = False
 
     @staticmethod
-    def read(path: str | Path, rate: float = 25.0) -> Keyframes:
-        """From a file; rate: frames a second, for keys by frame. Raises ConfigError."""
+    def read(path: str | Path, rate: float = 25.0) -> Keyframes | tuple[Keyframes | None, ...]:
+        """From a file, as `told`; rate: frames a second, for keys by frame. Raises ConfigError."""
         try:
             data = json.loads(Path(path).read_text(encoding="utf-8"))
         except OSError as error:
@@ -106,7 +107,7 @@ class Keyframes:
         except ValueError as error:
             raise ConfigError(f"{path}: is not JSON ({error}); see docs/cli.md for an example") from error
         try:
-            return Keyframes.of(data, rate)
+            return Keyframes.told(data, rate)
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from error
 
@@ -124,6 +125,8 @@ class Keyframes:
             moment = _moment(key, number, rate)
             for name, value in _numbers(key, number).items():
                 found.setdefault(name, {})[moment] = value
+        if not found:
+            raise ConfigError('keyframes: no key has a number; write some beside the time, such as {"time": 1, "yaw": 15}')
         rising = {name: dict(sorted(points.items())) for name, points in found.items()}
         curves = {name: Curve(tuple(points), tuple(points.values()), kind) for name, points in rising.items()}
         result = Keyframes(curves, bool(data.get("absolute", False)), bool(data.get("beyond_limit", False)))
@@ -145,6 +148,11 @@ class Keyframes:
                 raise ConfigError(f"face {number}: {error}") from error
         return tuple(found)
 
+    @staticmethod
+    def told(data: Any, rate: float = 25.0) -> Keyframes | tuple[Keyframes | None, ...]:
+        """What a file holds: keyframes for every face alike, or a list, as `of_faces`. Raises ConfigError."""
+        return Keyframes.of_faces(data, rate) if isinstance(data, list) else Keyframes.of(data, rate)
+
     @property
     def duration(self) -> float:
         """Seconds to the last key."""
@@ -159,6 +167,34 @@ class Keyframes:
         """All of it as plain JSON values."""
         curves = {name: [list(curve.times), list(curve.values), curve.kind] for name, curve in sorted(self.curves.items())}
         return {"curves": curves, "absolute": self.absolute, "beyond_limit": self.beyond_limit}
+
+
+def by_face(told: Keyframes | Sequence[Keyframes | None], faces: Sequence[int] | None = None) -> dict[int, Keyframes | None]:
+    """Which keyframes each face has.
+
+    Args:
+        told: for every face alike, or one entry for each, the largest first.
+        faces: the faces that are meant, 0 is the largest. None: those that a list has keyframes for, else the largest.
+
+    Raises:
+        ConfigError: a list has keyframes for a face that is not meant.
+
+    >>> from difffae.video.keyframes import Keyframes, by_face
+    >>> nod = Keyframes.of({"keys": [{"time": 0, "pitch": 5}]})
+    >>> {face: one is nod for face, one in by_face([None, nod], [0, 1]).items()}
+    {0: False, 1: True}
+    """
+    if isinstance(told, Keyframes):
+        return dict.fromkeys([0] if faces is None else faces, told)
+    listed = {face: one for face, one in enumerate(told) if one is not None}
+    meant = list(listed) if faces is None else faces
+    for face in listed:
+        if face not in meant:
+            known = ", ".join(map(str, meant))
+            raise ConfigError(
+                f"keyframes: the list has some for face {face}, but what moves is face {known}; name it, too, or write null there"
+            )
+    return {face: listed.get(face) for face in meant}
 
 
 def _moment(key: Mapping[str, Any], number: int, rate: float) -> float:

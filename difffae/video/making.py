@@ -171,9 +171,7 @@ def animate(
         NoFaceError, FaceChoiceError: a clip does not show the face. VideoError: it is broken. ConfigError: something that cannot be.
     """
     order, how = order or Order(), model.sampling(sampling or Sampling())
-    size, driving = _size(cast[0].portrait), cast[0].driving
-    if any(_size(one.portrait) != size for one in cast):
-        raise ConfigError("animate: the faces are of pictures of different sizes; give faces of one picture")
+    size, driving = _size([one.portrait for one in cast]), cast[0].driving
     drivers = list(dict.fromkeys((str(one.driving), one.face) for one in cast))  # one may drive several
     clips = [Clip.read(path) for path, _ in drivers]
     encoding = replace(Encoding.of(output, clips[0], *size), depth=8, colours=SCREEN)
@@ -198,32 +196,42 @@ def animate(
 
 def along_keyframes(
     model: Painter,
-    source: Portrait,
+    cast: Sequence[tuple[Portrait, Change]],
     output: str | Path,
-    keyframes: Keyframes,
     *,
-    numbers: Adjustments | None = None,
     rate: Fraction = RATE,
     sampling: Sampling | None = None,
     order: Order | None = None,
     recipe: Recipe | None = None,
     progress: Progress | None = None,
 ) -> None:
-    """Move a portrait along keyframes alone, to the last of them; arguments as `animate`."""
+    """Move faces of one picture along keyframes alone, to the last of all.
+
+    Args:
+        cast: the faces and what changes them; others in the picture stay as they are.
+        rate: frames a second.
+
+    The remaining arguments, and Raises, as `animate`.
+    """
     how, order = model.sampling(sampling or Sampling()), order or Order()
-    change = Change(numbers, keyframes)
-    size = _size(source)
-    encoding = Encoding(Path(output).suffix.lower(), *size, rate, 1 / rate, 8, SCREEN)
-    work = _work(output, recipe, {"rate": str(rate), "source": _hash(source), "order": repr(order), **change.record()}, how)
-    frames, pts = order.of(range(int(keyframes.duration * rate) + 1))
+    lasting = [change.keyframes.duration for _, change in cast if change.keyframes is not None]
+    if not lasting:
+        raise ConfigError("keyframes: nothing moves the portrait; give at least one face keyframes")
+    encoding = Encoding(Path(output).suffix.lower(), *_size([face for face, _ in cast]), rate, 1 / rate, 8, SCREEN)
+    told = [{"source": _hash(face), **change.record()} for face, change in cast]
+    work = _work(output, recipe, {"rate": str(rate), "moved": told, "order": repr(order)}, how)
+    frames, pts = order.of(range(int(max(lasting) * rate) + 1))
     advance = _Advance(progress, len(frames))
 
-    def targets(rows: slice) -> FaceAttributes:
-        moments = [float(frame / rate) for frame in frames[rows]]
-        own = source.attributes.to("cpu").expand(len(moments))
-        return change.apply(own, moments, model.head.expression_names)
+    def targets_of(face: Portrait, change: Change) -> Targets:
+        def targets(rows: slice) -> FaceAttributes:
+            moments = [float(frame / rate) for frame in frames[rows]]
+            return change.apply(face.attributes.to("cpu").expand(len(moments)), moments, model.head.expression_names)
 
-    pieces = write_pictures(work, encoding, pts, lambda which: driven_pictures(model, [(source, targets)], which, how), advance)
+        return targets
+
+    people = [(face, targets_of(face, change)) for face, change in cast]
+    pieces = write_pictures(work, encoding, pts, lambda which: driven_pictures(model, people, which, how), advance)
     join_pieces(output, encoding, pieces, None, None if recipe is None else recipe.to_json())
     work.remove()
 
@@ -309,10 +317,15 @@ def _hash(source: Faces) -> str:
     return hashlib.sha256(source.picture_around(0).cpu().contiguous().numpy().tobytes() + text.encode()).hexdigest()
 
 
-def _size(source: Portrait) -> tuple[int, int]:
-    """Width and height of a portrait's picture as it was given."""
-    height, width = source.image.shape[-2:]
-    return (height, width) if source.turns % 2 else (width, height)
+def _size(faces: Sequence[Portrait]) -> tuple[int, int]:
+    """Width and height of the faces' picture as it was given. Raises ConfigError for pictures of different sizes."""
+    sizes = set()
+    for face in faces:
+        height, width = face.image.shape[-2:]
+        sizes.add((height, width) if face.turns % 2 else (width, height))
+    if len(sizes) > 1:
+        raise ConfigError("animate: the faces are of pictures of different sizes; give faces of one picture")
+    return sizes.pop()
 
 
 def _rest(track: Track, rest: int | None) -> int:

@@ -10,7 +10,7 @@ import sys
 from difffae import DiffFAE, Sampling, read_image
 from difffae.common.checkpoint import asset_path
 from difffae.video.keyframes import Keyframes
-from difffae.video.making import along_keyframes, animate
+from difffae.video.making import Change, Driven, along_keyframes, animate
 
 KEYS = {
     "keys": [
@@ -28,9 +28,9 @@ def main(source: str, clip: str | None = None) -> None:
     me = model.analyse(read_image(source)[0])
     quick = Sampling(denoise=0)  # the moved photograph alone, without diffusion
     if clip is None:
-        along_keyframes(model, me, "moved.mp4", Keyframes.of(KEYS), sampling=quick)
+        along_keyframes(model, [(me, Change(keyframes=Keyframes.of(KEYS)))], "moved.mp4", sampling=quick)
     else:
-        animate(model, me, clip, "moved.mp4", sampling=quick)
+        animate(model, [Driven(me, clip)], "moved.mp4", sampling=quick)
 
 
 if __name__ == "__main__":

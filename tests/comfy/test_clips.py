@@ -78,6 +78,25 @@ def test_each_face_has_its_own_clip_or_none(pack: Pack, clip: Path, pair: torch.
     assert float(both.get_components().images.std(0).mean(-1)[:, :180].max()) > 0.05
     with pytest.raises(pack.library("common.errors").FaceChoiceError):
         pack.run("DiffFAEAnimatePortrait", image=pair, driving_3=video(clip))
+    (turned,) = pack.run("DiffFAEAnimatePortrait", image=pair, driving_2=video(clip), keyframes=f"[null, {KEYS}]")
+    further = (turned.get_components().images - images)[-1].abs().mean(-1)
+    assert float(further[:, :180].max()) < 3 / 255
+    assert float(further[:, 256:].max()) > 0.1
+    with pytest.raises(pack.library("common.errors").ConfigError, match="the list has some for face 0, but what moves is face 1"):
+        pack.run("DiffFAEAnimatePortrait", image=pair, driving_2=video(clip), keyframes=f"[{KEYS}]")
+
+
+@pytest.mark.slow
+def test_each_face_has_its_own_keyframes_or_none(pack: Pack, pair: torch.Tensor) -> None:
+    spread = []
+    for keys in (f"[null, {KEYS}]", f"[{KEYS}, {KEYS}]"):
+        (made,) = pack.run("DiffFAEAnimatePortrait", image=pair, keyframes=keys)
+        images = made.get_components().images
+        assert images.shape == (5, 256, 512, 3)
+        spread.append(images.std(0).mean(-1))
+    assert [float(one[:, 256:].max()) > 0.05 for one in spread] == [True, True]
+    assert float(spread[0][:, :180].max()) < 2 / 255
+    assert float(spread[1][:, :180].max()) > 0.05
 
 
 @pytest.mark.slow

@@ -21,7 +21,8 @@ from difffae.faces.crop import FaceCrop, extract
 from difffae.head.adjust import Adjustments
 from difffae.source.whole_matte import _connected
 from difffae.swap.backgrounds import covering, fitted_background, with_background
-from difffae.swap.clothes import Dressed, with_clothes
+from difffae.swap.clothes import with_clothes
+from difffae.swap.dressed import Dressed, like_skin
 
 HEIGHT, WIDTH = 160, 240
 RED, GREEN, BLUE, SKIN = (
@@ -102,6 +103,39 @@ def test_clothes_are_replaced_on_the_body_and_nowhere_else():
     assert worn[..., 130:, :].sum() > 1000
     shown = result.permute(1, 0, 2, 3)[:, worn[:, 0]]
     assert (shown - BLUE[0, :, 0]).abs().max() < 0.1
+
+
+def test_a_reference_keeps_its_own_outline_where_that_is_higher():
+    me, other = someone(RED, 90, GREEN), someone(BLUE, 78, torch.tensor(0.5))
+    result = with_clothes(me, other)
+    higher = (erode(other.cloth, 5) > 0.99) & (dilate(me.alpha, 3) == 0)
+    assert higher.sum() > 200
+    shown = result.permute(1, 0, 2, 3)[:, higher[:, 0]]
+    assert (shown - BLUE[0, :, 0]).abs().max() < 0.1
+    away = ((dilate(me.alpha, 3) == 0) & (dilate(other.alpha, 5) == 0)).expand(-1, 3, -1, -1)
+    assert torch.equal(result[away], me.picture[away])
+
+
+def test_own_clothes_change_next_to_nothing():
+    me = someone(RED, 84, GREEN)
+    result = with_clothes(me, me)
+    assert (result - me.picture).abs().mean() < 0.005  # the outlines alone, which are crisper
+    inner = (erode(me.alpha, 7) == 1) & (erode(1 - dilate(me.face, 9), 3) == 1)
+    assert inner.sum() > 3000
+    assert ((result - me.picture).abs() * inner).max() < 0.02
+
+
+def test_no_clothes_to_take_leave_the_picture():
+    me, other = someone(RED, 84, GREEN), someone(BLUE, 84, GREEN)
+    bare = replace(other, alpha=other.face, cloth=torch.zeros_like(other.cloth))
+    assert torch.equal(with_clothes(me, bare), me.picture)
+
+
+def test_skin_has_the_colours_of_the_lower_face():
+    me = someone(RED, 84, GREEN)
+    like = like_skin(me)
+    assert (like[erode(me.face, 5) == 1] == 1).all()
+    assert (like[erode(me.cloth, 5) == 1] == 0).all()
 
 
 def test_hidden_colours_never_show_and_nothing_asked_changes_nothing():

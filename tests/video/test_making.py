@@ -12,10 +12,10 @@ import pytest
 import torch
 from video_files import background, seconds, sound, talking_frames, write_clip
 
-from difffae import Adjustments, DiffFAE, read_image
+from difffae import Adjustments, DiffFAE, read_image, write_image
 from difffae.cli import main
 from difffae.common.checkpoint import asset_path
-from difffae.common.errors import NoFaceError, VideoError
+from difffae.common.errors import ConfigError, NoFaceError, VideoError
 from difffae.edit.description import Portrait, Sampling
 from difffae.head.adjust import adjust
 from difffae.head.attributes import FaceAttributes
@@ -181,13 +181,15 @@ def test_a_still_face_stays_still(model: DiffFAE, tmp_path: Path) -> None:
 
 def test_along_keyframes_alone(model: DiffFAE, me: Portrait, tmp_path: Path) -> None:
     keys = Keyframes.of({"keys": [{"time": 0, "yaw": 0}, {"time": 0.2, "yaw": 15}]})
-    along_keyframes(model, me, tmp_path / "out.mp4", keys, sampling=MOVED, order=making.Order(ping_pong=True))
+    along_keyframes(model, [(me, Change(None, keys))], tmp_path / "out.mp4", sampling=MOVED, order=making.Order(ping_pong=True))
     frames = [frame.picture() for frame in read_frames(tmp_path / "out.mp4")]
     assert len(frames) == 10  # 6 forwards, 4 backwards
     assert Clip.read(tmp_path / "out.mp4").rate == 25
     far = [float((frame - frames[0]).abs().mean()) for frame in frames]
     assert far.index(max(far)) == 5
     assert far[:6] == sorted(far[:6])
+    with pytest.raises(ConfigError, match="give at least one face keyframes"):
+        along_keyframes(model, [(me, Change(Adjustments(yaw=5)))], tmp_path / "out.mp4")
 
 
 def test_clips_without_a_face_and_broken_ones_are_named(model: DiffFAE, me: Portrait, clip: Path, tmp_path: Path) -> None:
@@ -221,6 +223,103 @@ def test_each_face_has_its_own_driver_or_none(model: DiffFAE, clip: Path, tmp_pa
     )
     assert torch.equal(together[..., 340:], theirs_alone[..., 340:])
     assert float((together[..., :172] - alone[..., :172]).abs().amax()) < 2 / 255
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """512x256: two people side by side, of whom the left one is the larger."""
+    image, _ = read_image(asset_path("source.png"))
+    both = torch.full((3, 256, 512), 0.5)
+    both[:, :, :256] = torch.nn.functional.interpolate(image[None], (256, 256), mode="area")[0]
+    both[:, 16:240, 272:496] = torch.nn.functional.interpolate(image[None].flip(-1), (224, 224), mode="area")[0]
+    write_image(path := tmp_path_factory.mktemp("pair") / "two.png", both)
+    return path
+
+
+def shown(path: Path) -> torch.Tensor:
+    return torch.stack([frame.picture() for frame in read_frames(path)])
+
+
+def test_each_face_has_its_own_keyframes_on_the_command_line(pair: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A list of keyframes does to each face what its own keyframes alone do, and faces without keep still."""
+    yaw, jaw = (
+        {"keys": [{"frame": 0, "yaw": 0}, {"frame": 2, "yaw": 12}]},
+        {"keys": [{"frame": 0, "jaw_open": 0}, {"frame": 1, "jaw_open": 0.5}]},
+    )
+
+    def moved(keys: object, *options: str) -> torch.Tensor:
+        (tmp_path / "keys.json").write_text(json.dumps(keys))
+        command = ["animate", "--source", str(pair), "--keyframes", str(tmp_path / "keys.json"), "--output", str(tmp_path / "out.mp4")]
+        assert main([*command, "--preview", *options]) == 0
+        return shown(tmp_path / "out.mp4")
+
+    both = moved([yaw, jaw])
+    left, right = moved([yaw]), moved([None, jaw])
+    assert [len(frames) for frames in (both, left, right)] == [3, 3, 2]  # to the last key of all
+    spread = [255 * (frames.amax(0) - frames.amin(0)).amax(0) for frames in (both, left, right)]
+    assert float(spread[0][:, :200].max()) > 40
+    assert float(spread[0][:, 300:].max()) > 40
+    for own, still in ((spread[1][:, :200], spread[1][:, 300:]), (spread[2][:, 300:], spread[2][:, :200])):
+        assert float(own.max()) > 40
+        assert float(still.max()) < 4  # what H.264 does
+    # each moves as alone, but for H.264
+    for alone, side, least, most in ((left, slice(200), 4, 0.5), (right, slice(300, 512), 0.6, 0.35)):
+        mine, theirs = ((frames - frames[:1])[..., side] for frames in (both[: len(alone)], alone))
+        assert 255 * float(mine[1:].abs().mean()) > least
+        assert 255 * float((mine - theirs)[1:].abs().mean()) < most
+    assert torch.equal(moved([yaw, jaw], "--face", "0", "1"), both)
+    assert float((moved(yaw, "--face", "0", "1")[..., 300:] - both[..., 300:]).abs().mean()) > 0.5 / 255  # one for both
+    assert main(["report", str(tmp_path / "out.mp4")]) == 0
+    assert "keyframes" in capfd.readouterr().out
+    command = ["animate", "--source", str(pair), "--keyframes", str(tmp_path / "keys.json"), "--output", str(tmp_path / "no.mp4")]
+    for keys, options, message in (
+        ([yaw, jaw], ["--face", "0"], "the list has some for face 1, but what moves is face 0; name it, too"),
+        ([None, None], [], "keys.json: keyframes: the list changes no face"),
+        ([None, None, yaw], [], "two.png: face 2 was asked for, but it shows 2"),
+        ({"keys": [{"time": 0}]}, [], "keys.json: keyframes: no key has a number"),
+    ):
+        (tmp_path / "keys.json").write_text(json.dumps(keys))
+        assert main([*command, *options]) == 2
+        told = capfd.readouterr().err
+        assert message in told, told
+        assert not (tmp_path / "no.mp4").exists()
+
+
+@pytest.mark.slow
+def test_faces_of_clips_have_their_own_keyframes_on_the_command_line(
+    pair: Path, clip: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    picture = (255 * read_image(pair)[0]).round().byte().permute(1, 2, 0).numpy()
+    two = write_clip(tmp_path / "two.mp4", [picture] * 3, crf="14")
+    yaw, smile = {"keys": [{"time": 0, "yaw": 12}]}, {"keys": [{"time": 0, "smile": 0.8}]}
+
+    def change(keys: object, *options: str) -> tuple[float, float]:
+        (tmp_path / "keys.json").write_text(json.dumps(keys))
+        common = ["--keyframes", str(tmp_path / "keys.json"), "--preview", "--estimator", "network", "--output", str(tmp_path / "out.mp4")]
+        assert main(["edit", "--source", str(two), *common, *options]) == 0
+        far = 255 * (shown(tmp_path / "out.mp4") - shown(two)).abs().mean((0, 1))
+        return float(far[:, :180].mean()), float(far[:, 300:].mean())
+
+    left, right = change([None, yaw])
+    assert 3 * left < right
+    both = change([smile, yaw], "--face", "all")
+    assert both[0] > 2 * left
+    assert both[1] == pytest.approx(right, rel=0.1)
+    for keys, option, message in (
+        ([None, None, yaw], "all", "keys.json: has numbers for 3 faces, but {} shows 2; give one per face"),
+        ([None, yaw], "0", "keyframes: the list has some for face 1, but what moves is face 0"),
+    ):
+        (tmp_path / "keys.json").write_text(json.dumps(keys))
+        command = ["edit", "--source", str(two), "--keyframes", str(tmp_path / "keys.json"), "--output", str(tmp_path / "no.mp4")]
+        assert main([*command, "--face", option]) == 2
+        assert message.format(two) in capfd.readouterr().err
+    # a driven portrait: whom the list leaves out keeps still
+    command = ["animate", "--source", str(pair), "--driving", str(clip), "--keyframes", str(tmp_path / "keys.json"), "--preview"]
+    (tmp_path / "keys.json").write_text(json.dumps([None, smile]))
+    assert main([*command, "--estimator", "network", "--output", str(tmp_path / "driven.mp4")]) == 0
+    spread = 255 * shown(tmp_path / "driven.mp4")[:4].std(0).mean(0)  # one piece: each is encoded by itself
+    assert float(spread[:, :180].max()) < 2
+    assert float(spread[:, 300:].max()) > 20
 
 
 @pytest.mark.slow

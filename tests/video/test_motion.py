@@ -16,7 +16,7 @@ from difffae.faces.crop import FaceCrop
 from difffae.head.attributes import FaceAttributes
 from difffae.video.analysing import find_shots, seen_in
 from difffae.video.driving import Motion, _angles
-from difffae.video.keyframes import Keyframes
+from difffae.video.keyframes import Keyframes, by_face
 from difffae.video.making import Order
 from difffae.video.smoothing import noise_of, smooth, steadied
 
@@ -186,7 +186,10 @@ def test_visemes_follow_one_another() -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ([], 'a list "keys" is needed'),
+        ({}, 'a list "keys" is needed'),
+        ([], "the list changes no face"),
+        ([3], 'face 0: keyframes: a list "keys" is needed'),
+        ({"keys": [{"time": 0}, {"time": 1}]}, "no key has a number; write some"),
         ({"keys": [{"yaw": 1}]}, 'key 0 needs one of "time"'),
         ({"keys": [{"time": -1, "yaw": 1}]}, "time -1 of key 0 is no moment"),
         ({"keys": [{"time": 0, "yaww": 1}]}, "'yaww' is unknown; did you mean yaw"),
@@ -213,6 +216,29 @@ def test_each_face_has_its_own_keyframes() -> None:
             Keyframes.of_faces(nothing)
     with pytest.raises(ConfigError, match="face 1: keyframes, key 0: 'yaww' is unknown"):
         Keyframes.of_faces([None, {"keys": [{"time": 0, "yaww": 1}]}])
+
+
+def test_faces_that_are_meant_have_keyframes(tmp_path: Path) -> None:
+    def read(data: object) -> Keyframes | tuple[Keyframes | None, ...]:
+        (tmp_path / "keys.json").write_text(json.dumps(data))
+        return Keyframes.read(tmp_path / "keys.json", 10.0)
+
+    yaw, smile = {"keys": [{"frame": 5, "yaw": 8}]}, {"keys": [{"time": 1, "smile": 0.5}]}
+    everyone, each = read(yaw), read([None, yaw, smile])
+    assert isinstance(everyone, Keyframes)
+    assert by_face(everyone) == {0: everyone}
+    assert by_face(everyone, [2, 0]) == {2: everyone, 0: everyone}
+    assert by_face(()) == {}
+    assert by_face((), [1]) == {1: None}
+    found = by_face(each)
+    assert list(found) == [1, 2]
+    assert found[1] == everyone
+    assert found[1].curves["yaw"].times == (0.5,)
+    assert by_face(each, [2, 0, 1]) == {2: found[2], 0: None, 1: found[1]}
+    with pytest.raises(ConfigError, match="the list has some for face 2, but what moves is face 0, 1; name it, too, or write null there"):
+        by_face(each, [0, 1])
+    with pytest.raises(ConfigError, match=r"keys\.json: face 1: keyframes, key 0: 'smil' is unknown"):
+        read([None, {"keys": [{"time": 0, "smil": 1}]}])
 
 
 def test_frames_go_forwards_backwards_and_around() -> None:

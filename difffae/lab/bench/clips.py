@@ -70,7 +70,7 @@ def measure_clips(model: DiffFAE, steps: int, runs: int, note: Callable[[str], N
 
 
 def _clip(model: DiffFAE, portrait: Portrait, path: Path) -> None:
-    along_keyframes(model, portrait, path, Keyframes.of(KEYS, RATE), rate=Fraction(RATE), sampling=MOVED)
+    along_keyframes(model, [(portrait, Change(None, Keyframes.of(KEYS, RATE)))], path, rate=Fraction(RATE), sampling=MOVED)
 
 
 def _timed(call: Callable[[], None], device: torch.device) -> float:
