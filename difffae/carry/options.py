@@ -48,7 +48,7 @@ class CarryOptions:
     hair_ratio_limit: float = 2.5
     # by how much the change of light that is taken from another picture is stressed over the head: photographs have shadows, which
     # spherical harmonics of second order state too weakly, and what is blurred below loses contrast
-    light_gain: float = 2.0
+    light_gain: float = 1.5
     # the same for light by numbers
     lamp_gain: float = 1.05
     # how much of the colour of light that is taken from another picture comes along, from warm to cold, and else
@@ -62,7 +62,7 @@ class CarryOptions:
     darker_stops: float = 0.1
     brighter_stops: float = 0.15
     # by how many a face in another picture's light may become darker so that its highlights do not burn
-    taken_stops: float = 0.6
+    taken_stops: float = 0.25
     # and how much of what is darker still: bright skin cannot be lit, so a strong lamp must leave it shadows
     shadow_share: float = 0.1
     # value that lit skin approaches and does not pass, unless it did before
