@@ -32,7 +32,7 @@ BARE = 0.34  # half the width in which the own neck stays where the reference ha
 SAMPLES, LIKE = 800, 0.015  # colours of hair and of clothes that are compared, and how alike
 SURE = 0.98  # alpha from which on a pixel is the person's alone
 UNLIKE = 0.25  # difference of colours from which on what is bare is no skin
-DETAIL = 0.06  # by which a reference's skin is darker or lighter in places
+DETAIL, RELIEF = 0.04, 0.12  # by which a reference's skin is darker or lighter in places at most, and the share of its own relief
 
 
 def with_clothes(source: Dressed, reference: Dressed) -> Tensor:
@@ -135,5 +135,5 @@ def _like_own(skin: Tensor, own: Tensor, where: Tensor, side: float) -> Tensor:
     where = where * torch.exp(-((own - typical) / UNLIKE).square().sum(1, keepdim=True))  # not jewellery
     level = gaussian_blur(pull_push(own, where.square()), TINTED * side)
     light = skin.mean(1, keepdim=True) + 0.02
-    detail = 1 + DETAIL * torch.tanh((light / gaussian_blur(light, TINTED * side) - 1) / DETAIL)
+    detail = 1 + (RELIEF * (light / gaussian_blur(light, TINTED * side) - 1)).clamp(-DETAIL, DETAIL)
     return (level * detail).clamp(0, 1)
