@@ -67,12 +67,19 @@ def pair() -> torch.Tensor:
     return torch.from_numpy(np.asarray(both).astype(np.float32) / 255)[None]
 
 
+def over_blocks(values: torch.Tensor) -> torch.Tensor:
+    """Means of (H,W) over the blocks in which H.264 works; of one that is still it may miss some by a few grey levels (the frames that it
+    gets are the same there to the last bit: tests/video/test_making.py)."""
+    return torch.nn.functional.avg_pool2d(values[None], 16)[0]
+
+
 @pytest.mark.slow
 def test_each_face_has_its_own_clip_or_none(pack: Pack, clip: Path, pair: torch.Tensor) -> None:
     (second,) = pack.run("DiffFAEAnimatePortrait", image=pair, driving_2=video(clip))
     images = second.get_components().images
     spread = images.std(0).mean(-1)
-    assert float(spread[:, :180].max()) < 2 / 255  # who has no clip stays, but for what H.264 does
+    assert float(over_blocks(spread[:, :176]).max()) < 3 / 255  # who has no clip stays, but for what H.264 does
+    assert float(over_blocks(spread[:, 256:]).max()) > 15 / 255
     assert float(spread[:, 256:].max()) > 0.05
     (both,) = pack.run("DiffFAEAnimatePortrait", image=pair, driving=video(clip), driving_2=video(clip))
     assert float(both.get_components().images.std(0).mean(-1)[:, :180].max()) > 0.05
@@ -80,7 +87,8 @@ def test_each_face_has_its_own_clip_or_none(pack: Pack, clip: Path, pair: torch.
         pack.run("DiffFAEAnimatePortrait", image=pair, driving_3=video(clip))
     (turned,) = pack.run("DiffFAEAnimatePortrait", image=pair, driving_2=video(clip), keyframes=f"[null, {KEYS}]")
     further = (turned.get_components().images - images)[-1].abs().mean(-1)
-    assert float(further[:, :180].max()) < 3 / 255
+    assert float(over_blocks(further[:, :176]).max()) < 5 / 255
+    assert float(over_blocks(further[:, 256:]).max()) > 25 / 255
     assert float(further[:, 256:].max()) > 0.1
     with pytest.raises(pack.library("common.errors").ConfigError, match="the list has some for face 0, but what moves is face 1"):
         pack.run("DiffFAEAnimatePortrait", image=pair, driving_2=video(clip), keyframes=f"[{KEYS}]")
@@ -95,7 +103,7 @@ def test_each_face_has_its_own_keyframes_or_none(pack: Pack, pair: torch.Tensor)
         assert images.shape == (5, 256, 512, 3)
         spread.append(images.std(0).mean(-1))
     assert [float(one[:, 256:].max()) > 0.05 for one in spread] == [True, True]
-    assert float(spread[0][:, :180].max()) < 2 / 255
+    assert float(over_blocks(spread[0][:, :176]).max()) < 3 / 255
     assert float(spread[1][:, :180].max()) > 0.05
 
 
