@@ -386,8 +386,8 @@ def checkpoints(comfy: Comfy) -> Iterator[Path]:
 def test_checkpoints_in_the_models_folder(comfy: Comfy, checkpoints: Path) -> None:
     (options, *_) = comfy.object_info("DiffFAELoader")["input"]["required"]["checkpoint"]
     options = options if isinstance(options, list) else comfy.object_info("DiffFAELoader")["input"]["required"]["checkpoint"][1]["options"]
-    assert options[0] == "open-256"
-    assert sorted(options[1:]) == ["cut.safetensors", "empty.safetensors", "foreign.safetensors", str(Path("sub/mine.safetensors"))]
+    assert options[:2] == ["open-256", "paper-mini"]
+    assert sorted(options[2:]) == ["cut.safetensors", "empty.safetensors", "foreign.safetensors", str(Path("sub/mine.safetensors"))]
     graph = {**conditioned(comfy), "ours": sampler(), **saved("ours")}
     (first,) = comfy.run(graph).images("save ours")
     graph["load"] = node("DiffFAELoader", checkpoint=str(Path("sub/mine.safetensors")))
