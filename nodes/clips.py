@@ -62,7 +62,9 @@ class Painter:
         if self.model is not None:
             return possible(asked, self.bundle.carries, self.bundle.name)
         if not self.bundle.carries:
-            raise ConfigError(f"difffae: {self.bundle.name} carries no photograph that could be moved alone; turn diffusion on, or wire model and vae")
+            raise ConfigError(
+                f"difffae: {self.bundle.name} carries no photograph that could be moved alone; turn diffusion on, or wire model and vae"
+            )
         return replace(asked, denoise=0.0)
 
     def painted(self, edit: Edit, moved: MovedPhoto) -> Tensor:

@@ -58,7 +58,7 @@ ABLATIONS: dict[str, dict[str, Sections]] = {
     "slots-8": _slots(tuple(region for region in REGIONS for _ in range(2))),
     "random-starts": {"slots": {"model": {"starts": "random"}}, "denoiser": {}},
     "learned-starts": {"slots": {"model": {"starts": "learned"}}, "denoiser": {}},
-    # for paper-mini: from pure noise its small U-Net, which normalizes its features, knows the noise's mean too roughly (docs/training-log.md)
+    # for paper-mini: its small U-Net, which normalizes its features, knows the noise's mean too roughly (docs/training-log.md)
     "v-prediction": {
         "denoiser": {"model": {"schedule": asdict(replace(profile("paper-mini").denoiser.schedule, prediction_type="v_prediction"))}},
     },
