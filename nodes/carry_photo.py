@@ -60,7 +60,6 @@ class DiffFAECarryPhoto(io.ComfyNode):
 
     @classmethod
     def execute(cls, difffae, image, source, target, crop=None, slots=None, still_background=False) -> io.NodeOutput:
-        from ..difffae.common.errors import ConfigError
         from ..difffae.edit.analysing import with_pictures
         from ..difffae.edit.description import Edit, Faces
         from ..difffae.edit.moving import move
@@ -68,8 +67,6 @@ class DiffFAECarryPhoto(io.ComfyNode):
         from .frames import on_device, to_image, to_mask, to_pictures
         from .wires import check_carry, tell
 
-        if not difffae.carries:
-            raise ConfigError(f"difffae: {difffae.name} is shown no photograph; leave Carry Photo out, and set denoise to 1")
         picture = to_pictures(image)
         if crop is not None:
             picture = with_pictures(crop, picture).picture

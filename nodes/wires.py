@@ -104,8 +104,10 @@ def check_carry(bundle: Bundle, faces: Faces, crop: Faces | None, slots: Faces |
         warnings.
 
     Raises:
-        ConfigError: source and target are exchanged.
+        ConfigError: source and target are exchanged, or a model that is shown no photograph.
     """
+    if not bundle.carries:
+        raise ConfigError(f"difffae: {bundle.name} is shown no photograph; leave Carry Photo out, and set denoise to 1")
     told = [other_squares(faces.picture, crop), other_squares(faces.picture, slots, "slots")]
     assert faces.attributes is not None
     if faces.attributes.head == target.head and float((faces.attributes.shape[0].to(target.shape) - target.shape[0]).norm()) > OTHER_HEAD:
