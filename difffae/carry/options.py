@@ -300,3 +300,8 @@ class BendOptions:
     lobe: float = 0.25
     # share of an ear that has to be bare for a neck to come into view, from which, and at which all of it comes
     bare_ear: tuple[float, float] = (0.35, 0.6)
+
+
+# light as two heads' numbers say it, neither stressed nor held back as edits of photographs need it: for rendered people, whose numbers are
+# known, and for what shall come back as it was
+EXACT_LIGHT = CarryOptions(light_gain=1.05, light_blur=0.013, highlight=100.0, most_lit=100.0)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from people import directional, person
 
-from difffae.carry.options import CarryOptions
+from difffae.carry.options import EXACT_LIGHT, CarryOptions
 from difffae.common.errors import AttributeShapeError
 from difffae.common.pixels import gaussian_blur, pixel_grid, relit
 from difffae.head.attributes import FaceAttributes, compose
@@ -20,8 +20,6 @@ from difffae.report.measures import psnr
 from difffae.source.regions import Layers
 
 SIZE = 192
-# light as it is, neither stressed nor held back as edits of photographs need it
-EXACT = CarryOptions(light_gain=1.05, light_blur=0.013, highlight=100.0, most_lit=100.0)
 
 
 @pytest.fixture
@@ -93,7 +91,7 @@ def test_equal_lights_on_a_still_face_give_ratio_one(head, picture):
 
 def test_light_alone_moves_nothing_and_multiplies(head, picture):
     face = person(head, 3, light=directional(0, 0, 0, 0.6))
-    moved = carry(picture, face, replace(face, light=directional(0, 0, 0, 0.9)), head, options=EXACT)
+    moved = carry(picture, face, replace(face, light=directional(0, 0, 0, 0.9)), head, options=EXACT_LIGHT)
     assert torch.equal(moved.offset_to_source, torch.zeros_like(moved.offset_to_source))
     inside = head.skin_mask(render(head, face, SIZE).raster)
     limit = math.log(CarryOptions().ratio_limit)
@@ -103,7 +101,7 @@ def test_light_alone_moves_nothing_and_multiplies(head, picture):
     assert torch.allclose(moved.image, relit(picture, moved.light_ratio), atol=1e-6)
     below = product <= 0.8  # white is approached slowly
     assert torch.allclose(moved.image[below], product[below], atol=1e-6)
-    extreme = carry(picture, face, replace(face, light=directional(0, 0, 0, 60.0)), head, options=EXACT)
+    extreme = carry(picture, face, replace(face, light=directional(0, 0, 0, 60.0)), head, options=EXACT_LIGHT)
     assert extreme.light_ratio.max() <= CarryOptions().ratio_limit
     assert extreme.light_ratio.max() > 3.5
 
@@ -112,7 +110,7 @@ def test_the_lights_direction_is_stressed_and_its_level_is_not(head, picture):
     """With no soft limit: the ratio's logarithm minus its mean over the head is light_gain times that of the plain quotient."""
     face = person(head, 1)
     lit = replace(face, light=directional(0.6, 0.2, 0.7))
-    unheld = replace(EXACT, ratio_limit=1e6, light_gain=1.2, light_blur=1e-3, least_lit=1e6)
+    unheld = replace(EXACT_LIGHT, ratio_limit=1e6, light_gain=1.2, light_blur=1e-3, least_lit=1e6)
     plain, stressed = (carry(picture, face, lit, head, options=replace(unheld, light_gain=gain)) for gain in (1.0, 1.2))
     inside = head.skin_mask(render(head, face, SIZE).raster)[:, None]
     logs = [moved.light_ratio[:, :1][inside].log() for moved in (plain, stressed)]
@@ -168,7 +166,7 @@ def test_relight_against_the_true_render(head):
         source = person(head, seed)
         target = replace(source, light=directional(-0.2, -0.1, 0.2))
         before, truth = shown(head, source), shown(head, target)
-        moved = carry(before.image, source, target, head, options=EXACT)
+        moved = carry(before.image, source, target, head, options=EXACT_LIGHT)
         skin = head.skin_mask(truth.raster)[:, None].float()
         assert psnr(moved.image, truth.image, skin) >= 28  # what is lost is lost to the blur of the ratio, at creases and silhouettes
         assert psnr(before.image, truth.image, skin) < 22
@@ -178,7 +176,7 @@ def test_everything_at_once_against_the_true_render(head):
     source = person(head, 4, yaw=-5, expression=0.0)
     target = person(head, 4, yaw=8, pitch=4, roll=3, light=directional(-0.15, 0.1, 0.25))
     before, truth = shown(head, source), shown(head, target)
-    moved = carry(before.image, source, target, head, options=EXACT)
+    moved = carry(before.image, source, target, head, options=EXACT_LIGHT)
     mask = visible_skin(head, truth, moved)
     assert mask.sum() / head.skin_mask(truth.raster).float().sum() > 0.5
     assert psnr(moved.image, truth.image, mask) >= 28

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ...carry.options import EXACT_LIGHT
 from ...diffusion.autoencoder import FirstStage
 from ...estimation.fit import LandmarkFit, inter_ocular
 from ...faces.blendshapes import BLENDSHAPE_NAMES
@@ -213,7 +214,7 @@ def write_synthetic(
             faces = [attributes_of({name: data[name][part, side] for name in FIELDS}, head) for side in (0, 1)]
             points = [exact_landmarks(head, face, pair.shape[-1]) for face in faces]
             for a, b in ((0, 1), (1, 0)):
-                moved = carry(pair[:, a], faces[a], faces[b], head, None, find_layers(pair[:, a]))
+                moved = carry(pair[:, a], faces[a], faces[b], head, None, find_layers(pair[:, a]), EXACT_LIGHT)
                 shown = render(head, faces[b], pair.shape[-1]).image
                 yield _pair((pair[:, b], shown, moved.image, moved.validity, pair[:, a]), points[a], points[b])
 

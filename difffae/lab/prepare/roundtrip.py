@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...carry.options import EXACT_LIGHT
 from ...common.pixels import flow_grid
 from ...common.rotations import axis_angle_to_matrix, from_yaw_pitch_roll, matrix_to_axis_angle, to_yaw_pitch_roll
 from ...head.attributes import FaceAttributes
@@ -87,10 +88,10 @@ def round_trip(
     Returns:
         The images with the wear of two carries, (B,3,H,W), and their validity (B,1,H,W).
     """
-    there = carry(images, source, target, head, known, layers)
+    there = carry(images, source, target, head, known, layers, EXACT_LIGHT)
     if layers is not None:
         grid = flow_grid(there.offset_to_source)
         moved = layers.map(lambda layer: F.grid_sample(layer, grid, padding_mode="border", align_corners=False) * there.person_alpha)
         layers = replace(moved, person=there.person_alpha)
-    back = carry(there.image, target, source, head, there.validity, layers)
+    back = carry(there.image, target, source, head, there.validity, layers, EXACT_LIGHT)
     return back.image, back.validity
