@@ -48,7 +48,7 @@ class CarryOptions:
     hair_ratio_limit: float = 2.5
     # by how much the change of light that is taken from another picture is stressed over the head: photographs have shadows, which
     # spherical harmonics of second order state too weakly, and what is blurred below loses contrast
-    light_gain: float = 2.0
+    light_gain: float = 1.3
     # the same for light by numbers
     lamp_gain: float = 1.05
     # how much of the colour of light that is taken from another picture comes along, from warm to cold, and else
