@@ -14,11 +14,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..carry.cutout import unmixed
 from ..common.pixels import dilate, erode, gaussian_blur, odd, opened, pull_push
 from ..source.whole_matte import resized
 from .backgrounds import filled
-from .dressed import Dressed, inner_face, like_skin
+from .dressed import SURE, Dressed, foreground, inner_face, like_skin, some
 from .fitted_clothes import Fitted, fitted_clothes
 
 # shares of the face's side
@@ -30,7 +29,6 @@ SLIVER = 0.02  # width up to which clothes are none
 AROUND = 0.04  # how far around the old body its background is not read
 BARE = 0.34  # half the width in which the own neck stays where the reference has no body
 SAMPLES, LIKE = 800, 0.015  # colours of hair and of clothes that are compared, and how alike
-SURE = 0.98  # alpha from which on a pixel is the person's alone
 UNLIKE = 0.25  # difference of colours from which on what is bare is no skin
 DETAIL, RELIEF = 0.04, 0.12  # by which a reference's skin is darker or lighter in places at most, and the share of its own relief
 
@@ -51,7 +49,7 @@ def with_clothes(source: Dressed, reference: Dressed) -> Tensor:
         return source.picture
     side = small.square.side
     skin = _own_skin(small)
-    front = torch.where(small.alpha > SURE, small.picture, unmixed(small.picture, small.alpha)[0])
+    front = foreground(small.picture, small.alpha)
     bare = _like_own(theirs.skin, front, skin * (small.alpha > SURE), side)
     head = _head(small, skin, theirs)
     body = theirs.alpha * small.below_chin(COLLARS)
@@ -64,7 +62,7 @@ def with_clothes(source: Dressed, reference: Dressed) -> Tensor:
     gone = gone * torch.where(small.alpha > 0, 1.0, other)
     behind = torch.lerp(small.picture, instead, gone.maximum(((small.alpha - 0.02) / 0.08).clamp(0, 1)))
     worn = torch.lerp(bare, theirs.colours, theirs.cloth)
-    own = torch.where(small.alpha * (1 - small.cloth) > SURE, small.picture, unmixed(small.picture, small.alpha * (1 - small.cloth))[0])
+    own = foreground(small.picture, small.alpha * (1 - small.cloth))
     changed = (body > 0).to(gone).maximum(gone)
     size = (source.picture.shape[-2], source.picture.shape[-1])
     head, body, behind, worn, own, changed = (resized(values, size) for values in (head, body, behind, worn, own, changed))
@@ -118,8 +116,7 @@ def _crisp_hair(one: Dressed) -> Tensor:
     own = torch.cat([one.picture[0].permute(1, 2, 0)[band], places * (0.15 / side)], 1)
     cost = []
     for sure in (inner, worn):
-        at = sure.nonzero()
-        at = at[torch.linspace(0, len(at) - 1, min(len(at), SAMPLES), device=at.device).round().long()]
+        at = some(sure.nonzero(), SAMPLES)
         known = torch.cat([one.picture[0, :, at[:, 0], at[:, 1]].T, at * (0.15 / side)], 1)
         cost.append(torch.cat([torch.cdist(part, known).amin(1) for part in own.split(4096)]))
     result = hair.clone()

@@ -10,11 +10,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ..carry.cutout import unmixed
 from ..common.pixels import dilate, erode, gaussian_blur, odd
 from ..faces.crop import FaceCrop
 from ..source.whole_matte import resized, working_size
 
 ASIDE = 0.26  # of the face's side: how far beside the neck a body is dressed for sure
+SURE = 0.98  # alpha from which on a pixel is the person's alone
 COARSE, SAMPLES, LIKE = 160, 600, 0.03  # side at which bare skin is looked for, colours that are compared, and how alike
 
 RIM = 0.05  # of the face's side: how wrong the head model may be at a jaw
@@ -130,7 +132,7 @@ def clothes_by_colour(whole: Dressed, known: Tensor) -> Tensor:
     if not bool(body.any() and skin.any() and worn.any()):
         return rough
     colours = resized(whole.picture, coarse)[0].permute(1, 2, 0)
-    cost = [torch.cdist(colours[body], _some(colours[sure])).amin(1) for sure in (skin, worn)]
+    cost = [torch.cdist(colours[body], some(colours[sure])).amin(1) for sure in (skin, worn)]
     prior = torch.where(small["known"] > 0.5, 1 - small["cloth"], 0.5)[body]
     like = torch.zeros_like(small["alpha"])
     like[body] = torch.sigmoid((cost[1] - cost[0]) / LIKE + torch.logit(prior, 0.15))
@@ -176,13 +178,18 @@ def like_skin(one: Dressed) -> Tensor:
     lower = erode(one.face, odd(0.03 * side)) * (1 - one.hair) * (rows > one.chin - 0.35 * side)
     picture, lower = resized(one.picture, coarse), resized(lower, coarse)[0, 0] > 0.9
     colours = picture[0].permute(1, 2, 0)
-    known = _some(colours[lower])
+    known = some(colours[lower])
     if len(known) < 2 * RARE:
         return torch.ones_like(one.alpha)
     cost = torch.cat([torch.cdist(part, known).kthvalue(RARE, 1).values for part in colours.flatten(0, 1).split(4096)])
     return resized(((UNLIKE - cost) / (4 * LIKE) + 0.5).clamp(0, 1).view(1, 1, *coarse), size)
 
 
-def _some(colours: Tensor) -> Tensor:
-    """At most SAMPLES of some colours (N,3), evenly picked."""
-    return colours[torch.linspace(0, len(colours) - 1, min(len(colours), SAMPLES), device=colours.device).round().long()]
+def foreground(picture: Tensor, alpha: Tensor) -> Tensor:
+    """Colours (1,3,H,W) of what a picture shows by an alpha (1,1,H,W), without what shines through."""
+    return torch.where(alpha > SURE, picture, unmixed(picture, alpha)[0])
+
+
+def some(rows: Tensor, most: int = SAMPLES) -> Tensor:
+    """At most so many of some rows (N,C), evenly picked."""
+    return rows[torch.linspace(0, len(rows) - 1, min(len(rows), most), device=rows.device).round().long()]

@@ -14,9 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..carry.cutout import unmixed
 from ..common.pixels import closed, dilate, erode, gather, gaussian_blur, nearest_inside, odd, opened, pull_push
-from .dressed import Dressed, inner_face, like_skin
+from .dressed import Dressed, foreground, inner_face, like_skin
 
 # shares of the face's side
 NECK = 0.17  # half the width in which a neck may be bare where that is not seen
@@ -34,7 +33,6 @@ FOLDS, DEEPEST = 0.05, 0.15  # width over which the source's folds are measured,
 SLOPE = 0.6  # of shoulders beyond what is seen of any
 CLOSING = 1.4  # an opening that the frame cuts closes: clothes reach so many times as far as skin
 FEWEST = 0.003  # of the square: less than that of clothes is none
-SURE = 0.98  # alpha from which on a pixel is the person's alone
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +94,7 @@ def fitted_clothes(reference: Dressed, source: Dressed) -> Fitted | None:
 def _laid_over(reference: Dressed, source: Dressed) -> tuple[Tensor, Tensor]:
     """The reference's maps (1,7,H,W) in the source's frame: its person's colours, alpha, cloth, hair and face; and where they were read
     (1,H,W,2) in -1..1."""
-    front = torch.where(reference.alpha > SURE, reference.picture, unmixed(reference.picture, reference.alpha)[0])
+    front = foreground(reference.picture, reference.alpha)
     cloth = ((_without_islands(reference) - 0.3) / 0.4).clamp(0, 1)
     grid = _grid(reference, source)
     colours = F.grid_sample(front, grid, mode="bicubic", padding_mode="border", align_corners=False).clamp(0, 1)
