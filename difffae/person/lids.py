@@ -58,6 +58,9 @@ GRAIN_MIRROR = 0.09  # the line, below the lid's edge, in which that is mirrored
 # how much light they take; those nearer to each other than so many pixels blur into the line that they grow from
 LASH_COUNT, LASH_LENGTH, LASH_LEAN, LASH_HALF, LASH_DARK, LASHES_APART = 19, 0.10, 0.9, 0.17, 0.45, (2.0, 4.0)
 HALF_WIDTH = 0.75  # of the almond
+# how a lid joins the skin around: the rim between almonds grown by so much says by what colour and light they differ, blurred before and
+# after, in widths of the eye; more than so much (logarithms) is a brow or an edge of shade
+JOINT, JOINT_BLUR, JOINT_SMOOTH, JOINT_LIGHT, JOINT_TINT, JOINT_ABOVE, JOINT_LEFT = (-0.04, 0.05), 0.03, 0.06, (-0.6, 0.15), 0.15, -0.1, 0.4
 REACH, COLUMNS = 0.8, 96  # of curves: how far to both sides of the eye's middle, and in how many columns
 AROUND = 1.3  # in widths of the eye from its middle: skin that belongs to it
 
@@ -244,7 +247,25 @@ def closed_lid(
     bare = _bare_skin(image, known, along, across, eye_width)
     made = (bare + FLOOR) * ratio * (1 - _lashes(along, across, eye_width)[:, None]) - FLOOR
     made = (made + _grain(image, across, frame) * ratio).clamp(0, 1)
+    made = _joined(made, image, known, (along, across), eye_width)
     return torch.lerp(image, made, share), share
+
+
+def _joined(made: Tensor, image: Tensor, known: Tensor, coordinates: tuple[Tensor, Tensor], width: float) -> Tensor:
+    """A lid (B,3,H,W) in the colour and the brightness that the skin around it asks for: a lid whose rim differs looks pasted.
+
+    What the rim differs by, as a logarithm, is continued smoothly over the lid.
+    """
+    along, across = coordinates
+    inner, outer = (_almond(along, across, grown) for grown in JOINT)
+    ring = (outer * (1 - inner) * ((JOINT_ABOVE - across) / 0.06).clamp(0, 1))[:, None] * known
+    wanted, has = (gaussian_blur(picture, JOINT_BLUR * width + 0.3) for picture in (image, made))
+    differs = ((wanted + FLOOR) / (has + FLOOR)).log()
+    grey = differs.mean(1, keepdim=True)
+    differs = grey.clamp(*JOINT_LIGHT) * grey.new_tensor(SHADE)[:, None, None] + (differs - grey).clamp(-JOINT_TINT, JOINT_TINT)
+    step = gaussian_blur(pull_push(differs, ring), JOINT_SMOOTH * width + 0.5)
+    step = step * torch.lerp(step.new_tensor(JOINT_LEFT), step.new_tensor(1.0), (-across / LID_HEIGHT).clamp(0, 1))[:, None]
+    return ((made + FLOOR) * step.exp() - FLOOR).clamp(0, 1)
 
 
 def _lashes(along: Tensor, across: Tensor, width: float) -> Tensor:
@@ -273,12 +294,12 @@ def _grain(image: Tensor, across: Tensor, frame: LidFrame) -> Tensor:
     return GRAIN * texture * ((-across - 0.02) / 0.06).clamp(0, 1)[:, None]
 
 
-def _almond(along: Tensor, across: Tensor) -> Tensor:
-    """The lid with its lashes, 0..1, by coordinates."""
-    beside = (along - 0.5).abs()
-    top = LID_HEIGHT * (1 - (beside / HALF_WIDTH).square()).clamp_min(0)
-    above, below = ((across + top) / 0.06 + 0.5).clamp(0, 1), ((LASHES - across) / 0.08).clamp(0, 1)
-    return above * below * ((HALF_WIDTH - beside) / 0.10).clamp(0, 1)
+def _almond(along: Tensor, across: Tensor, grown: float = 0.0) -> Tensor:
+    """The lid with its lashes, 0..1, by coordinates, or one that is larger on all sides by a share of the eye's width."""
+    beside, half = (along - 0.5).abs(), HALF_WIDTH + grown
+    top = (LID_HEIGHT + grown) * (1 - (beside / half).square()).clamp_min(0)
+    above, below = ((across + top) / 0.06 + 0.5).clamp(0, 1), ((LASHES + grown - across) / 0.08).clamp(0, 1)
+    return above * below * ((half - beside) / 0.10).clamp(0, 1)
 
 
 def _bare_skin(image: Tensor, known: Tensor, along: Tensor, across: Tensor, width: float) -> Tensor:
