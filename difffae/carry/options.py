@@ -293,11 +293,10 @@ class BendOptions:
     tuft: float = 81.0
     # shares of the face's height above it between which tufts are left to hats
     hats: tuple[float, float] = (0.05, 0.2)
-    # how far a neck that comes into view goes outwards on its way down from the ear's lobe to the chin's height, of that way
-    neck_leans: float = 0.3
-    # where it begins there, share of the way from the lobe to the neck's side, and how far above the lobe, of that way down
-    neck_begins: float = 0.3
+    # a neck that comes into view under an ear begins so far above its lobe, of the way from there down to the chin, and between these
+    # multiples of that way it gives way to the bent photograph's shoulders
     lobe: float = 0.25
+    collar: tuple[float, float] = (1.5, 2.0)
     # share of an ear that has to be bare for a neck to come into view, from which, and at which all of it comes
     bare_ear: tuple[float, float] = (0.35, 0.6)
 

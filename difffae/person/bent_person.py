@@ -169,19 +169,16 @@ def _filled(move: Move, side: _Side, bent: MovedPerson, person: Tensor, layered:
     u, near = move.source.unit, move.bend.near
     if not bool(near.any()):
         return []
-    loose = side.loose
     shown, known = (bent.alpha > 0.5).to(person), erode((bent.alpha > 0.95).to(person), odd(3 * u))
-    under_ear, under_hair = neck_in_view(move, shown * (loose < 0.5))
+    under_ear, under_hair = neck_in_view(move, shown * (side.loose < 0.5))
     free = 1 - person_of(move).resting[:, :1]
     # a hole of the head, such as between an ear and the hair above it, shows the layers; below the ears only what is the person's,
     # and, of voluminous hair and hats, whose shell is a guess, gaps alone
     far_out = side.low.maximum(_voluminous(move) * (1 - closed(shown, odd(21 * u), -2)))
     hole = near * side.deep.maximum(side.low * side.inner) * free * torch.lerp(torch.ones_like(shown), shown, far_out)
     holes = MovedPerson(torch.lerp(layered.image, person, bent.alpha), bent.validity.minimum(layered.validity), layered.alpha)
-    # a neck that comes into view has the skin around it, in the light of its own surface
-    skin = pull_push(layered.image, erode(side.mesh, odd(3 * u)) * (1 - loose)).clamp_min(0.02)
-    bare = known * erode((loose < 0.1).to(known), odd(3 * u)) * (side.low > 0.9)
-    skin = (skin * pull_push(person.clamp_min(0.02) / skin, bare)).clamp(0, 1)
+    # a neck that comes into view is the layers', with its outline and its collar: bent, it would be as wide as the head
+    over_neck = gaussian_blur(dilate(near, odd(24 * u)), 4 * u) * under_ear * (1 - erode(move.bend.face * shown, odd(5 * u)))
     guess, all_of_it = bent.validity * GUESS, torch.ones_like(shown)
     # a gap between an ear and the hair over it, a hole in hair, and any hole before the head under hair have what is around them
     between, within = closed(shown, odd(11 * u), -2), closed(bent.alpha, odd(21 * u), -1).minimum(closed(bent.alpha, odd(21 * u), -2))
@@ -189,7 +186,7 @@ def _filled(move: Move, side: _Side, bent: MovedPerson, person: Tensor, layered:
     gap = (within.maximum(between - shown) * (1 - under_ear)).maximum(under_hair * side.deep * (1 - shown))
     return [
         (gaussian_blur(hole, 0.7), holes),
-        (gaussian_blur(near * under_ear * free * (1 - erode(shown, odd(3 * u))), u), MovedPerson(skin, guess, all_of_it)),
+        (gaussian_blur(over_neck * (1 - dilate(ramp(side.hair, 0.3, 0.6), odd(9 * u))), u), layered),
         (gaussian_blur(near * gap, 0.7), MovedPerson(pull_push(person, known), guess, all_of_it)),
     ]
 
@@ -225,13 +222,16 @@ def _given_way(move: Move, side: _Side, bent: MovedPerson, layered: MovedPerson,
     """
     bend, u, o = move.bend, move.source.unit, bend_options(move.source)
     assert bend is not None
-    close = 1 - _voluminous(move)
+    close = (_voluminous(move) < 0.5).to(strained)
     torn = gaussian_blur(dilate(strained, odd(3 * u)), 2 * u) * bend.near * side.deep * side.beside
     # close hair pressed together behind the far side leaves a tuft beyond the fold, and above the forehead a second hairline
     folded = closed(ramp(bend.folded, 0.1, 0.5), odd(o.tuft * u), -2) * (1 - bend.near)
     sideways = bend.near.amax((1, 2, 3), keepdim=True)  # not where a head nods
     folds = folded, bend.folds * side.mesh * (1 - side.low) * sideways
     beyond, above = (gaussian_blur(dilate(fold, odd(o.fold * u)), 2 * u) for fold in folds)
+    # the far side of close hair ends where the layers' does: what the bend lays beyond are wisps, and what it leaves out are notches
+    differ = dilate(((layered.alpha - bent.alpha).abs() > 0.1).to(strained), odd(3 * u))
+    ends = gaussian_blur(differ, u) * (1 - bend.near) * (1 - side.low) * sideways
     # high above the face are hats
     face, rows = move.posed.points[:, move.source.head.vertex_mask("face"), 1], pixel_grid(*move.source.size, beyond)[..., 1]
     top, height = face.amin(1)[:, None, None, None], (face.amax(1) - face.amin(1))[:, None, None, None]
@@ -243,41 +243,35 @@ def _given_way(move: Move, side: _Side, bent: MovedPerson, layered: MovedPerson,
     skin = _skin_going_on(move, side, bent, layered, strained)
     # eyes and mouths are the layers'; where a cheek was hardly seen they show their map
     well = gaussian_blur(erode(ramp(move.seen, 0.3, 0.6), odd(3 * u)), 1.5 * u)
-    return [(torn * close, skin), (new, skin), (beyond.maximum(above) * close, layered), (erode(bend.core, odd(4 * u)) * well, layered)]
+    seen = erode(bend.core, odd(4 * u)) * well
+    return [(torn * close, skin), (new, skin), (beyond.maximum(above).maximum(ends) * close, layered), (seen, layered)]
 
 
 def neck_in_view(move: Move, skin: Tensor) -> tuple[Tensor, Tensor]:
-    """Where a neck may come into view: under an ear that turns to the camera, inwards of a line from its lobe to the neck's side.
+    """Where a neck may come into view: on both sides under the ears, down to the collar.
 
     Args:
         move: of turned heads.
-        skin: (B,1,H,W) 1 on the bare skin of the bent photograph's person, whose neck kept its place.
+        skin: (B,1,H,W) 1 on the bare skin of the bent photograph's person.
 
     Returns:
-        (B,1,H,W) in 0..1, as far as the ear is bare; and the same as far as hair covers it.
+        (B,1,H,W) in 0..1, as far as the ear is bare; and the same as far as hair covers it, down to the chin.
     """
     o, head, points, (height, width) = bend_options(move.source), move.source.head, move.posed.points, move.source.size
     size = points.new_tensor([width, height])
     ears, face = (((points[:, head.vertex_mask(part), :2] + 1) * size - 1) / 2 for part in ("ears", "face"))
     bottom = face[..., 1].amax(1, keepdim=True)
     rows, columns = (torch.arange(count, device=points.device) for count in (height, width))
-    at_bottom = bottom.round().long().clamp(0, height - 1)
+    seen = F.grid_sample(gaussian_blur(skin, 2 * move.source.unit), points[:, head.vertex_mask("ears"), None, :2], align_corners=False)
     inside = covered = torch.zeros_like(skin[:, 0])
     for side in (1, -1):  # seen from the left, and from the right
         place, across = ears[..., 0] * side, columns * side
         middle = place.mean(1, keepdim=True)
         half = (across < middle)[:, None]
-        lowest = torch.where(place < middle, ears[..., 1], -height).argmax(1, keepdim=True)
-        begins, top = place.gather(1, lowest), ears[..., 1].gather(1, lowest)
+        mine = (place < middle).to(points)
+        top = torch.where(place < middle, ears[..., 1], -height).amax(1, keepdim=True)
         down = (rows - top) / (bottom - top).clamp_min(1)  # (B,H): 0 at the lobe, 1 at the chin
-        first = torch.where(skin[:, 0] > 0.5, across, width).amin(-1).gather(1, at_bottom)
-        seen = F.grid_sample(gaussian_blur(skin, 2 * move.source.unit), points[:, head.vertex_mask("ears"), None, :2], align_corners=False)
-        mine = (place < middle).to(seen)
         bare = ramp((seen[:, 0, :, 0] * mine).sum(1, keepdim=True) / mine.sum(1, keepdim=True).clamp_min(1), *o.bare_ear)[..., None]
-        # a neck stands a little further in than the ear above it
-        begins = torch.lerp(begins, first.maximum(begins), o.neck_begins)
-        ends = first.maximum(begins - o.neck_leans * (bottom - top))
-        line = begins + down.clamp_min(0) * (ends - begins)
-        inside = inside + bare * (half & (across >= line[..., None]) & ((down >= -o.lobe) & (down <= 1))[..., None])
+        inside = inside + bare * half * ((down >= -o.lobe) * (1 - ramp(down, *o.collar)))[..., None]
         covered = covered + (1 - bare) * (half & ((down >= 0) & (down <= 1))[..., None])
     return inside[:, None], covered[:, None]
