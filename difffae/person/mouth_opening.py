@@ -15,6 +15,7 @@ from ..head.morphable import HeadModel
 from .mouth import MouthFrame, edge_at
 
 LUMA = (0.299, 0.587, 0.114)
+SHADE = 0.85, 1.05, 1.15  # powers of shade on teeth in red, green and blue: what is around them is red
 SAMPLES = 2  # by which a mouth is painted finer than the picture, for smooth edges
 
 
@@ -25,7 +26,7 @@ class Opening:
     rows, columns  of the window
     frame, own     the mouth now, and in the photograph
     places         (h,w,2) in pixels
-    along          (h,w) in widths of the mouth
+    along, down    (h,w) in widths of the mouth
     below, above   (h,w) distance from the upper lip downwards, and from the lower lip upwards, in widths
     inside         (h,w) distance from the nearer lip, negative outside
     alpha          (h,w) share of the opening
@@ -37,6 +38,7 @@ class Opening:
     own: MouthFrame
     places: Tensor
     along: Tensor
+    down: Tensor
     below: Tensor
     above: Tensor
     inside: Tensor
@@ -54,7 +56,7 @@ class Opening:
         below, above = down - edge_at(frame.upper, along), edge_at(frame.lower, along) - down
         inside = torch.stack([below, above, along - frame.upper[0, 0], frame.upper[-1, 0] - along]).amin(0)
         alpha = (inside * frame.width + 0.6).clamp(0, 1) * ((below + above) * frame.width / 1.2).clamp(0, 1)
-        return cls(rows, columns, frame, own, places, along, below, above, inside, alpha)
+        return cls(rows, columns, frame, own, places, along, down, below, above, inside, alpha)
 
     @property
     def here(self) -> tuple[slice, slice, slice, slice]:

@@ -1,0 +1,74 @@
+"""The light around a mouth, in which what is painted inside it is seen.
+
+Shape letters: h and w those of a window around the mouth.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..carry.state import Move
+from ..common.pixels import gaussian_blur, pull_push
+from .mouth_opening import Opening, colour_map, luma_of, smooth_step
+
+SKIN_LIGHT = 0.6  # luma of skin for which colours are given
+TEETH, TEETH_TINT = 0.92, (1.12, 0.97, 0.885)  # luma of teeth there, and their colour over it in white light
+BRIGHTEST = 1.08  # of teeth, beside bright parts of the skin
+MOST_FLESH = 1.4  # of what is given for flesh, beside the luma of teeth
+SKIN_HUE = (1.27, 0.93, 0.83)  # colour of skin over its luma in white light
+TAKES = 0.3, 0.5  # powers of the light's tint that teeth, and wet flesh, take
+COLOURLESS = 0.06, 0.14  # of skin: differences of its channels over its luma that only a picture without colours shows
+
+
+@dataclass(frozen=True, eq=False)
+class MouthLight:
+    """The light around a mouth, as the skin there shows it.
+
+    hue     (3,h,w) colour of the skin over its luma
+    share   (1,h,w) luma over its mean in the mouth
+    mean    that mean
+    bright  luma of the bright parts of the skin
+    """
+
+    hue: Tensor
+    share: Tensor
+    mean: float
+    bright: float
+
+    @classmethod
+    def around(cls, move: Move, row: int, opening: Opening, image: Tensor, validity: Tensor) -> MouthLight:
+        """Of a window (1,3,...) of the moved picture and its validity."""
+        face = move.posed.part("face")[row, None, :, opening.rows, opening.columns]
+        known = (face & (validity > 0.5)).to(image)
+        skin = gaussian_blur(pull_push(image, known), 0.25 * opening.frame.width)
+        luma = luma_of(skin)
+        inside = opening.shrunk(opening.alpha[None])
+        mean = max(float((luma * inside).sum() / inside.sum().clamp_min(1e-3)), 0.02)
+        bright = float(luma_of(image)[known > 0.5].quantile(0.9)) if bool((known > 0.5).any()) else mean
+        return cls(opening.grown(skin / luma.clamp_min(0.02)), opening.grown((luma / mean).clamp(0.5, 1.6)), mean, bright)
+
+    @property
+    def teeth(self) -> Tensor:
+        """(3,h,w): colour of teeth in it."""
+        return self._teeth_luma * self._tinted(TEETH_TINT, TAKES[0])
+
+    def flesh(self, colour: tuple[float, float, float]) -> Tensor:
+        """(3,h,w): what has a colour beside skin of luma SKIN_LIGHT in white light."""
+        # beside teeth it keeps its darkness, however dark the skin is
+        return min((self.mean / SKIN_LIGHT) ** 0.8, MOST_FLESH * self._teeth_luma) * self._tinted(colour, TAKES[1])
+
+    @property
+    def _teeth_luma(self) -> float:
+        return min(TEETH * (self.mean / SKIN_LIGHT) ** 0.55, BRIGHTEST * self.bright)
+
+    def _tinted(self, colour: tuple[float, float, float], power: float) -> Tensor:
+        """(3,h,w): a colour of white light in the light here, without the hue that a picture without colours lacks."""
+        red, green, blue = self.hue.mean((1, 2)).tolist()
+        colourful = smooth_step(max(red, green, blue) - min(red, green, blue), *COLOURLESS)
+        flat = colour_map(colour, self.hue)
+        grey = luma_of(flat) * self.hue
+        tinted = flat * (self.hue / colour_map(SKIN_HUE, self.hue)).clamp(0.4, 2) ** power
+        return torch.lerp(grey, tinted, colourful)
