@@ -37,7 +37,7 @@ GAIN = {
 # The first SMALL of these scores takes more of a face than what follows: corners of mouths and jaws of 700 photographs against their scores
 STARTS = {"mouthSmile": 0.04, "jawOpen": 0.07}
 SMALL = 0.2
-# Score by which a coefficient may grow as it is in an edit by numbers, and the share of what is asked beyond. 43 people of the training portraits
+# Score by which a coefficient may grow as it is in an edit by numbers, and the share of what is asked beyond. 43 training people
 # who smile with a score of 0.8 raise the corners of their mouths by 0.07 of the distance between their eyes; the mesh would by 0.15
 EASED = {"mouthSmile": 0.4}
 EASY = 0.4

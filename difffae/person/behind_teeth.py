@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..head.shading import sh_shading
 from .mouth_light import MouthLight
-from .mouth_opening import SHADE, Opening, colour_map, smooth_ramp, smooth_step
+from .mouth_opening import Opening, smooth_ramp, smooth_step
 
 # --- colours beside skin of luma 0.6 in white light, RGB ---
 THROAT, WALLS, TONGUE = (0.13, 0.045, 0.04), (0.36, 0.165, 0.15), (0.60, 0.30, 0.285)
@@ -106,4 +106,4 @@ def _lower_teeth(opening: Opening, light: MouthLight, middle: float) -> tuple[Te
     gap = torch.exp(-(((1 - beside) * LOWER_WIDTH / 2 / LOWER_GAP) ** 2))
     lip = torch.exp(-((opening.above.clamp_min(0) / 0.025) ** 2))
     brightness = 0.9 * (1 - 0.35 * gap) * (1 - 1.3 * x.abs()).clamp_min(0) * (1 - 0.25 * lip)
-    return light.teeth * brightness ** colour_map(SHADE, brightness), share
+    return light.teeth * light.shaded(brightness), share

@@ -11,26 +11,24 @@ skull. Its brightness and tint are those of the skin around, as the moved pictur
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..carry.state import Move
-from ..common.pixels import dilate, gaussian_blur, pull_push, relit
+from ..common.pixels import dilate, gaussian_blur, relit
 from .behind_teeth import behind_teeth
 from .lent_mouth import LENDS, lent_inside, lent_mouth, skin_colours
 from .lips import healed_lips, softened_seam
 from .mouth import LOWER, UPPER, DentalArch, MouthFrame, edge_at, upper_teeth_row
 from .mouth_light import MouthLight
-from .mouth_opening import SAMPLES, SHADE, Opening, colour_map, luma_of, mouth_marks, smooth_ramp, smooth_step
+from .mouth_opening import SAMPLES, Opening, luma_of, mouth_marks, smooth_ramp, smooth_step
 
 # --- in metres ---
 SIDES = 0.021  # along the row, at which teeth lie in the cheeks' shadow
 # --- in widths of the mouth ---
 REST = 0.045  # what of the upper teeth lies below the lip of a relaxed mouth
-LEAST, MOST = 0.15, 0.22  # of the upper teeth that a wide mouth shows
+LEAST, MOST = 0.15, 0.18  # of the upper teeth that a wide mouth shows
 PARTED, OPEN = 0.10, 0.45  # openings from which, and up to which, that grows
 LIP_SHADE, GOES_ON = 0.03, (0.12, 0.2)  # rows of own teeth in the lip's shade, and how far above it they go on
 FEW = 0.35, 0.65  # share of the opening that teeth of the photograph's own must fill
@@ -95,13 +93,15 @@ def _opened(move: Move, row: int, opening: Opening, image: Tensor, validity: Ten
     inside = behind_teeth(opening, light, move.target.light[row], float(opening.frame.straight(arches[0].tip)[0]))
     smiling, painted = _smiling(move, row), 1 - own_share
     own_teeth = _own_teeth(move, row, opening, *arches) if own_share > 0 else None
+    few = 0.0
     if own_teeth is not None:  # a few own teeth do not fill a wide smile
-        painted = max(painted, smiling * (1 - smooth_step(float((own_teeth[1] * opening.alpha).sum() / opening.alpha.sum()), *FEW)))
+        few = smiling * (1 - smooth_step(float((own_teeth[1] * opening.alpha).sum() / opening.alpha.sum()), *FEW))
+        painted = max(painted, few)
     colours, share = _painted_teeth(opening, light, smiling, *arches)
     inside = torch.lerp(inside, colours, share * painted)
     if own_teeth is not None:
         colours, share = own_teeth
-        inside = torch.lerp(inside, colours, share * own_share)
+        inside = torch.lerp(inside, colours, share * own_share * (1 - few))  # two rows would be seen of both
         # an opening that hardly grows shows the photograph's own inside
         own = _own_inside(move, row, opening)
         inside = torch.lerp(inside, own, own_share * (1 - smooth_step(wide - opening.own.opening, *GROWS)))
@@ -162,7 +162,7 @@ def _painted_teeth(opening: Opening, light: MouthLight, smiling: float, arch: De
     contact = 1 - (0.35 - 0.2 * smiling) * torch.exp(-((opening.below.clamp_min(0) / (0.02 + 0.25 * shown)) ** 2))
     brightness = brightness * (0.35 + 0.65 * torch.exp(-((row / SIDES) ** 2)))
     brightness = brightness * (1 + 0.08 * smiling)
-    return light.teeth * light.share * brightness * contact ** colour_map(SHADE, brightness), share
+    return light.teeth * light.share * brightness * light.shaded(contact), share
 
 
 def _sampled(picture: Tensor, places: Tensor) -> Tensor:

@@ -15,7 +15,6 @@ from ..head.morphable import HeadModel
 from .mouth import MouthFrame, edge_at
 
 LUMA = (0.299, 0.587, 0.114)
-SHADE = 0.85, 1.05, 1.15  # powers of shade on teeth in red, green and blue: what is around them is red
 SAMPLES = 2  # by which a mouth is painted finer than the picture, for smooth edges
 
 

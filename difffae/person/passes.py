@@ -31,7 +31,6 @@ from .guess import guess_person
 from .mouth import INNER, kept_teeth, lips_apart, teeth_in_sight
 from .rims import MovedPerson, hair_outline, hang_hair, lit_in_place, person_of, redraw_rims, smooth_outline, vacated, without_stairs
 
-
 EVEN_JAW = 4.5  # blur of where the head ends and the neck begins, u
 
 

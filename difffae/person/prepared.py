@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..carry.chin_shade import chin_shade
 from ..carry.exposure import face_skin
 from ..carry.expression import stretch_expression
 from ..carry.hair_volume import hair_offsets, outline_offsets
@@ -222,9 +223,10 @@ def start_move(source: Source, target: FaceAttributes) -> Move:
     if moves and maps is not None:
         maps = maps.carried_along(grid)
     if not bool(unlit.all()):
-        lights, folds = spread_light(source, posed, surface, body, maps, resting), fold_light(source, target, posed)
+        lights = spread_light(source, posed, surface, body, maps, resting)
+        fine = fold_light(source, target, posed) + chin_shade(source, target, posed)
         shade = coloured_shade(source.lost_colour, lights[0], grid)
-        log_ratio, resting_light = torch.where(unlit, 0, lights[0] + folds + shade), torch.where(unlit, 0, lights[1])
+        log_ratio, resting_light = torch.where(unlit, 0, lights[0] + fine + shade), torch.where(unlit, 0, lights[1])
     return Move(
         source=source,
         target=target,
