@@ -13,8 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..head.shading import sh_shading
-from .mouth_light import MouthLight
-from .mouth_opening import Opening, smooth_ramp, smooth_step
+from .mouth_opening import MouthLight, Opening, smooth_ramp, smooth_step
 
 # --- colours beside skin of luma 0.6 in white light, RGB ---
 THROAT, WALLS, TONGUE = (0.13, 0.045, 0.04), (0.36, 0.165, 0.15), (0.60, 0.30, 0.285)

@@ -21,8 +21,7 @@ from .behind_teeth import behind_teeth
 from .lent_mouth import LENDS, lent_inside, lent_mouth, skin_colours
 from .lips import healed_lips, softened_seam
 from .mouth import LOWER, UPPER, DentalArch, MouthFrame, edge_at, upper_teeth_row
-from .mouth_light import MouthLight
-from .mouth_opening import SAMPLES, Opening, luma_of, mouth_marks, smooth_ramp, smooth_step
+from .mouth_opening import SAMPLES, MouthLight, Opening, luma_of, mouth_marks, smooth_ramp, smooth_step
 
 # --- in metres ---
 SIDES = 0.021  # along the row, at which teeth lie in the cheeks' shadow

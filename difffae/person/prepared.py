@@ -24,11 +24,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..carry.chin_shade import chin_shade
 from ..carry.exposure import face_skin
 from ..carry.expression import stretch_expression
 from ..carry.hair_volume import hair_offsets, outline_offsets
-from ..carry.light import body_below, fold_light, log_light_ratio, log_shading, smile_folds, spread_light
+from ..carry.light import body_below, chin_shade, fold_light, log_light_ratio, log_shading, smile_folds, spread_light
 from ..carry.motion import fading, follow_surface, moved_validity, pose_head, resting_offset, seen_by_source, seen_depth, spread_offset
 from ..carry.options import CarryOptions
 from ..carry.state import Move, Source, skull_turned

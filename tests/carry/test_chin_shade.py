@@ -9,7 +9,7 @@ import torch
 from painted import SIZE, SKIN, paint
 from people import person
 
-from difffae.carry.chin_shade import SHADE, chin_shade
+from difffae.carry.light import CHIN_SHADE, chin_shade
 from difffae.head.attributes import FaceAttributes
 from difffae.head.morphable import HeadModel
 from difffae.head.render import render
@@ -41,7 +41,7 @@ def test_the_neck_below_a_dropped_jaw_gets_darker(source: Prepared):
     rows = dark[0, 0].nonzero()[:, 0].float()
     face_rows = posed.part("face")[0, 0].nonzero()[:, 0].float()
     assert float(rows.mean()) > float(face_rows.max()) - 3  # below where the jaw was
-    assert float(found.min()) >= float(torch.log1p(torch.tensor(-SHADE))) - 1e-6
+    assert float(found.min()) >= float(torch.log1p(torch.tensor(-CHIN_SHADE))) - 1e-6
 
 
 def test_nothing_happens_without_a_jaw_that_moves(source: Prepared):

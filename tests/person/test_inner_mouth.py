@@ -17,8 +17,7 @@ from difffae.head.morphable import HeadModel
 from difffae.head.render import render
 from difffae.head.shading import project
 from difffae.person.mouth import DentalArch, MouthFrame, edge_at, upper_teeth, upper_teeth_row
-from difffae.person.mouth_light import MouthLight
-from difffae.person.mouth_opening import Opening, luma_of, mouth_marks
+from difffae.person.mouth_opening import MouthLight, Opening, luma_of, mouth_marks
 from difffae.person.prepared import Carried, carry, prepare, start_move
 from difffae.source.regions import Layers
 
