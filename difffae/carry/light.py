@@ -350,15 +350,16 @@ def chin_shade(source: Source, target: FaceAttributes, posed: PosedHead) -> Tens
 
 
 def _shaded(posed: PosedHead, unit: float) -> Tensor:
-    """(B,1,H,W) in 0..1: how much of the neck's light the jaw above it takes."""
-    raster = posed.raster
-    depth = torch.where(raster.mask, raster.depth, torch.full_like(raster.depth, torch.inf))[:, None]
-    side = max(depth.shape[-2:]) / 2 / unit  # u in a unit of depth
+    """(B,1,H,W) in 0..1: how much of the neck's light the jaw above it takes; soft, so every other pixel tells."""
+    raster, size = posed.raster, posed.labels.shape[-2:]
+    depth = torch.where(raster.mask, raster.depth, torch.full_like(raster.depth, torch.inf))[:, None, ::2, ::2]
+    neck = posed.part("neck", "shoulders")[..., ::2, ::2].to(depth)
+    per_unit = max(size) / 2 / unit  # u in a unit of depth
     shade = torch.zeros_like(depth)
     low, high = STANDS_OUT
     for step in range(1, SHADE_STEPS + 1):
-        rows = max(1, round(SHADE_REACH * unit * step / SHADE_STEPS))
+        rows = max(1, round(SHADE_REACH * unit / 2 * step / SHADE_STEPS))
         above = F.pad(depth, (0, 0, rows, 0), value=torch.inf)[..., : depth.shape[-2], :]
-        gap = torch.where(depth.isinf() | above.isinf(), 0, depth - above) * side
+        gap = torch.where(depth.isinf() | above.isinf(), 0, depth - above) * per_unit
         shade = shade.maximum(((gap - low) / (high - low)).clamp(0, 1) * (1 - (step - 1) / SHADE_STEPS))
-    return gaussian_blur(shade * posed.part("neck", "shoulders").to(shade), 2 * unit)
+    return F.interpolate(gaussian_blur(shade * neck, unit), size, mode="bilinear", align_corners=False)
