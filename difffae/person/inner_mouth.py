@@ -92,15 +92,13 @@ def _opened(move: Move, row: int, opening: Opening, image: Tensor, validity: Ten
     inside = behind_teeth(opening, light, move.target.light[row], float(opening.frame.straight(arches[0].tip)[0]))
     smiling, painted = _smiling(move, row), 1 - own_share
     own_teeth = _own_teeth(move, row, opening, *arches) if own_share > 0 else None
-    few = 0.0
     if own_teeth is not None:  # a few own teeth do not fill a wide smile
-        few = smiling * (1 - smooth_step(float((own_teeth[1] * opening.alpha).sum() / opening.alpha.sum()), *FEW))
-        painted = max(painted, few)
+        painted = max(painted, smiling * (1 - smooth_step(float((own_teeth[1] * opening.alpha).sum() / opening.alpha.sum()), *FEW)))
     colours, share = _painted_teeth(opening, light, smiling, *arches)
     inside = torch.lerp(inside, colours, share * painted)
     if own_teeth is not None:
         colours, share = own_teeth
-        inside = torch.lerp(inside, colours, share * own_share * (1 - few))  # two rows would be seen of both
+        inside = torch.lerp(inside, colours, share * own_share)
         # an opening that hardly grows shows the photograph's own inside
         own = _own_inside(move, row, opening)
         inside = torch.lerp(inside, own, own_share * (1 - smooth_step(wide - opening.own.opening, *GROWS)))

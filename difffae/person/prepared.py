@@ -101,6 +101,8 @@ class Prepared(Source):
         if source.person is not None:
             person = person_before_background(move, image, validity)
             image, validity, alpha = person.image, person.validity, person.alpha
+        shade = chin_shade(source, move.target, move.posed)
+        image = torch.where(shade == 0, image, relit(image, shade.exp()))
         image, validity, offset, own = move_eyes(move, target.expand(len(source)), image, validity)
         image, validity, inside = open_mouths(move, image, validity)
         mesh = move.posed.mesh.to(image.dtype)
@@ -223,9 +225,9 @@ def start_move(source: Source, target: FaceAttributes) -> Move:
         maps = maps.carried_along(grid)
     if not bool(unlit.all()):
         lights = spread_light(source, posed, surface, body, maps, resting)
-        fine = fold_light(source, target, posed) + chin_shade(source, target, posed)
+        folds = fold_light(source, target, posed)
         shade = coloured_shade(source.lost_colour, lights[0], grid)
-        log_ratio, resting_light = torch.where(unlit, 0, lights[0] + fine + shade), torch.where(unlit, 0, lights[1])
+        log_ratio, resting_light = torch.where(unlit, 0, lights[0] + folds + shade), torch.where(unlit, 0, lights[1])
     return Move(
         source=source,
         target=target,
