@@ -19,6 +19,7 @@ from torch import Tensor
 from ..common.pixels import dilate, erode, gather, gaussian_blur, nearest_inside, odd, opened, pull_push
 from ..source.regions import Layers
 from .backdrop import behind, grown, straight_lines
+from .hair_volume import ramp
 from .options import CutoutOptions
 from .state import Backdrop, PosedHead
 
@@ -61,7 +62,9 @@ def cut_out(image: Tensor, layers: Layers, options: CutoutOptions | None = None)
     colours = torch.where(alpha > 0.97, image, colours)
     if o.structure and bool((wall < 1).any()):
         filled = torch.lerp(grown(image, wide, filled, o), filled, wall)
-    return Cutout(alpha, colours, Backdrop(wide, filled, o.fill_validity * plain, straight_lines(image, alpha)), plain)
+    own = wall * (1 - _unlike_wall(image, alpha, filled, o))
+    filled = torch.lerp(filled, image, own)
+    return Cutout(alpha, colours, Backdrop(wide * (1 - own), filled, wall, o.fill_validity * plain, straight_lines(image, alpha)), plain)
 
 
 def _units(image: Tensor) -> float:
@@ -108,6 +111,16 @@ def _strays(image: Tensor, matte: Tensor, plain: Tensor, wall: Tensor, o: Cutout
     thin = thin - opened(thin, odd(o.strand * u))
     found = dilate(thin, odd(2 * u))
     return gaussian_blur(found * ((plain - 0.5) / 0.3).clamp(0, 1), 1.0)
+
+
+def _unlike_wall(image: Tensor, alpha: Tensor, filled: Tensor, o: CutoutOptions) -> Tensor:
+    """Where a picture before a plain wall (B,3,H,W, `filled`) shows something else than the wall (B,1,H,W): the person alpha (B,1,H,W) and
+    what is close to it, strands and their light. All else is the wall's own grain, which no filling has.
+    """
+    u = _units(image)
+    close = gaussian_blur(dilate((alpha > 0.1).to(image), odd(o.beside_wall * u)), 0.7 * u)
+    unlike = dilate(gaussian_blur(image - filled, max(1.0, 0.7 * u)).abs().amax(1, keepdim=True), 3)
+    return close.maximum(ramp(unlike, *o.unlike_wall))
 
 
 def unmixed(

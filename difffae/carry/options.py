@@ -248,6 +248,10 @@ class CutoutOptions:
     strand: float = 9.0
     # least difference of a hair's colour from the background's
     stray_difference: float = 0.05
+    # window of the dilation of a person that takes all of a plain wall beside it away, and smoothed difference from the wall (0..1) from
+    # which, and at which, what is farther away is the person's, too
+    beside_wall: float = 6.0
+    unlike_wall: tuple[float, float] = (0.012, 0.024)
     # whether the background behind the person goes on with its structure
     structure: bool = True
 

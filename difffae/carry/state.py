@@ -115,12 +115,14 @@ class Backdrop:
 
     place     (B,1,H,W) 1 where the person or its outline was
     filled    (B,3,H,W) the picture, with that place filled by the colours around
+    wall      (B,1,1,1) how far the background is one plain wall
     validity  (B,1,H,W) how far the filled colours can be trusted
     lines     (B,1,1,1) how much straight lines stand out in the background around the person
     """
 
     place: Tensor
     filled: Tensor
+    wall: Tensor
     validity: Tensor
     lines: Tensor
 
