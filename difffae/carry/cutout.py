@@ -41,30 +41,35 @@ class Cutout:
     plain: Tensor
 
 
-def cut_out(image: Tensor, layers: Layers, options: CutoutOptions | None = None) -> Cutout:
+def cut_out(image: Tensor, layers: Layers, options: CutoutOptions | None = None, shown: Tensor | None = None) -> Cutout:
     """Take a photograph apart.
 
     Args:
         image: (B,3,H,W) RGB 0..1.
         layers: of the same picture.
         options: how.
+        shown: (B,1,H,W) in 0..1, where the image is the photograph; None for all of it.
     """
     o = options or CutoutOptions()
     cloth = (layers.loose - layers.hair).clamp_min(0)
     wide = _person_and_strands(layers, cloth, image, o)
-    filled, plain, wall = behind(image, wide, o)
+    filled, plain, wall = behind(image, wide, o, shown)
     alpha = _projected(image, filled, plain, layers, cloth, o)
     strays = _strays(image, layers.person, plain, wall, o)
     if bool((strays > wide).any()):
         wide = wide.maximum(strays)
-        filled, plain, wall = behind(image, wide, o)
+        filled, plain, wall = behind(image, wide, o, shown)
     colours, _ = unmixed(image, alpha)
     colours = torch.where(alpha > 0.97, image, colours)
     if o.structure and bool((wall < 1).any()):
         filled = torch.lerp(grown(image, wide, filled, o), filled, wall)
-    own = wall * (1 - _unlike_wall(image, alpha, filled, o))
-    filled = torch.lerp(filled, image, own)
-    return Cutout(alpha, colours, Backdrop(wide * (1 - own), filled, wall, o.fill_validity * plain, straight_lines(image, alpha)), plain)
+    place, wall = wide, ramp(wall, 0.0, 0.5)
+    if bool(wall.any()):
+        own = _own_wall(image, alpha, filled, o)
+        meets = gaussian_blur(pull_push(image - filled, own), 2 * _units(image))
+        filled = torch.lerp(filled, torch.lerp((filled + meets).clamp(0, 1), image, own), wall)
+        place = wide * (1 - wall * own)
+    return Cutout(alpha, colours, Backdrop(place, filled, wall, o.fill_validity * plain, straight_lines(image, alpha)), plain)
 
 
 def _units(image: Tensor) -> float:
@@ -113,14 +118,18 @@ def _strays(image: Tensor, matte: Tensor, plain: Tensor, wall: Tensor, o: Cutout
     return gaussian_blur(found * ((plain - 0.5) / 0.3).clamp(0, 1), 1.0)
 
 
-def _unlike_wall(image: Tensor, alpha: Tensor, filled: Tensor, o: CutoutOptions) -> Tensor:
-    """Where a picture before a plain wall (B,3,H,W, `filled`) shows something else than the wall (B,1,H,W): the person alpha (B,1,H,W) and
-    what is close to it, strands and their light. All else is the wall's own grain, which no filling has.
+def _own_wall(image: Tensor, alpha: Tensor, filled: Tensor, o: CutoutOptions) -> Tensor:
+    """Where a picture (B,3,H,W) before a plain wall `filled` is the wall itself, with its grain (B,1,H,W): neither the person of alpha
+    (B,1,H,W), nor close to it, nor strands and light, which are told from the wall by their colours.
     """
     u = _units(image)
     close = gaussian_blur(dilate((alpha > 0.1).to(image), odd(o.beside_wall * u)), 0.7 * u)
-    unlike = dilate(gaussian_blur(image - filled, max(1.0, 0.7 * u)).abs().amax(1, keepdim=True), 3)
-    return close.maximum(ramp(unlike, *o.unlike_wall))
+    unlike = gaussian_blur(image - filled, max(1.0, 0.7 * u))
+    # what is as broad as this is light on the wall, unless it is as strong as that
+    away = 1 - close
+    broad = gaussian_blur(unlike * away, o.strand * u / 2) / gaussian_blur(away, o.strand * u / 2).clamp_min(0.05)
+    thin, any_ = (dilate(part.abs().amax(1, keepdim=True), 3) for part in (unlike - broad, unlike))
+    return 1 - close.maximum(ramp(thin, *o.unlike_wall)).maximum(ramp(any_, *o.unlike_wall_at_all))
 
 
 def unmixed(

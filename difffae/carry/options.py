@@ -248,10 +248,11 @@ class CutoutOptions:
     strand: float = 9.0
     # least difference of a hair's colour from the background's
     stray_difference: float = 0.05
-    # window of the dilation of a person that takes all of a plain wall beside it away, and smoothed difference from the wall (0..1) from
-    # which, and at which, what is farther away is the person's, too
+    # window of the dilation of a person that holds no wall of its own; and smoothed difference from a plain wall (0..1) from which, and at
+    # which, what is farther away is the person's, too: as narrow as a strand, and of any breadth
     beside_wall: float = 6.0
     unlike_wall: tuple[float, float] = (0.012, 0.024)
+    unlike_wall_at_all: tuple[float, float] = (0.04, 0.08)
     # whether the background behind the person goes on with its structure
     structure: bool = True
 
