@@ -139,7 +139,8 @@ class CarryOptions:
     mouth_validity: float = 0.6
     # how far hair has to stand out from a neck (the crop is 2 wide) until its colour is hair's
     nape_hair: float = 0.04
-    # the background stays as it is, however plain, as it has to from frame to frame; else it may go along with a head that is bent
+    # the background stays as it is, whatever it shows, as it has to from frame to frame; else all but a plain wall may go along with a head
+    # that is bent
     still_background: bool = False
     # turned heads are bent as one piece; None takes the picture apart into layers alone
     bend: BendOptions | None = field(default_factory=lambda: BendOptions())
