@@ -47,7 +47,7 @@ def person_source(source: Source, layers: Layers) -> PersonSource:
     points = source.posed.points
     grid = pixel_grid(*source.size, source.image)
     low = below_chin(head, points[..., :2], grid)
-    cut = cut_out(source.image, layers, CutoutOptions(structure=o.structure))
+    cut = cut_out(source.image, layers, CutoutOptions(structure=o.structure), source.inside_picture)
     face = source.posed.part("face").to(mesh) * (1 - layers.hair)
     cloth = crisp_cloth(source.image, (layers.loose - layers.hair).clamp_min(0), cut.alpha, layers.hair, face)
     above = gaussian_blur(erode(source.posed.part("face", "ears", "scalp").to(mesh), odd(7 * source.unit)), 1.0)
