@@ -58,7 +58,7 @@ def straight_lines(image: Tensor, matte: Tensor) -> Tensor:
     return (strongest / around.sum((1, 2, 3)).clamp_min(1))[:, None, None, None]
 
 
-def behind(image: Tensor, person: Tensor, o: CutoutOptions) -> tuple[Tensor, Tensor, Tensor]:
+def behind(image: Tensor, person: Tensor, o: CutoutOptions, shown: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """What may be behind a person at a first glance: the colours beside it.
 
     Backgrounds go on sideways rather than downwards (horizons, walls), so the nearest pixel is looked for in a picture that
@@ -68,12 +68,14 @@ def behind(image: Tensor, person: Tensor, o: CutoutOptions) -> tuple[Tensor, Ten
         image: (B,3,H,W).
         person: (B,1,H,W) in 0..1, what is not background.
         o: reach of the filling.
+        shown: (B,1,H,W) in 0..1, where the image is the photograph: what its border repeats, such as clothes, says nothing of a wall.
 
     Returns:
         picture (B,3,H,W), how plain the background is around each pixel (B,1,H,W), and how far it is one plain wall (B,1,1,1), in 0..1.
     """
     side, width = max(image.shape[-2:]), image.shape[-1]
     outside = _apart(person, o)
+    told = outside if shown is None else outside & (shown > 0.99)
     stretch = o.sideways
     index = nearest_inside(outside[:, 0].repeat_interleave(stretch, 1))[0][:, stretch // 2 :: stretch]
     row = torch.div(index, width, rounding_mode="floor") // stretch
@@ -81,14 +83,14 @@ def behind(image: Tensor, person: Tensor, o: CutoutOptions) -> tuple[Tensor, Ten
     reach = o.plain_reach * side
     mean, square = gaussian_blur(around, reach), gaussian_blur(around.square(), reach)
     plain = torch.exp(-(square - mean.square()).mean(1, keepdim=True).clamp_min(0) / o.plain_spread**2)
-    beside = outside & (dilate(person, odd(8 * o.fill_blur * side)) > 0.05)
+    beside = told & (dilate(person, odd(8 * o.fill_blur * side)) > 0.05)
     worst = [here[there].quantile(0.1) if bool(there.any()) else here.new_zeros(()) for here, there in zip(plain, beside, strict=True)]
     wall = ramp(torch.stack(worst)[:, None, None, None], 0.5, 0.8)
     blur = o.fill_blur * side
     filled = gaussian_blur(around, blur)
     if bool(wall.any()):
-        slope = _slope(image, outside)
-        filled = torch.lerp(filled, (slope + gaussian_blur(pull_push(image - slope, outside.to(image)), blur)).clamp(0, 1), wall)
+        slope = _slope(image, told)
+        filled = torch.lerp(filled, (slope + gaussian_blur(pull_push(image - slope, told.to(image)), blur)).clamp(0, 1), wall)
     return _softly(image, filled, outside), plain, wall
 
 

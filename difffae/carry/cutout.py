@@ -19,6 +19,7 @@ from torch import Tensor
 from ..common.pixels import dilate, erode, gather, gaussian_blur, nearest_inside, odd, opened, pull_push
 from ..source.regions import Layers
 from .backdrop import behind, grown, straight_lines
+from .hair_volume import ramp
 from .options import CutoutOptions
 from .state import Backdrop, PosedHead
 
@@ -40,28 +41,35 @@ class Cutout:
     plain: Tensor
 
 
-def cut_out(image: Tensor, layers: Layers, options: CutoutOptions | None = None) -> Cutout:
+def cut_out(image: Tensor, layers: Layers, options: CutoutOptions | None = None, shown: Tensor | None = None) -> Cutout:
     """Take a photograph apart.
 
     Args:
         image: (B,3,H,W) RGB 0..1.
         layers: of the same picture.
         options: how.
+        shown: (B,1,H,W) in 0..1, where the image is the photograph; None for all of it.
     """
     o = options or CutoutOptions()
     cloth = (layers.loose - layers.hair).clamp_min(0)
     wide = _person_and_strands(layers, cloth, image, o)
-    filled, plain, wall = behind(image, wide, o)
+    filled, plain, wall = behind(image, wide, o, shown)
     alpha = _projected(image, filled, plain, layers, cloth, o)
     strays = _strays(image, layers.person, plain, wall, o)
     if bool((strays > wide).any()):
         wide = wide.maximum(strays)
-        filled, plain, wall = behind(image, wide, o)
+        filled, plain, wall = behind(image, wide, o, shown)
     colours, _ = unmixed(image, alpha)
     colours = torch.where(alpha > 0.97, image, colours)
     if o.structure and bool((wall < 1).any()):
         filled = torch.lerp(grown(image, wide, filled, o), filled, wall)
-    return Cutout(alpha, colours, Backdrop(wide, filled, o.fill_validity * plain, straight_lines(image, alpha)), plain)
+    place, wall = wide, ramp(wall, 0.0, 0.5)
+    if bool(wall.any()):
+        own = _own_wall(image, alpha, filled, o)
+        meets = gaussian_blur(pull_push(image - filled, own), 2 * _units(image))
+        filled = torch.lerp(filled, torch.lerp((filled + meets).clamp(0, 1), image, own), wall)
+        place = wide * (1 - wall * own)
+    return Cutout(alpha, colours, Backdrop(place, filled, wall, o.fill_validity * plain, straight_lines(image, alpha)), plain)
 
 
 def _units(image: Tensor) -> float:
@@ -108,6 +116,20 @@ def _strays(image: Tensor, matte: Tensor, plain: Tensor, wall: Tensor, o: Cutout
     thin = thin - opened(thin, odd(o.strand * u))
     found = dilate(thin, odd(2 * u))
     return gaussian_blur(found * ((plain - 0.5) / 0.3).clamp(0, 1), 1.0)
+
+
+def _own_wall(image: Tensor, alpha: Tensor, filled: Tensor, o: CutoutOptions) -> Tensor:
+    """Where a picture (B,3,H,W) before a plain wall `filled` is the wall itself, with its grain (B,1,H,W): neither the person of alpha
+    (B,1,H,W), nor close to it, nor strands and light, which are told from the wall by their colours.
+    """
+    u = _units(image)
+    close = gaussian_blur(dilate((alpha > 0.1).to(image), odd(o.beside_wall * u)), 0.7 * u)
+    unlike = gaussian_blur(image - filled, max(1.0, 0.7 * u))
+    # what is as broad as this is light on the wall, unless it is as strong as that
+    away = 1 - close
+    broad = gaussian_blur(unlike * away, o.strand * u / 2) / gaussian_blur(away, o.strand * u / 2).clamp_min(0.05)
+    thin, any_ = (dilate(part.abs().amax(1, keepdim=True), 3) for part in (unlike - broad, unlike))
+    return 1 - close.maximum(ramp(thin, *o.unlike_wall)).maximum(ramp(any_, *o.unlike_wall_at_all))
 
 
 def unmixed(

@@ -35,6 +35,13 @@ CELLS = 32  # of a square's side in which a body is known
 BEVEL = 1.5  # tangent of the angle by which a body turns away from the viewer at its outline
 ROUND = 0.8  # and at the ends of its shoulders
 SMILES = -1.0, 1.3  # change of the coefficients beyond which folds deepen no more
+# --- the shade below a jaw; lengths named u are 1/256 of the side ---
+JAW = "jawOpen"
+SHADE_REACH = 14.0  # u below a jaw at which its shade ends
+SHADE_STEPS = 6
+STANDS_OUT = 4.0, 12.0  # u by which what lies above stands out: from the first on it shades, by the second it does fully
+CHIN_SHADE = 0.26  # most of the light that it takes; a photograph's own shade, which the jaw covers, took as much
+JAW_DROPS = 0.15  # change of the jaw's coefficient from which all of it counts
 
 
 @dataclass(frozen=True, eq=False)
@@ -317,3 +324,42 @@ def fold_light(source: Source, target: FaceAttributes, posed: PosedHead) -> Tens
     shown = F.grid_sample(source.folds, source.head.uv_grid(posed.raster), padding_mode="border", align_corners=False)
     skin = posed.part("face").to(shown)
     return FOLDS * change * gaussian_blur(shown * skin, max(0.7, source.pixels(0.002)))
+
+
+def chin_shade(source: Source, target: FaceAttributes, posed: PosedHead) -> Tensor:
+    """What a jaw that moves does to the light on the neck, which the head model's light knows nothing of: its shade goes along.
+
+    Args:
+        source: the source.
+        target: B faces, with stretched expressions.
+        posed: their head.
+
+    Returns:
+        (B,1,H,W) logarithm of a ratio; zero beside the neck, and in rows whose jaw stays.
+    """
+    nothing = torch.zeros_like(source.image[:, :1])
+    if JAW not in source.head.expression_names:
+        return nothing
+    column = source.head.expression_names.index(JAW)
+    moves = (target.expression - source.face.expression)[:, column].abs().div(JAW_DROPS).clamp(max=1)[:, None, None, None]
+    if not bool(moves.any()):
+        return nothing
+    now, before = (torch.log1p(-CHIN_SHADE * _shaded(one, source.unit)) for one in (posed, source.posed))
+    neck = posed.part("neck", "shoulders").to(nothing)
+    return moves * gaussian_blur(neck * (now - before), 1.2 * source.unit)
+
+
+def _shaded(posed: PosedHead, unit: float) -> Tensor:
+    """(B,1,H,W) in 0..1: how much of the neck's light the jaw above it takes; soft, so every other pixel tells."""
+    raster, size = posed.raster, posed.labels.shape[-2:]
+    depth = torch.where(raster.mask, raster.depth, torch.full_like(raster.depth, torch.inf))[:, None, ::2, ::2]
+    neck = posed.part("neck", "shoulders")[..., ::2, ::2].to(depth)
+    per_unit = max(size) / 2 / unit  # u in a unit of depth
+    shade = torch.zeros_like(depth)
+    low, high = STANDS_OUT
+    for step in range(1, SHADE_STEPS + 1):
+        rows = max(1, round(SHADE_REACH * unit / 2 * step / SHADE_STEPS))
+        above = F.pad(depth, (0, 0, rows, 0), value=torch.inf)[..., : depth.shape[-2], :]
+        gap = torch.where(depth.isinf() | above.isinf(), 0, depth - above) * per_unit
+        shade = shade.maximum(((gap - low) / (high - low)).clamp(0, 1) * (1 - (step - 1) / SHADE_STEPS))
+    return F.interpolate(gaussian_blur(shade * neck, unit), size, mode="bilinear", align_corners=False)

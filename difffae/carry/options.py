@@ -139,7 +139,8 @@ class CarryOptions:
     mouth_validity: float = 0.6
     # how far hair has to stand out from a neck (the crop is 2 wide) until its colour is hair's
     nape_hair: float = 0.04
-    # the background stays as it is, however plain, as it has to from frame to frame; else it may go along with a head that is bent
+    # the background stays as it is, whatever it shows, as it has to from frame to frame; else all but a plain wall may go along with a head
+    # that is bent
     still_background: bool = False
     # turned heads are bent as one piece; None takes the picture apart into layers alone
     bend: BendOptions | None = field(default_factory=lambda: BendOptions())
@@ -248,6 +249,11 @@ class CutoutOptions:
     strand: float = 9.0
     # least difference of a hair's colour from the background's
     stray_difference: float = 0.05
+    # window of the dilation of a person that holds no wall of its own; and smoothed difference from a plain wall (0..1) from which, and at
+    # which, what is farther away is the person's, too: as narrow as a strand, and of any breadth
+    beside_wall: float = 6.0
+    unlike_wall: tuple[float, float] = (0.012, 0.024)
+    unlike_wall_at_all: tuple[float, float] = (0.04, 0.08)
     # whether the background behind the person goes on with its structure
     structure: bool = True
 

@@ -115,12 +115,14 @@ class Backdrop:
 
     place     (B,1,H,W) 1 where the person or its outline was
     filled    (B,3,H,W) the picture, with that place filled by the colours around
+    wall      (B,1,1,1) how far the background is one plain wall
     validity  (B,1,H,W) how far the filled colours can be trusted
     lines     (B,1,1,1) how much straight lines stand out in the background around the person
     """
 
     place: Tensor
     filled: Tensor
+    wall: Tensor
     validity: Tensor
     lines: Tensor
 
@@ -242,8 +244,7 @@ class Source:
         face: B faces, which describe the image.
         head: the head model of these numbers.
         options: how to move.
-        inside_picture: (B,1,H,W) validity of the image itself, 0 where it left its photograph; None
-            for all valid.
+        inside_picture: (B,1,H,W) validity of the image itself, 0 where it left its photograph; None for all valid.
         hair_offsets: (B,V,3) how far hair lifts the unposed head's vertices, in the head's unit.
         offsets: (B,V,3) the same, with what fits the outline to the person's.
         posed: the source's head.
@@ -251,8 +252,7 @@ class Source:
         skin: the photograph on the head's vertices.
         lost_colour: (B,3,H,W) what highlights of the skin lack of its colour (`skin_tone`).
         body: the person below the head, or None without layers.
-        depth: (B,1,H,W) farthest depth that the camera saw around each pixel; far below all depths
-            beside the mesh.
+        depth: (B,1,H,W) farthest depth that the camera saw around each pixel; far below all depths beside the mesh.
         upper_teeth: numbers of the vertices of the upper teeth.
         person: what the layers tell, or None without layers.
         eyes: the eyes, taken apart, or None if the mesh moves them.

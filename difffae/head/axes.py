@@ -121,7 +121,7 @@ AXES: tuple[Axis, ...] = (
         "smile",
         "mouth",
         "Up is a smile, down a frown.",
-        positive=_both(mouthSmile=1, cheekSquint=0.4, eyeSquint=0.25, mouthUpperUp=0.15),
+        positive=_both(mouthSmile=1, mouthDimple=0.5, cheekSquint=0.4, eyeSquint=0.25, mouthUpperUp=0.15),
         negative=_both(mouthFrown=1),
     ),
     *_each(

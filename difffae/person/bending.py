@@ -3,7 +3,8 @@
 The head model says where the face goes. Hair, ears and neck follow: between the face, the outline of the head and the shoulders,
 which stay, the motion goes on smoothly (a harmonic field), so that nothing is torn and no outline has to be found. The far side of
 the face hides what lies behind it, and where the near side would be stretched too far the layered head is seen (`passes`). The
-background goes along around the head; where its straight lines would show that, or frames of a video have to agree, it stays.
+background goes along around the head; where its straight lines would show that, before a plain wall, or where frames of a video have to
+agree, it stays.
 
 Shape letters: B batch, A directions around the head, H and W picture height and width. Lengths named u are 1/256 of the side.
 """

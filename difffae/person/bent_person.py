@@ -44,15 +44,20 @@ def bent_person(move: Move, layered: MovedPerson, near: Tensor) -> MovedPerson:
     """
     assert move.bend is not None
     source, told, o, u = move.source, person_of(move), bend_options(move.source), move.source.unit
-    shown = _shown(move.bend, torch.cat([source.image, told.maps.colours, told.maps.matte, 1 - source.validity], 1))
-    whole, colours, alpha, unknown = shown.split([3, 3, 1, 1], 1)
+    back = told.backdrop
+    shown = _shown(move.bend, torch.cat([source.image, told.maps.colours, told.maps.matte, 1 - source.validity, back.filled], 1))
+    whole, colours, alpha, unknown, dragged_wall = shown.split([3, 3, 1, 1, 3], 1)
     alpha = alpha * (1 - move.bend.folded)
     whole, colours = relit(whole, move.light_ratio), relit(colours, move.light_ratio)
     person = torch.lerp(colours, whole, ((alpha - 0.9) / 0.1).clamp(0, 1))
-    apart = torch.lerp(torch.lerp(move.resting_image, told.backdrop.filled, told.vacated), person, alpha)
-    plain = gaussian_blur(told.backdrop.validity, 4 * u) / CutoutOptions().fill_validity
+    apart = torch.lerp(torch.lerp(move.resting_image, back.filled, told.vacated), person, alpha)
+    # a plain wall stays, to the bit, and what the photograph shows before it goes: the person with strands and light that no matte holds
+    dragged_wall = relit(dragged_wall, move.light_ratio)
+    before_wall = back.filled + (whole - dragged_wall) + alpha * (dragged_wall - back.filled)
+    whole = torch.lerp(whole, before_wall, back.wall)
+    plain = gaussian_blur(back.validity, 4 * u) / CutoutOptions().fill_validity
     # what can be made up behind the head is not as good as the background itself, gone along, but for lines that would be crooked
-    busy = ((0.8 - plain) / 0.2).clamp(0, 1) * ramp(told.backdrop.lines, *o.lines)
+    busy = ((0.8 - plain) / 0.2).clamp(0, 1) * ramp(back.lines, *o.lines)
     if source.options.still_background:
         busy = torch.ones_like(busy)
     busy = busy.maximum(move.bend.folded)
@@ -61,8 +66,8 @@ def bent_person(move: Move, layered: MovedPerson, near: Tensor) -> MovedPerson:
     strained = ((stretch - low) / (high - low)).clamp(0, 1)
     dragged = (flow_length(move.bend.offset) - 0.5).clamp(0, 0.5) * 2
     gone_along = torch.lerp(torch.ones_like(alpha), torch.full_like(alpha, o.background_validity), dragged)
-    guess = told.backdrop.validity * told.vacated + (1 - told.vacated)
-    behind = torch.lerp(gone_along, guess, busy)
+    left = torch.lerp(told.vacated, back.place, back.wall)
+    behind = torch.lerp(gone_along, torch.lerp(torch.ones_like(left), back.validity, left), busy.maximum(back.wall))
     guessed = torch.lerp(behind, torch.ones_like(alpha), alpha)
     valid = (1 - unknown) * guessed * (1 - 0.5 * strained * alpha * (1 - move.bend.core))
     bent = MovedPerson(torch.lerp(whole, apart, busy), valid, alpha)

@@ -11,24 +11,23 @@ skull. Its brightness and tint are those of the skin around, as the moved pictur
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..carry.state import Move
-from ..common.pixels import dilate, gaussian_blur, pull_push, relit
+from ..common.pixels import dilate, gaussian_blur, relit
+from .behind_teeth import behind_teeth
 from .lent_mouth import LENDS, lent_inside, lent_mouth, skin_colours
 from .lips import healed_lips, softened_seam
 from .mouth import LOWER, UPPER, DentalArch, MouthFrame, edge_at, upper_teeth_row
-from .mouth_opening import SAMPLES, Opening, colour_map, luma_of, mouth_marks, smooth_ramp, smooth_step
+from .mouth_opening import SAMPLES, MouthLight, Opening, luma_of, mouth_marks, smooth_ramp, smooth_step
 
 # --- in metres ---
-SIDES = 0.017  # along the row, at which teeth lie in the cheeks' shadow
+SIDES = 0.021  # along the row, at which teeth lie in the cheeks' shadow
 # --- in widths of the mouth ---
 REST = 0.045  # what of the upper teeth lies below the lip of a relaxed mouth
-LEAST, MOST = 0.135, 0.22  # of the upper teeth that a wide mouth shows
+LEAST, MOST = 0.15, 0.18  # of the upper teeth that a wide mouth shows
 PARTED, OPEN = 0.10, 0.45  # openings from which, and up to which, that grows
 LIP_SHADE, GOES_ON = 0.03, (0.12, 0.2)  # rows of own teeth in the lip's shade, and how far above it they go on
 FEW = 0.35, 0.65  # share of the opening that teeth of the photograph's own must fill
@@ -36,12 +35,9 @@ FILLED = 1.1  # share of the opening of a smile that upper teeth fill
 SHOWS_OWN = 0.05, 0.09  # openings of a photograph from which its own inside shows
 GROWS = 0.03, 0.09  # growth of the opening from which that is not enough
 OWN_GROWS = 0.10, 0.14  # the same where another photograph lends its mouth
+ROUNDS = 0.08, 0.4  # growth of the opening from which, and up to which, its lower edge gets round
 CHANGES = 0.05  # a change of the opening after which nothing of the moved inside is left
 DRAWN = {"mouthSmile": 0.6, "mouthUpperUp": 0.8, "mouthLowerDown": 0.4}  # coefficients that draw lips from teeth, and how far
-# --- colours of a mouth in bright light, RGB ---
-DARKNESS, WALLS, TONGUE = (0.20, 0.095, 0.08), (0.44, 0.215, 0.19), (0.60, 0.30, 0.285)
-TEETH, TEETH_TINT = 0.78, (1.05, 0.985, 0.93)
-TEETH_LIGHT = 0.6  # luma of skin beside which teeth have that brightness
 
 
 def open_mouths(move: Move, image: Tensor, validity: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -71,7 +67,7 @@ def open_mouths(move: Move, image: Tensor, validity: Tensor) -> tuple[Tensor, Te
             images[row] = softened_seam(move, row, images[row], seam)
         amount = _amount(frame, own, moves) if moves > 0 else 0.0
         if amount > 0:
-            opening = Opening.of(frame.rounded(), own, size)
+            opening = Opening.of(frame.rounded(smooth_step(frame.opening - own.opening, *ROUNDS)), own, size)
             rows = _opened(move, row, opening, images[row], validities[row], amount)
             images[row], validities[row], insides[row] = rows
     return torch.cat(images), torch.cat(validities), torch.cat(insides)
@@ -84,49 +80,16 @@ def _amount(frame: MouthFrame, own: MouthFrame, moves: float) -> float:
     return min(max(opens, smooth_step(own.opening, *SHOWS_OWN) * moves) - 0.02, 1.0)
 
 
-@dataclass(frozen=True, eq=False)
-class _Light:
-    """The light around a mouth, as the skin there shows it.
-
-    hue     (3,h,w) colour of the skin over its luma
-    share   (1,h,w) luma over its mean in the mouth
-    mean    that mean
-    bright  luma of the bright parts of the skin
-    """
-
-    hue: Tensor
-    share: Tensor
-    mean: float
-    bright: float
-
-    @classmethod
-    def around(cls, move: Move, row: int, opening: Opening, image: Tensor, validity: Tensor) -> _Light:
-        """Of a window (1,3,...) of the moved picture and its validity."""
-        face = move.posed.part("face")[row, None, :, opening.rows, opening.columns]
-        known = (face & (validity > 0.5)).to(image)
-        skin = gaussian_blur(pull_push(image, known), 0.25 * opening.frame.width)
-        luma = luma_of(skin)
-        inside = opening.shrunk(opening.alpha[None])
-        mean = max(float((luma * inside).sum() / inside.sum().clamp_min(1e-3)), 0.02)
-        bright = float(luma_of(image)[known > 0.5].quantile(0.9)) if bool((known > 0.5).any()) else mean
-        return cls(opening.grown(skin / luma.clamp_min(0.02)), opening.grown((luma / mean).clamp(0.5, 1.6)), mean, bright)
-
-    @property
-    def teeth(self) -> float:
-        """Luma of teeth in it."""
-        return min(TEETH * (self.mean / TEETH_LIGHT) ** 0.55, 0.95 * self.bright)
-
-
 def _opened(move: Move, row: int, opening: Opening, image: Tensor, validity: Tensor, amount: float) -> tuple[Tensor, Tensor, Tensor]:
     """One picture (1,3,H,W), its validity (1,1,H,W) and the share of its mouth's inside (1,1,H,W)."""
     window, known = image[opening.here], validity[opening.here]
-    light = _Light.around(move, row, opening, window, known)
+    light = MouthLight.around(move, row, opening, window, known)
     wide, own_share = opening.frame.opening, smooth_step(opening.own.opening, *SHOWS_OWN)
     arches = [
         DentalArch.of(move.source.head, move.source.upper_teeth, posed.points[row], move.source.size)
         for posed in (move.posed, move.source.posed)
     ]
-    inside = _darkness(opening, light)
+    inside = behind_teeth(opening, light, move.target.light[row], float(opening.frame.straight(arches[0].tip)[0]))
     smiling, painted = _smiling(move, row), 1 - own_share
     own_teeth = _own_teeth(move, row, opening, *arches) if own_share > 0 else None
     if own_teeth is not None:  # a few own teeth do not fill a wide smile
@@ -150,7 +113,7 @@ def _opened(move: Move, row: int, opening: Opening, image: Tensor, validity: Ten
     return image, validity, shares
 
 
-def _lent(move: Move, row: int, opening: Opening, image: Tensor, inside: Tensor, light: _Light) -> Tensor:
+def _lent(move: Move, row: int, opening: Opening, image: Tensor, inside: Tensor, light: MouthLight) -> Tensor:
     """Colours (3,h,w) of the inside with what another photograph lends, as far as the source's own mouth does not do."""
     patch = lent_mouth(move.source.face, move.target, row)
     if patch is None:
@@ -161,23 +124,8 @@ def _lent(move: Move, row: int, opening: Opening, image: Tensor, inside: Tensor,
     shown = min(1.0, opening.frame.opening / float(patch.opening))
     depth = shown * opening.below / (opening.below + opening.above).clamp_min(1e-3)
     marks = mouth_marks(move.source.head, move.posed.points[row : row + 1], move.source.size)
-    teeth = (light.teeth * colour_map(TEETH_TINT, light.hue) * light.hue.clamp(0.6, 1.5) ** 0.35).mean((1, 2))
-    colours = lent_inside(patch, share, depth.clamp(0, 1), skin_colours(image, marks)[0], teeth) * light.share.sqrt()
+    colours = lent_inside(patch, share, depth.clamp(0, 1), skin_colours(image, marks)[0], light.teeth.mean((1, 2))) * light.share.sqrt()
     return torch.lerp(inside, colours, (1 - own) * smooth_step(float(patch.opening), *LENDS))
-
-
-def _darkness(opening: Opening, light: _Light) -> Tensor:
-    """(3,h,w): the walls of a mouth, darker the farther they are from the lips, and the tongue."""
-    wide, level = opening.frame.opening, light.mean**0.8
-    depth = smooth_ramp(opening.inside, 0.0, min(0.10, 0.3 * wide + 0.01))
-    dark, walls, tongue = (level * colour_map(values, light.share) for values in (DARKNESS, WALLS, TONGUE))
-    inside = torch.lerp(walls, dark, depth) * light.share.sqrt()
-    beside = (opening.along - 0.5) / 0.36
-    below_edge = (0.44 * wide + 0.03) * (1 - 0.55 * beside.square()) - opening.above
-    shown = smooth_ramp(below_edge, -0.045, 0.06) * smooth_ramp(1 - beside.abs(), 0.0, 0.35) * smooth_step(wide, 0.18, 0.5)
-    furrow = 1 - 0.10 * torch.exp(-((beside / 0.10) ** 2))
-    tongue = tongue * light.share * furrow * (0.55 + 0.45 * smooth_ramp(below_edge, 0.0, 0.16))
-    return torch.lerp(inside, tongue, shown) * (1 - 0.35 * torch.exp(-((opening.above / 0.03) ** 2)))
 
 
 def _smiling(move: Move, row: int) -> float:
@@ -192,7 +140,7 @@ def _smiling(move: Move, row: int) -> float:
     return smooth_step(drawn, 0.2, 0.7)
 
 
-def _painted_teeth(opening: Opening, light: _Light, smiling: float, arch: DentalArch, own_arch: DentalArch) -> tuple[Tensor, Tensor]:
+def _painted_teeth(opening: Opening, light: MouthLight, smiling: float, arch: DentalArch, own_arch: DentalArch) -> tuple[Tensor, Tensor]:
     """Upper teeth that no photograph showed, of a mouth that smiles 0..1: colours (3,h,w) and share (h,w)."""
     frame, own = opening.frame, opening.own
     (along, down), (own_along, own_down) = frame.straight(arch.tip), own.straight(own_arch.tip)
@@ -208,10 +156,10 @@ def _painted_teeth(opening: Opening, light: _Light, smiling: float, arch: Dental
     pixels = SAMPLES * float(arch.axes[1].norm())
     share = (above_tip * pixels + 0.5).clamp(0, 1) * (1 - smooth_ramp(row, 0.015, 0.030))
     share = share * max(smooth_step(frame.opening, 0.04, 0.12), smiling * smooth_step(frame.opening, 0.01, 0.04))
-    contact = 1 - (0.45 - 0.3 * smiling) * torch.exp(-((opening.below.clamp_min(0) / (0.02 + 0.25 * shown)) ** 2))
-    brightness = brightness * contact * (0.35 + 0.65 * torch.exp(-((row / SIDES) ** 2)))
+    contact = 1 - (0.35 - 0.2 * smiling) * torch.exp(-((opening.below.clamp_min(0) / (0.02 + 0.25 * shown)) ** 2))
+    brightness = brightness * (0.35 + 0.65 * torch.exp(-((row / SIDES) ** 2)))
     brightness = brightness * (1 + 0.08 * smiling)
-    return light.teeth * colour_map(TEETH_TINT, light.hue) * light.hue.clamp(0.6, 1.5) ** 0.35 * light.share * brightness, share
+    return light.teeth * light.share * brightness * light.shaded(contact), share
 
 
 def _sampled(picture: Tensor, places: Tensor) -> Tensor:

@@ -31,11 +31,12 @@ UPPER = (78, 80, 81, 82, 13, 312, 311, 310, 308)
 LOWER = (78, 88, 178, 87, 14, 317, 402, 318, 308)
 OUTER_UPPER = (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291)
 OUTER_LOWER = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291)
+ROUND = 0.5  # most of the way to an ellipse that the lower edge of an opened mouth goes
 # --- teeth, in metres ---
 FORWARDS = 0.004  # by which the head model's teeth lie too far behind its lips
 TOOTH_WIDTHS = (0.0084, 0.0066, 0.0076, 0.0070, 0.0070)  # from the middle to one side
 TOOTH_TIPS = (0.0, 0.0007, 0.0002, 0.0008, 0.0013)  # how much higher than the first tooth's they lie
-TIP_ROUNDING = 0.00075
+TIP_ROUNDING = 0.0011
 GAP_WIDTH, GAP_DARKNESS = 0.00045, 0.33
 
 
@@ -180,11 +181,15 @@ class MouthFrame:
         half = len(self.upper) // 2
         return self.places(torch.stack([self.upper.new_tensor(0.5), (self.upper[half, 1] + self.lower[half, 1]) / 2]))
 
-    def rounded(self) -> MouthFrame:
-        """The same with a round lower lip: a mesh that drops its jaw pulls it to a point."""
+    def rounded(self, amount: float) -> MouthFrame:
+        """The same with a round lower lip: a mesh that drops its jaw pulls it to a point; amount 0..1, how far it is half an ellipse."""
         x, y = self.lower.unbind(-1)
         for _ in range(2):
             y = torch.cat([y[:1], 0.25 * y[:-2] + 0.5 * y[1:-1] + 0.25 * y[2:], y[-1:]])
+        share = ((x - x[0]) / (x[-1] - x[0])).clamp(0, 1)
+        corners = torch.lerp(y[0], y[-1], share)
+        arc = corners + (y - corners).max() * (4 * share * (1 - share)).sqrt()
+        y = torch.lerp(y, y.maximum(arc), ROUND * amount)
         return MouthFrame(self.corner, self.along, self.down, self.upper, torch.stack([x, y.maximum(edge_at(self.upper, x))], -1))
 
     def straight(self, places: Tensor) -> Tensor:

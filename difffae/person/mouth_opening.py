@@ -1,4 +1,4 @@
-"""One mouth of a moved picture, and what its parts share: windows, ramps, colours.
+"""One mouth of a moved picture, and what its parts share: windows, the light around, ramps, colours.
 
 Shape letters: B batch, V vertices, N landmarks, H and W picture height and width, h and w those of a window around the mouth.
 """
@@ -11,11 +11,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..carry.state import Move
+from ..common.pixels import gaussian_blur, pull_push
 from ..head.morphable import HeadModel
 from .mouth import MouthFrame, edge_at
 
 LUMA = (0.299, 0.587, 0.114)
 SAMPLES = 2  # by which a mouth is painted finer than the picture, for smooth edges
+# --- the light around a mouth ---
+SKIN_LIGHT = 0.6  # luma of skin for which colours are given
+TEETH, TEETH_TINT = 0.92, (1.12, 0.97, 0.885)  # luma of teeth there, and their colour over it in white light
+BRIGHTEST = 1.08  # of teeth, beside bright parts of the skin
+SHADE = 0.85, 1.05, 1.15  # powers of shade on teeth in red, green and blue
+WHITE = 0.92  # most of it
+OWN, LEAST_OWN = 0.75, 12  # quantile of a photograph's own teeth, and pixels from which they tell
+MOST_FLESH = 1.4  # of what is given for flesh, beside the luma of teeth
+SKIN_HUE = (1.27, 0.93, 0.83)  # colour of skin over its luma in white light
+TAKES = 0.3, 0.5  # powers of the light's tint that teeth, and wet flesh, take
+COLOURLESS = 0.06, 0.14  # of skin: differences of its channels over its luma that only a picture without colours shows
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +38,7 @@ class Opening:
     rows, columns  of the window
     frame, own     the mouth now, and in the photograph
     places         (h,w,2) in pixels
-    along          (h,w) in widths of the mouth
+    along, down    (h,w) in widths of the mouth
     below, above   (h,w) distance from the upper lip downwards, and from the lower lip upwards, in widths
     inside         (h,w) distance from the nearer lip, negative outside
     alpha          (h,w) share of the opening
@@ -37,6 +50,7 @@ class Opening:
     own: MouthFrame
     places: Tensor
     along: Tensor
+    down: Tensor
     below: Tensor
     above: Tensor
     inside: Tensor
@@ -54,7 +68,7 @@ class Opening:
         below, above = down - edge_at(frame.upper, along), edge_at(frame.lower, along) - down
         inside = torch.stack([below, above, along - frame.upper[0, 0], frame.upper[-1, 0] - along]).amin(0)
         alpha = (inside * frame.width + 0.6).clamp(0, 1) * ((below + above) * frame.width / 1.2).clamp(0, 1)
-        return cls(rows, columns, frame, own, places, along, below, above, inside, alpha)
+        return cls(rows, columns, frame, own, places, along, down, below, above, inside, alpha)
 
     @property
     def here(self) -> tuple[slice, slice, slice, slice]:
@@ -68,6 +82,69 @@ class Opening:
     def grown(self, values: Tensor) -> Tensor:
         """Values (1,C,...) of the window at this resolution: (C,h,w)."""
         return F.interpolate(values, self.alpha.shape, mode="bilinear", align_corners=False)[0]
+
+
+@dataclass(frozen=True, eq=False)
+class MouthLight:
+    """The light around a mouth, as the skin there shows it.
+
+    hue     (3,h,w) colour of the skin over its luma
+    share   (1,h,w) luma over its mean in the mouth
+    mean    that mean
+    bright  luma of the bright parts of the skin
+    own     luma of the teeth that the photograph shows, 0 without any
+    """
+
+    hue: Tensor
+    share: Tensor
+    mean: float
+    bright: float
+    own: float
+
+    @classmethod
+    def around(cls, move: Move, row: int, opening: Opening, image: Tensor, validity: Tensor) -> MouthLight:
+        """Of a window (1,3,...) of the moved picture and its validity."""
+        face = move.posed.part("face")[row, None, :, opening.rows, opening.columns]
+        known = (face & (validity > 0.5)).to(image)
+        skin = gaussian_blur(pull_push(image, known), 0.25 * opening.frame.width)
+        luma = luma_of(skin)
+        inside = opening.shrunk(opening.alpha[None])
+        mean = max(float((luma * inside).sum() / inside.sum().clamp_min(1e-3)), 0.02)
+        bright = float(luma_of(image)[known > 0.5].quantile(0.9)) if bool((known > 0.5).any()) else mean
+        hue, share = opening.grown(skin / luma.clamp_min(0.02)), opening.grown((luma / mean).clamp(0.5, 1.6))
+        return cls(hue, share, mean, bright, _own_teeth(move, row) * float(move.light_ratio[row : row + 1][opening.here].mean()))
+
+    @property
+    def teeth(self) -> Tensor:
+        """(3,h,w): colour of teeth in it."""
+        return self._teeth_luma * self._tinted(TEETH_TINT, TAKES[0])
+
+    def flesh(self, colour: tuple[float, float, float]) -> Tensor:
+        """(3,h,w): what has a colour beside skin of luma SKIN_LIGHT in white light."""
+        # beside teeth it keeps its darkness, however dark the skin is
+        return min((self.mean / SKIN_LIGHT) ** 0.8, MOST_FLESH * self._teeth_luma) * self._tinted(colour, TAKES[1])
+
+    def shaded(self, share: Tensor) -> Tensor:
+        """(3,h,w): what shade between lips leaves of the light on teeth, of which share (h,w) is left: what is around them is red."""
+        return share ** (1 + (colour_map(SHADE, self.hue) - 1) * self._colourful)
+
+    @property
+    def _colourful(self) -> float:
+        """0 in a picture without colours, else 1."""
+        red, green, blue = self.hue.mean((1, 2)).tolist()
+        return smooth_step(max(red, green, blue) - min(red, green, blue), *COLOURLESS)
+
+    @property
+    def _teeth_luma(self) -> float:
+        usual = min(TEETH * (self.mean / SKIN_LIGHT) ** 0.55, BRIGHTEST * self.bright)
+        return max(usual, min(self.own, WHITE))
+
+    def _tinted(self, colour: tuple[float, float, float], power: float) -> Tensor:
+        """(3,h,w): a colour of white light in the light here, without the hue that a picture without colours lacks."""
+        flat = colour_map(colour, self.hue)
+        grey = luma_of(flat) * self.hue
+        tinted = flat * (self.hue / colour_map(SKIN_HUE, self.hue)).clamp(0.4, 2) ** power
+        return torch.lerp(grey, tinted, self._colourful)
 
 
 def mouth_marks(head: HeadModel, points: Tensor, size: tuple[int, int]) -> Tensor:
@@ -96,3 +173,12 @@ def colour_map(values: tuple[float, ...], like: Tensor) -> Tensor:
 def luma_of(image: Tensor) -> Tensor:
     """(...,3,H,W) -> (...,1,H,W)."""
     return (image * colour_map(LUMA, image)).sum(-3, keepdim=True)
+
+
+def _own_teeth(move: Move, row: int) -> float:
+    """Luma of the teeth that a photograph shows, 0 where it shows hardly any."""
+    person = move.source.person
+    if person is None or person.teeth is None:
+        return 0.0
+    shown = luma_of(move.source.image[row])[person.teeth[row] > 0.5]
+    return float(shown.quantile(OWN)) if len(shown) >= LEAST_OWN else 0.0

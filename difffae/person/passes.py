@@ -31,6 +31,8 @@ from .guess import guess_person
 from .mouth import INNER, kept_teeth, lips_apart, teeth_in_sight
 from .rims import MovedPerson, hair_outline, hang_hair, lit_in_place, person_of, redraw_rims, smooth_outline, vacated, without_stairs
 
+EVEN_JAW = 4.5  # blur of where the head ends and the neck begins, u
+
 
 def person_source(source: Source, layers: Layers) -> PersonSource:
     """What the layers of a source tell, worked out once for all its moves.
@@ -45,7 +47,7 @@ def person_source(source: Source, layers: Layers) -> PersonSource:
     points = source.posed.points
     grid = pixel_grid(*source.size, source.image)
     low = below_chin(head, points[..., :2], grid)
-    cut = cut_out(source.image, layers, CutoutOptions(structure=o.structure))
+    cut = cut_out(source.image, layers, CutoutOptions(structure=o.structure), source.inside_picture)
     face = source.posed.part("face").to(mesh) * (1 - layers.hair)
     cloth = crisp_cloth(source.image, (layers.loose - layers.hair).clamp_min(0), cut.alpha, layers.hair, face)
     above = gaussian_blur(erode(source.posed.part("face", "ears", "scalp").to(mesh), odd(7 * source.unit)), 1.0)
@@ -277,7 +279,9 @@ def _head_not_neck(move: Move) -> tuple[Tensor, Tensor]:
     upper = ~(head.vertex_mask("neck", "shoulders") | nape(head, move.unposed))
     share = interpolate(raster, head.faces, upper.to(mesh).expand(len(mesh), -1)[..., None])
     share = gaussian_blur(share * mesh, 0.8 * u) / gaussian_blur(mesh, 0.8 * u).clamp_min(0.05)
-    share = gaussian_blur(gather(((share - 0.3) / 0.2).clamp(0, 1), nearest), 1.6 * u)
+    share = gather(((share - 0.3) / 0.2).clamp(0, 1), nearest)
+    # the mesh's parts end in teeth as wide as its triangles, which a jaw that drops over a collar would show
+    share = torch.lerp(gaussian_blur(share, EVEN_JAW * u), gaussian_blur(share, 1.6 * u), move.turned)
     shoulders = gather(move.posed.shoulders[:, None].to(mesh), nearest)
     # hair hangs over what rests on the shoulders
     return ((share - 0.38) / 0.24).clamp(0, 1).maximum(move.known_maps.hair), shoulders * (1 - move.known_maps.hair)

@@ -27,7 +27,7 @@ from torch import Tensor
 from ..carry.exposure import face_skin
 from ..carry.expression import stretch_expression
 from ..carry.hair_volume import hair_offsets, outline_offsets
-from ..carry.light import body_below, fold_light, log_light_ratio, log_shading, smile_folds, spread_light
+from ..carry.light import body_below, chin_shade, fold_light, log_light_ratio, log_shading, smile_folds, spread_light
 from ..carry.motion import fading, follow_surface, moved_validity, pose_head, resting_offset, seen_by_source, seen_depth, spread_offset
 from ..carry.options import CarryOptions
 from ..carry.state import Move, Source, skull_turned
@@ -101,6 +101,8 @@ class Prepared(Source):
         if source.person is not None:
             person = person_before_background(move, image, validity)
             image, validity, alpha = person.image, person.validity, person.alpha
+        shade = chin_shade(source, move.target, move.posed)
+        image = torch.where(shade == 0, image, relit(image, shade.exp()))
         image, validity, offset, own = move_eyes(move, target.expand(len(source)), image, validity)
         image, validity, inside = open_mouths(move, image, validity)
         mesh = move.posed.mesh.to(image.dtype)
@@ -222,7 +224,8 @@ def start_move(source: Source, target: FaceAttributes) -> Move:
     if moves and maps is not None:
         maps = maps.carried_along(grid)
     if not bool(unlit.all()):
-        lights, folds = spread_light(source, posed, surface, body, maps, resting), fold_light(source, target, posed)
+        lights = spread_light(source, posed, surface, body, maps, resting)
+        folds = fold_light(source, target, posed)
         shade = coloured_shade(source.lost_colour, lights[0], grid)
         log_ratio, resting_light = torch.where(unlit, 0, lights[0] + folds + shade), torch.where(unlit, 0, lights[1])
     return Move(

@@ -51,7 +51,8 @@ def vacated(maps: Maps, cut: Cutout, resting: Tensor) -> Tensor:
     # hair has a rim of strands and light that no matte holds
     fringe = dilate(maps.body * maps.hair, odd(11 * u)) * beside
     left = gaussian_blur(dilate(maps.body, odd(5 * u)).maximum(fringe).maximum(apart), 0.7 * u)
-    return ((left - 0.05) / 0.3).clamp(0, 1)
+    # of a plain wall what is the photograph's own stays so
+    return ((left - 0.05) / 0.3).clamp(0, 1) * torch.lerp(torch.ones_like(left), cut.backdrop.place, cut.backdrop.wall)
 
 
 def smooth_outline(move: Move, person: MovedPerson) -> MovedPerson:

@@ -9,7 +9,7 @@ from painted import HAIR, WALL
 from difffae.carry.backdrop import behind
 from difffae.carry.cutout import cut_out, going_on, unmixed
 from difffae.carry.options import CutoutOptions
-from difffae.common.pixels import gaussian_blur, pixel_grid
+from difffae.common.pixels import dilate, gaussian_blur, pixel_grid
 from difffae.source.regions import Layers
 
 SIZE = 128
@@ -76,3 +76,34 @@ def test_a_collar_goes_on_behind_a_jaw():
     assert behind_all[0, 0, SIZE // 2 + 8 :, SIZE // 2].min() > 0.9
     assert behind_all[0, 0, : SIZE // 2 - 8, SIZE // 2].max() < 0.1
     assert torch.equal(behind_all[..., :8], cloth[..., :8])
+
+
+def test_a_plain_wall_keeps_its_grain_beside_a_person():
+    """What is made up ends beside the person, and a strand farther away goes; all else is the photograph, to the bit."""
+    alpha = disc(0.5, 1.5)
+    strand = torch.zeros_like(alpha)
+    strand[..., 60, 97:101] = 0.5
+    grain = 0.01 * torch.randn(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    wall = (WALL[None, :, None, None] + 0.1 * pixel_grid(SIZE, SIZE, alpha)[None, None, ..., 0] + gaussian_blur(grain, 0.5)).clamp(0, 1)
+    image = torch.lerp(wall, HAIR[None, :, None, None].expand_as(wall), alpha.maximum(strand))
+    back = cut_out(image, all_hair(alpha)).backdrop
+    assert back.wall.item() == 1
+    far = (dilate((alpha > 0.1).float(), 9) == 0) & (dilate(strand, 9) == 0)
+    assert (far & (dilate((alpha > 0.1).float(), 17) > 0)).sum() > 500
+    assert torch.equal(back.filled[far.expand_as(image)], image[far.expand_as(image)])
+    assert back.place[far].max() == 0
+    assert (back.filled - wall)[..., 60, 97:101].abs().max() < 0.04
+    assert (back.filled - wall)[alpha.expand_as(wall) > 0.1].abs().max() < 0.04
+
+
+def test_what_a_photographs_border_repeats_says_nothing_of_a_wall():
+    """Below where the photograph ends its last row goes on, which shows clothes at both sides of the person."""
+    alpha = disc(0.5, 1.5)
+    image = mixed(alpha)
+    image[..., 100:, :] = 0.05
+    shown = torch.zeros_like(alpha)
+    shown[..., :96, :] = 1
+    walls = [cut_out(image, all_hair(alpha), shown=part).backdrop for part in (shown, None)]
+    assert [one.wall.item() for one in walls] == [1, 0]
+    middle = slice(SIZE // 4, SIZE // 2)
+    assert (walls[0].filled - WALL[None, :, None, None])[..., middle, middle].abs().max() < 0.01

@@ -7,8 +7,9 @@ from dataclasses import replace
 import torch
 from people import person
 
-from difffae.carry.expression import GAIN, LEAST, MOST, SMALL, STARTS, WIDER, gains, lid_offsets, stretch_expression
+from difffae.carry.expression import EASED, EASY, GAIN, LEAST, MOST, SMALL, STARTS, WIDER, gains, lid_offsets, stretch_expression
 from difffae.head.morphable import HeadModel
+from difffae.head.mouth_patch import MouthPatch
 
 
 def test_factors_are_those_of_both_sides_and_one_elsewhere():
@@ -49,6 +50,26 @@ def test_stretching_is_bounded_but_never_holds_back():
     for index, name in enumerate(names):
         assert 1 <= up[index] <= MOST, name
         assert LEAST <= down[index] <= 0, name
+
+
+def test_a_wide_smile_by_number_raises_corners_less_and_anothers_smile_does_not():
+    head = HeadModel.load()
+    names = head.expression_names
+    own, other = MouthPatch.closed(1, torch.zeros(1)), replace(MouthPatch.closed(1, torch.zeros(1)), opening=torch.tensor([0.3]))
+    source = replace(person(head, 2), expression=torch.zeros(1, len(names)), mouth=own)
+    wanted = torch.zeros(4, len(names))
+    smile, jaw = names.index("mouthSmileLeft"), names.index("jawOpen")
+    wanted[:, smile] = torch.tensor([0.3, 0.4, 0.8, 1.0])
+    wanted[:, jaw] = 0.8
+    by_number, lent = (
+        torch.cat([stretch_expression(source, replace(source, expression=one[None], mouth=mouth), names).expression for one in wanted])
+        for mouth in (own, other)
+    )
+    knee = EASED["mouthSmile"]
+    shares = torch.tensor([0.3, knee, knee + EASY * (0.8 - knee), knee + EASY * (1 - knee)]) + STARTS["mouthSmile"]
+    assert torch.allclose(by_number[:, smile], GAIN["mouthSmile"] * shares, atol=1e-6)
+    assert torch.allclose(lent[2, smile], torch.tensor(GAIN["mouthSmile"] * (0.8 + STARTS["mouthSmile"])), atol=1e-6)
+    assert torch.equal(by_number[:, jaw], lent[:, jaw])
 
 
 def test_lids_part_by_the_measured_share_and_closed_eyes_stay_closed():

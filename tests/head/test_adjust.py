@@ -26,7 +26,7 @@ NAMES = [
     "eyeBlinkLeft", "eyeBlinkRight", "eyeWideLeft", "eyeWideRight", "eyeLookOutLeft", "eyeLookInRight", "eyeLookInLeft",
     "eyeLookOutRight", "eyeLookUpLeft", "eyeLookUpRight", "eyeLookDownLeft", "eyeLookDownRight", "jawOpen", "mouthSmileLeft",
     "mouthSmileRight", "mouthFrownLeft", "mouthFrownRight", "tongueOut", "eyeSquintLeft", "eyeSquintRight", "mouthUpperUpLeft",
-    "mouthUpperUpRight",
+    "mouthUpperUpRight", "mouthDimpleLeft", "mouthDimpleRight",
 ]  # fmt: skip
 
 
@@ -97,7 +97,7 @@ def test_expression_numbers():
     smiling = adjust(face(mouthSmileLeft=0.2), Adjustments(smile=0.6), NAMES)
     assert get(smiling, "mouthSmileLeft") == pytest.approx(0.8)
     assert get(smiling, "mouthSmileRight") == pytest.approx(0.6)
-    for companion in ("cheekSquintLeft", "eyeSquintRight", "mouthUpperUpLeft"):
+    for companion in ("cheekSquintLeft", "eyeSquintRight", "mouthUpperUpLeft", "mouthDimpleRight"):
         assert 0 < get(smiling, companion) < 0.6
     assert get(smiling, "mouthFrownLeft") == 0
     sad = adjust(face(mouthSmileLeft=0.2, mouthSmileRight=0.2), Adjustments(smile=-0.6), NAMES)

@@ -147,3 +147,28 @@ def test_the_outline_is_the_mattes_where_that_ends_near_it(head: HeadModel, afro
     assert larger - as_it_is == pytest.approx(4 / (SIZE / 2), abs=0.015)
     assert as_it_is - smaller == pytest.approx(4 / (SIZE / 2), abs=0.015)
     assert torch.allclose(none, source.outline.reach.median(), atol=1e-6)
+
+
+@pytest.mark.parametrize(("yaw", "pitch"), [(20.0, 0.0), (-25.0, 0.0), (0.0, 20.0)])
+def test_a_plain_wall_keeps_its_place_to_the_bit(head: HeadModel, yaw: float, pitch: float) -> None:
+    """A wall that is lit unevenly, with grain: what neither the old nor the new person covers stays the photograph."""
+    face = person(head, 3)
+    covered = render(head, face, SIZE).mask
+    grain = 0.01 * torch.randn(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    wall = (0.6 + 0.1 * pixel_grid(SIZE, SIZE, covered)[..., 1] + grain).clamp(0, 1)
+    image = torch.where(covered > 0, SKIN[None, :, None, None], wall)
+    none = torch.zeros_like(covered)
+    source = prepare(image, face, head, layers=Layers(covered, covered, none, none))
+    target = replace(face, pose=person(head, 3, yaw=yaw, pitch=pitch).pose)
+    move, moved = start_move(source, target), source.move(target)
+    assert move.bend.share.item() == 1
+    persons = dilate(covered.maximum((moved.person_alpha > 0.2).to(covered)), 17)
+    dragged = (persons == 0) & (move.bend.under.norm(dim=1, keepdim=True) > 1)
+    assert dragged.sum() > 500  # the background would go along there
+    apart = (persons == 0).expand_as(image)
+    assert torch.equal(moved.image[apart], image[apart])
+    assert moved.validity[persons == 0].min() == 1
+    # and what the old person covered is the wall, whose colours go on
+    left = ((covered > 0) & (moved.person_alpha < 1e-3)).expand_as(image)
+    assert left.sum() > 100
+    assert (moved.image - wall)[left].abs().max() < 0.05

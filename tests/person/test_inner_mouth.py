@@ -17,7 +17,9 @@ from difffae.head.morphable import HeadModel
 from difffae.head.render import render
 from difffae.head.shading import project
 from difffae.person.mouth import DentalArch, MouthFrame, edge_at, upper_teeth, upper_teeth_row
-from difffae.person.prepared import Carried, carry
+from difffae.person.mouth_opening import MouthLight, Opening, luma_of, mouth_marks
+from difffae.person.prepared import Carried, carry, prepare, start_move
+from difffae.source.regions import Layers
 
 WITHOUT = CarryOptions(mouths=False, folds=False)
 INSIDE = ("mouth", "teeth", "tongue")
@@ -94,6 +96,64 @@ def test_a_wide_mouth_has_teeth_above_and_is_dark_below(head: HeadModel, skin: t
     assert dark < 0.35 * teeth
     assert teeth < 1.05 * float(colour.mean())  # never brighter than the skin around
     assert teeth > 0.35 * float(colour.mean())
+
+
+def test_a_tongue_lies_behind_the_lower_teeth_and_a_dark_throat_above_it(head: HeadModel):
+    source = near(head)
+    target = expressing(head, source, jawOpen=0.8)
+    new, _ = moved(head, source, target)
+    frame = mouth(head, stretch_expression(source, target, head.expression_names))
+    wide = frame.opening
+    throat, back, tongue = (luma_at(new.image, frame, along, share * wide) for along, share in ((0.2, 0.4), (0.5, 0.35), (0.5, 0.72)))
+    lower = max(luma_at(new.image, frame, 0.46, wide - above) for above in (0.02, 0.04, 0.06))
+    assert throat < 0.5 * tongue
+    assert back < 0.8 * tongue
+    assert lower > 1.3 * tongue
+    down = float(edge_at(frame.upper, torch.tensor([0.5]))) + 0.72 * wide
+    x, y = frame.places(torch.tensor([0.5, down])).round().long().tolist()
+    red, green, blue = new.image[0, :, y, x].tolist()
+    assert red > 1.4 * max(green, blue)
+
+
+def test_a_picture_without_colours_has_a_mouth_without(head: HeadModel):
+    source = near(head)
+    new = carry(paint((render(head, source, SIZE).mask, torch.full((3,), 0.6))), source, expressing(head, source, jawOpen=0.6), head)
+    inside = (new.validity - CarryOptions().mouth_validity).abs()[:, 0] < 1e-3
+    assert int(inside.sum()) > 200
+    assert float((new.image.amax(1) - new.image.amin(1))[inside].max()) < 0.03
+
+
+def test_a_mouth_opens_without_a_jump(head: HeadModel):
+    """Between steps of the slider pixels change by what moves over them, and no more in one step than in others."""
+    source = near(head)
+    picture = paint((render(head, source, SIZE).mask, SKIN))
+    prepared = prepare(picture, source, head)
+    images = torch.cat([prepared.move(expressing(head, source, jawOpen=0.15 + 0.05 * step)).image for step in range(7)])
+    steps = (images[1:] - images[:-1]).abs().mean((1, 2, 3))
+    assert float(steps.max()) < 2.5 * float(steps.median())
+
+
+def test_teeth_are_as_bright_as_those_that_the_photograph_shows(head: HeadModel):
+    """A dark face whose teeth are seen keeps bright ones where they are painted."""
+    source = expressing(head, near(head), jawOpen=0.15, mouthUpperUpLeft=0.6, mouthUpperUpRight=0.6)
+    drawn = render(head, source, SIZE)
+    teeth = head.part_mask(drawn.raster, "teeth")[:, None]
+    skin = torch.tensor([0.30, 0.20, 0.15])
+    size = (SIZE, SIZE)
+    lights = []
+    for white in (0.45, 0.75):
+        picture = paint((drawn.mask, skin), (teeth, torch.full((3,), white)))
+        nothing = torch.zeros_like(drawn.mask)
+        layers = Layers(drawn.mask, drawn.mask, nothing, nothing)
+        prepared = prepare(picture, source, head, layers=layers)
+        move = start_move(prepared, expressing(head, source, jawOpen=0.6))
+        frames = [MouthFrame.of(mouth_marks(head, posed.points, size)[0]) for posed in (move.posed, prepared.posed)]
+        opening = Opening.of(*frames, size)
+        window = picture[opening.here]
+        lights.append(MouthLight.around(move, 0, opening, window, torch.ones_like(window[:, :1])))
+    dark, bright = (float(luma_of(light.teeth).mean()) for light in lights)
+    assert bright > 1.4 * dark
+    assert lights[0].own == pytest.approx(0.45, abs=0.05)
 
 
 def test_only_the_mouth_changes_and_what_is_painted_says_so(head: HeadModel):

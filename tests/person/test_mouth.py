@@ -12,7 +12,7 @@ from difffae.carry.options import CarryOptions
 from difffae.common.pixels import dilate, erode
 from difffae.head.morphable import HeadModel
 from difffae.head.render import render
-from difffae.person.mouth import upper_teeth
+from difffae.person.mouth import ROUND, MouthFrame, upper_teeth
 from difffae.person.prepared import carry
 from difffae.source.regions import Layers
 
@@ -62,3 +62,19 @@ def test_upper_teeth_stay_at_the_skull_while_the_mouth_opens(head: HeadModel):
     deep = head.part_mask(target.raster, "mouth", "tongue")[:, None] & ~(dilate(inside.float(), 7) > 0)
     assert int(deep.sum()) > 20
     assert moved.image.amax(1, keepdim=True)[deep].mean() < 0.35
+
+
+def test_an_opened_mouth_has_a_round_lower_edge():
+    """Lips of a mesh that drops its jaw meet in a point; half way to half an ellipse they go, and the lowest place stays."""
+    along, upper = torch.linspace(0, 1, 9), torch.zeros(9)
+    pointed = 0.5 - (along - 0.5).abs()
+    frame = MouthFrame(
+        torch.zeros(2), torch.tensor([40.0, 0.0]), torch.tensor([0.0, 40.0]), *(torch.stack([along, y], -1) for y in (upper, pointed))
+    )
+    plain, round_ = frame.rounded(0.0).lower[:, 1], frame.rounded(1.0).lower[:, 1]
+    lowest = float(plain.max())
+    ellipse = lowest * (1 - (2 * along - 1) ** 2).sqrt()
+    assert torch.allclose(round_, plain + ROUND * (ellipse - plain).clamp_min(0), atol=1e-5)
+    assert round_[2] > 1.2 * plain[2]
+    assert float(round_.max()) == lowest
+    assert round_[0] == round_[-1] == 0
