@@ -184,6 +184,8 @@ def _filled(move: Move, side: _Side, bent: MovedPerson, person: Tensor, layered:
     holes = MovedPerson(torch.lerp(layered.image, person, bent.alpha), bent.validity.minimum(layered.validity), layered.alpha)
     # a neck that comes into view is the layers', with its outline and its collar: bent, it would be as wide as the head
     over_neck = gaussian_blur(dilate(near, odd(24 * u)), 4 * u) * under_ear * (1 - erode(move.bend.face * shown, odd(5 * u)))
+    seen_cloth, made_cloth = person_of(move).resting[:, :2].split(1, 1)
+    over_neck = over_neck * (1 - dilate(ramp(made_cloth - seen_cloth, 0.1, 0.4), odd(5 * u)))
     over_neck = over_neck * dilate((bent.alpha.maximum(layered.alpha) > 0.05).to(person), odd(9 * u))
     guess, all_of_it = bent.validity * GUESS, torch.ones_like(shown)
     # a gap between an ear and the hair over it, a hole in hair, and any hole before the head under hair have what is around them
