@@ -87,7 +87,7 @@ def _over(below: MovedPerson, above: MovedPerson, share: Tensor) -> MovedPerson:
 
 
 def _shown(bend: Bend, picture: Tensor) -> Tensor:
-    """The photograph, its person's colours and alpha, and what is unknown (B,8,H,W), bent.
+    """The photograph, its person's colours and alpha, what is unknown, and the empty background (B,11,H,W), bent.
 
     Where it is pressed together the face lies before the rest, with a rim that has no stairs.
     """
@@ -102,7 +102,7 @@ def _shown(bend: Bend, picture: Tensor) -> Tensor:
 
 
 def _softened(sharp: Tensor, bend: Bend, picture: Tensor, share: Tensor) -> Tensor:
-    """What is shown (B,8,H,W), where it is pressed together (B,1,H,W) without ringing: only there is it looked for again."""
+    """What is shown (B,11,H,W), where it is pressed together (B,1,H,W) without ringing: only there is it looked for again."""
     rows = []
     for row, there in enumerate(share[:, 0] > 0):
         places = [flow_grid(offset[row : row + 1])[:, there][:, None] for offset in (bend.under, bend.over)]
