@@ -59,8 +59,11 @@ GRAIN_MIRROR = 0.09  # the line, below the lid's edge, in which that is mirrored
 LASH_COUNT, LASH_LENGTH, LASH_LEAN, LASH_HALF, LASH_DARK, LASHES_APART = 19, 0.10, 0.9, 0.17, 0.45, (2.0, 4.0)
 HALF_WIDTH = 0.75  # of the almond
 # how a lid joins the skin around: the rim between almonds grown by so much says by what colour and light they differ, blurred before and
-# after, in widths of the eye; more than so much (logarithms) is a brow or an edge of shade
-JOINT, JOINT_BLUR, JOINT_SMOOTH, JOINT_LIGHT, JOINT_TINT, JOINT_ABOVE, JOINT_LEFT = (-0.04, 0.05), 0.03, 0.06, (-0.6, 0.15), 0.15, -0.1, 0.4
+# after, in widths of the eye. Logarithms: the least and the most light that may differ, the most of a colour, and how much darker the rim
+# may be than the lid's own skin, which is seen between these lines
+JOINT, JOINT_BLUR, JOINT_SMOOTH, JOINT_OWN = (-0.04, 0.05), 0.03, 0.06, (-0.32, -0.12)
+JOINT_LIGHT, JOINT_TINT, JOINT_DARKER = (-0.6, 0.15), 0.15, 0.15
+JOINT_ABOVE, JOINT_LEFT = -0.1, 0.4  # the line above which a rim tells, and how much of what it tells is left at the lid's edge
 REACH, COLUMNS = 0.8, 96  # of curves: how far to both sides of the eye's middle, and in how many columns
 AROUND = 1.3  # in widths of the eye from its middle: skin that belongs to it
 
@@ -262,7 +265,11 @@ def _joined(made: Tensor, image: Tensor, known: Tensor, coordinates: tuple[Tenso
     wanted, has = (gaussian_blur(picture, JOINT_BLUR * width + 0.3) for picture in (image, made))
     differs = ((wanted + FLOOR) / (has + FLOOR)).log()
     grey = differs.mean(1, keepdim=True)
-    differs = grey.clamp(*JOINT_LIGHT) * grey.new_tensor(SHADE)[:, None, None] + (differs - grey).clamp(-JOINT_TINT, JOINT_TINT)
+    # what is darker than the lid's own skin, stretched below it, is a brow or the rim of glasses
+    inside = ((along > 0.15) & (along < 0.85) & (across > JOINT_OWN[0]) & (across < JOINT_OWN[1]))[:, None] * known
+    own = (grey * inside).sum((2, 3), keepdim=True) / inside.sum((2, 3), keepdim=True).clamp_min(1e-3)
+    grey = grey.maximum((own - JOINT_DARKER).clamp(JOINT_LIGHT[0], 0)).clamp_max(JOINT_LIGHT[1])
+    differs = grey * grey.new_tensor(SHADE)[:, None, None] + (differs - grey).clamp(-JOINT_TINT, JOINT_TINT)
     step = gaussian_blur(pull_push(differs, ring), JOINT_SMOOTH * width + 0.5)
     step = step * torch.lerp(step.new_tensor(JOINT_LEFT), step.new_tensor(1.0), (-across / LID_HEIGHT).clamp(0, 1))[:, None]
     return ((made + FLOOR) * step.exp() - FLOOR).clamp(0, 1)
