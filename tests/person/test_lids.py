@@ -17,7 +17,7 @@ from difffae.head.morphable import HeadModel
 from difffae.head.render import render
 from difffae.head.shading import project
 from difffae.person.eyes import MEET, eye_source
-from difffae.person.lids import EYES, KIND, EyeFrame, columns, curve_through
+from difffae.person.lids import EYES, KIND, EyeFrame, LidFrame, closed_lid, columns, curve_through
 from difffae.person.prepared import Carried, carry
 
 WITHOUT = CarryOptions(eyes=False)
@@ -74,6 +74,27 @@ def test_a_closed_eye_has_lashes_on_any_skin(head: HeadModel, skin: tuple[float,
         assert (new.validity[lid] - CarryOptions().lid_validity).abs().max() < 0.05
     changed = (new.image != paint((render(head, source, SIZE).mask, colour))).any(1, keepdim=True)
     assert 0.005 < changed.float().mean() < 0.12
+
+
+def test_a_lid_is_as_dark_as_the_skin_around_it_and_no_darker_for_a_rim():
+    width, size = 40.0, 96
+    points = torch.stack([torch.linspace(0, 1, 9), torch.zeros(9)], -1)[None]
+    frame = LidFrame(torch.tensor([[28.0, 52.0]]), torch.tensor([[width, 0.0]]), torch.tensor([[0.0, width]]), points)
+    places = torch.stack(torch.meshgrid(torch.arange(size), torch.arange(size), indexing="xy"), -1)[None].float()
+    along, across = frame.coordinates(places)
+    look, every = load_checkpoint(asset_path("lids.safetensors"), KIND).tensors["look"].expand(1, -1, -1, -1), torch.ones(1, 1, size, size)
+    skin = torch.tensor([0.7, 0.55, 0.48])[None, :, None, None].expand(-1, -1, size, size)
+    upper, upper_lid = (across < -0.08)[:, None], ((across > -0.4) & (across < -0.3) & ((along - 0.5).abs() < 0.2))[:, None]
+    rim = ((across > -0.62) & (across < -0.46))[:, None]
+
+    def light(picture: torch.Tensor) -> float:
+        """Of the upper part of the lid that is laid over a picture."""
+        lid, _ = closed_lid(picture, every, (along, across), 1.0, every, look, frame)
+        return lid.mean(1, keepdim=True)[upper_lid].mean().item()
+
+    plain = light(skin)
+    assert light(torch.where(upper, 0.6 * skin, skin)) == pytest.approx(0.6 * plain, rel=0.15)
+    assert light(torch.where(rim, 0.1 * skin, skin)) > 0.8 * plain
 
 
 def test_eyes_that_are_closed_get_no_second_lid(head: HeadModel):
