@@ -19,7 +19,7 @@ from ..carry.state import Move
 from ..common.pixels import dilate, gaussian_blur, relit
 from .behind_teeth import behind_teeth
 from .lent_mouth import LENDS, lent_inside, lent_mouth, skin_colours
-from .lips import healed_lips, softened_seam
+from .lips import closed_lips, healed_lips, softened_seam
 from .mouth import LOWER, UPPER, DentalArch, MouthFrame, edge_at, upper_teeth_row
 from .mouth_opening import SAMPLES, MouthLight, Opening, luma_of, mouth_marks, smooth_ramp, smooth_step
 
@@ -108,7 +108,8 @@ def _opened(move: Move, row: int, opening: Opening, image: Tensor, validity: Ten
     lips, near = healed_lips(move, row, opening, window)
     image, validity, shares = image.clone(), validity.clone(), torch.zeros_like(validity)
     shares[opening.here] = amount * alpha
-    image[opening.here] = torch.lerp(window, torch.lerp(lips, inside, alpha), amount * near)
+    shown = torch.lerp(window, torch.lerp(lips, inside, alpha), amount * near)
+    image[opening.here] = torch.lerp(shown, closed_lips(move, row, opening, shown), amount)
     validity[opening.here] = torch.lerp(known, torch.full_like(known, move.source.options.mouth_validity), amount * alpha)
     return image, validity, shares
 

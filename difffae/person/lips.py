@@ -11,12 +11,16 @@ from torch import Tensor
 
 from ..carry.state import Move
 from ..common.pixels import dilate, gather, gaussian_blur, nearest_inside
-from .mouth import MOUTH, OUTER_LOWER, OUTER_UPPER, edge_at
-from .mouth_opening import Opening, luma_of, mouth_marks, smooth_ramp
+from .mouth import LOWER, MOUTH, OUTER_LOWER, OUTER_UPPER, UPPER, edge_at
+from .mouth_opening import Opening, luma_of, mouth_marks, smooth_ramp, smooth_step
 
 # how far, in widths of the mouth, the seam of closed lips is drawn into the lower one, and how far from its middle
 SEAM_REACH, SEAM_WIDE = 0.10, (0.10, 0.20)
 SEAM_DARK = -0.85, -0.70  # less luma, as a share of the lip's, is that of its seam
+# lips that close over teeth: openings of the photograph's mouth from which they were drawn thin, and of the closed one up to which they are
+# whole; how much of their own colour they get back, and of their seam's shade, how wide it is, and what light on them is worth
+WERE_OPEN, NOW_CLOSED = (0.05, 0.14), (0.02, 0.07)
+BACK_TO_COLOUR, SEAM_SHADE, SEAM_HALF, LIP_LIGHT = 0.8, 0.5, 0.016, 0.6
 LEAST_LIP = 12  # pixels of a lip from which its colour is known
 
 
@@ -53,6 +57,41 @@ def healed_lips(move: Move, row: int, opening: Opening, window: Tensor) -> tuple
     outside = opening.shrunk(opening.inside.clamp(max=0)[None])
     shadow = 1 - 0.30 * torch.exp(-((outside / 0.022) ** 2)) * min(1.0, frame.opening / 0.1)
     return lips_now * shadow, dilate(hole, 2 * max(2, round(0.09 * frame.width)) + 1)
+
+
+def closed_lips(move: Move, row: int, opening: Opening, window: Tensor) -> Tensor:
+    """The window (1,3,...) with lips that closed over teeth: thin lips drawn wide again have lost their colour, and have no seam."""
+    closes = smooth_step(opening.own.opening, *WERE_OPEN) * (1 - smooth_step(opening.frame.opening, *NOW_CLOSED))
+    if closes == 0:
+        return window
+    head, size = move.source.head, move.source.size
+    now, before = (mouth_marks(head, points[row : row + 1], size)[0] for points in (move.posed.points, move.source.posed.points))
+    along, down = opening.frame.straight(opening.places).unbind(-1)
+    inner = [_sorted(opening.frame.straight(now[list(points), :2])) for points in (UPPER, LOWER)]
+    outer = [_sorted(opening.frame.straight(now[list(points), :2])) for points in (OUTER_UPPER, OUTER_LOWER)]
+    seam = (edge_at(inner[0], along) + edge_at(inner[1], along)) / 2
+    upper, lower = edge_at(outer[0], along), edge_at(outer[1], along)
+    lips = smooth_ramp(torch.minimum(down - upper, lower - down), -0.005, 0.035) * smooth_ramp(torch.minimum(along, 1 - along), 0.0, 0.1)
+    colours = [_lip_colour(move, row, before, *points) for points in ((OUTER_UPPER, UPPER), (OUTER_LOWER, LOWER))]
+    side = smooth_ramp(down - seam, -0.02, 0.02)
+    colour = torch.lerp(colours[0][:, None, None], colours[1][:, None, None], side)
+    here = opening.grown(window)
+    luma = luma_of(here[None])[0]
+    mean = (luma * lips).sum() / lips.sum().clamp_min(1)
+    made = colour * (luma / mean.clamp_min(0.02)) ** LIP_LIGHT
+    made = made * (1 - SEAM_SHADE * torch.exp(-(((down - seam) / SEAM_HALF) ** 2)))
+    share = BACK_TO_COLOUR * closes * lips
+    return torch.lerp(window, opening.shrunk(made.clamp(0, 1)), opening.shrunk(share[None]))
+
+
+def _lip_colour(move: Move, row: int, marks: Tensor, outer: tuple[int, ...], inner: tuple[int, ...]) -> Tensor:
+    """(3,): of a lip in the photograph, along its middle."""
+    # the outer edge has one more landmark beside each corner
+    places = ((marks[list(outer[2:-2]), :2] + marks[list(inner[1:-1]), :2]) / 2)[1:-1]
+    size = places.new_tensor([move.source.size[1], move.source.size[0]])
+    grid = ((places + 0.5) * 2 / size - 1)[None, None]
+    colours = F.grid_sample(move.source.image[row : row + 1], grid, align_corners=False)[0, :, 0]
+    return colours.median(1).values
 
 
 def _stretched_seam(opening: Opening, window: Tensor, lips: Tensor, edge: Tensor) -> Tensor:
