@@ -155,6 +155,12 @@ def box_blur(x: Tensor, radius: int, times: int) -> Tensor:
     return x
 
 
+def sampled(picture: Tensor, places: Tensor, mode: str = "bicubic") -> Tensor:
+    """A picture (B,C,H,W) at places (B,h,w,2), x and y in its pixels: (B,C,h,w); beyond its border that goes on."""
+    size = places.new_tensor([picture.shape[-1], picture.shape[-2]])
+    return F.grid_sample(picture, (places + 0.5) * 2 / size - 1, mode=mode, padding_mode="border", align_corners=False)
+
+
 def relit(image: Tensor, ratio: Tensor, knee: float = 0.8) -> Tensor:
     """A picture in other light, without clipped highlights.
 

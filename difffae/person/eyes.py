@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..carry.state import EyeSource, Move, PosedHead
-from ..common.pixels import relit
+from ..common.pixels import relit, sampled
 from ..head.attributes import FaceAttributes
 from ..head.morphable import HeadModel
 from ..head.rasterizer import interpolate
@@ -81,12 +81,6 @@ def head_landmarks(head: HeadModel, posed: PosedHead, image: Tensor) -> Tensor:
     return (head.landmarks(posed.points) + image.new_tensor([1, 1, 0])) * scale - image.new_tensor([0.5, 0.5, 0])
 
 
-def _pick(picture: Tensor, places: Tensor, mode: str = "bicubic") -> Tensor:
-    """A picture (B,C,H,W) at pixels (B,h,w,2)."""
-    size = places.new_tensor([picture.shape[-1], picture.shape[-2]])
-    return F.grid_sample(picture, (places + 0.5) * 2 / size - 1, mode=mode, padding_mode="border", align_corners=False)
-
-
 def _luma(colours: Tensor) -> Tensor:
     return (colours * colours.new_tensor(LUMA)[:, None, None]).sum(1, keepdim=True)
 
@@ -116,7 +110,7 @@ def _white(image: Tensor, frame: EyeFrame, lids: tuple[Tensor, Tensor], iris: Te
     along = columns(image).expand(batch, ROWS, -1)
     apart = (lids[1] - lids[0]).clamp_min(0.03)[:, None]
     across = lids[0][:, None] + rows * apart
-    shown = _pick(image, frame.places(along, across)).clamp(0, 1)
+    shown = sampled(image, frame.places(along, across)).clamp(0, 1)
     away = ((along - iris[:, None, None, 0]).square() + (across - iris[:, None, None, 1]).square()).sqrt() / iris[:, None, None, 2]
     bare = _ramp(away, 1.15, 1.5)  # a photograph's pixels are large beside an iris
     inside = _ramp(0.5 - along.abs(), 0.02, 0.10)
@@ -127,7 +121,7 @@ def _white(image: Tensor, frame: EyeFrame, lids: tuple[Tensor, Tensor], iris: Te
     weight = (known @ near).clamp_min(1e-5)
     going_on = ((shown * known) @ near) / weight
     # what a healthy eye's white is in this light, where the eye shows hardly any
-    skin = _pick(image, frame.places(*_below(lids[1]))).mean((2, 3), keepdim=True)
+    skin = sampled(image, frame.places(*_below(lids[1]))).mean((2, 3), keepdim=True)
     plain = torch.lerp(_luma(skin), skin, 0.35) * 1.02 * (0.5 + 0.5 * _ramp(rows, 0.0, 0.45))[:, None]
     middle = (rows > 0.2) & (rows < 0.9) & (along.abs() < 0.42)
     share = (bare * middle).sum((1, 2)) / middle.sum((1, 2)).clamp_min(1)
@@ -163,7 +157,7 @@ def _disc(image: Tensor, frame: EyeFrame, lids: tuple[Tensor, Tensor], iris: Ten
     along, across = (iris[:, i, None, None] + iris[:, 2, None, None] * axis for i, axis in ((0, x), (1, y)))
     upper, lower = (curve_at(lid, along) for lid in lids)
     depth = (across - upper) / (lower - upper).clamp_min(0.03)
-    shown = _pick(image, frame.places(along, across)).clamp(0, 1) / _shade_at(shade, depth)[:, None]
+    shown = sampled(image, frame.places(along, across)).clamp(0, 1) / _shade_at(shade, depth)[:, None]
     known = _ramp(across - upper, 0.05, 0.12) * _ramp(lower - across, 0.0, 0.05)
     luma = _luma(shown).flatten(1)
     # a catch light is one spot, not a ring
@@ -171,7 +165,7 @@ def _disc(image: Tensor, frame: EyeFrame, lids: tuple[Tensor, Tensor], iris: Ten
     weight = known.flatten(1) * (0.02 + dull)
     total = (weight @ alike)[:, None]
     mean = ((shown.flatten(2) * weight[:, None]) @ alike) / total.clamp_min(1e-6)
-    plain = _plain_iris(_pick(image, frame.places(*_below(lids[1]))).mean((2, 3)), away)
+    plain = _plain_iris(sampled(image, frame.places(*_below(lids[1]))).mean((2, 3)), away)
     mean = torch.lerp(plain, mean, _ramp(total / alike.sum(0), 0.0, 0.01)).view_as(shown)
     return torch.cat([torch.lerp(mean, shown, known[:, None]), known[:, None]], 1)
 
@@ -336,11 +330,11 @@ def _moved(picture: Tensor, move: Move, which: tuple[int, int], target: EyeTarge
     shift = shift * _ramp(REACH - along.abs(), 0.0, 0.2)
     pixels = shift[..., None] * target.frame.across[:, None, None]
     through = places + pixels
-    there = _pick(picture[:, 4:6], through, "bilinear") + pixels.permute(0, 3, 1, 2)
-    shifted = relit(_pick(move.source.image[one], places + there.permute(0, 2, 3, 1)).clamp(0, 1), ratio)
+    there = sampled(picture[:, 4:6], through, "bilinear") + pixels.permute(0, 3, 1, 2)
+    shifted = relit(sampled(move.source.image[one], places + there.permute(0, 2, 3, 1)).clamp(0, 1), ratio)
     moves = (shift.abs()[:, None] > 1e-4).to(image) * belongs
     image = torch.lerp(image, shifted, moves)
-    validity = torch.lerp(validity, _pick(picture[:, 3:4], through, "bilinear"), moves)
+    validity = torch.lerp(validity, sampled(picture[:, 3:4], through, "bilinear"), moves)
     offset = torch.lerp(offset, there, moves)
 
     ball, inside, known = _eyeball(along, across, target, eyes, (one, side))

@@ -12,16 +12,15 @@ skull. Its brightness and tint are those of the skin around, as the moved pictur
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..carry.state import Move
-from ..common.pixels import dilate, gaussian_blur, relit
+from ..common.pixels import dilate, gaussian_blur, sampled
 from .behind_teeth import behind_teeth
 from .lent_mouth import LENDS, lent_inside, lent_mouth, skin_colours
 from .lips import closed_lips, healed_lips, softened_seam
 from .mouth import LOWER, UPPER, DentalArch, MouthFrame, edge_at, upper_teeth_row
-from .mouth_opening import SAMPLES, MouthLight, Opening, luma_of, mouth_marks, smooth_ramp, smooth_step
+from .mouth_opening import SAMPLES, MouthLight, Opening, luma_of, mouth_marks, relit_there, smooth_ramp, smooth_step
 
 # --- in metres ---
 SIDES = 0.021  # along the row, at which teeth lie in the cheeks' shadow
@@ -163,17 +162,6 @@ def _painted_teeth(opening: Opening, light: MouthLight, smiling: float, arch: De
     return light.teeth * light.share * brightness * light.shaded(contact), share
 
 
-def _sampled(picture: Tensor, places: Tensor) -> Tensor:
-    """A picture (1,C,H,W) at places (h,w,2) in pixels: (C,h,w)."""
-    grid = (places + 0.5) * 2 / places.new_tensor([picture.shape[-1], picture.shape[-2]]) - 1
-    return F.grid_sample(picture, grid[None], mode="bicubic", padding_mode="border", align_corners=False)[0].clamp(0, 1)
-
-
-def _relit(move: Move, row: int, opening: Opening, colours: Tensor) -> Tensor:
-    """Colours (3,h,w) of the photograph in the target's light."""
-    return relit(colours[None], opening.grown(move.light_ratio[row : row + 1][opening.here])[None])[0]
-
-
 def _own_teeth(move: Move, row: int, opening: Opening, arch: DentalArch, own_arch: DentalArch) -> tuple[Tensor, Tensor]:
     """The photograph's upper teeth, which stay at the skull: colours (3,h,w) and share (h,w)."""
     source, person = move.source, move.source.person
@@ -185,18 +173,18 @@ def _own_teeth(move: Move, row: int, opening: Opening, arch: DentalArch, own_arc
     # a lip that is raised shows more of teeth: what is nearest to it goes on
     edge = edge_at(own.upper, along) + LIP_SHADE
     hidden, down = (edge - down).clamp_min(0), down.maximum(edge)
-    sampled = _sampled(torch.cat([source.image[one], person.teeth[one]], 1), own.places(torch.stack([along, down], -1)))
+    shown = sampled(torch.cat([source.image[one], person.teeth[one]], 1), own.places(torch.stack([along, down], -1))[None])[0].clamp(0, 1)
     within = torch.minimum(down - edge_at(own.upper, along), edge_at(own.lower, along) - down) * own.width
-    share = sampled[3] * smooth_ramp(within, -0.8, 0.8) * (1 - smooth_ramp(hidden, *GOES_ON))
+    share = shown[3] * smooth_ramp(within, -0.8, 0.8) * (1 - smooth_ramp(hidden, *GOES_ON))
     if not bool((share > 0.5).any()):
-        return sampled[:3], torch.zeros_like(share)
+        return shown[:3], torch.zeros_like(share)
     # what is much darker lies behind the teeth, but for the gaps between them
-    luma = luma_of(sampled[:3])[0]
+    luma = luma_of(shown[:3])[0]
     bright = float(luma[share > 0.5].quantile(0.9))
     width = opening.frame.width * SAMPLES
     teeth = dilate(smooth_ramp(luma, 0.35 * bright, 0.6 * bright)[None, None], 2 * round(0.03 * width) + 1)
     share = share * gaussian_blur(teeth, 0.02 * width)[0, 0]
-    return _relit(move, row, opening, sampled[:3]) * (1 - 0.25 * smooth_ramp(hidden, 0.0, GOES_ON[0])), share
+    return relit_there(move, row, opening, shown[:3]) * (1 - 0.25 * smooth_ramp(hidden, 0.0, GOES_ON[0])), share
 
 
 def _own_inside(move: Move, row: int, opening: Opening) -> Tensor:
@@ -208,5 +196,5 @@ def _own_inside(move: Move, row: int, opening: Opening) -> Tensor:
     now, before = (opening.below + opening.above).clamp_min(1e-3), (lower - upper).clamp_min(0)
     # lips that close hide more of it, lips that part stretch it
     down = upper + (opening.below * (before / now).clamp(max=1)).clamp(-0.02, None).minimum(before + 0.02)
-    sampled = _sampled(move.source.image[row : row + 1], own.places(torch.stack([along, down], -1)))
-    return _relit(move, row, opening, sampled)
+    shown = sampled(move.source.image[row : row + 1], own.places(torch.stack([along, down], -1))[None])[0].clamp(0, 1)
+    return relit_there(move, row, opening, shown)

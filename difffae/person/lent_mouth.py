@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..common.pixels import gaussian_blur
+from ..common.pixels import gaussian_blur, sampled
 from ..head.attributes import FaceAttributes
 from ..head.mouth_patch import PATCH, MouthPatch
 from .mouth import MouthFrame, edge_at
@@ -47,12 +47,6 @@ def mouth_patches(pictures: Tensor, landmarks: Tensor) -> MouthPatch:
         found.append(sampled(pictures[row : row + 1], places[None]).clamp(0, 1))
     openings = pictures.new_tensor([MouthFrame.of(points).opening for points in landmarks])
     return MouthPatch(torch.cat(found), openings, skin_colours(pictures, landmarks))
-
-
-def sampled(picture: Tensor, places: Tensor) -> Tensor:
-    """A picture (B,C,H,W) at pixels (B,h,w,2)."""
-    size = places.new_tensor([picture.shape[-1], picture.shape[-2]])
-    return F.grid_sample(picture, (places + 0.5) * 2 / size - 1, mode="bicubic", padding_mode="border", align_corners=False)
 
 
 def skin_colours(pictures: Tensor, landmarks: Tensor) -> Tensor:

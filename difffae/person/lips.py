@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..carry.state import Move
-from ..common.pixels import dilate, gather, gaussian_blur, nearest_inside
+from ..common.pixels import dilate, gather, gaussian_blur, nearest_inside, sampled
 from .mouth import LOWER, MOUTH, OUTER_LOWER, OUTER_UPPER, UPPER, edge_at
-from .mouth_opening import Opening, luma_of, mouth_marks, smooth_ramp, smooth_step
+from .mouth_opening import Opening, luma_of, mouth_marks, relit_there, smooth_ramp, smooth_step
 
 # how far, in widths of the mouth, the seam of closed lips is drawn into the lower one, and how far from its middle
 SEAM_REACH, SEAM_WIDE = 0.10, (0.10, 0.20)
@@ -40,10 +40,8 @@ def healed_lips(move: Move, row: int, opening: Opening, window: Tensor) -> tuple
     hole = move.posed.part(*MOUTH)[row, None, :, opening.rows, opening.columns].to(window)
     hole = hole.maximum(opening.shrunk(opening.alpha[None]))
     edge = dilate(hole, 2 * max(1, round(0.045 * frame.width)) + 1)
-    along, down = frame.straight(opening.places).unbind(-1)
     marks = mouth_marks(head, move.posed.points[row : row + 1], move.source.size)[0]
-    upper, lower = (_sorted(frame.straight(marks[list(points), :2])) for points in (OUTER_UPPER, OUTER_LOWER))
-    lips = torch.minimum(down - edge_at(upper, along), edge_at(lower, along) - down) > 0.015
+    lips = _within_lips(opening, marks) > 0.015
     lips = opening.shrunk(lips[None].to(window)) > 0.5
     edge = edge.maximum(_stretched_seam(opening, window, lips, edge))
     whole = lips & (edge < 0.1)
@@ -52,7 +50,7 @@ def healed_lips(move: Move, row: int, opening: Opening, window: Tensor) -> tuple
     even = (0, size[1] % 2, 0, size[0] % 2)
     nearest = nearest_inside(F.pad(whole[:, 0], even))[0]
     healed = gaussian_blur(gather(F.pad(window, even), nearest)[..., : size[0], : size[1]], max(0.5, 0.014 * frame.width))
-    corners = opening.shrunk(smooth_ramp(torch.minimum(along, 1 - along), -0.02, 0.06)[None])
+    corners = opening.shrunk(smooth_ramp(_from_corners(opening), -0.02, 0.06)[None])
     lips_now = torch.lerp(window, healed, edge.maximum(gaussian_blur(edge, 0.6)) * corners)
     outside = opening.shrunk(opening.inside.clamp(max=0)[None])
     shadow = 1 - 0.30 * torch.exp(-((outside / 0.022) ** 2)) * min(1.0, frame.opening / 0.1)
@@ -66,32 +64,36 @@ def closed_lips(move: Move, row: int, opening: Opening, window: Tensor) -> Tenso
         return window
     head, size = move.source.head, move.source.size
     now, before = (mouth_marks(head, points[row : row + 1], size)[0] for points in (move.posed.points, move.source.posed.points))
-    along, down = opening.frame.straight(opening.places).unbind(-1)
-    inner = [_sorted(opening.frame.straight(now[list(points), :2])) for points in (UPPER, LOWER)]
-    outer = [_sorted(opening.frame.straight(now[list(points), :2])) for points in (OUTER_UPPER, OUTER_LOWER)]
-    seam = (edge_at(inner[0], along) + edge_at(inner[1], along)) / 2
-    upper, lower = edge_at(outer[0], along), edge_at(outer[1], along)
-    lips = smooth_ramp(torch.minimum(down - upper, lower - down), -0.005, 0.035) * smooth_ramp(torch.minimum(along, 1 - along), 0.0, 0.1)
-    colours = [_lip_colour(move, row, before, *points) for points in ((OUTER_UPPER, UPPER), (OUTER_LOWER, LOWER))]
-    side = smooth_ramp(down - seam, -0.02, 0.02)
-    colour = torch.lerp(colours[0][:, None, None], colours[1][:, None, None], side)
-    here = opening.grown(window)
-    luma = luma_of(here[None])[0]
+    lips = smooth_ramp(_within_lips(opening, now), -0.005, 0.035) * smooth_ramp(_from_corners(opening), 0.0, 0.1)
+    upper, lower = (_lip_colour(move, row, before, *points) for points in ((OUTER_UPPER, UPPER), (OUTER_LOWER, LOWER)))
+    below_seam = (opening.below - opening.above) / 2
+    colour = torch.lerp(upper, lower, smooth_ramp(below_seam, -0.02, 0.02))
+    colour = relit_there(move, row, opening, colour)
+    luma = luma_of(opening.grown(window)[None])[0]
     mean = (luma * lips).sum() / lips.sum().clamp_min(1)
     made = colour * (luma / mean.clamp_min(0.02)) ** LIP_LIGHT
-    made = made * (1 - SEAM_SHADE * torch.exp(-(((down - seam) / SEAM_HALF) ** 2)))
+    made = made * (1 - SEAM_SHADE * torch.exp(-((below_seam / SEAM_HALF) ** 2)))
     share = BACK_TO_COLOUR * closes * lips
     return torch.lerp(window, opening.shrunk(made.clamp(0, 1)), opening.shrunk(share[None]))
 
 
+def _within_lips(opening: Opening, marks: Tensor) -> Tensor:
+    """(h,w): how far places lie within the outer edges of lips by landmarks (N,3), in widths of the mouth; negative outside."""
+    upper, lower = (_sorted(opening.frame.straight(marks[list(points), :2])) for points in (OUTER_UPPER, OUTER_LOWER))
+    return torch.minimum(opening.down - edge_at(upper, opening.along), edge_at(lower, opening.along) - opening.down)
+
+
+def _from_corners(opening: Opening) -> Tensor:
+    """(h,w): how far places lie from the nearer corner, in widths of the mouth."""
+    return torch.minimum(opening.along, 1 - opening.along)
+
+
 def _lip_colour(move: Move, row: int, marks: Tensor, outer: tuple[int, ...], inner: tuple[int, ...]) -> Tensor:
-    """(3,): of a lip in the photograph, along its middle."""
+    """(3,1,1): of a lip in the photograph, along its middle."""
     # the outer edge has one more landmark beside each corner
     places = ((marks[list(outer[2:-2]), :2] + marks[list(inner[1:-1]), :2]) / 2)[1:-1]
-    size = places.new_tensor([move.source.size[1], move.source.size[0]])
-    grid = ((places + 0.5) * 2 / size - 1)[None, None]
-    colours = F.grid_sample(move.source.image[row : row + 1], grid, align_corners=False)[0, :, 0]
-    return colours.median(1).values
+    colours = sampled(move.source.image[row : row + 1], places[None, None], "bilinear")[0, :, 0]
+    return colours.median(1).values[:, None, None]
 
 
 def _stretched_seam(opening: Opening, window: Tensor, lips: Tensor, edge: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..carry.state import Move
-from ..common.pixels import gaussian_blur, pull_push
+from ..common.pixels import gaussian_blur, pull_push, relit
 from ..head.morphable import HeadModel
 from .mouth import MouthFrame, edge_at
 
@@ -173,6 +173,11 @@ def colour_map(values: tuple[float, ...], like: Tensor) -> Tensor:
 def luma_of(image: Tensor) -> Tensor:
     """(...,3,H,W) -> (...,1,H,W)."""
     return (image * colour_map(LUMA, image)).sum(-3, keepdim=True)
+
+
+def relit_there(move: Move, row: int, opening: Opening, colours: Tensor) -> Tensor:
+    """Colours (3,h,w) of the photograph in the target's light."""
+    return relit(colours[None], opening.grown(move.light_ratio[row : row + 1][opening.here])[None])[0]
 
 
 def _own_teeth(move: Move, row: int) -> float:
