@@ -20,12 +20,13 @@ from ..head.rasterizer import Raster, interpolate, rasterize
 from ..head.shading import project, vertex_normals
 from .expression import lid_offsets
 from .hair_volume import head_outline, motion_around
+from .neck import steady_neck
 from .state import Move, PosedHead, Source
 
 NOTHING = -1e3  # a depth in front of everything, for pixels beside the mesh
 
 
-def pose_head(head: HeadModel, face: FaceAttributes, hair_offsets: Tensor, size: tuple[int, int]) -> PosedHead:
+def pose_head(head: HeadModel, face: FaceAttributes, hair_offsets: Tensor, size: tuple[int, int], before: Tensor | None = None) -> PosedHead:
     """Pose, project and rasterise a head with its hair.
 
     Args:
@@ -33,9 +34,12 @@ def pose_head(head: HeadModel, face: FaceAttributes, hair_offsets: Tensor, size:
         face: B faces.
         hair_offsets: (B,V,3) how far hair lifts the unposed vertices, in the head's unit.
         size: height and width of the picture in pixels.
+        before: (B,V,3) where its projected vertices were before the head turned, for a neck that does not turn with it.
     """
     vertices = head(face.shape, face.expression, face.pose, hair_offsets + lid_offsets(head, face.expression))
     points = project(vertices, face.camera)
+    if before is not None:
+        points = points + steady_neck(head, before, points)
     raster = rasterize(points, head.faces, *size)
     return PosedHead(points, vertex_normals(vertices, head.faces), raster, head.label_map(raster).to(torch.int8))
 

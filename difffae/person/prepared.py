@@ -208,7 +208,7 @@ def start_move(source: Source, target: FaceAttributes) -> Move:
     resting = offset
     log_ratio = resting_light = torch.zeros_like(source.image)
     moves = not bool(still.all())
-    posed = pose_head(head, target, source.offsets, source.size) if moves else source.posed
+    posed = pose_head(head, target, source.offsets, source.size, source.posed.points) if moves else source.posed
     ratio, body = log_light_ratio(source, posed, target)
     surface = follow_surface(source, posed, ratio)
     if moves:
