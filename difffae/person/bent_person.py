@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..carry.hair_volume import ramp
+from ..carry.light import hidden_shading
 from ..carry.motion import Bend
 from ..carry.options import CutoutOptions
 from ..carry.state import Move
@@ -212,8 +213,10 @@ def _skin_going_on(move: Move, side: _Side, bent: MovedPerson, layered: MovedPer
     bare = face * (1 - ramp(side.hair, 0.2, 0.5))
     known = erode(face * (side.loose < 0.1) * (bent.alpha > 0.95), odd(3 * u)) * (1 - hole)
     share = gaussian_blur(bare, 2 * u) * layered.alpha
+    # under the light that falls there: a jaw turns away below its edge
+    shading = hidden_shading(move.source.head, move.posed.raster, move.posed.normals, move.target.light, move.source.options)
     return MovedPerson(
-        torch.lerp(layered.image, pull_push(bent.image, known), share),
+        torch.lerp(layered.image, (pull_push(bent.image / shading, known) * shading).clamp(0, 1), share),
         torch.lerp(layered.validity, bent.validity.minimum(layered.validity) * GUESS, share),
         layered.alpha,
     )
