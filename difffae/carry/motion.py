@@ -26,6 +26,7 @@ from .state import Move, PosedHead, Source
 NOTHING = -1e3  # a depth in front of everything, for pixels beside the mesh
 NECK_ROWS = 48  # heights at which a neck is measured
 NECK_ROW = 0.04  # half the height of a row's vertices
+NECK_STAYS = 0.8  # share of what the model's neck leaves that is given back: of a round neck all, but tendons and muscles turn
 NECK_LEANS = (4.0, 12.0)  # degrees of roll from which a neck leans with its head, and at which all of it does
 
 
@@ -95,9 +96,14 @@ def steady_neck(head: HeadModel, before: Tensor, points: Tensor) -> Tensor:
     share = torch.linspace(0, 1, NECK_ROWS, device=points.device, dtype=points.dtype)
     rows = torch.lerp(top, low, share)
     place = ((points[..., 1] - top) / (low - top) * (NECK_ROWS - 1)).clamp(0, NECK_ROWS - 1.001)
+    chin = points[:, head.vertex_mask("face"), 1].amax(1, keepdim=True)
     for side in (-1, 1):
         was, now = (_reach(side * (at[..., 0] - axis), at[..., 1], rows, back) for at in (before, points))
-        missing = (was - now).clamp_min(0) * ((was > 0) & (now > 0))
+        # up from the chin, where nothing was seen of it, a neck grows no wider
+        hidden = torch.where(rows < chin, was, was.amax(1, keepdim=True))
+        was = torch.where(rows < chin, hidden.flip(1).cummin(1).values.flip(1), was)
+        missing = NECK_STAYS * (was - now).clamp_min(0) * ((was > 0) & (now > 0))
+        missing = F.avg_pool1d(F.pad(missing[:, None], (6, 6), mode="replicate"), 13, 1)[:, 0]
         out = side * (points[..., 0] - axis) / at_direction(now, place).clamp_min(1e-3)
         moved[..., 0] += side * at_direction(missing, place) * out.clamp(0, 1) * back
     weight = ramp(points[..., 1], top, lobe) * (1 - ramp((_roll(head, before) - _roll(head, points)).abs(), *NECK_LEANS))
