@@ -34,8 +34,9 @@ quick: export OMP_NUM_THREADS = 1
 quick:  ## tests that take no more than about two seconds each and start no ComfyUI
 	$(PYTHON) -m pytest -m "not slow and not comfy" --durations=5 --durations-min=2
 
-library:  ## all tests of the library, the slow ones too
-	$(PYTHON) -m pytest --run-slow --ignore=tests/comfy
+library: export OMP_NUM_THREADS = 1
+library:  ## all tests of the library, the slow ones too, in two processes of one thread
+	$(PYTHON) -m pytest --run-slow --numprocesses 2 --dist loadfile --ignore=tests/comfy
 
 comfy:  ## all tests of the nodes, in a ComfyUI that is fetched into .comfyui
 	$(PYTHON) scripts/setup_comfyui.py

@@ -1,12 +1,13 @@
 """Where every pixel of a moved photograph comes from, and how well the source's camera saw it.
 
-Shape letters: B batch, V vertices, H and W picture height and width. Positions are x right, y down,
+Shape letters: B batch, V vertices, H and W picture height and width, K rows of a neck. Positions are x right, y down,
 in -1..1 over the picture; offsets are source minus target position, in pixels. What is interpolated
 over the mesh are differences, so that they are exactly zero where nothing changes.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -19,10 +20,14 @@ from ..head.morphable import HeadModel
 from ..head.rasterizer import Raster, interpolate, rasterize
 from ..head.shading import project, vertex_normals
 from .expression import lid_offsets
-from .hair_volume import head_outline, motion_around
+from .hair_volume import at_direction, has_scalp, head_outline, motion_around, nape, ramp
 from .state import Move, PosedHead, Source
 
 NOTHING = -1e3  # a depth in front of everything, for pixels beside the mesh
+NECK_ROWS = 48  # heights at which a neck is measured
+NECK_ROW = 0.04  # half the height of a row's vertices
+NECK_STAYS = 0.8  # share of what the model's neck leaves that is given back: of a round neck all, but tendons and muscles turn
+NECK_LEANS = (4.0, 12.0)  # degrees of roll from which a neck leans with its head, and at which all of it does
 
 
 def pose_head(head: HeadModel, face: FaceAttributes, hair_offsets: Tensor, size: tuple[int, int]) -> PosedHead:
@@ -34,10 +39,90 @@ def pose_head(head: HeadModel, face: FaceAttributes, hair_offsets: Tensor, size:
         hair_offsets: (B,V,3) how far hair lifts the unposed vertices, in the head's unit.
         size: height and width of the picture in pixels.
     """
-    vertices = head(face.shape, face.expression, face.pose, hair_offsets + lid_offsets(head, face.expression))
-    points = project(vertices, face.camera)
+    vertices = _vertices(head, face, hair_offsets)
+    return _seen(head, vertices, project(vertices, face.camera), size)
+
+
+def turn_head(source: Source, target: FaceAttributes) -> PosedHead:
+    """The source's head with its hair, posed as a target, on a neck that stays.
+
+    Args:
+        source: the source.
+        target: B faces.
+    """
+    head = source.head
+    vertices = _vertices(head, target, source.offsets)
+    points = project(vertices, target.camera)
+    # where the target's camera would see the source's head
+    scale, x, y = (source.face.camera[:, :1], *source.face.camera[:, None, 1:].unbind(-1))
+    own = source.posed.points / scale[..., None] + torch.stack([-x, y, torch.zeros_like(x)], -1)
+    turned = (source.face.pose[:, :2] != target.pose[:, :2]).flatten(1).any(1)[:, None, None]
+    neck = steady_neck(head, project(own * own.new_tensor([1.0, -1.0, -1.0]), target.camera), points)
+    return _seen(head, vertices, points + torch.where(turned, neck, 0), source.size)
+
+
+def _vertices(head: HeadModel, face: FaceAttributes, hair_offsets: Tensor) -> Tensor:
+    return head(face.shape, face.expression, face.pose, hair_offsets + lid_offsets(head, face.expression))
+
+
+def _seen(head: HeadModel, vertices: Tensor, points: Tensor, size: tuple[int, int]) -> PosedHead:
     raster = rasterize(points, head.faces, *size)
     return PosedHead(points, vertex_normals(vertices, head.faces), raster, head.label_map(raster).to(torch.int8))
+
+
+def steady_neck(head: HeadModel, before: Tensor, points: Tensor) -> Tensor:
+    """What keeps a neck as wide as it was on either side.
+
+    A neck is round and turns around its own middle, so that its outline hardly changes. The head model's turns with the skull, around a
+    joint behind it, and leaves its place on the side that comes into view.
+
+    Args:
+        head: the head model.
+        before: (B,V,3) projected vertices before the head turned.
+        points: (B,V,3) the same afterwards.
+
+    Returns:
+        (B,V,3) to add to the points; zero where nothing turned, and for a head without labels for scalp and ears.
+    """
+    moved = torch.zeros_like(points)
+    neck = head.vertex_mask("neck")
+    if not has_scalp(head) or not bool(neck.any()):
+        return moved
+    back = neck | nape(head, before * before.new_tensor([1.0, -1.0, 1.0]))  # (B,V)
+    ears = head.vertex_mask("ears")
+    axis = before[:, neck, 0].mean(1, keepdim=True)
+    top, low = points[:, ears, 1].mean(1, keepdim=True), points[:, neck, 1].quantile(0.9, dim=1, keepdim=True)
+    lobe = points[:, ears, 1].amax(1, keepdim=True)
+    share = torch.linspace(0, 1, NECK_ROWS, device=points.device, dtype=points.dtype)
+    rows = torch.lerp(top, low, share)
+    place = ((points[..., 1] - top) / (low - top) * (NECK_ROWS - 1)).clamp(0, NECK_ROWS - 1.001)
+    chin = points[:, head.vertex_mask("face"), 1].amax(1, keepdim=True)
+    for side in (-1, 1):
+        was, now = (_reach(side * (at[..., 0] - axis), at[..., 1], rows, back) for at in (before, points))
+        # up from the chin, where nothing was seen of it, a neck grows no wider
+        hidden = torch.where(rows < chin, was, was.amax(1, keepdim=True))
+        was = torch.where(rows < chin, hidden.flip(1).cummin(1).values.flip(1), was)
+        missing = NECK_STAYS * (was - now).clamp_min(0) * ((was > 0) & (now > 0))
+        missing = F.avg_pool1d(F.pad(missing[:, None], (6, 6), mode="replicate"), 13, 1)[:, 0]
+        out = side * (points[..., 0] - axis) / at_direction(now, place).clamp_min(1e-3)
+        moved[..., 0] += side * at_direction(missing, place) * out.clamp(0, 1) * back
+    weight = ramp(points[..., 1], top, lobe) * (1 - ramp((_roll(head, before) - _roll(head, points)).abs(), *NECK_LEANS))
+    return moved * weight[..., None]
+
+
+def _reach(out: Tensor, y: Tensor, rows: Tensor, counts: Tensor) -> Tensor:
+    """How far the vertices that count (B,V) reach to one side, out (B,V), at the heights of rows (B,K), y (B,V): (B,K)."""
+    near = ((y[:, None] - rows[..., None]).abs() < NECK_ROW) & counts[:, None]
+    return torch.where(near, out[:, None], 0.0).amax(-1)
+
+
+def _roll(head: HeadModel, points: Tensor) -> Tensor:
+    """(B,1) degrees of the line through both ears."""
+    ears = points[:, head.vertex_mask("ears"), :2]
+    left = (ears[..., :1] < ears[..., :1].mean(1, keepdim=True)).to(ears)
+    one, other = ((ears * share).sum(1) / share.sum(1) for share in (left, 1 - left))
+    along = other - one
+    return torch.atan2(along[:, 1:], along[:, :1]) * (180 / math.pi)
 
 
 @dataclass(frozen=True, eq=False)

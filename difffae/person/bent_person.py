@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..carry.hair_volume import ramp
+from ..carry.light import hidden_shading
 from ..carry.motion import Bend
 from ..carry.options import CutoutOptions
 from ..carry.state import Move
@@ -24,6 +25,7 @@ from ..common.pixels import (
     gaussian_blur,
     gradient_norm,
     odd,
+    opened,
     pixel_grid,
     pull_push,
     relit,
@@ -206,16 +208,26 @@ def _skin_going_on(move: Move, side: _Side, bent: MovedPerson, layered: MovedPer
     """
     assert move.bend is not None
     u = move.source.unit
-    hole = dilate(move.bend.new, odd(5 * u)).maximum((strained > 0.3).to(strained) * move.bend.near)
+    hole = dilate(_new_skin(move, side), odd(5 * u)).maximum((strained > 0.3).to(strained) * move.bend.near)
     face = move.posed.part("face").to(hole)
     bare = face * (1 - ramp(side.hair, 0.2, 0.5))
     known = erode(face * (side.loose < 0.1) * (bent.alpha > 0.95), odd(3 * u)) * (1 - hole)
     share = gaussian_blur(bare, 2 * u) * layered.alpha
+    # under the light that falls there: a jaw turns away below its edge
+    shading = hidden_shading(move.source.head, move.posed.raster, move.posed.normals, move.target.light, move.source.options)
     return MovedPerson(
-        torch.lerp(layered.image, pull_push(bent.image, known), share),
+        torch.lerp(layered.image, (pull_push(bent.image / shading, known) * shading).clamp(0, 1), share),
         torch.lerp(layered.validity, bent.validity.minimum(layered.validity) * GUESS, share),
         layered.alpha,
     )
+
+
+def _new_skin(move: Move, side: _Side) -> Tensor:
+    """(B,1,H,W) 1 on skin of the face that the photograph did not show, or only as its rim, which has something of the background."""
+    assert move.bend is not None
+    firm = F.grid_sample(person_of(move).maps.firm, flow_grid(move.bend.offset), padding_mode="border", align_corners=False)
+    rim = (move.bend.near > 0.5) & move.posed.part("face") & (firm < 0.5) & (side.hair < 0.1)
+    return move.bend.new.maximum(opened(rim.to(firm), odd(3 * move.source.unit)))
 
 
 def _given_way(move: Move, side: _Side, bent: MovedPerson, layered: MovedPerson, strained: Tensor) -> list[tuple[Tensor, MovedPerson]]:
@@ -245,13 +257,13 @@ def _given_way(move: Move, side: _Side, bent: MovedPerson, layered: MovedPerson,
     top, height = face.amin(1)[:, None, None, None], (face.amax(1) - face.amin(1))[:, None, None, None]
     beyond = beyond * (1 - ramp((top - rows) / height, *o.hats))
     there = gaussian_blur(erode((layered.alpha > 0.98).to(strained), odd(5 * u)), u)
-    new = gaussian_blur(dilate(bend.new, odd(3 * u)), 2 * u) * there
+    new = gaussian_blur(dilate(_new_skin(move, side), odd(3 * u)), 2 * u) * there
     # a hat that is pressed together stays the hat that it is
     above = above * side.deep * side.beside * (1 - side.low) * gaussian_blur(dilate(1 - side.hair, odd(13 * u)), u)
     skin = _skin_going_on(move, side, bent, layered, strained)
     # eyes and mouths are the layers'; where a cheek was hardly seen they show their map
     well = gaussian_blur(erode(ramp(move.seen, 0.3, 0.6), odd(3 * u)), 1.5 * u)
-    seen = erode(bend.core, odd(4 * u)) * well
+    seen = erode(bend.core, odd(4 * u)) * well * (1 - new)
     return [(torn * close, skin), (new, skin), (beyond.maximum(above).maximum(ends) * close, layered), (seen, layered)]
 
 

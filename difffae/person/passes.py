@@ -170,6 +170,9 @@ def cut_out_moved(move: Move) -> Tensor:
     away = move.posed.nearest[1][:, None] / u
     skin = maps.body * (1 - (away - 0.7) / 1.2).clamp(0, 1) * (1 - maps.hair)
     hair = maps.standing_out * (2 * maps.hair - 0.3).clamp(0, 1)
+    # beside a face, which was not the head's outline before, the rim of close hair is a loop without hair in it
+    beside_face = dilate(gather(move.posed.part("face").to(mesh), move.posed.nearest[0]), odd(9 * u))
+    hair = torch.lerp(hair, opened(hair, odd(5 * u)), beside_face)
     return torch.where(inside, on_mesh, torch.lerp(maps.body, hair.maximum(skin), move.turned))
 
 

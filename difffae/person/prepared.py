@@ -28,7 +28,17 @@ from ..carry.exposure import face_skin
 from ..carry.expression import stretch_expression
 from ..carry.hair_volume import hair_offsets, outline_offsets
 from ..carry.light import body_below, chin_shade, fold_light, log_light_ratio, log_shading, smile_folds, spread_light
-from ..carry.motion import fading, follow_surface, moved_validity, pose_head, resting_offset, seen_by_source, seen_depth, spread_offset
+from ..carry.motion import (
+    fading,
+    follow_surface,
+    moved_validity,
+    pose_head,
+    resting_offset,
+    seen_by_source,
+    seen_depth,
+    spread_offset,
+    turn_head,
+)
 from ..carry.options import CarryOptions
 from ..carry.state import Move, Source, skull_turned
 from ..common.pixels import flow_grid, relit
@@ -208,7 +218,7 @@ def start_move(source: Source, target: FaceAttributes) -> Move:
     resting = offset
     log_ratio = resting_light = torch.zeros_like(source.image)
     moves = not bool(still.all())
-    posed = pose_head(head, target, source.offsets, source.size) if moves else source.posed
+    posed = turn_head(source, target) if moves else source.posed
     ratio, body = log_light_ratio(source, posed, target)
     surface = follow_surface(source, posed, ratio)
     if moves:
