@@ -25,7 +25,8 @@ from ..common.pixels import relit, sampled
 from ..head.attributes import FaceAttributes
 from ..head.morphable import HeadModel
 from ..head.rasterizer import interpolate
-from .lids import COLUMNS, EYES, REACH, SIDES, EyeFrame, closed_lid, closed_look, columns, curve_at, curve_through, skin_around
+from .closed_lid import lowered_lid
+from .lids import COLUMNS, EYES, REACH, SIDES, EyeFrame, closed_look, columns, curve_at, curve_through, skin_around
 
 MOVED = tuple(f"eye{name}{side}" for name in ("Blink", "Wide", "LookIn", "LookOut", "LookUp", "LookDown") for side in SIDES)
 IRISES = ((468, 469, 470, 471, 472), (473, 474, 475, 476, 477))  # landmarks: the middle, and four of the edge
@@ -43,10 +44,12 @@ OPENING, BLINK_CLOSES, WIDE_OPENS = 0.36, 0.46, 0.12  # how far lids are apart, 
 ALIKE = 0.2  # openings that differ by less belong to one blink, the more the less they do
 FARTHEST = 0.37  # of an iris from the middle
 HANGS = 0.05  # an iris, above the middle between the lids
-MEET = 0.03  # closed lids meet so far below the open lower lid
+MEET = 0.0  # closed lids meet so far below the open lower lid
 RIGID_ABOVE, RIGID_BELOW = 0.07, 0.04  # skin and lashes beside the edges of lids, which are not stretched
 STRETCHED = 0.3  # how far below the eye skin moves along
 LEAST_LIGHT = 0.4  # what reaches an eyeball between lids that almost meet
+FOLD, FOLD_FOLLOWS, FOLD_STAYS = 0.22, 0.1, 1.2  # how far over the lid's edge its fold begins, how much of its way that goes along, and how steeply skin does
+BARE = (0.02, 0.08)  # a lid that comes down so far begins to show, and shows its own skin
 SHOWS_LID = 0.10  # lids less far apart begin to show the look of closed ones
 
 
@@ -201,6 +204,7 @@ class EyeTarget:
         upper: (B,W) edge of the upper lid.
         lower: (B,W) edge of the lower lid.
         middle: (B,2) of the iris.
+        bare: (B,) how far the skin of a lid that comes down shows.
         lid: (B,) how far the look of a closed lid shows.
     """
 
@@ -208,11 +212,12 @@ class EyeTarget:
     upper: Tensor
     lower: Tensor
     middle: Tensor
+    bare: Tensor
     lid: Tensor
 
     def rows(self, row: slice) -> EyeTarget:
         frame = EyeFrame(self.frame.middle[row], self.frame.along[row], self.frame.across[row])
-        return EyeTarget(frame, self.upper[row], self.lower[row], self.middle[row], self.lid[row])
+        return EyeTarget(frame, self.upper[row], self.lower[row], self.middle[row], self.bare[row], self.lid[row])
 
 
 def _targets(move: Move, eyes: EyeSource, wanted: Tensor) -> list[EyeTarget]:
@@ -253,8 +258,11 @@ def _targets(move: Move, eyes: EyeSource, wanted: Tensor) -> list[EyeTarget]:
         y = middle[:, 1] - LOOK_UP * up + LOOK_DOWN * down
         x = x.maximum(middle[:, 0].clamp_max(-FARTHEST)).minimum(middle[:, 0].clamp_min(FARTHEST))
         apart = (lower - lowered)[:, COLUMNS // 2 - 10 : COLUMNS // 2 + 10].mean(1)
-        lid = _ramp(-apart, -SHOWS_LID, -0.035) * (after < before) * eyes.open[:, side]
-        found.append(EyeTarget(frame, lowered, lower, torch.stack([x, y], -1), lid))
+        closes = (after < before) * eyes.open[:, side]
+        lid = _ramp(-apart, -SHOWS_LID, -0.035) * closes
+        drop = (lowered - upper)[:, COLUMNS // 2 - 10 : COLUMNS // 2 + 10].mean(1)
+        bare = (_ramp(drop, *BARE) * closes).maximum(lid)
+        found.append(EyeTarget(frame, lowered, lower, torch.stack([x, y], -1), bare, lid))
     return found
 
 
@@ -342,9 +350,13 @@ def _moved(picture: Tensor, move: Move, which: tuple[int, int], target: EyeTarge
     image = torch.lerp(image, relit(ball, ratio), inside)
     validity = torch.lerp(validity, move.source.options.lid_validity + (1 - move.source.options.lid_validity) * known, inside)
     own = own * (1 - inside)
-    if float(target.lid) > 0:
+    if float(target.bare) > 0:
         frame = target.frame.lid_frame(target.upper, side)
-        image, share = closed_lid(image, validity * belongs, frame.coordinates(places), float(target.lid), belongs, eyes.look[one], frame)
+        fold = (eyes.upper[one, side] - FOLD).maximum(eyes.top[one, side]) + FOLD_FOLLOWS * (target.upper - eyes.upper[one, side]).clamp_min(0)
+        height = curve_at(target.upper - fold, along)
+        image, share = lowered_lid(
+            image, validity * belongs, frame.coordinates(places), (float(target.bare), float(target.lid)), height, eyes.look[one], frame
+        )
         validity = torch.lerp(validity, torch.full_like(share, move.source.options.lid_validity), share)
         own = own * (1 - share)
     picture = picture.clone()
@@ -358,7 +370,8 @@ def _lid_shift(along: Tensor, across: Tensor, target: EyeTarget, source: tuple[T
     was_upper, was_lower, top = (curve_at(curve, along) for curve in source)
     top = top.minimum(torch.minimum(upper, was_upper) - RIGID_ABOVE - 0.08)
     bottom = torch.maximum(lower, was_lower) + RIGID_BELOW + STRETCHED
-    above = _ramp_between(across, top, upper - RIGID_ABOVE) * (was_upper - upper)
+    # a lid that comes down comes out from under its fold, which stays; one that goes up takes all skin along
+    above = _ramp_between(across, top, upper - RIGID_ABOVE) ** (1 + FOLD_STAYS * _ramp(upper - was_upper, 0.0, 0.1)) * (was_upper - upper)
     below = _ramp_between(-across, -bottom, -lower - RIGID_BELOW) * (was_lower - lower)
     middle = (upper + lower) / 2
     return torch.where(across < middle, above, below)
