@@ -26,30 +26,33 @@ from ..head.attributes import FaceAttributes
 from ..head.morphable import HeadModel
 from ..head.rasterizer import interpolate
 from .closed_lid import lowered_lid
-from .lids import COLUMNS, EYES, REACH, SIDES, EyeFrame, closed_look, columns, curve_at, curve_through, skin_around
+from .lids import COLUMNS, EYES, FLOOR, REACH, SIDES, EyeFrame, closed_look, columns, curve_at, curve_through, skin_around
 
 MOVED = tuple(f"eye{name}{side}" for name in ("Blink", "Wide", "LookIn", "LookOut", "LookUp", "LookDown") for side in SIDES)
 IRISES = ((468, 469, 470, 471, 472), (473, 474, 475, 476, 477))  # landmarks: the middle, and four of the edge
 BROWS = ((46, 53, 52, 65, 55), (276, 283, 282, 295, 285))  # the lower edge
 ROWS, DISC = 48, 34  # of the textures
 ABOVE, BELOW = -0.3, 1.3  # rows of the white's texture: 0 at the upper lid, 1 at the lower
-DISC_REACH = 1.3  # of the iris's texture, in radii
+DISC_REACH, INNER = 1.3, 0.6  # of the iris's texture, in radii, and the part in which catch lights lie
 LUMA = (0.299, 0.587, 0.114)
 
 # What coefficients move, in widths of the eye
-LOOK_ASIDE, LOOK_UP, LOOK_DOWN = 0.31, 0.22, 0.2
-UPPER_UP, UPPER_DOWN = 0.16, 0.21  # how far the upper lid follows
+LOOK_ASIDE, LOOK_UP, LOOK_DOWN = 0.33, 0.28, 0.28
+UPPER_UP, UPPER_DOWN = 0.17, 0.24  # how far the upper lid follows
 LOWER_UP, LOWER_DOWN = 0.02, 0.05  # how far the lower lid does
 OPENING, BLINK_CLOSES, WIDE_OPENS = 0.36, 0.46, 0.12  # how far lids are apart, by their coefficients
 ALIKE = 0.2  # openings that differ by less belong to one blink, the more the less they do
 FARTHEST = 0.37  # of an iris from the middle
 HANGS = 0.05  # an iris, above the middle between the lids
-MEET = 0.0  # closed lids meet so far below the open lower lid
+MEET = 0.015  # closed lids meet so far below the open lower lid
 RIGID_ABOVE, RIGID_BELOW = 0.07, 0.04  # skin and lashes beside the edges of lids, which are not stretched
 STRETCHED = 0.3  # how far below the eye skin moves along
 LEAST_LIGHT = 0.4  # what reaches an eyeball between lids that almost meet
 FOLD, FOLD_FOLLOWS, FOLD_STAYS = 0.22, 0.1, 1.2  # how far over the lid's edge its fold begins, how much of its way that goes along, and how steeply skin does
 BARE = (0.02, 0.08)  # a lid that comes down so far begins to show, and shows its own skin
+# the white of an eye: how much redness counts beside brightness (logarithms), how far below the best texels are others; how much of the
+# redness of skin it may have, how bright it is at least beside skin, and by how much it is made brighter for that at most
+REDNESS_COUNTS, PALE, MOST_RED, LEAST_WHITE, MOST_LIFTED = 1.0, (-0.4, -0.1), 0.4, 0.75, 1.5
 SHOWS_LID = 0.10  # lids less far apart begin to show the look of closed ones
 
 
@@ -117,15 +120,16 @@ def _white(image: Tensor, frame: EyeFrame, lids: tuple[Tensor, Tensor], iris: Te
     away = ((along - iris[:, None, None, 0]).square() + (across - iris[:, None, None, 1]).square()).sqrt() / iris[:, None, None, 2]
     bare = _ramp(away, 1.15, 1.5)  # a photograph's pixels are large beside an iris
     inside = _ramp(0.5 - along.abs(), 0.02, 0.10)
-    known = (bare.square() * inside)[:, None]
+    skin = sampled(image, frame.places(*_below(lids[1]))).mean((2, 3), keepdim=True)
+    pale = _pale(shown, (bare > 0.5) & (inside > 0.5) & (rows > 0.15) & (rows < 0.9))
+    known = (bare.square() * inside * pale)[:, None]
     # along a row, which lies as deep under the lid everywhere
     distance = columns(image)[:, None] - columns(image)
     near = torch.exp(-((distance / 0.07) ** 2) / 2) + 0.02 * torch.exp(-((distance / 0.25) ** 2) / 2)
     weight = (known @ near).clamp_min(1e-5)
-    going_on = ((shown * known) @ near) / weight
     # what a healthy eye's white is in this light, where the eye shows hardly any
-    skin = sampled(image, frame.places(*_below(lids[1]))).mean((2, 3), keepdim=True)
     plain = torch.lerp(_luma(skin), skin, 0.35) * 1.02 * (0.5 + 0.5 * _ramp(rows, 0.0, 0.45))[:, None]
+    going_on = _paler((shown * known) @ near / weight, plain, skin)
     middle = (rows > 0.2) & (rows < 0.9) & (along.abs() < 0.42)
     share = (bare * middle).sum((1, 2)) / middle.sum((1, 2)).clamp_min(1)
     trust = _ramp(share, 0.05, 0.25) * _ramp((lids[1] - lids[0])[:, 36:60].mean(1), 0.06, 0.14)
@@ -134,6 +138,27 @@ def _white(image: Tensor, frame: EyeFrame, lids: tuple[Tensor, Tensor], iris: Te
     depth = _luma(going_on)[:, 0, :, 24:72].mean(-1)
     reference = depth[:, (rows[0, :, 0] > 0.45) & (rows[0, :, 0] < 0.8)].mean(1, keepdim=True).clamp_min(0.02)
     return white, (depth / reference).clamp(0.4, 1.0)
+
+
+def _redness(colours: Tensor) -> Tensor:
+    """Logarithm of red over blue (B,1,...) of colours (B,3,...)."""
+    return ((colours[:, :1] + FLOOR) / (colours[:, 2:] + FLOOR)).log()
+
+
+def _pale(shown: Tensor, where: Tensor) -> Tensor:
+    """How much texels (B,3,h,w) look like the white of an eye (B,h,w), of which some lies in a mask (B,h,w): corners are darker and redder."""
+    pale = ((_luma(shown) + FLOOR).log() - REDNESS_COUNTS * _redness(shown))[:, 0]
+    best = torch.where(where, pale, torch.nan).flatten(1).nanquantile(0.7, dim=1).nan_to_num(0.0)
+    return 0.02 + _ramp(pale - best[:, None, None], *PALE)
+
+
+def _paler(white: Tensor, plain: Tensor, skin: Tensor) -> Tensor:
+    """The white (B,3,h,w) of an eye, with no more of the redness of the skin below it (B,3,1,1) than a share, nor much darker than it should
+    plainly be (B,3,h,1)."""
+    luma, least = _luma(white), _luma(plain)
+    share = MOST_RED * _redness(skin).clamp_min(0) / _redness(white).clamp_min(1e-3)
+    pale = torch.lerp(plain / least.clamp_min(0.01) * luma, white, share.clamp(0, 1))
+    return pale * (LEAST_WHITE * least / luma.clamp_min(0.01)).clamp(1, MOST_LIFTED)
 
 
 def _below(lower: Tensor) -> tuple[Tensor, Tensor]:
@@ -164,13 +189,16 @@ def _disc(image: Tensor, frame: EyeFrame, lids: tuple[Tensor, Tensor], iris: Ten
     known = _ramp(across - upper, 0.05, 0.12) * _ramp(lower - across, 0.0, 0.05)
     luma = _luma(shown).flatten(1)
     # a catch light is one spot, not a ring
-    dull = _ramp(-luma / luma.median(1, keepdim=True).values.clamp_min(0.02), -2.2, -1.5)
+    typical = torch.where((known.flatten(1) > 0.5) & (away > 0.4) & (away < 0.9), luma, torch.nan).nanmedian(1, keepdim=True).values
+    dull = _ramp(-luma / typical.nan_to_num(0.2).clamp_min(0.02), -2.0, -1.4)
     weight = known.flatten(1) * (0.02 + dull)
     total = (weight @ alike)[:, None]
     mean = ((shown.flatten(2) * weight[:, None]) @ alike) / total.clamp_min(1e-6)
     plain = _plain_iris(sampled(image, frame.places(*_below(lids[1]))).mean((2, 3)), away)
     mean = torch.lerp(plain, mean, _ramp(total / alike.sum(0), 0.0, 0.01)).view_as(shown)
-    return torch.cat([torch.lerp(mean, shown, known[:, None]), known[:, None]], 1)
+    # what is much brighter near the edge is white beside a disc that lies a little elsewhere
+    own = known * torch.where(away < INNER, 1.0, dull).view_as(known)
+    return torch.cat([torch.lerp(mean, shown, own[:, None]), known[:, None]], 1)
 
 
 def _plain_iris(skin: Tensor, away: Tensor) -> Tensor:
@@ -261,7 +289,7 @@ def _targets(move: Move, eyes: EyeSource, wanted: Tensor) -> list[EyeTarget]:
         closes = (after < before) * eyes.open[:, side]
         lid = _ramp(-apart, -SHOWS_LID, -0.035) * closes
         drop = (lowered - upper)[:, COLUMNS // 2 - 10 : COLUMNS // 2 + 10].mean(1)
-        bare = (_ramp(drop, *BARE) * closes).maximum(lid)
+        bare = (_ramp(drop, *BARE) * eyes.open[:, side]).maximum(lid)
         found.append(EyeTarget(frame, lowered, lower, torch.stack([x, y], -1), bare, lid))
     return found
 
