@@ -19,15 +19,17 @@ BELOW_EDGE = 1.5  # by how much the look is narrower below the lid's edge: lashe
 LOOK_SHARE = 0.5  # of the look's shading above the edge
 LASHES = 0.11  # how far lashes reach below the edge
 OWN_LASHES = (0.05, 0.10)  # the person's own lashes on the edge of a lid that is not closed: above them lies the lid
-OWN_LINE, OWN_DARK = (-0.01, 0.035), 0.5
+OWN_LINE, OWN_DARK = (-0.01, 0.035), 0.5  # and the line that they make: its middle and its width, and the logarithm of its darkness
 SHADE = (0.76, 1.04, 1.16)  # powers of a lid's brightness that red, green and blue take: shaded skin is warm, not grey
+SHADED = (0.88, 1.02, 1.08)  # the same where skin above is darker than that below
 LASH_POWER = 1.0  # the same of its lashes, all colours
 # logarithms: how bright the middle of the ball is, and how dark the lid is under the fold; where, as shares of the lid's
 # height and in widths of the eye
 CREST, CREST_AT, CREST_WIDE = 0.10, 0.5, 0.25
 FOLD_DARK, FOLD_WIDE = 0.10, 0.12
 FADES = 0.14  # over so much of an eye's width a lid goes over into the fold
-CHEEK, CHEEK_TINT, CHEEK_SHARE = (0.5, 1.0), (0.8, 1.25), 0.7  # where cheeks are, how much redder than skin under eyes they may be, and how much of it lids are
+# where cheeks are, how much redder than skin under eyes they may be, and how much of it lids are
+CHEEK, CHEEK_TINT, CHEEK_SHARE = (0.5, 1.0), (0.8, 1.25), 0.5
 GRAIN, MOST_GRAIN = 0.9, 0.06  # share of the cheek's fine texture that a lid takes, and the most of it
 GRAIN_MIRROR = 0.09  # the line, below the lid's edge, in which that is mirrored
 # single lashes: from corner to corner, their length, how far they lean outwards, half their width as a share of their distance, and
@@ -75,11 +77,14 @@ def lowered_lid(
     ratio = torch.where(dark < 0, dark * power, dark).exp()
     made = (_skin(image, known, coordinates, height, width) + FLOOR) * ratio * (1 - _lashes(along, across, width)[:, None]) - FLOOR
     made = (made + _grain(image, across, frame) * ratio).clamp(0, 1)
-    if amounts[1] < 1:  # the edge of a lid that is not closed
-        line = OWN_DARK * amounts[0] * (1 - amounts[1]) * torch.exp(-(((across - OWN_LINE[0]) / OWN_LINE[1]) ** 2)) * (1 - (2 * along - 1).square()).clamp_min(0).sqrt()
-        image = ((image + FLOOR) * (-line[:, None]).exp() - FLOOR).clamp(0, 1)
+    # the edge of a lid that is not closed
+    line = torch.exp(-(((across - OWN_LINE[0]) / OWN_LINE[1]) ** 2)) * (1 - (2 * along - 1).square()).clamp_min(0).sqrt()
+    line = (OWN_DARK * amounts[0] * (1 - amounts[1]) * line)[:, None] * known
+    image = (image - (image + FLOOR) * (1 - (-line).exp())).clamp_min(0)
     low, high = OWN_LASHES
-    amount = torch.lerp(torch.full_like(across, amounts[1]), torch.full_like(across, amounts[0]), ((-across - low) / (high - low)).clamp(0, 1))
+    amount = torch.lerp(
+        torch.full_like(across, amounts[1]), torch.full_like(across, amounts[0]), ((-across - low) / (high - low)).clamp(0, 1)
+    )
     share = gaussian_blur((_place(along, across, height) * amount)[:, None] * known, 0.015 * width + 0.3)
     return torch.lerp(image, made, share), share.maximum(bare)
 
@@ -110,7 +115,9 @@ def _skin(image: Tensor, known: Tensor, coordinates: tuple[Tensor, Tensor], heig
     if bool(above.any()):
         bright = luma[above].quantile(BRIGHT_PART).clamp_min(1e-3)
         weight = weight + above * ((luma / bright - TOO_DARK[0]) / (TOO_DARK[1] - TOO_DARK[0])).clamp(0, 1)
-    skin = gaussian_blur(pull_push(image, weight), 0.08 * width + 0.6)
+    cheek = pull_push(image, below.to(image))
+    bright = pull_push(luma, weight) / cheek.mean(1, keepdim=True).clamp_min(0.02)
+    skin = gaussian_blur(cheek * bright ** bright.new_tensor(SHADED)[:, None, None], 0.08 * width + 0.6)
     # rings under eyes are greyer than lids: in part the colour of the cheek, no brighter
     farther = ((across > CHEEK[0]) & (across < CHEEK[1]) & beside)[:, None] & (known > 0.5)
     ratio = _mean_colour(image, farther) / _mean_colour(image, below)

@@ -19,7 +19,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..common.checkpoint import asset_path, load_checkpoint
-from ..common.pixels import gaussian_blur, pull_push
 from ..head.attributes import FaceAttributes
 from ..head.morphable import HeadModel
 
