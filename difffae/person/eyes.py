@@ -264,9 +264,9 @@ def _moved(picture: Tensor, move: Move, which: tuple[int, int], target: EyeTarge
         fold = (eyes.upper[one, side] - FOLD).maximum(eyes.top[one, side]) + FOLD_FOLLOWS * (
             target.upper - eyes.upper[one, side]
         ).clamp_min(0)
-        height = curve_at(target.upper - fold, along)
+        over = curve_at(target.upper - fold, along)
         image, share = lowered_lid(
-            image, validity * belongs, frame.coordinates(places), (float(target.bare), float(target.lid)), height, eyes.look[one], frame
+            image, validity * belongs, frame.coordinates(places), (float(target.bare), float(target.lid)), over, eyes.look[one], frame
         )
         validity = torch.lerp(validity, torch.full_like(share, move.source.options.lid_validity), share)
         own = own * (1 - share)

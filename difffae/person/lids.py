@@ -4,10 +4,9 @@ Shape letters: B batch, V vertices, N landmarks, P points of a lid's edge, W col
 width of a picture, H its height, h and w sides of the look.
 
 An eye closes by stretching the narrow strip of skin above it, which has neither the lashes nor the
-shading of a lid. So the look of a closed eye is laid over it: the logarithm of its brightness
+shading of a lid. So the look of a closed eye is laid over it (`closed_lid`): the logarithm of its brightness
 over that of the skin below the eye, in a frame that runs from corner to corner along the edge of the upper
-lid (scripts/build_lids.py made it from synthetic portraits). The skin's own colour, in the light of
-the moved picture, is continued from around.
+lid (scripts/build_lids.py made it from synthetic portraits). Here are that frame and the look.
 """
 
 from __future__ import annotations
@@ -44,25 +43,6 @@ EYES = (
 )
 SIDES = ("Right", "Left")  # the subject's, in the order of EYES
 SHOWN_CLOSED, SHOWN_OPEN = 0.6, 0.45  # a source's coefficient from which, and up to which, its own lid, or none, shows
-LID_HEIGHT = 0.5  # of the almond that is laid, in widths of the eye
-CHEEK_TINT, CHEEK_SHARE = (0.8, 1.25), 0.7  # how much redder than skin under eyes that of cheeks may be, and how much of it lids are
-LID_COLOUR = 0.55  # share of the skin above the lashes in a closed lid's brightness, beside the skin below the eye
-LID_BRIGHT = 0.75, 1.2  # the least and the most of that brightness, over that of the skin below
-LASHES = 0.13  # how far lashes reach below the edge
-SHADE = (0.76, 1.04, 1.16)  # powers of a lid's brightness that red, green and blue take: shaded skin is warm, not grey
-LASH_POWER = 1.1  # the same of its lashes, all colours
-GRAIN, MOST_GRAIN = 0.8, 0.035  # share of the cheek's fine texture that a lid takes, and the most of it
-GRAIN_MIRROR = 0.09  # the line, below the lid's edge, in which that is mirrored
-# single lashes: from corner to corner, their length, how far they lean outwards, half their width as a share of their distance, and
-# how much light they take; those nearer to each other than so many pixels blur into the line that they grow from
-LASH_COUNT, LASH_LENGTH, LASH_LEAN, LASH_HALF, LASH_DARK, LASHES_APART = 19, 0.10, 0.9, 0.17, 0.45, (2.0, 4.0)
-HALF_WIDTH = 0.75  # of the almond
-# how a lid joins the skin around: the rim between almonds grown by so much says by what colour and light they differ, blurred before and
-# after, in widths of the eye. Logarithms: the least and the most light that may differ, the most of a colour, and how much darker the rim
-# may be than the lid's own skin, which is seen between these lines
-JOINT, JOINT_BLUR, JOINT_SMOOTH, JOINT_OWN = (-0.04, 0.05), 0.03, 0.06, (-0.32, -0.12)
-JOINT_LIGHT, JOINT_TINT, JOINT_DARKER = (-0.6, 0.15), 0.15, 0.15
-JOINT_ABOVE, JOINT_LEFT = -0.1, 0.4  # the line above which a rim tells, and how much of what it tells is left at the lid's edge
 REACH, COLUMNS = 0.8, 96  # of curves: how far to both sides of the eye's middle, and in how many columns
 AROUND = 1.3  # in widths of the eye from its middle: skin that belongs to it
 
