@@ -25,9 +25,8 @@ from ..common.pixels import relit, sampled
 from ..head.attributes import FaceAttributes
 from ..head.morphable import HeadModel
 from ..head.rasterizer import interpolate
-from .closed_lid import lowered_lid
 from .eye_textures import ABOVE, BELOW, DISC_REACH, iris_places, iris_texture, ramp, white_texture
-from .lids import COLUMNS, EYES, REACH, SIDES, EyeFrame, closed_look, columns, curve_at, curve_through, skin_around
+from .lids import COLUMNS, EYES, REACH, SIDES, EyeFrame, closed_look, columns, curve_at, curve_through, lowered_lid, skin_around
 
 MOVED = tuple(f"eye{name}{side}" for name in ("Blink", "Wide", "LookIn", "LookOut", "LookUp", "LookDown") for side in SIDES)
 IRISES = ((468, 469, 470, 471, 472), (473, 474, 475, 476, 477))  # landmarks: the middle, and four of the edge

@@ -16,9 +16,8 @@ from difffae.head.attributes import FaceAttributes
 from difffae.head.morphable import HeadModel
 from difffae.head.render import render
 from difffae.head.shading import project
-from difffae.person.closed_lid import lowered_lid
 from difffae.person.eyes import MEET, eye_source
-from difffae.person.lids import EYES, KIND, EyeFrame, LidFrame, columns, curve_through
+from difffae.person.lids import EYES, KIND, EyeFrame, LidFrame, columns, curve_through, lowered_lid
 from difffae.person.prepared import Carried, carry
 
 WITHOUT = CarryOptions(eyes=False)
