@@ -25,28 +25,28 @@ from ..common.pixels import relit, sampled
 from ..head.attributes import FaceAttributes
 from ..head.morphable import HeadModel
 from ..head.rasterizer import interpolate
-from .lids import COLUMNS, EYES, REACH, SIDES, EyeFrame, closed_lid, closed_look, columns, curve_at, curve_through, skin_around
+from .eye_textures import ABOVE, BELOW, DISC_REACH, iris_places, iris_texture, ramp, white_texture
+from .lids import COLUMNS, EYES, REACH, SIDES, EyeFrame, closed_look, columns, curve_at, curve_through, lowered_lid, skin_around
 
 MOVED = tuple(f"eye{name}{side}" for name in ("Blink", "Wide", "LookIn", "LookOut", "LookUp", "LookDown") for side in SIDES)
 IRISES = ((468, 469, 470, 471, 472), (473, 474, 475, 476, 477))  # landmarks: the middle, and four of the edge
 BROWS = ((46, 53, 52, 65, 55), (276, 283, 282, 295, 285))  # the lower edge
-ROWS, DISC = 48, 34  # of the textures
-ABOVE, BELOW = -0.3, 1.3  # rows of the white's texture: 0 at the upper lid, 1 at the lower
-DISC_REACH = 1.3  # of the iris's texture, in radii
-LUMA = (0.299, 0.587, 0.114)
 
 # What coefficients move, in widths of the eye
-LOOK_ASIDE, LOOK_UP, LOOK_DOWN = 0.31, 0.22, 0.2
-UPPER_UP, UPPER_DOWN = 0.16, 0.21  # how far the upper lid follows
+LOOK_ASIDE, LOOK_UP, LOOK_DOWN = 0.33, 0.28, 0.28
+UPPER_UP, UPPER_DOWN = 0.17, 0.24  # how far the upper lid follows
 LOWER_UP, LOWER_DOWN = 0.02, 0.05  # how far the lower lid does
 OPENING, BLINK_CLOSES, WIDE_OPENS = 0.36, 0.46, 0.12  # how far lids are apart, by their coefficients
 ALIKE = 0.2  # openings that differ by less belong to one blink, the more the less they do
 FARTHEST = 0.37  # of an iris from the middle
 HANGS = 0.05  # an iris, above the middle between the lids
-MEET = 0.03  # closed lids meet so far below the open lower lid
+MEET = 0.015  # closed lids meet so far below the open lower lid
 RIGID_ABOVE, RIGID_BELOW = 0.07, 0.04  # skin and lashes beside the edges of lids, which are not stretched
 STRETCHED = 0.3  # how far below the eye skin moves along
 LEAST_LIGHT = 0.4  # what reaches an eyeball between lids that almost meet
+# how far over the lid's edge its fold begins, how much of the lid's way that goes along, and how much more steeply skin does than evenly
+FOLD, FOLD_FOLLOWS, FOLD_STAYS = 0.22, 0.1, 1.2
+BARE = (0.02, 0.08)  # a lid that comes down so far begins to show, and shows its own skin
 SHOWS_LID = 0.10  # lids less far apart begin to show the look of closed ones
 
 
@@ -67,7 +67,7 @@ def eye_source(head: HeadModel, face: FaceAttributes, image: Tensor, posed: Pose
         return None
     on_head = head_landmarks(head, posed, image)
     seen = on_head if landmarks is None else landmarks.to(image)
-    polar = _disc_places(image)
+    polar = iris_places(image)
     apart = [_taken_apart(image, seen, side, polar) for side in range(2)]
     upper, lower, top, iris, white, disc = (torch.stack(parts, 1) for parts in zip(*apart, strict=True))
     look, closed = closed_look(head, face)
@@ -81,16 +81,8 @@ def head_landmarks(head: HeadModel, posed: PosedHead, image: Tensor) -> Tensor:
     return (head.landmarks(posed.points) + image.new_tensor([1, 1, 0])) * scale - image.new_tensor([0.5, 0.5, 0])
 
 
-def _luma(colours: Tensor) -> Tensor:
-    return (colours * colours.new_tensor(LUMA)[:, None, None]).sum(1, keepdim=True)
-
-
-def _ramp(values: Tensor, low: float, high: float) -> Tensor:
-    return ((values - low) / (high - low)).clamp(0, 1)
-
-
 def _taken_apart(image: Tensor, landmarks: Tensor, side: int, polar: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Curves, iris and textures of one eye, in the order of EyeSource; polar is what `_disc_places` gives."""
+    """Curves, iris and textures of one eye, in the order of EyeSource; polar is what `iris_places` gives."""
     frame, eye = EyeFrame.of(landmarks, side), EYES[side]
     upper, lower, brow = (curve_through(frame.coordinates(landmarks[:, list(marks), :2])) for marks in (eye.upper, eye.lower, BROWS[side]))
     lower = lower.maximum(upper)
@@ -98,90 +90,9 @@ def _taken_apart(image: Tensor, landmarks: Tensor, side: int, polar: tuple[Tenso
     ring = frame.coordinates(landmarks[:, list(IRISES[side]), :2])
     radius = (ring[:, 1:] - ring[:, :1]).norm(dim=-1).mean(1).clamp(0.19, 0.25)
     iris = torch.cat([ring[:, 0], radius[:, None]], -1)
-    white, shade = _white(image, frame, (upper, lower), iris)
-    disc = _disc(image, frame, (upper, lower), iris, shade, polar)
+    white, shade = white_texture(image, frame, (upper, lower), iris)
+    disc = iris_texture(image, frame, (upper, lower), iris, shade, polar)
     return upper, lower, top, iris, torch.cat([white, shade[:, None, :, None].expand(-1, 1, -1, COLUMNS)], 1), disc
-
-
-def _white(image: Tensor, frame: EyeFrame, lids: tuple[Tensor, Tensor], iris: Tensor) -> tuple[Tensor, Tensor]:
-    """The white (B,3,h,w) from lid to lid as if no iris lay on it, and how dark lids make it (B,h)."""
-    batch = len(image)
-    rows = torch.linspace(ABOVE, BELOW, ROWS, device=image.device, dtype=image.dtype)[None, :, None]
-    along = columns(image).expand(batch, ROWS, -1)
-    apart = (lids[1] - lids[0]).clamp_min(0.03)[:, None]
-    across = lids[0][:, None] + rows * apart
-    shown = sampled(image, frame.places(along, across)).clamp(0, 1)
-    away = ((along - iris[:, None, None, 0]).square() + (across - iris[:, None, None, 1]).square()).sqrt() / iris[:, None, None, 2]
-    bare = _ramp(away, 1.15, 1.5)  # a photograph's pixels are large beside an iris
-    inside = _ramp(0.5 - along.abs(), 0.02, 0.10)
-    known = (bare.square() * inside)[:, None]
-    # along a row, which lies as deep under the lid everywhere
-    distance = columns(image)[:, None] - columns(image)
-    near = torch.exp(-((distance / 0.07) ** 2) / 2) + 0.02 * torch.exp(-((distance / 0.25) ** 2) / 2)
-    weight = (known @ near).clamp_min(1e-5)
-    going_on = ((shown * known) @ near) / weight
-    # what a healthy eye's white is in this light, where the eye shows hardly any
-    skin = sampled(image, frame.places(*_below(lids[1]))).mean((2, 3), keepdim=True)
-    plain = torch.lerp(_luma(skin), skin, 0.35) * 1.02 * (0.5 + 0.5 * _ramp(rows, 0.0, 0.45))[:, None]
-    middle = (rows > 0.2) & (rows < 0.9) & (along.abs() < 0.42)
-    share = (bare * middle).sum((1, 2)) / middle.sum((1, 2)).clamp_min(1)
-    trust = _ramp(share, 0.05, 0.25) * _ramp((lids[1] - lids[0])[:, 36:60].mean(1), 0.06, 0.14)
-    going_on = torch.lerp(plain, going_on, trust[:, None, None, None])
-    white = torch.lerp(going_on, shown, bare[:, None] * trust[:, None, None, None].clamp_min(0.0))
-    depth = _luma(going_on)[:, 0, :, 24:72].mean(-1)
-    reference = depth[:, (rows[0, :, 0] > 0.45) & (rows[0, :, 0] < 0.8)].mean(1, keepdim=True).clamp_min(0.02)
-    return white, (depth / reference).clamp(0.4, 1.0)
-
-
-def _below(lower: Tensor) -> tuple[Tensor, Tensor]:
-    """Coordinates of skin below the eye."""
-    along = torch.linspace(-0.25, 0.25, 12, device=lower.device, dtype=lower.dtype).expand(len(lower), 4, -1)
-    down = torch.linspace(0.15, 0.28, 4, device=lower.device, dtype=lower.dtype)[None, :, None]
-    return along, curve_at(lower, along) + down
-
-
-def _disc_places(like: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The iris's texture: x and y (k,k) of its texels in radii, their distances from the middle (k*k,), and how much each pair of texels
-    has to say of each other's colour (k*k,k*k): an iris is a disc of rings.
-    """
-    line = torch.linspace(-DISC_REACH, DISC_REACH, DISC, device=like.device, dtype=like.dtype)
-    y, x = torch.meshgrid(line, line, indexing="ij")
-    away, turn = (x.square() + y.square()).sqrt().flatten(), torch.atan2(y, x.abs()).flatten()
-    ring = torch.exp(-(((away[:, None] - away) / 0.06) ** 2) / 2)
-    return x, y, away, ring * (0.02 + torch.exp(-(((turn[:, None] - turn) / 0.4) ** 2) / 2))
-
-
-def _disc(image: Tensor, frame: EyeFrame, lids: tuple[Tensor, Tensor], iris: Tensor, shade: Tensor, polar: tuple[Tensor, ...]) -> Tensor:
-    """The iris (B,4,k,k), unshaded, as if no lid lay on it, and where the photograph shows it."""
-    x, y, away, alike = polar
-    along, across = (iris[:, i, None, None] + iris[:, 2, None, None] * axis for i, axis in ((0, x), (1, y)))
-    upper, lower = (curve_at(lid, along) for lid in lids)
-    depth = (across - upper) / (lower - upper).clamp_min(0.03)
-    shown = sampled(image, frame.places(along, across)).clamp(0, 1) / _shade_at(shade, depth)[:, None]
-    known = _ramp(across - upper, 0.05, 0.12) * _ramp(lower - across, 0.0, 0.05)
-    luma = _luma(shown).flatten(1)
-    # a catch light is one spot, not a ring
-    dull = _ramp(-luma / luma.median(1, keepdim=True).values.clamp_min(0.02), -2.2, -1.5)
-    weight = known.flatten(1) * (0.02 + dull)
-    total = (weight @ alike)[:, None]
-    mean = ((shown.flatten(2) * weight[:, None]) @ alike) / total.clamp_min(1e-6)
-    plain = _plain_iris(sampled(image, frame.places(*_below(lids[1]))).mean((2, 3)), away)
-    mean = torch.lerp(plain, mean, _ramp(total / alike.sum(0), 0.0, 0.01)).view_as(shown)
-    return torch.cat([torch.lerp(mean, shown, known[:, None]), known[:, None]], 1)
-
-
-def _plain_iris(skin: Tensor, away: Tensor) -> Tensor:
-    """(B,3,M) a dark brown iris at distances (M,) in radii, in the light of skin (B,3)."""
-    light = (skin * skin.new_tensor(LUMA)).sum(1)[:, None, None]
-    brown = skin.new_tensor([0.34, 0.24, 0.17])[None, :, None]
-    return light * brown * (0.25 + 0.75 * _ramp(away, 0.36, 0.5)) * (1 - 0.5 * _ramp(away, 0.8, 1.0))
-
-
-def _shade_at(shade: Tensor, depth: Tensor) -> Tensor:
-    """(B,h) at (B,...) between the lids."""
-    place = ((depth - ABOVE) * ((ROWS - 1) / (BELOW - ABOVE))).clamp(0, ROWS - 1 - 1e-3).flatten(1)
-    above = place.floor().long()
-    return torch.lerp(shade.gather(1, above), shade.gather(1, above + 1), place - above).view_as(depth)
 
 
 def rested_eyes(own: FaceAttributes, target: FaceAttributes, names: tuple[str, ...]) -> FaceAttributes:
@@ -201,6 +112,7 @@ class EyeTarget:
         upper: (B,W) edge of the upper lid.
         lower: (B,W) edge of the lower lid.
         middle: (B,2) of the iris.
+        bare: (B,) how far the skin of a lid that comes down shows.
         lid: (B,) how far the look of a closed lid shows.
     """
 
@@ -208,11 +120,12 @@ class EyeTarget:
     upper: Tensor
     lower: Tensor
     middle: Tensor
+    bare: Tensor
     lid: Tensor
 
     def rows(self, row: slice) -> EyeTarget:
         frame = EyeFrame(self.frame.middle[row], self.frame.along[row], self.frame.across[row])
-        return EyeTarget(frame, self.upper[row], self.lower[row], self.middle[row], self.lid[row])
+        return EyeTarget(frame, self.upper[row], self.lower[row], self.middle[row], self.bare[row], self.lid[row])
 
 
 def _targets(move: Move, eyes: EyeSource, wanted: Tensor) -> list[EyeTarget]:
@@ -253,8 +166,11 @@ def _targets(move: Move, eyes: EyeSource, wanted: Tensor) -> list[EyeTarget]:
         y = middle[:, 1] - LOOK_UP * up + LOOK_DOWN * down
         x = x.maximum(middle[:, 0].clamp_max(-FARTHEST)).minimum(middle[:, 0].clamp_min(FARTHEST))
         apart = (lower - lowered)[:, COLUMNS // 2 - 10 : COLUMNS // 2 + 10].mean(1)
-        lid = _ramp(-apart, -SHOWS_LID, -0.035) * (after < before) * eyes.open[:, side]
-        found.append(EyeTarget(frame, lowered, lower, torch.stack([x, y], -1), lid))
+        closes = (after < before) * eyes.open[:, side]
+        lid = ramp(-apart, -SHOWS_LID, -0.035) * closes
+        drop = (lowered - upper)[:, COLUMNS // 2 - 10 : COLUMNS // 2 + 10].mean(1)
+        bare = (ramp(drop, *BARE) * eyes.open[:, side]).maximum(lid)
+        found.append(EyeTarget(frame, lowered, lower, torch.stack([x, y], -1), bare, lid))
     return found
 
 
@@ -291,7 +207,7 @@ def move_eyes(move: Move, wanted: FaceAttributes, image: Tensor, validity: Tenso
         return image, validity, offset, own_share
     skin = interpolate(move.posed.raster, move.source.head.faces, eyes.around)
     if move.maps is not None:
-        skin = skin * (1 - _ramp(move.maps.hair, 0.9, 1.0))  # an eye beside hair is no hair
+        skin = skin * (1 - ramp(move.maps.hair, 0.9, 1.0))  # an eye beside hair is no hair
     picture = torch.cat([image, validity, offset, own_share], 1)
     rows = list(picture.split(1))
     for side, target in enumerate(_targets(move, eyes, wanted.expression)):
@@ -327,7 +243,7 @@ def _moved(picture: Tensor, move: Move, which: tuple[int, int], target: EyeTarge
     image, validity, offset, own = picture[here].split([3, 1, 2, 1], dim=1)
 
     shift = _lid_shift(along, across, target, tuple(curve[one, side] for curve in (eyes.upper, eyes.lower, eyes.top)))
-    shift = shift * _ramp(REACH - along.abs(), 0.0, 0.2)
+    shift = shift * ramp(REACH - along.abs(), 0.0, 0.2)
     pixels = shift[..., None] * target.frame.across[:, None, None]
     through = places + pixels
     there = sampled(picture[:, 4:6], through, "bilinear") + pixels.permute(0, 3, 1, 2)
@@ -342,9 +258,15 @@ def _moved(picture: Tensor, move: Move, which: tuple[int, int], target: EyeTarge
     image = torch.lerp(image, relit(ball, ratio), inside)
     validity = torch.lerp(validity, move.source.options.lid_validity + (1 - move.source.options.lid_validity) * known, inside)
     own = own * (1 - inside)
-    if float(target.lid) > 0:
+    if float(target.bare) > 0:
         frame = target.frame.lid_frame(target.upper, side)
-        image, share = closed_lid(image, validity * belongs, frame.coordinates(places), float(target.lid), belongs, eyes.look[one], frame)
+        fold = (eyes.upper[one, side] - FOLD).maximum(eyes.top[one, side]) + FOLD_FOLLOWS * (
+            target.upper - eyes.upper[one, side]
+        ).clamp_min(0)
+        over = curve_at(target.upper - fold, along)
+        image, share = lowered_lid(
+            image, validity * belongs, frame.coordinates(places), (float(target.bare), float(target.lid)), over, eyes.look[one], frame
+        )
         validity = torch.lerp(validity, torch.full_like(share, move.source.options.lid_validity), share)
         own = own * (1 - share)
     picture = picture.clone()
@@ -358,7 +280,8 @@ def _lid_shift(along: Tensor, across: Tensor, target: EyeTarget, source: tuple[T
     was_upper, was_lower, top = (curve_at(curve, along) for curve in source)
     top = top.minimum(torch.minimum(upper, was_upper) - RIGID_ABOVE - 0.08)
     bottom = torch.maximum(lower, was_lower) + RIGID_BELOW + STRETCHED
-    above = _ramp_between(across, top, upper - RIGID_ABOVE) * (was_upper - upper)
+    # a lid that comes down comes out from under its fold, which stays; one that goes up takes all skin along
+    above = _ramp_between(across, top, upper - RIGID_ABOVE) ** (1 + FOLD_STAYS * ramp(upper - was_upper, 0.0, 0.1)) * (was_upper - upper)
     below = _ramp_between(-across, -bottom, -lower - RIGID_BELOW) * (was_lower - lower)
     middle = (upper + lower) / 2
     return torch.where(across < middle, above, below)
@@ -377,13 +300,13 @@ def _eyeball(along: Tensor, across: Tensor, target: EyeTarget, eyes: EyeSource, 
     white = F.grid_sample(eyes.white[one, side], texture, mode="bicubic", padding_mode="border", align_corners=True)
     away = (torch.stack([along, across], -1) - target.middle[:, None, None]) / eyes.iris[one, side, None, None, 2:]
     disc = F.grid_sample(eyes.disc[one, side], away / DISC_REACH, mode="bicubic", padding_mode="border", align_corners=True)
-    covers = _ramp(-away.norm(dim=-1), -1.12, -0.95)[:, None]
+    covers = ramp(-away.norm(dim=-1), -1.12, -0.95)[:, None]
     ball = torch.lerp(white[:, :3], disc[:, :3] * white[:, 3:].clamp(0.3, 1), covers).clamp(0, 1)
     # a lid that comes down keeps the light off
     narrower = (lower - upper).clamp_min(0) / (curve_at(eyes.lower[one, side], along) - curve_at(eyes.upper[one, side], along)).clamp_min(
         0.05
     )
-    ball = ball * (LEAST_LIGHT + (1 - LEAST_LIGHT) * _ramp(narrower, 0.0, 0.9))[:, None]
+    ball = ball * (LEAST_LIGHT + (1 - LEAST_LIGHT) * ramp(narrower, 0.0, 0.9))[:, None]
     soft = 0.5 / target.frame.across.norm() + 0.01  # half a pixel
-    inside = ((across - upper) / soft).clamp(0, 1) * ((lower - across) / soft + 0.5).clamp(0, 1) * _ramp(0.5 - along.abs(), 0.0, 0.04)
+    inside = ((across - upper) / soft).clamp(0, 1) * ((lower - across) / soft + 0.5).clamp(0, 1) * ramp(0.5 - along.abs(), 0.0, 0.04)
     return ball, inside[:, None], (covers * disc[:, 3:]).clamp(0, 1)

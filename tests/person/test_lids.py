@@ -17,7 +17,7 @@ from difffae.head.morphable import HeadModel
 from difffae.head.render import render
 from difffae.head.shading import project
 from difffae.person.eyes import MEET, eye_source
-from difffae.person.lids import EYES, KIND, EyeFrame, LidFrame, closed_lid, columns, curve_through
+from difffae.person.lids import EYES, KIND, EyeFrame, LidFrame, columns, curve_through, lowered_lid
 from difffae.person.prepared import Carried, carry
 
 WITHOUT = CarryOptions(eyes=False)
@@ -89,7 +89,7 @@ def test_a_lid_is_as_dark_as_the_skin_around_it_and_no_darker_for_a_rim():
 
     def light(picture: torch.Tensor) -> float:
         """Of the upper part of the lid that is laid over a picture."""
-        lid, _ = closed_lid(picture, every, (along, across), 1.0, every, look, frame)
+        lid, _ = lowered_lid(picture, every, (along, across), (1.0, 1.0), torch.full_like(across, 0.42), look, frame)
         return lid.mean(1, keepdim=True)[upper_lid].mean().item()
 
     plain = light(skin)
@@ -129,13 +129,19 @@ def test_an_eye_beside_one_that_closes_farther_gets_more_of_its_lid(head: HeadMo
 
 
 def test_lids_show_more_the_farther_an_eye_closes(head: HeadModel):
+    """Their skin comes out at once; lashes are dark where the lids of a closed eye meet."""
     face = near(head)
-    dark = []
-    for blink in (0.4, 0.5, 0.6, 1.0):
+    dark, made = [], []
+    for blink in (0.2, 0.4, 0.5, 0.6, 1.0):
         target = blinking(head, face, blink, blink)
         new, old = moved(head, face, target)
-        dark.append(float((old.image - new.image).clamp_min(0).sum()))
-    assert 0 < dark[0] < dark[1] < dark[2] < dark[3]
+        lashes = bands(head, target, 0)[1]
+        dark.append(float((old.image - new.image).mean(1, keepdim=True)[lashes].mean()))
+        made.append(float(1 - new.own_share.mean()))
+    assert made[0] > 0.001
+    assert made == sorted(made)
+    assert dark[1] < dark[2] < dark[3] < dark[4]
+    assert dark[4] > 0.15
 
 
 def test_turned_heads_and_batches(head: HeadModel):

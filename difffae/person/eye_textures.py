@@ -1,0 +1,142 @@
+"""What an eye is taken apart into: the white as if no iris lay on it, the iris as if no lid lay on it.
+
+Shape letters: B batch, W columns of a curve, h and w sides of the white's texture, k sides of the iris's, H and W picture height and
+width, M places.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..common.pixels import sampled
+from .lids import FLOOR, EyeFrame, columns, curve_at
+
+ROWS, DISC = 48, 34  # of the textures
+ABOVE, BELOW = -0.3, 1.3  # rows of the white's texture: 0 at the upper lid, 1 at the lower
+DISC_REACH, INNER = 1.3, 0.6  # of the iris's texture, in radii, and the part in which catch lights lie
+LUMA = (0.299, 0.587, 0.114)
+# the white of an eye: how much redness counts beside brightness (logarithms), how far below the best texels are others; how much of the
+# redness of skin it may have, how bright it is at least beside skin, and by how much it is made brighter for that at most
+REDNESS_COUNTS, PALE, MOST_RED, LEAST_WHITE, MOST_LIFTED = 1.0, (-0.4, -0.1), 0.4, 0.75, 1.5
+
+
+def _luma(colours: Tensor) -> Tensor:
+    return (colours * colours.new_tensor(LUMA)[:, None, None]).sum(1, keepdim=True)
+
+
+def ramp(values: Tensor, low: float, high: float) -> Tensor:
+    return ((values - low) / (high - low)).clamp(0, 1)
+
+
+def white_texture(image: Tensor, frame: EyeFrame, lids: tuple[Tensor, Tensor], iris: Tensor) -> tuple[Tensor, Tensor]:
+    """The white (B,3,h,w) from lid to lid as if no iris lay on it, and how dark lids make it (B,h)."""
+    batch = len(image)
+    rows = torch.linspace(ABOVE, BELOW, ROWS, device=image.device, dtype=image.dtype)[None, :, None]
+    along = columns(image).expand(batch, ROWS, -1)
+    apart = (lids[1] - lids[0]).clamp_min(0.03)[:, None]
+    across = lids[0][:, None] + rows * apart
+    shown = sampled(image, frame.places(along, across)).clamp(0, 1)
+    away = ((along - iris[:, None, None, 0]).square() + (across - iris[:, None, None, 1]).square()).sqrt() / iris[:, None, None, 2]
+    bare = ramp(away, 1.15, 1.5)  # a photograph's pixels are large beside an iris
+    inside = ramp(0.5 - along.abs(), 0.02, 0.10)
+    skin = sampled(image, frame.places(*_below(lids[1]))).mean((2, 3), keepdim=True)
+    pale = _pale(shown, (bare > 0.5) & (inside > 0.5) & (rows > 0.15) & (rows < 0.9))
+    known = (bare.square() * inside * pale)[:, None]
+    # along a row, which lies as deep under the lid everywhere
+    distance = columns(image)[:, None] - columns(image)
+    near = torch.exp(-((distance / 0.07) ** 2) / 2) + 0.02 * torch.exp(-((distance / 0.25) ** 2) / 2)
+    weight = (known @ near).clamp_min(1e-5)
+    # what a healthy eye's white is in this light, where the eye shows hardly any
+    plain = torch.lerp(_luma(skin), skin, 0.35) * 1.02 * (0.5 + 0.5 * ramp(rows, 0.0, 0.45))[:, None]
+    going_on = _paler((shown * known) @ near / weight, plain, skin)
+    middle = (rows > 0.2) & (rows < 0.9) & (along.abs() < 0.42)
+    share = (bare * middle).sum((1, 2)) / middle.sum((1, 2)).clamp_min(1)
+    trust = ramp(share, 0.05, 0.25) * ramp((lids[1] - lids[0])[:, 36:60].mean(1), 0.06, 0.14)
+    going_on = torch.lerp(plain, going_on, trust[:, None, None, None])
+    white = torch.lerp(going_on, shown, bare[:, None] * trust[:, None, None, None].clamp_min(0.0))
+    depth = _luma(going_on)[:, 0, :, 24:72].mean(-1)
+    reference = depth[:, (rows[0, :, 0] > 0.45) & (rows[0, :, 0] < 0.8)].mean(1, keepdim=True).clamp_min(0.02)
+    return white, (depth / reference).clamp(0.4, 1.0)
+
+
+def _redness(colours: Tensor) -> Tensor:
+    """Logarithm of red over blue (B,1,...) of colours (B,3,...)."""
+    return ((colours[:, :1] + FLOOR) / (colours[:, 2:] + FLOOR)).log()
+
+
+def _pale(shown: Tensor, where: Tensor) -> Tensor:
+    """How much texels (B,3,h,w) look like the white of an eye (B,h,w), of which a mask (B,h,w) holds some.
+
+    Corners are darker and redder.
+    """
+    pale = ((_luma(shown) + FLOOR).log() - REDNESS_COUNTS * _redness(shown))[:, 0]
+    best = torch.where(where, pale, torch.nan).flatten(1).nanquantile(0.7, dim=1).nan_to_num(0.0)
+    return 0.02 + ramp(pale - best[:, None, None], *PALE)
+
+
+def _paler(white: Tensor, plain: Tensor, skin: Tensor) -> Tensor:
+    """The white (B,3,h,w) of an eye as white as eyes are.
+
+    It has no more than a share of the redness of the skin below it (B,3,1,1), and is not much darker than it plainly is (B,3,h,1).
+    """
+    luma, least = _luma(white), _luma(plain)
+    share = MOST_RED * _redness(skin).clamp_min(0) / _redness(white).clamp_min(1e-3)
+    pale = torch.lerp(plain / least.clamp_min(0.01) * luma, white, share.clamp(0, 1))
+    return pale * (LEAST_WHITE * least / luma.clamp_min(0.01)).clamp(1, MOST_LIFTED)
+
+
+def _below(lower: Tensor) -> tuple[Tensor, Tensor]:
+    """Coordinates of skin below the eye."""
+    along = torch.linspace(-0.25, 0.25, 12, device=lower.device, dtype=lower.dtype).expand(len(lower), 4, -1)
+    down = torch.linspace(0.15, 0.28, 4, device=lower.device, dtype=lower.dtype)[None, :, None]
+    return along, curve_at(lower, along) + down
+
+
+def iris_places(like: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The iris's texture: x and y (k,k) of its texels in radii, their distances from the middle (k*k,), and how much each pair of texels
+    has to say of each other's colour (k*k,k*k): an iris is a disc of rings.
+    """
+    line = torch.linspace(-DISC_REACH, DISC_REACH, DISC, device=like.device, dtype=like.dtype)
+    y, x = torch.meshgrid(line, line, indexing="ij")
+    away, turn = (x.square() + y.square()).sqrt().flatten(), torch.atan2(y, x.abs()).flatten()
+    ring = torch.exp(-(((away[:, None] - away) / 0.06) ** 2) / 2)
+    return x, y, away, ring * (0.02 + torch.exp(-(((turn[:, None] - turn) / 0.4) ** 2) / 2))
+
+
+def iris_texture(
+    image: Tensor, frame: EyeFrame, lids: tuple[Tensor, Tensor], iris: Tensor, shade: Tensor, polar: tuple[Tensor, ...]
+) -> Tensor:
+    """The iris (B,4,k,k), unshaded, as if no lid lay on it, and where the photograph shows it."""
+    x, y, away, alike = polar
+    along, across = (iris[:, i, None, None] + iris[:, 2, None, None] * axis for i, axis in ((0, x), (1, y)))
+    upper, lower = (curve_at(lid, along) for lid in lids)
+    depth = (across - upper) / (lower - upper).clamp_min(0.03)
+    shown = sampled(image, frame.places(along, across)).clamp(0, 1) / _shade_at(shade, depth)[:, None]
+    known = ramp(across - upper, 0.05, 0.12) * ramp(lower - across, 0.0, 0.05)
+    luma = _luma(shown).flatten(1)
+    # a catch light is one spot, not a ring
+    typical = torch.where((known.flatten(1) > 0.5) & (away > 0.4) & (away < 0.9), luma, torch.nan).nanmedian(1, keepdim=True).values
+    dull = ramp(-luma / typical.nan_to_num(0.2).clamp_min(0.02), -2.0, -1.4)
+    weight = known.flatten(1) * (0.02 + dull)
+    total = (weight @ alike)[:, None]
+    mean = ((shown.flatten(2) * weight[:, None]) @ alike) / total.clamp_min(1e-6)
+    plain = _plain_iris(sampled(image, frame.places(*_below(lids[1]))).mean((2, 3)), away)
+    mean = torch.lerp(plain, mean, ramp(total / alike.sum(0), 0.0, 0.01)).view_as(shown)
+    # what is much brighter near the edge is white beside a disc that lies a little elsewhere
+    own = known * torch.where(away < INNER, 1.0, dull).view_as(known)
+    return torch.cat([torch.lerp(mean, shown, own[:, None]), known[:, None]], 1)
+
+
+def _plain_iris(skin: Tensor, away: Tensor) -> Tensor:
+    """(B,3,M) a dark brown iris at distances (M,) in radii, in the light of skin (B,3)."""
+    light = (skin * skin.new_tensor(LUMA)).sum(1)[:, None, None]
+    brown = skin.new_tensor([0.34, 0.24, 0.17])[None, :, None]
+    return light * brown * (0.25 + 0.75 * ramp(away, 0.36, 0.5)) * (1 - 0.5 * ramp(away, 0.8, 1.0))
+
+
+def _shade_at(shade: Tensor, depth: Tensor) -> Tensor:
+    """(B,h) at (B,...) between the lids."""
+    place = ((depth - ABOVE) * ((ROWS - 1) / (BELOW - ABOVE))).clamp(0, ROWS - 1 - 1e-3).flatten(1)
+    above = place.floor().long()
+    return torch.lerp(shade.gather(1, above), shade.gather(1, above + 1), place - above).view_as(depth)
