@@ -17,13 +17,15 @@ from torch import Tensor
 
 from ..carry.options import CarryOptions
 from ..common.errors import ConfigError
-from ..common.pixels import flow_grid, gather, nearest_inside, pixel_grid, pull_push
+from ..common.pixels import flow_grid, gather, nearest_inside, pixel_grid
 from ..common.rows import repeat_rows
 from ..head.attributes import FaceAttributes
 from ..head.morphable import HeadModel
 from ..person.prepared import Carried, Prepared, prepare
 from ..source.regions import Layers
 from .region_parts import TAKEN, TAKEN_AWAY, FaceAreas, Parts, moved_shares, refined
+
+CUT_OFF = 0.06  # share of the side over which hair at the upper border of a picture is cut off
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,13 +34,9 @@ class SwapSource:
 
     Attributes:
         layers: of the source, refined by its colours.
-        backdrop: (B,3,H,W) the source without its person.
-        backdrop_validity: (B,1,H,W) how well that is known.
     """
 
     layers: Layers
-    backdrop: Tensor
-    backdrop_validity: Tensor
 
     @classmethod
     def of(cls, prepared: Prepared) -> SwapSource:
@@ -47,11 +45,7 @@ class SwapSource:
             raise ConfigError("swap: the source was prepared without layers, which say where its regions are; give layers")
         layers = prepared.person.layers
         areas = FaceAreas.of(prepared.head, prepared.face, prepared.image)
-        fine = refined(prepared.image, layers, areas, TAKEN_AWAY)
-        behind = prepared.person.backdrop
-        backdrop = torch.lerp(prepared.image, behind.filled, behind.place)
-        around = pull_push(prepared.validity, 1 - behind.place)
-        return cls(fine, backdrop, torch.lerp(prepared.validity, behind.validity * around, behind.place))
+        return cls(refined(prepared.image, layers, areas, TAKEN_AWAY))
 
     def parts(self, carried: Carried, areas: FaceAreas) -> Parts:
         """What the moved source shows where.
@@ -60,9 +54,8 @@ class SwapSource:
             carried: the source, moved.
             areas: of the head where it is now.
         """
-        mine = repeat_rows(self, len(carried.image)) if len(self.backdrop) == 1 else self
-        shares = moved_shares(carried, mine.layers, areas)
-        return Parts(carried, shares, carried.own_share, mine.backdrop, mine.backdrop_validity)
+        mine = repeat_rows(self, len(carried.image)) if len(self.layers.hair) == 1 else self
+        return Parts(carried, moved_shares(carried, mine.layers, areas), carried.own_share)
 
 
 def source_parts(prepared: Prepared, carried: Carried, areas: FaceAreas) -> Parts:
@@ -182,6 +175,19 @@ def reference_parts(
         options: how to move it; its expressions are never stretched.
     """
     return SwapReference.of(picture, inside_picture, own, target.camera, head, layers, options).move(target, areas)
+
+
+def hair_cut_off(hair: Tensor, inside_picture: Tensor) -> bool:
+    """Whether the upper border of a picture cuts hair off.
+
+    Args:
+        hair: (B,1,H,W) in 0..1.
+        inside_picture: (B,1,H,W) validity of the picture.
+    """
+    inside = (inside_picture > 0.5).to(hair)
+    # the first row that the picture has, in every column
+    first = inside * (1 - F.pad(inside, (0, 0, 1, 0))[..., :-1, :])
+    return bool(((hair * first).sum((1, 2, 3)) > CUT_OFF * hair.shape[-1]).any())
 
 
 def _aligned(inside_picture: Tensor, own: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,219 @@
+"""Hair, skin and cloth told apart by their colours, where masks of 32x32 leak: hair that ends before a collar, a shadow under a chin.
+
+Shape letters: B batch, R regions (4, in the order of `vocabulary.REGIONS`), H and W picture sides, N pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ..common.pixels import dilate, erode, gaussian_blur, odd, opened
+from .region_parts import BACKGROUND, CLOTHES, FACE, HAIR, FaceAreas
+
+SAMPLES = 400  # colours of each kind that are compared
+CORE = 0.03  # how far inside a mask they are taken, as a share of the side
+FEWEST = 30  # samples of a kind, below which masks alone speak of it
+FAR, FAR_COST = 0.25, 0.10  # distance that counts as far, as a share of the side, and what it costs as a difference of colours (0..1)
+SHARPNESS = 0.03  # difference of costs that decides
+SAID = 0.15  # how little masks say where they are sure
+LIKE, ALIKE = 0.06, 0.1  # colours nearer than this to hair that is taken, or taken away, are no cloth's
+LOW = 0.12  # so far below the chin hair of the colour of clothes is taken for clothes, as a share of the side
+NEAR = 0.16  # window around hair in which colours decide, as a share of the side
+FARTHER = 0.3  # the same where hair is taken away
+UNDER_BROWS = 0.3  # of the way from brows to mouth, from which on no hair is taken away
+BESIDE = 0.1  # what skin costs where the head model has none, and cloth where it has a face
+AMBIGUOUS = 0.3  # share of clothes of the hair's colour from which on colours do not tell the two apart
+SAID_OF_GAPS = 0.1  # the same of hair before a background: what is called a gap is one
+UNLIKE = 0.2  # least difference of hair from a background that is told apart from it
+RIM = 0.12  # window around the background in which hair of the background's colour is a gap in it, as a share of the side
+GAP = 0.035  # over which hair still hangs together, as a share of the side
+FOREHEAD = 0.08  # difference of colours from the lower face up to which a forehead is one
+SCALP, SMOOTHER = 0.8, 0.7  # a bare scalp is this bright in four fifths of it, as a share of skin, and has so much of a face's relief at most
+BESIDE_HEAD = 0.06  # how far around the head model a bare scalp may be, as a share of the side
+MOUTH = 0.16  # height of an open mouth, as a share of the side
+THIN = 0.03  # strokes of hair around the eyes that are thinner are brows, as a share of the side
+
+
+def told_apart(picture: Tensor, shares: Tensor, areas: FaceAreas, taken: bool) -> Tensor:
+    """Shares of the regions (B,R,H,W), which sum to 1, with hair, skin and cloth as colours tell them.
+
+    Args:
+        picture: (B,3,H,W) RGB 0..1.
+        shares: (B,R,H,W) by the masks.
+        areas: of the head in the picture.
+        taken: whether the hair is taken, so that nothing else may be called so, or taken away, so that none may be left.
+    """
+    side = max(picture.shape[-2:])
+    brows = dilate(areas.features, odd(0.08 * side))
+    hair = shares[:, HAIR : HAIR + 1]
+    if taken:
+        brows = brows.maximum(areas.skin)
+    window = odd(THIN * side)
+    thick = torch.lerp(hair, hair * dilate(opened((hair > 0.5).to(hair), window), window), brows)
+    shares = torch.cat([shares[:, :1] + hair - thick, thick, shares[:, 2:]], 1)
+    if taken:
+        shares = _without_gaps(picture, shares)
+    inner = areas.features if taken else sure_features(areas)
+    rows, upper = [slice(row, row + 1) for row in range(len(picture))], _upper(areas)
+    found = torch.cat([_one(picture[row], shares[row], areas.skin[row], inner[row], areas.mesh[row], upper[row], taken) for row in rows])
+    hair = found[:, HAIR : HAIR + 1]
+    loose = hair * (1 - hanging_together(hair, (shares[:, HAIR : HAIR + 1] > 0.9) & _upper(areas), odd(GAP * side)))
+    if not taken:  # tips beside a neck stay hair, a shoulder of its colour does not
+        cloth = found[:, CLOTHES : CLOTHES + 1]
+        worn = hanging_together(loose + cloth, erode(cloth, odd(CORE * side)) > 0.9, 3)
+        loose = loose * areas.mesh.maximum(worn)
+    worn = found[:, 2:3] + loose * (1 - areas.skin)
+    high = worn * _upper(areas)  # brims and scarves are the head's
+    return torch.cat([found[:, :1] + loose * areas.skin, hair - loose + high, worn - high, found[:, 3:]], 1)
+
+
+def _upper(areas: FaceAreas) -> Tensor:
+    """(B,1,H,W) bool: above the middle of the inner face; all of the picture where no face is known."""
+    height = areas.features.shape[-2]
+    rows = torch.arange(height, device=areas.features.device, dtype=areas.features.dtype)[:, None]
+    weight = areas.features.sum(-1, keepdim=True)
+    middle = (weight * rows).sum(2, keepdim=True) / weight.sum(2, keepdim=True).clamp_min(1e-6)
+    return (rows < torch.where(middle > 0, middle, height)).expand(areas.features.shape)
+
+
+def whole_face(areas: FaceAreas) -> FaceAreas:
+    """The same with eyes and mouth as part of the skin."""
+    window = odd(MOUTH * max(areas.skin.shape[-2:]))
+    return replace(areas, skin=areas.skin.maximum(erode(dilate(areas.skin, window), window)))
+
+
+def sure_features(areas: FaceAreas) -> Tensor:
+    """(B,1,H,W): 1 on eyes, nose and mouth, over which no hair is taken away; brows may be under it."""
+    rows = torch.arange(areas.features.shape[-2], device=areas.features.device, dtype=areas.features.dtype)[:, None]
+    there = (areas.features > 0.5).any(-1, keepdim=True)
+    top = torch.where(there, rows, torch.inf).amin(2, keepdim=True)
+    bottom = torch.where(there, rows, -1.0).amax(2, keepdim=True)
+    return areas.features * (rows > torch.lerp(top, bottom, UNDER_BROWS)).to(areas.features)
+
+
+def hanging_together(share: Tensor, start: Tensor, gap: int) -> Tensor:
+    """(B,1,H,W): 1 on what of a share (B,1,H,W) hangs together with some of it (B,1,H,W bool), over gaps less wide than an odd window."""
+    there = (share > 0.3).to(share)
+    found = there * start
+    for _ in range(max(share.shape[-2:])):
+        grown = dilate(found, gap) * there
+        if torch.equal(grown, found):
+            break
+        found = grown
+    return dilate(found, 5)
+
+
+def _one(picture: Tensor, shares: Tensor, skin: Tensor, features: Tensor, mesh: Tensor, upper: Tensor, taken: bool) -> Tensor:
+    side = max(picture.shape[-2:])
+    person = 1 - shares[:, BACKGROUND:]
+    window = odd(CORE * side)
+    cores = [erode(shares[:, kind : kind + 1], window)[0, 0] > 0.9 for kind in (FACE, HAIR, CLOTHES)]
+    cores[0] = erode(shares[:, FACE : FACE + 1] * skin, window)[0, 0] > 0.7
+    rows = torch.arange(picture.shape[-2], device=picture.device)[:, None]
+    colours = picture[0].permute(1, 2, 0)
+    cores[0] = _lower_face(colours, cores[0], features[0, 0])
+    chin = int((skin[0, 0] > 0.5).any(1).nonzero().amax()) if bool((skin > 0.5).any()) else picture.shape[-2]
+    cores[1] = cores[1] & upper[0, 0]  # a raised shoulder may be called hair, too
+    if _bald(picture, colours, cores[1], cores[0]):
+        bare = shares[:, HAIR : HAIR + 1] * dilate(mesh, odd(BESIDE_HEAD * side))
+        return torch.cat([shares[:, :1] + bare, shares[:, 1:2] - bare, shares[:, 2:]], 1)
+    if int(cores[1].sum()) < FEWEST or int(cores[0].sum()) < FEWEST:
+        return shares
+    like_hair = 0.0
+    if bool(cores[2].any()):
+        clear = torch.cdist(colours[cores[2]], _some(colours, cores[1])[1]).amin(1) > (LIKE if taken else ALIKE)
+        like_hair = 1 - float(clear.float().mean())
+        if taken:
+            clear |= (rows > chin + LOW * side).expand_as(cores[2])[cores[2]]
+        if int(clear.sum()) > FEWEST:
+            cores[2][cores[2].clone()] = clear
+    doubtful = ((person > 0.3) & (features < 0.5))[0, 0] & ~erode(cores[1][None, None].to(picture), 3)[0, 0].bool()
+    doubtful &= (dilate(shares[:, HAIR : HAIR + 1], odd((NEAR if taken else FARTHER) * side)) > 0.1)[0, 0]
+    there = doubtful.nonzero()
+    if not len(there):
+        return shares
+    own = colours[there[:, 0], there[:, 1]]
+    cost = [
+        _cost(own, there, *_some(colours, core), side) if int(core.sum()) >= FEWEST else own.new_full((len(own),), 0.15) for core in cores
+    ]
+    # beside the head and the neck is no skin, on the face no cloth
+    cost[0] = cost[0] + BESIDE * (dilate(mesh, odd(0.02 * side)) < 0.5)[0, 0][doubtful]
+    cost[2] = cost[2] + BESIDE * (skin > 0.5)[0, 0][doubtful]
+    if not taken and like_hair > AMBIGUOUS:  # clothes of the hair's colour stay clothes
+        cost[1] = cost[1] + BESIDE * (shares[:, CLOTHES : CLOTHES + 1] > 0.5)[0, 0][doubtful]
+    said = shares[0, :BACKGROUND, there[:, 0], there[:, 1]].t()
+    said = (said / said.sum(1, keepdim=True).clamp_min(1e-3)).clamp_min(SAID).log()
+    kinds = torch.softmax(said - torch.stack(cost, 1) / SHARPNESS, 1)
+    field = shares[:, :BACKGROUND].clone()
+    field[0, :, there[:, 0], there[:, 1]] = kinds.t() * person[0, 0, there[:, 0], there[:, 1]]
+    smooth = gaussian_blur(field, 0.004 * side)
+    smooth = smooth / smooth.sum(1, keepdim=True).clamp_min(1e-3) * person
+    return torch.cat([torch.where(doubtful, smooth, shares[:, :BACKGROUND]), shares[:, BACKGROUND:]], 1)
+
+
+def _lower_face(colours: Tensor, core: Tensor, features: Tensor) -> Tensor:
+    """Of a core of skin (H,W) what lies below the brows, and what has its colours: a hat may be called a forehead."""
+    if not bool((features > 0.5).any()):
+        return core
+    rows = torch.arange(len(core), device=core.device)[:, None]
+    low = core & (rows > int((features > 0.5).any(1).nonzero().amin()))
+    high = core & ~low
+    if int(low.sum()) < FEWEST or not bool(high.any()):
+        return core
+    alike = torch.cdist(colours[high], _some(colours, low)[1]).amin(1) < FOREHEAD
+    high[high.clone()] = alike
+    return low | high
+
+
+def _bald(picture: Tensor, colours: Tensor, hair: Tensor, skin: Tensor) -> bool:
+    """Whether what masks call hair (H,W) is a bare scalp: smooth, and of the colours of skin (H,W)."""
+    if int(hair.sum()) < FEWEST or int(skin.sum()) < FEWEST:
+        return False
+    tone = colours[skin].mean(1).median()
+    relief = (picture - gaussian_blur(picture, 2.0)).abs().mean(1)[0]
+    return bool(colours[hair].mean(1).quantile(0.2) > SCALP * tone) and bool(relief[hair].mean() < SMOOTHER * relief[skin].mean())
+
+
+def _without_gaps(picture: Tensor, shares: Tensor) -> Tensor:
+    """Shares whose hair has gaps where the background shows between strands, by its colour."""
+    rows = []
+    side = max(picture.shape[-2:])
+    for image, share in zip(picture, shares, strict=True):
+        colours, hair, behind = image.permute(1, 2, 0), share[HAIR], share[BACKGROUND]
+        cores = [erode(one[None, None], odd(CORE * side))[0, 0] > 0.9 for one in (hair, behind)]
+        near = dilate((behind > 0.5).to(image)[None, None], odd(RIM * side))[0, 0] > 0
+        doubtful = near & (hair > 0.05) & ~cores[0]
+        there = doubtful.nonzero()
+        if not len(there) or min(int(core.sum()) for core in cores) < FEWEST:
+            rows.append(share)
+            continue
+        samples = [_some(colours, core)[1] for core in cores]
+        if (
+            float((torch.cdist(samples[0], samples[1]).amin(1) < UNLIKE).float().mean()) > 0.5
+        ):  # a background of the hair's colours says nothing
+            rows.append(share)
+            continue
+        cost = [_cost(colours[doubtful], there, *_some(colours, core), side) for core in cores]
+        kept = torch.sigmoid((cost[1] - cost[0]) / (2 * SHARPNESS) + torch.logit(hair[doubtful], SAID_OF_GAPS))
+        gone = torch.zeros_like(hair)
+        gone[doubtful] = hair[doubtful] * (1 - kept)
+        rows.append(torch.stack([share[FACE], hair - gone, share[CLOTHES], behind + gone]))
+    return torch.stack(rows)
+
+
+def _some(colours: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
+    """Places (N,2) and colours (N,3), evenly picked from a mask (H,W) of a picture (H,W,3)."""
+    places = where.nonzero()
+    places = places[torch.linspace(0, len(places) - 1, min(len(places), SAMPLES), device=places.device).round().long()]
+    return places, colours[places[:, 0], places[:, 1]]
+
+
+def _cost(own: Tensor, there: Tensor, places: Tensor, colours: Tensor, side: int) -> Tensor:
+    """(N,): how far the best sample is from each of N pixels, in colour and place."""
+    scale = FAR_COST / (FAR * side)
+    samples = places.to(own) * scale
+    parts = zip(own.split(1024), (there.to(own) * scale).split(1024), strict=True)
+    return torch.cat([(torch.cdist(at, samples).clamp_(max=FAR_COST) + torch.cdist(one, colours)).amin(1) for one, at in parts])
