@@ -26,10 +26,13 @@ FARTHER = 0.3  # the same where hair is taken away
 UNDER_BROWS = 0.3  # of the way from brows to mouth, from which on no hair is taken away
 BESIDE = 0.1  # what skin costs where the head model has none, and cloth where it has a face
 AMBIGUOUS = 0.3  # share of clothes of the hair's colour from which on colours do not tell the two apart
+SAME = 0.8  # and from which on clothes are where the masks say so
 SAID_OF_GAPS = 0.1  # the same of hair before a background: what is called a gap is one
 UNLIKE = 0.2  # least difference of hair from a background that is told apart from it
 RIM = 0.12  # window around the background in which hair of the background's colour is a gap in it, as a share of the side
-GAP = 0.035  # over which hair still hangs together, as a share of the side
+GAP, GAP_AWAY = 0.015, 0.14  # over which hair still hangs together, as a share of the side; the same of what is taken away, behind ears
+MIDDLE = 0.45  # of the way from brows to mouth, above which hair that masks hold is hair for sure
+ROUNDS = 3  # in which hair is followed
 FOREHEAD = 0.08  # difference of colours from the lower face up to which a forehead is one
 SCALP, SMOOTHER = 0.8, 0.7  # a bare scalp is this bright in four fifths of it, as a share of skin, and has so much of a face's relief at most
 BESIDE_HEAD = 0.06  # how far around the head model a bare scalp may be, as a share of the side
@@ -57,26 +60,39 @@ def told_apart(picture: Tensor, shares: Tensor, areas: FaceAreas, taken: bool) -
     if taken:
         shares = _without_gaps(picture, shares)
     inner = areas.features if taken else sure_features(areas)
-    rows, upper = [slice(row, row + 1) for row in range(len(picture))], _upper(areas)
-    found = torch.cat([_one(picture[row], shares[row], areas.skin[row], inner[row], areas.mesh[row], upper[row], taken) for row in rows])
+    upper, start = _upper(areas, MIDDLE), _upper(areas, 0.0)
+    sure, window = (hair > 0.9) & start, odd(GAP * side)
+    grown = torch.zeros_like(start)
+    for _ in range(ROUNDS):  # long hair is lighter at its ends: each round goes on from what the last one found
+        rows = (slice(row, row + 1) for row in range(len(picture)))
+        found = torch.cat(
+            [_one(picture[row], shares[row], areas.skin[row], inner[row], areas.mesh[row], upper[row], grown[row], taken) for row in rows]
+        )
+        hair = found[:, HAIR : HAIR + 1]
+        grown = (opened((hair > 0.9).to(hair), odd(CORE * side)) > 0.5) & (hanging_together(hair, sure, window) > 0.5) & (brows < 0.5)
     hair = found[:, HAIR : HAIR + 1]
-    loose = hair * (1 - hanging_together(hair, (shares[:, HAIR : HAIR + 1] > 0.9) & _upper(areas), odd(GAP * side)))
+    near = hanging_together(hair, sure, window)
+    if not taken:  # curls below ears as well, but no brows and no clothes of the hair's colour
+        near = near.maximum(hanging_together(hair, sure, odd(GAP_AWAY * side)) * (1 - areas.skin) * (shares[:, HAIR : HAIR + 1] > 0.3))
+    loose = hair * (1 - near)
     if not taken:  # tips beside a neck stay hair, a shoulder of its colour does not
         cloth = found[:, CLOTHES : CLOTHES + 1]
         worn = hanging_together(loose + cloth, erode(cloth, odd(CORE * side)) > 0.9, 3)
         loose = loose * areas.mesh.maximum(worn)
     worn = found[:, 2:3] + loose * (1 - areas.skin)
-    high = worn * _upper(areas)  # brims and scarves are the head's
+    high = worn * start  # brims and scarves are the head's
     return torch.cat([found[:, :1] + loose * areas.skin, hair - loose + high, worn - high, found[:, 3:]], 1)
 
 
-def _upper(areas: FaceAreas) -> Tensor:
-    """(B,1,H,W) bool: above the middle of the inner face; all of the picture where no face is known."""
+def _upper(areas: FaceAreas, share: float) -> Tensor:
+    """(B,1,H,W) bool: above the brows, or so far below them on the way to the mouth; all of the picture where no face is known."""
     height = areas.features.shape[-2]
     rows = torch.arange(height, device=areas.features.device, dtype=areas.features.dtype)[:, None]
-    weight = areas.features.sum(-1, keepdim=True)
-    middle = (weight * rows).sum(2, keepdim=True) / weight.sum(2, keepdim=True).clamp_min(1e-6)
-    return (rows < torch.where(middle > 0, middle, height)).expand(areas.features.shape)
+    there = (areas.features > 0.5).any(-1, keepdim=True)
+    first = torch.where(there, rows, torch.inf).amin(2, keepdim=True)
+    last = torch.where(there, rows, -1.0).amax(2, keepdim=True)
+    line = torch.where(first.isfinite(), torch.lerp(first.clamp(max=height), last, share), height)
+    return (rows < line).expand(areas.features.shape)
 
 
 def whole_face(areas: FaceAreas) -> FaceAreas:
@@ -106,7 +122,7 @@ def hanging_together(share: Tensor, start: Tensor, gap: int) -> Tensor:
     return dilate(found, 5)
 
 
-def _one(picture: Tensor, shares: Tensor, skin: Tensor, features: Tensor, mesh: Tensor, upper: Tensor, taken: bool) -> Tensor:
+def _one(picture: Tensor, shares: Tensor, skin: Tensor, features: Tensor, mesh: Tensor, upper: Tensor, grown: Tensor, taken: bool) -> Tensor:
     side = max(picture.shape[-2:])
     person = 1 - shares[:, BACKGROUND:]
     window = odd(CORE * side)
@@ -116,7 +132,7 @@ def _one(picture: Tensor, shares: Tensor, skin: Tensor, features: Tensor, mesh: 
     colours = picture[0].permute(1, 2, 0)
     cores[0] = _lower_face(colours, cores[0], features[0, 0])
     chin = int((skin[0, 0] > 0.5).any(1).nonzero().amax()) if bool((skin > 0.5).any()) else picture.shape[-2]
-    cores[1] = cores[1] & upper[0, 0]  # a raised shoulder may be called hair, too
+    cores[1] = cores[1] & upper[0, 0] | grown[0, 0]  # a raised shoulder may be called hair, too
     if _bald(picture, colours, cores[1], cores[0]):
         bare = shares[:, HAIR : HAIR + 1] * dilate(mesh, odd(BESIDE_HEAD * side))
         return torch.cat([shares[:, :1] + bare, shares[:, 1:2] - bare, shares[:, 2:]], 1)
@@ -131,6 +147,8 @@ def _one(picture: Tensor, shares: Tensor, skin: Tensor, features: Tensor, mesh: 
         if int(clear.sum()) > FEWEST:
             cores[2][cores[2].clone()] = clear
     doubtful = ((person > 0.3) & (features < 0.5))[0, 0] & ~erode(cores[1][None, None].to(picture), 3)[0, 0].bool()
+    if not taken and like_hair > SAME:
+        doubtful &= (shares[:, CLOTHES : CLOTHES + 1] < 0.5)[0, 0]
     doubtful &= (dilate(shares[:, HAIR : HAIR + 1], odd((NEAR if taken else FARTHER) * side)) > 0.1)[0, 0]
     there = doubtful.nonzero()
     if not len(there):

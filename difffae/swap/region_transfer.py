@@ -37,6 +37,7 @@ HIDDEN = 0.035  # of skin beside the old hair that shows its strands
 PEAK = 0.11  # hair above the brows that is narrower than this is none
 NECK = 1.3  # rows of the head model below the chin that are wider than its narrowest by this are shoulders
 SOFT = 0.01  # standard deviation of the blur between what was seen and what hair hid
+DRAWN = 0.04  # how far from what was seen the background is drawn in
 CHIN = 0.03  # how far above the chin its skin ends
 
 
@@ -117,7 +118,7 @@ def _planned(base: Parts, reference: Parts, areas: FaceAreas, t: TransferOptions
     beside = gaussian_blur(dilate(hair, odd(SEAM * side)), SEAM / 2 * side) * dilate(areas.mesh, odd(SEAM * side))
     theirs = bare * upper * above.maximum(hidden).maximum(beside)
     below = bare * upper * dilate(areas.skin, 5) * base.shares[:, FACE : FACE + 1].maximum(above).maximum(hidden).maximum(beside)
-    own = base.shares[:, FACE : FACE + 1] * (1 - hidden) * dilate(areas.skin, 5)
+    own = base.shares[:, FACE : FACE + 1] * (1 - hidden)
     own = own * (1 - gaussian_blur(dilate((theirs * beside).maximum(hair), odd(0.5 * SEAM * side)), SEAM / 3 * side))
     # above the brows the head ends where the reference's does
     own = own * torch.lerp(torch.ones_like(own), person, above)
@@ -134,7 +135,7 @@ def _worn(reference: Parts, areas: FaceAreas, above: Tensor, upper: Tensor) -> t
     person = torch.lerp(person, person.minimum(blunt), above)
     bare, hair = (reference.shares[:, kind : kind + 1].minimum(person) for kind in (FACE, HAIR))
     # hair falls beside and behind a neck: what masks call so in front of it is its shadow, or a collar
-    throat = erode(areas.mesh, odd(0.02 * side)) * (1 - upper)
+    throat = erode(areas.mesh * _throat(areas), odd(0.02 * side)) * (1 - upper)
     hair = hair * (1 - areas.features) * (1 - gaussian_blur(throat, 1.0))
     return bare, hair * hanging_together(hair, upper > 0.5, odd(SEAM * side)), person
 
@@ -223,11 +224,17 @@ class _Body:
 def _without(base: Parts, swap: _Swap, t: TransferOptions) -> Parts:
     """The base without its own hair, and without what of its head stands out from the reference's."""
     image, shares = base.carried.image, base.shares
-    person, behind = 1 - shares[:, BACKGROUND:], shares[:, BACKGROUND:]
+    person, behind, side = 1 - shares[:, BACKGROUND:], shares[:, BACKGROUND:], max(image.shape[-2:])
     body = _without_hair(base, swap)
     picture = torch.cat([image, base.carried.validity], 1)
     drawn, moved = drawn_in(picture, dilate(person.maximum(swap.gone), 5), body.alpha.maximum(swap.head))
     background, known = drawn.split((3, 1), 1)
+    assert base.backdrop is not None
+    assert base.backdrop_validity is not None
+    # far from what was seen, stretching shows: there it goes on as the backdrop does
+    away = nearest_inside((dilate(person.maximum(swap.gone), 5) < 0.02)[:, 0])[1][:, None]
+    deep = gaussian_blur(((away / side - DRAWN) / DRAWN).clamp(0, 1), 0.01 * side)
+    background, known = torch.lerp(background, base.backdrop, deep), torch.lerp(known, base.backdrop_validity, deep)
     changed = swap.gone.maximum(body.hidden).maximum(_above_brows(swap.areas) * person).maximum(moved * behind)
     # at an outline the person's colours are mixed with the old background
     sure = erode(shares[:, FACE : FACE + 1] + shares[:, CLOTHES : CLOTHES + 1], 5) > 0.9
