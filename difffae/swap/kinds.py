@@ -22,20 +22,23 @@ SAID = 0.15  # how little masks say where they are sure
 LIKE, ALIKE = 0.06, 0.1  # colours nearer than this to hair that is taken, or taken away, are no cloth's
 LOW = 0.12  # so far below the chin hair of the colour of clothes is taken for clothes, as a share of the side
 NEAR = 0.16  # window around hair in which colours decide, as a share of the side
-FARTHER = 0.3  # the same where hair is taken away
+FARTHER, FARTHEST = 0.3, 0.6  # the same where hair is taken away; where clothes have other colours
 UNDER_BROWS = 0.3  # of the way from brows to mouth, from which on no hair is taken away
 BESIDE = 0.1  # what skin costs where the head model has none, and cloth where it has a face
 AMBIGUOUS = 0.3  # share of clothes of the hair's colour from which on colours do not tell the two apart
+ALIKE_AT_MOST = 0.1  # the same up to which colours alone tell clothes from hair
 SAME = 0.8  # and from which on clothes are where the masks say so
 SAID_OF_GAPS = 0.1  # the same of hair before a background: what is called a gap is one
 UNLIKE = 0.2  # least difference of hair from a background that is told apart from it
 RIM = 0.12  # window around the background in which hair of the background's colour is a gap in it, as a share of the side
-GAP, GAP_AWAY = 0.015, 0.14  # over which hair still hangs together, as a share of the side; the same of what is taken away, behind ears
+GAP, GAP_AWAY, GAP_CLEAR = 0.015, 0.08, 0.7  # over which hair still hangs together; what is taken away, behind ears; where no clothes are like it
+BRIDGE = 0.04  # hair that hangs together with other hair by less than this is none
 MIDDLE = 0.45  # of the way from brows to mouth, above which hair that masks hold is hair for sure
 ROUNDS = 3  # in which hair is followed
 FOREHEAD = 0.08  # difference of colours from the lower face up to which a forehead is one
 SCALP, SMOOTHER = 0.8, 0.7  # a bare scalp is this bright in four fifths of it, as a share of skin, and has so much of a face's relief at most
 BESIDE_HEAD = 0.06  # how far around the head model a bare scalp may be, as a share of the side
+STRAY, STRAY_WINDOW, STRAY_REACH = 0.15, 0.05, 0.15  # strands: least difference from an even background, its window, and how far from hair
 MOUTH = 0.16  # height of an open mouth, as a share of the side
 THIN = 0.03  # strokes of hair around the eyes that are thinner are brows, as a share of the side
 
@@ -61,19 +64,26 @@ def told_apart(picture: Tensor, shares: Tensor, areas: FaceAreas, taken: bool) -
         shares = _without_gaps(picture, shares)
     inner = areas.features if taken else sure_features(areas)
     upper, start = _upper(areas, MIDDLE), _upper(areas, 0.0)
+    hair_said = hair
     sure, window = (hair > 0.9) & start, odd(GAP * side)
     grown = torch.zeros_like(start)
     for _ in range(ROUNDS):  # long hair is lighter at its ends: each round goes on from what the last one found
         rows = (slice(row, row + 1) for row in range(len(picture)))
-        found = torch.cat(
-            [_one(picture[row], shares[row], areas.skin[row], inner[row], areas.mesh[row], upper[row], grown[row], taken) for row in rows]
-        )
+        ones = [_one(picture[row], shares[row], areas.skin[row], inner[row], areas.mesh[row], upper[row], grown[row], taken) for row in rows]
+        found, clear = torch.cat([one for one, _ in ones]), hair.new_tensor([like < ALIKE_AT_MOST for _, like in ones])
         hair = found[:, HAIR : HAIR + 1]
         grown = (opened((hair > 0.9).to(hair), odd(CORE * side)) > 0.5) & (hanging_together(hair, sure, window) > 0.5) & (brows < 0.5)
     hair = found[:, HAIR : HAIR + 1]
-    near = hanging_together(hair, sure, window)
+    broad = hair if not taken else hair * opened((hair > 0.3).to(hair), odd(BRIDGE * side))
+    near = hanging_together(broad, sure, window)
+    if taken:  # a hood beside an ear hangs together with hair by a bridge alone; strands beside hair are its own
+        near = dilate(near, odd(2 * BRIDGE * side))
     if not taken:  # curls below ears as well, but no brows and no clothes of the hair's colour
-        near = near.maximum(hanging_together(hair, sure, odd(GAP_AWAY * side)) * (1 - areas.skin) * (shares[:, HAIR : HAIR + 1] > 0.3))
+        far = hanging_together(hair, sure, odd(GAP_AWAY * side)) * (hair_said > 0.3)
+        if bool(clear.any()):
+            far = torch.where(clear[:, None, None, None] > 0, hanging_together(hair, sure, odd(GAP_CLEAR * side)), far)
+        middle = areas.features.amax(-2, keepdim=True)  # there ties hang
+        near = near.maximum(far * (1 - areas.skin) * (1 - middle))
     loose = hair * (1 - near)
     if not taken:  # tips beside a neck stay hair, a shoulder of its colour does not
         cloth = found[:, CLOTHES : CLOTHES + 1]
@@ -122,7 +132,7 @@ def hanging_together(share: Tensor, start: Tensor, gap: int) -> Tensor:
     return dilate(found, 5)
 
 
-def _one(picture: Tensor, shares: Tensor, skin: Tensor, features: Tensor, mesh: Tensor, upper: Tensor, grown: Tensor, taken: bool) -> Tensor:
+def _one(picture: Tensor, shares: Tensor, skin: Tensor, features: Tensor, mesh: Tensor, upper: Tensor, grown: Tensor, taken: bool) -> tuple[Tensor, float]:
     side = max(picture.shape[-2:])
     person = 1 - shares[:, BACKGROUND:]
     window = odd(CORE * side)
@@ -135,9 +145,9 @@ def _one(picture: Tensor, shares: Tensor, skin: Tensor, features: Tensor, mesh: 
     cores[1] = cores[1] & upper[0, 0] | grown[0, 0]  # a raised shoulder may be called hair, too
     if _bald(picture, colours, cores[1], cores[0]):
         bare = shares[:, HAIR : HAIR + 1] * dilate(mesh, odd(BESIDE_HEAD * side))
-        return torch.cat([shares[:, :1] + bare, shares[:, 1:2] - bare, shares[:, 2:]], 1)
+        return torch.cat([shares[:, :1] + bare, shares[:, 1:2] - bare, shares[:, 2:]], 1), 0.0
     if int(cores[1].sum()) < FEWEST or int(cores[0].sum()) < FEWEST:
-        return shares
+        return shares, 1.0
     like_hair = 0.0
     if bool(cores[2].any()):
         clear = torch.cdist(colours[cores[2]], _some(colours, cores[1])[1]).amin(1) > (LIKE if taken else ALIKE)
@@ -149,10 +159,11 @@ def _one(picture: Tensor, shares: Tensor, skin: Tensor, features: Tensor, mesh: 
     doubtful = ((person > 0.3) & (features < 0.5))[0, 0] & ~erode(cores[1][None, None].to(picture), 3)[0, 0].bool()
     if not taken and like_hair > SAME:
         doubtful &= (shares[:, CLOTHES : CLOTHES + 1] < 0.5)[0, 0]
-    doubtful &= (dilate(shares[:, HAIR : HAIR + 1], odd((NEAR if taken else FARTHER) * side)) > 0.1)[0, 0]
+    reach = NEAR if taken else FARTHER if like_hair > ALIKE_AT_MOST else FARTHEST
+    doubtful &= (dilate(shares[:, HAIR : HAIR + 1], odd(reach * side)) > 0.1)[0, 0]
     there = doubtful.nonzero()
     if not len(there):
-        return shares
+        return shares, like_hair
     own = colours[there[:, 0], there[:, 1]]
     cost = [
         _cost(own, there, *_some(colours, core), side) if int(core.sum()) >= FEWEST else own.new_full((len(own),), 0.15) for core in cores
@@ -169,7 +180,7 @@ def _one(picture: Tensor, shares: Tensor, skin: Tensor, features: Tensor, mesh: 
     field[0, :, there[:, 0], there[:, 1]] = kinds.t() * person[0, 0, there[:, 0], there[:, 1]]
     smooth = gaussian_blur(field, 0.004 * side)
     smooth = smooth / smooth.sum(1, keepdim=True).clamp_min(1e-3) * person
-    return torch.cat([torch.where(doubtful, smooth, shares[:, :BACKGROUND]), shares[:, BACKGROUND:]], 1)
+    return torch.cat([torch.where(doubtful, smooth, shares[:, :BACKGROUND]), shares[:, BACKGROUND:]], 1), like_hair
 
 
 def _lower_face(colours: Tensor, core: Tensor, features: Tensor) -> Tensor:
@@ -193,6 +204,26 @@ def _bald(picture: Tensor, colours: Tensor, hair: Tensor, skin: Tensor) -> bool:
     tone = colours[skin].mean(1).median()
     relief = (picture - gaussian_blur(picture, 2.0)).abs().mean(1)[0]
     return bool(colours[hair].mean(1).quantile(0.2) > SCALP * tone) and bool(relief[hair].mean() < SMOOTHER * relief[skin].mean())
+
+
+def with_strays(picture: Tensor, shares: Tensor) -> Tensor:
+    """Shares whose hair has curls and strands that the matte of the person missed, as colours tell them from an even background."""
+    side = max(picture.shape[-2:])
+    behind = shares[:, BACKGROUND:]
+    clear = behind * (1 - dilate(1 - behind, odd(CORE * side)))
+    near = gaussian_blur(clear, STRAY_WINDOW * side)
+    smooth = gaussian_blur(picture * clear, STRAY_WINDOW * side) / near.clamp_min(1e-4)
+    unlike = (picture - smooth).square().sum(1, keepdim=True).sqrt()
+    uneven = gaussian_blur(unlike.square() * clear, STRAY_WINDOW * side) / near.clamp_min(1e-4)
+    hair = shares[:, HAIR : HAIR + 1]
+    core = (erode(hair, odd(CORE * side)) > 0.9).to(hair)
+    count = core.sum((2, 3), keepdim=True)
+    own = (picture * core).sum((2, 3), keepdim=True) / count.clamp_min(1)
+    rather = (picture - own).square().sum(1, keepdim=True) < (picture - smooth).square().sum(1, keepdim=True)
+    found = (unlike > STRAY + 2 * uneven.sqrt()) & rather & (near > 0.05) & (count > FEWEST)
+    stray = found.to(hair) * behind * (dilate(hair, odd(2 * STRAY_REACH * side)) > 0.5)
+    stray = stray * hanging_together(stray.maximum(hair), hair > 0.9, odd(2 * GAP * side))
+    return torch.cat([shares[:, :HAIR], hair + stray, shares[:, CLOTHES:BACKGROUND], behind - stray], 1)
 
 
 def _without_gaps(picture: Tensor, shares: Tensor) -> Tensor:

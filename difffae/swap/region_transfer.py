@@ -25,7 +25,7 @@ from torch import Tensor
 from ..carry.options import TransferOptions
 from ..common.pixels import dilate, erode, gather, gaussian_blur, nearest_inside, odd, opened, pull_push
 from ..vocabulary import REGIONS
-from .kinds import hanging_together, sure_features, told_apart, whole_face
+from .kinds import hanging_together, sure_features, told_apart, whole_face, with_strays
 from .region_parts import BACKGROUND, CLOTHES, FACE, HAIR, FaceAreas, Parts
 from .uncovered import drawn_in, going_on
 
@@ -36,7 +36,10 @@ BROWS = 0.04  # how far above the brows the reference's forehead begins for sure
 HIDDEN = 0.035  # of skin beside the old hair that shows its strands
 PEAK = 0.11  # hair above the brows that is narrower than this is none
 NECK = 1.3  # rows of the head model below the chin that are wider than its narrowest by this are shoulders
+BESIDE_NECK = 0.04  # how far beside the head model's neck a neck may be
 SOFT = 0.01  # standard deviation of the blur between what was seen and what hair hid
+HAIRLINE, THIN = 0.05, 0.03  # width in which skin shows between hairs, and how far inside hair its colour is read
+FAINT = 0.01  # squared difference of hair from skin up to which they are hardly told apart
 DRAWN = 0.04  # how far from what was seen the background is drawn in
 CHIN = 0.03  # how far above the chin its skin ends
 
@@ -85,9 +88,7 @@ def take_hair(
         return base
     areas = whole_face(areas)
     t = transfer or TransferOptions()
-    base = replace(
-        base, shares=told_apart(base.carried.image, base.shares, areas, False), owner_share=F.pad(base.owner_share, (0, 0, 0, 0, 0, 1))
-    )
+    base = _known_apart(base, areas)
     reference = replace(reference, shares=told_apart(reference.carried.image, reference.shares, areas, True))
     swap = _planned(base, reference, areas, t)
     whole = _over(_without(base, swap, t), swap, t)
@@ -100,6 +101,15 @@ def take_hair(
     )
     shares = torch.lerp(base.shares, whole.shares, strength)
     return replace(base, carried=carried, shares=shares, owner_share=torch.lerp(base.owner_share, whole.owner_share, strength))
+
+
+def _known_apart(base: Parts, areas: FaceAreas) -> Parts:
+    """The base with one more photograph, and with regions as colours tell them; strands that no mask held are no backdrop."""
+    image, side = base.carried.image, max(base.shares.shape[-2:])
+    shares = with_strays(image, told_apart(image, base.shares, areas, False))
+    stray = dilate((shares[:, HAIR : HAIR + 1] * base.shares[:, BACKGROUND:] > 0.1).to(image), odd(STRANDS * side))
+    backdrop = None if base.backdrop is None else torch.lerp(base.backdrop, pull_push(base.backdrop, 1 - stray), gaussian_blur(stray, 1.0))
+    return replace(base, shares=shares, backdrop=backdrop, owner_share=F.pad(base.owner_share, (0, 0, 0, 0, 0, 1)))
 
 
 def _planned(base: Parts, reference: Parts, areas: FaceAreas, t: TransferOptions) -> _Swap:
@@ -122,7 +132,7 @@ def _planned(base: Parts, reference: Parts, areas: FaceAreas, t: TransferOptions
     own = own * (1 - gaussian_blur(dilate((theirs * beside).maximum(hair), odd(0.5 * SEAM * side)), SEAM / 3 * side))
     # above the brows the head ends where the reference's does
     own = own * torch.lerp(torch.ones_like(own), person, above)
-    head = (hair + below).maximum(person * above * dilate(areas.mesh, odd(0.1 * side))).minimum(person)
+    head = (gaussian_blur(hair, 0.7) + below).maximum(person * above * dilate(areas.mesh, odd(0.1 * side))).minimum(gaussian_blur(person, 0.7))
     return _Swap(reference, areas, _tinted(base, reference, areas, own, t), ((own - 0.02) / 0.96).clamp(0, 1), head, gone)
 
 
@@ -163,7 +173,8 @@ def _above(area: Tensor, first: bool, width: float, like: Tensor) -> Tensor:
 def _tinted(base: Parts, reference: Parts, areas: FaceAreas, own: Tensor, t: TransferOptions) -> Tensor:
     """The reference (B,3,H,W), its skin in the colours of the base's, which goes on from where it is shown (B,1,H,W)."""
     bare = reference.shares[:, FACE : FACE + 1]
-    sigma = t.tint_blur * max(bare.shape[-2:])
+    side = max(bare.shape[-2:])
+    sigma = t.tint_blur * side
     mine = erode(base.shares[:, FACE : FACE + 1] * own, 5) * dilate(areas.skin, 3) * _above_chin(areas)
     theirs = erode(bare, 5) * dilate(areas.skin, 3)
     if not bool((mine > 0.5).any() and (theirs > 0.5).any()):
@@ -174,7 +185,15 @@ def _tinted(base: Parts, reference: Parts, areas: FaceAreas, own: Tensor, t: Tra
     grey = reference.carried.image.mean(1, keepdim=True) + 0.02
     relief = grey / (_smooth(grey, theirs, sigma)).clamp_min(0.02) - 1
     skin = own * (1 + t.unlike * (relief / t.unlike).tanh())
-    return torch.lerp(reference.carried.image, skin, gaussian_blur(bare, 1.0)).clamp(0, 1)
+    # what shows between hairs of a hairline is skin as well
+    hair = erode(reference.shares[:, HAIR : HAIR + 1], odd(THIN * side)).square()
+    theirs_low = _smooth(reference.carried.image, theirs, sigma)
+    strand = pull_push(reference.carried.image, hair)
+    line = theirs_low - strand
+    share = ((reference.carried.image - strand) * line).sum(1, keepdim=True) / (line.square().sum(1, keepdim=True) + FAINT)
+    share = gaussian_blur(dilate(bare, odd(2 * HAIRLINE * side)), HAIRLINE * side / 2) * share.clamp(0, 1) * reference.shares[:, HAIR : HAIR + 1]
+    hairline = reference.carried.image + share * (own - theirs_low)
+    return torch.lerp(hairline, skin, gaussian_blur(bare, 1.0)).clamp(0, 1)
 
 
 def _smooth(picture: Tensor, where: Tensor, sigma: float) -> Tensor:
@@ -290,7 +309,18 @@ def _body_below(shares: Tensor, swap: _Swap) -> Tensor:
     # below the chin only the neck is bare, if what is beside it is
     skin = rather(bare, cloth, 8) * gaussian_blur(_throat(swap.areas), SOFT * side)
     skin = on_mesh * torch.lerp(torch.ones_like(skin), skin, low)
+    # beside the neck its outline goes on upwards
+    neck = low * dilate(_throat(swap.areas), odd(2 * BESIDE_NECK * side))
+    skin = skin.maximum(gaussian_blur(_nearest_below(bare, known > 0.9) * neck, 1.0))
     return torch.cat([skin, worn.maximum(on_mesh * low) * (1 - skin)], 1)
+
+
+def _nearest_below(values: Tensor, known: Tensor) -> Tensor:
+    """Every pixel's nearest known value (B,1,H,W) in its column at or below it, 0 where there is none."""
+    height = values.shape[-2]
+    rows = torch.arange(height, device=values.device)[:, None]
+    at = torch.where(known, rows, height).flip(-2).cummin(-2).values.flip(-2)
+    return values.gather(-2, at.clamp(max=height - 1)) * (at < height)
 
 
 def _throat(areas: FaceAreas) -> Tensor:
