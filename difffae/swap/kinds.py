@@ -31,12 +31,19 @@ SAME = 0.8  # and from which on clothes are where the masks say so
 SAID_OF_GAPS = 0.1  # the same of hair before a background: what is called a gap is one
 UNLIKE = 0.2  # least difference of hair from a background that is told apart from it
 RIM = 0.12  # window around the background in which hair of the background's colour is a gap in it, as a share of the side
-GAP, GAP_AWAY, GAP_CLEAR = 0.015, 0.08, 0.7  # over which hair still hangs together; what is taken away, behind ears; where no clothes are like it
-BRIDGE = 0.04  # hair that hangs together with other hair by less than this is none
+GAP, GAP_AWAY, GAP_CLEAR = (
+    0.015,
+    0.08,
+    0.7,
+)  # over which hair still hangs together; what is taken away, behind ears; where no clothes are like it
+PATCH = 0.02  # least width of hair that hangs beside a neck
 MIDDLE = 0.45  # of the way from brows to mouth, above which hair that masks hold is hair for sure
 ROUNDS = 3  # in which hair is followed
 FOREHEAD = 0.08  # difference of colours from the lower face up to which a forehead is one
-SCALP, SMOOTHER = 0.8, 0.7  # a bare scalp is this bright in four fifths of it, as a share of skin, and has so much of a face's relief at most
+SCALP, SMOOTHER = (
+    0.8,
+    0.7,
+)  # a bare scalp is this bright in four fifths of it, as a share of skin, and has so much of a face's relief at most
 BESIDE_HEAD = 0.06  # how far around the head model a bare scalp may be, as a share of the side
 STRAY, STRAY_WINDOW, STRAY_REACH = 0.15, 0.05, 0.15  # strands: least difference from an even background, its window, and how far from hair
 MOUTH = 0.16  # height of an open mouth, as a share of the side
@@ -69,21 +76,21 @@ def told_apart(picture: Tensor, shares: Tensor, areas: FaceAreas, taken: bool) -
     grown = torch.zeros_like(start)
     for _ in range(ROUNDS):  # long hair is lighter at its ends: each round goes on from what the last one found
         rows = (slice(row, row + 1) for row in range(len(picture)))
-        ones = [_one(picture[row], shares[row], areas.skin[row], inner[row], areas.mesh[row], upper[row], grown[row], taken) for row in rows]
+        ones = [
+            _one(picture[row], shares[row], areas.skin[row], inner[row], areas.mesh[row], upper[row], grown[row], taken) for row in rows
+        ]
         found, clear = torch.cat([one for one, _ in ones]), hair.new_tensor([like < ALIKE_AT_MOST for _, like in ones])
         hair = found[:, HAIR : HAIR + 1]
         grown = (opened((hair > 0.9).to(hair), odd(CORE * side)) > 0.5) & (hanging_together(hair, sure, window) > 0.5) & (brows < 0.5)
     hair = found[:, HAIR : HAIR + 1]
-    broad = hair if not taken else hair * opened((hair > 0.3).to(hair), odd(BRIDGE * side))
-    near = hanging_together(broad, sure, window)
-    if taken:  # a hood beside an ear hangs together with hair by a bridge alone; strands beside hair are its own
-        near = dilate(near, odd(2 * BRIDGE * side))
+    near = hanging_together(hair, sure, window)
     if not taken:  # curls below ears as well, but no brows and no clothes of the hair's colour
         far = hanging_together(hair, sure, odd(GAP_AWAY * side)) * (hair_said > 0.3)
         if bool(clear.any()):
             far = torch.where(clear[:, None, None, None] > 0, hanging_together(hair, sure, odd(GAP_CLEAR * side)), far)
+        far = far * dilate(opened((hair * far > 0.3).to(hair), odd(PATCH * side)), odd(3 * PATCH * side))  # a speck is none
         middle = areas.features.amax(-2, keepdim=True)  # there ties hang
-        near = near.maximum(far * (1 - areas.skin) * (1 - middle))
+        near = near.maximum(far * (1 - areas.skin) * (1 - middle) * (shares[:, :1] < 0.5))
     loose = hair * (1 - near)
     if not taken:  # tips beside a neck stay hair, a shoulder of its colour does not
         cloth = found[:, CLOTHES : CLOTHES + 1]
@@ -132,7 +139,9 @@ def hanging_together(share: Tensor, start: Tensor, gap: int) -> Tensor:
     return dilate(found, 5)
 
 
-def _one(picture: Tensor, shares: Tensor, skin: Tensor, features: Tensor, mesh: Tensor, upper: Tensor, grown: Tensor, taken: bool) -> tuple[Tensor, float]:
+def _one(
+    picture: Tensor, shares: Tensor, skin: Tensor, features: Tensor, mesh: Tensor, upper: Tensor, grown: Tensor, taken: bool
+) -> tuple[Tensor, float]:
     side = max(picture.shape[-2:])
     person = 1 - shares[:, BACKGROUND:]
     window = odd(CORE * side)

@@ -40,6 +40,7 @@ BESIDE_NECK = 0.04  # how far beside the head model's neck a neck may be
 SOFT = 0.01  # standard deviation of the blur between what was seen and what hair hid
 HAIRLINE, THIN = 0.05, 0.03  # width in which skin shows between hairs, and how far inside hair its colour is read
 FAINT = 0.01  # squared difference of hair from skin up to which they are hardly told apart
+USUAL = 0.2  # difference from a skin's usual colour up to which it is skin, as a share of that
 DRAWN = 0.04  # how far from what was seen the background is drawn in
 CHIN = 0.03  # how far above the chin its skin ends
 
@@ -132,7 +133,8 @@ def _planned(base: Parts, reference: Parts, areas: FaceAreas, t: TransferOptions
     own = own * (1 - gaussian_blur(dilate((theirs * beside).maximum(hair), odd(0.5 * SEAM * side)), SEAM / 3 * side))
     # above the brows the head ends where the reference's does
     own = own * torch.lerp(torch.ones_like(own), person, above)
-    head = (gaussian_blur(hair, 0.7) + below).maximum(person * above * dilate(areas.mesh, odd(0.1 * side))).minimum(gaussian_blur(person, 0.7))
+    head = (gaussian_blur(hair, 0.7) + below).maximum(person * above * dilate(areas.mesh, odd(0.1 * side)))
+    head = head.minimum(gaussian_blur(person, 0.7))
     return _Swap(reference, areas, _tinted(base, reference, areas, own, t), ((own - 0.02) / 0.96).clamp(0, 1), head, gone)
 
 
@@ -180,7 +182,8 @@ def _tinted(base: Parts, reference: Parts, areas: FaceAreas, own: Tensor, t: Tra
     if not bool((mine > 0.5).any() and (theirs > 0.5).any()):
         return reference.carried.image
     light = pull_push(areas.shading, erode(areas.mesh, 3))  # it goes on beside the head model
-    own = _smooth(base.carried.image / light, mine, sigma) * light
+    pure = base.carried.image / light
+    own = _smooth(pure, mine * _usual(pure, mine), sigma) * light
     # of the reference's skin only what is finer: its light and its colours are not the source's
     grey = reference.carried.image.mean(1, keepdim=True) + 0.02
     relief = grey / (_smooth(grey, theirs, sigma)).clamp_min(0.02) - 1
@@ -191,9 +194,20 @@ def _tinted(base: Parts, reference: Parts, areas: FaceAreas, own: Tensor, t: Tra
     strand = pull_push(reference.carried.image, hair)
     line = theirs_low - strand
     share = ((reference.carried.image - strand) * line).sum(1, keepdim=True) / (line.square().sum(1, keepdim=True) + FAINT)
-    share = gaussian_blur(dilate(bare, odd(2 * HAIRLINE * side)), HAIRLINE * side / 2) * share.clamp(0, 1) * reference.shares[:, HAIR : HAIR + 1]
+    near = gaussian_blur(dilate(bare, odd(2 * HAIRLINE * side)), HAIRLINE * side / 2)
+    share = near * share.clamp(0, 1) * reference.shares[:, HAIR : HAIR + 1]
     hairline = reference.carried.image + share * (own - theirs_low)
     return torch.lerp(hairline, skin, gaussian_blur(bare, 1.0)).clamp(0, 1)
+
+
+def _usual(picture: Tensor, where: Tensor) -> Tensor:
+    """How near a picture (B,3,H,W) is to the most usual colour of a place (B,1,H,W): (B,1,H,W). Eyes, brows, lips and beards are not."""
+    weight = torch.ones_like(where)
+    for _ in range(3):
+        share = where * weight
+        typical = (picture * share).sum((2, 3), keepdim=True) / share.sum((2, 3), keepdim=True).clamp_min(1e-3)
+        weight = torch.exp(-((picture - typical) / (USUAL * typical + 0.02)).square().sum(1, keepdim=True))
+    return weight
 
 
 def _smooth(picture: Tensor, where: Tensor, sigma: float) -> Tensor:
