@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..common.pixels import dilate, erode, gaussian_blur, odd, opened
+from .dressed import some
 from .region_parts import BACKGROUND, CLOTHES, FACE, HAIR, FaceAreas
 
 SAMPLES = 400  # colours of each kind that are compared
@@ -70,27 +71,13 @@ def told_apart(picture: Tensor, shares: Tensor, areas: FaceAreas, taken: bool) -
     if taken:
         shares = _without_gaps(picture, shares)
     inner = areas.features if taken else sure_features(areas)
-    upper, start = _upper(areas, MIDDLE), _upper(areas, 0.0)
-    hair_said = hair
-    sure, window = (hair > 0.9) & start, odd(GAP * side)
-    grown = torch.zeros_like(start)
-    for _ in range(ROUNDS):  # long hair is lighter at its ends: each round goes on from what the last one found
-        rows = (slice(row, row + 1) for row in range(len(picture)))
-        ones = [
-            _one(picture[row], shares[row], areas.skin[row], inner[row], areas.mesh[row], upper[row], grown[row], taken) for row in rows
-        ]
-        found, clear = torch.cat([one for one, _ in ones]), hair.new_tensor([like < ALIKE_AT_MOST for _, like in ones])
-        hair = found[:, HAIR : HAIR + 1]
-        grown = (opened((hair > 0.9).to(hair), odd(CORE * side)) > 0.5) & (hanging_together(hair, sure, window) > 0.5) & (brows < 0.5)
-    hair = found[:, HAIR : HAIR + 1]
-    near = hanging_together(hair, sure, window)
-    if not taken:  # curls below ears as well, but no brows and no clothes of the hair's colour
-        far = hanging_together(hair, sure, odd(GAP_AWAY * side)) * (hair_said > 0.3)
-        if bool(clear.any()):
-            far = torch.where(clear[:, None, None, None] > 0, hanging_together(hair, sure, odd(GAP_CLEAR * side)), far)
-        far = far * dilate(opened((hair * far > 0.3).to(hair), odd(PATCH * side)), odd(3 * PATCH * side))  # a speck is none
-        middle = areas.features.amax(-2, keepdim=True)  # there ties hang
-        near = near.maximum(far * (1 - areas.skin) * (1 - middle) * (shares[:, :1] < 0.5))
+    start = _upper(areas, 0.0)
+    sure = (hair_of(shares) > 0.9) & start
+    found, clear = _followed(picture, shares, areas, inner, sure, brows, taken)
+    hair = hair_of(found)
+    near = hanging_together(hair, sure, odd(GAP * side))
+    if not taken:
+        near = near.maximum(_hanging_apart(hair, shares, sure, clear, areas))
     loose = hair * (1 - near)
     if not taken:  # tips beside a neck stay hair, a shoulder of its colour does not
         cloth = found[:, CLOTHES : CLOTHES + 1]
@@ -99,6 +86,47 @@ def told_apart(picture: Tensor, shares: Tensor, areas: FaceAreas, taken: bool) -
     worn = found[:, 2:3] + loose * (1 - areas.skin)
     high = worn * start  # brims and scarves are the head's
     return torch.cat([found[:, :1] + loose * areas.skin, hair - loose + high, worn - high, found[:, 3:]], 1)
+
+
+def hair_of(shares: Tensor) -> Tensor:
+    """(B,1,H,W): the share of hair in shares of the regions (B,R,H,W)."""
+    return shares[:, HAIR : HAIR + 1]
+
+
+def _followed(
+    picture: Tensor, shares: Tensor, areas: FaceAreas, inner: Tensor, sure: Tensor, brows: Tensor, taken: bool
+) -> tuple[Tensor, Tensor]:
+    """Shares (B,R,H,W) by colours, and whether no clothes are like the hair (B,1,1,1 bool). Long hair is lighter at its ends: each round
+    goes on from what the last one found, and hangs together with what is sure (B,1,H,W bool).
+
+    inner (B,1,H,W): where no hair is, brows (B,1,H,W): where what has its colours is not followed.
+    """
+    side, upper = max(picture.shape[-2:]), _upper(areas, MIDDLE)
+    grown = torch.zeros_like(sure)
+    for _ in range(ROUNDS):
+        ones = [
+            _one(*(values[row : row + 1] for values in (picture, shares, areas.skin, inner, areas.mesh, upper, grown)), taken)
+            for row in range(len(picture))
+        ]
+        found, clear = torch.cat([one for one, _ in ones]), torch.tensor([like < ALIKE_AT_MOST for _, like in ones], device=sure.device)
+        hair = hair_of(found)
+        grown = opened((hair > 0.9).to(hair), odd(CORE * side)) > 0.5
+        grown &= (hanging_together(hair, sure, odd(GAP * side)) > 0.5) & (brows < 0.5)
+    return found, clear[:, None, None, None]
+
+
+def _hanging_apart(hair: Tensor, shares: Tensor, sure: Tensor, clear: Tensor, areas: FaceAreas) -> Tensor:
+    """(B,1,H,W): 1 on hair below ears that hangs together with what is sure over a gap, but not on brows, ties and clothes of its colour.
+
+    hair (B,1,H,W) by colours, shares (B,R,H,W) by masks, clear (B,1,1,1 bool) where no clothes are like it.
+    """
+    side = max(hair.shape[-2:])
+    far = hanging_together(hair, sure, odd(GAP_AWAY * side)) * (hair_of(shares) > 0.3)
+    if bool(clear.any()):
+        far = torch.where(clear, hanging_together(hair, sure, odd(GAP_CLEAR * side)), far)
+    far = far * dilate(opened((hair * far > 0.3).to(hair), odd(PATCH * side)), odd(3 * PATCH * side))  # a speck is none
+    middle = areas.features.amax(-2, keepdim=True)  # there ties hang
+    return far * (1 - areas.skin) * (1 - middle) * (shares[:, :1] < 0.5)
 
 
 def _upper(areas: FaceAreas, share: float) -> Tensor:
@@ -142,29 +170,18 @@ def hanging_together(share: Tensor, start: Tensor, gap: int) -> Tensor:
 def _one(
     picture: Tensor, shares: Tensor, skin: Tensor, features: Tensor, mesh: Tensor, upper: Tensor, grown: Tensor, taken: bool
 ) -> tuple[Tensor, float]:
+    """Shares (1,R,H,W) of one picture by colours, and how much of its clothes has the hair's (0..1). `features` is where no hair is, `upper`
+    where hair that masks hold is hair for sure, `grown` what an earlier round found, each (1,1,H,W)."""
     side = max(picture.shape[-2:])
     person = 1 - shares[:, BACKGROUND:]
-    window = odd(CORE * side)
-    cores = [erode(shares[:, kind : kind + 1], window)[0, 0] > 0.9 for kind in (FACE, HAIR, CLOTHES)]
-    cores[0] = erode(shares[:, FACE : FACE + 1] * skin, window)[0, 0] > 0.7
-    rows = torch.arange(picture.shape[-2], device=picture.device)[:, None]
     colours = picture[0].permute(1, 2, 0)
-    cores[0] = _lower_face(colours, cores[0], features[0, 0])
-    chin = int((skin[0, 0] > 0.5).any(1).nonzero().amax()) if bool((skin > 0.5).any()) else picture.shape[-2]
-    cores[1] = cores[1] & upper[0, 0] | grown[0, 0]  # a raised shoulder may be called hair, too
+    cores = _cores(colours, shares, skin, features, upper, grown)
     if _bald(picture, colours, cores[1], cores[0]):
-        bare = shares[:, HAIR : HAIR + 1] * dilate(mesh, odd(BESIDE_HEAD * side))
+        bare = hair_of(shares) * dilate(mesh, odd(BESIDE_HEAD * side))
         return torch.cat([shares[:, :1] + bare, shares[:, 1:2] - bare, shares[:, 2:]], 1), 0.0
     if int(cores[1].sum()) < FEWEST or int(cores[0].sum()) < FEWEST:
         return shares, 1.0
-    like_hair = 0.0
-    if bool(cores[2].any()):
-        clear = torch.cdist(colours[cores[2]], _some(colours, cores[1])[1]).amin(1) > (LIKE if taken else ALIKE)
-        like_hair = 1 - float(clear.float().mean())
-        if taken:
-            clear |= (rows > chin + LOW * side).expand_as(cores[2])[cores[2]]
-        if int(clear.sum()) > FEWEST:
-            cores[2][cores[2].clone()] = clear
+    cores[2], like_hair = _clear_cloth(colours, cores, skin, taken)
     doubtful = ((person > 0.3) & (features < 0.5))[0, 0] & ~erode(cores[1][None, None].to(picture), 3)[0, 0].bool()
     if not taken and like_hair > SAME:
         doubtful &= (shares[:, CLOTHES : CLOTHES + 1] < 0.5)[0, 0]
@@ -190,6 +207,32 @@ def _one(
     smooth = gaussian_blur(field, 0.004 * side)
     smooth = smooth / smooth.sum(1, keepdim=True).clamp_min(1e-3) * person
     return torch.cat([torch.where(doubtful, smooth, shares[:, :BACKGROUND]), shares[:, BACKGROUND:]], 1), like_hair
+
+
+def _cores(colours: Tensor, shares: Tensor, skin: Tensor, features: Tensor, upper: Tensor, grown: Tensor) -> list[Tensor]:
+    """Where a picture (H,W,3) shows face, hair and clothes for sure: three of (H,W) bool."""
+    window = odd(CORE * max(colours.shape[:2]))
+    face, hair, cloth = (erode(shares[:, kind : kind + 1], window)[0, 0] > 0.9 for kind in (FACE, HAIR, CLOTHES))
+    face = erode(shares[:, FACE : FACE + 1] * skin, window)[0, 0] > 0.7
+    # a raised shoulder may be called hair, too
+    return [_lower_face(colours, face, features[0, 0]), hair & upper[0, 0] | grown[0, 0], cloth]
+
+
+def _clear_cloth(colours: Tensor, cores: list[Tensor], skin: Tensor, taken: bool) -> tuple[Tensor, float]:
+    """Of what is clothes for sure that (H,W bool) which has not the hair's colours, and the share of the rest."""
+    cloth = cores[2]
+    if not bool(cloth.any()):
+        return cloth, 0.0
+    clear = torch.cdist(colours[cloth], _some(colours, cores[1])[1]).amin(1) > (LIKE if taken else ALIKE)
+    like_hair = 1 - float(clear.float().mean())
+    if taken:
+        rows = torch.arange(len(colours), device=colours.device)[:, None]
+        chin = int((skin[0, 0] > 0.5).any(1).nonzero().amax()) if bool((skin > 0.5).any()) else len(colours)
+        clear |= (rows > chin + LOW * max(colours.shape[:2])).expand_as(cloth)[cloth]
+    if int(clear.sum()) > FEWEST:
+        cloth = cloth.clone()
+        cloth[cloth.clone()] = clear
+    return cloth, like_hair
 
 
 def _lower_face(colours: Tensor, core: Tensor, features: Tensor) -> Tensor:
@@ -264,8 +307,7 @@ def _without_gaps(picture: Tensor, shares: Tensor) -> Tensor:
 
 def _some(colours: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
     """Places (N,2) and colours (N,3), evenly picked from a mask (H,W) of a picture (H,W,3)."""
-    places = where.nonzero()
-    places = places[torch.linspace(0, len(places) - 1, min(len(places), SAMPLES), device=places.device).round().long()]
+    places = some(where.nonzero(), SAMPLES)
     return places, colours[places[:, 0], places[:, 1]]
 
 
