@@ -171,7 +171,7 @@ def _one(
     picture: Tensor, shares: Tensor, skin: Tensor, features: Tensor, mesh: Tensor, upper: Tensor, grown: Tensor, taken: bool
 ) -> tuple[Tensor, float]:
     """Shares (1,R,H,W) of one picture by colours, and how much of its clothes has the hair's (0..1). `features` is where no hair is, `upper`
-    where hair that masks hold is hair for sure, `grown` what an earlier round found, each (1,1,H,W)."""
+    where hair of masks is sure, `grown` what an earlier round found, each (1,1,H,W)."""
     side = max(picture.shape[-2:])
     person = 1 - shares[:, BACKGROUND:]
     colours = picture[0].permute(1, 2, 0)

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from difffae.common.pixels import dilate, erode, pixel_grid
 from difffae.head.morphable import HeadModel
-from difffae.swap.kinds import hanging_together, told_apart, whole_face
+from difffae.source.regions import Layers
+from difffae.swap.kinds import hanging_together, told_apart, whole_face, with_strays
 from difffae.swap.region_parts import BACKGROUND, CLOTHES, HAIR, FaceAreas
 from difffae.swap.region_sources import hair_cut_off, reference_parts
 from difffae.swap.region_transfer import take_hair
@@ -139,6 +140,58 @@ def test_no_background_shines_through_the_seam_between_two_skins(scene):
     assert inner.sum() > 500
     assert (green_ - red).max() < 0.05
     assert (mixed.shares[:, BACKGROUND:][inner] < 0.05).all()
+
+
+def shares_of(layers: Layers) -> Tensor:
+    cloth = (layers.loose - layers.hair).clamp_min(0)
+    return torch.cat([(layers.person - layers.loose).clamp_min(0), layers.hair, cloth, 1 - layers.person], 1)
+
+
+def test_a_bare_scalp_is_skin_and_hair_is_hair(scene):
+    """Masks call the cap hair both times: where it has the colour of skin, and no relief, it is a scalp."""
+    head, face, image, layers = scene  # noqa: F811
+    areas = whole_face(FaceAreas.of(head, face, image))
+    cap = (layers.hair > 0.5).float() * areas.mesh
+    skin = torch.tensor([0.93, 0.85, 0.73])[:, None, None].expand_as(image)
+    scalp = told_apart(torch.lerp(image, skin, layers.hair), shares_of(layers), areas, True)
+    hair = told_apart(image, shares_of(layers), areas, True)
+    assert cap.sum() > 300
+    assert (scalp[:, HAIR : HAIR + 1] * cap).sum() / cap.sum() < 0.02
+    assert (hair[:, HAIR : HAIR + 1] * cap).sum() / cap.sum() > 0.9
+
+
+def test_a_bare_forehead_keeps_its_pixels_and_nothing_shows_the_references_background(scene):
+    head, face, image, layers = scene  # noqa: F811
+    base, areas = parts(head, face, image, layers)
+    magenta = torch.tensor([1.0, 0, 1])[:, None, None].expand_as(image)
+    close, close_layers = dressed(head, face, BLUE, GREEN, magenta, cap=25)
+    reference = reference_parts(close, torch.ones_like(close[:, :1]), face, face, areas, head, close_layers)
+    mixed = take_hair(base, reference, areas).carried.image
+    bare = areas.skin * (1 - areas.below_brows) * (1 - dilate(layers.hair.maximum(close_layers.hair), 25))
+    assert bare.sum() > 200
+    where = bare.expand_as(mixed) > 0
+    torch.testing.assert_close(mixed[where], image[where], atol=1e-6, rtol=0)
+    red, green, blue = mixed.split(1, 1)
+    assert (red.minimum(blue) - green).max() < 0.1
+    assert (close[:, :1].minimum(close[:, 2:]) - close[:, 1:2]).max() > 0.9
+
+
+def test_a_curl_that_masks_missed_goes_with_the_hair(scene):
+    _, _, image, layers = scene
+    beside = (layers.hair > 0.5)[0, 0].nonzero()
+    row = int(beside[:, 0].max())
+    column = int(beside[beside[:, 0] > row - 10][:, 1].min())
+    curl = torch.zeros_like(layers.hair)
+    curl[..., row - 4 : row + 8, column - 8 : column - 5] = 1
+    curl[..., row - 6 : row - 3, column - 8 : column + 8] = 1
+    curl = curl * (1 - layers.person)
+    with_curl = torch.lerp(image, BROWN[:, None, None].expand_as(image), curl)
+    found = with_strays(with_curl, shares_of(layers))
+    none = with_strays(image, shares_of(layers))
+    assert curl.sum() > 30
+    assert (found[:, HAIR : HAIR + 1] * curl).sum() / curl.sum() > 0.9
+    torch.testing.assert_close(found.sum(1), torch.ones_like(found[:, 0]))
+    assert torch.equal(none, shares_of(layers))
 
 
 def test_hair_that_a_frame_cuts_off_is_noticed():
