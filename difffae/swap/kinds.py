@@ -47,6 +47,7 @@ SCALP, SMOOTHER = (
 )  # a bare scalp is this bright in four fifths of it, as a share of skin, and has so much of a face's relief at most
 BESIDE_HEAD = 0.06  # how far around the head model a bare scalp may be, as a share of the side
 STRAY, STRAY_WINDOW, STRAY_REACH = 0.15, 0.05, 0.15  # strands: least difference from an even background, its window, and how far from hair
+BROW, FRINGE = 0.02, 0.4  # half the height of brows, as a share of the side, and how much of them hair covers that hangs over them
 MOUTH = 0.16  # height of an open mouth, as a share of the side
 THIN = 0.03  # strokes of hair around the eyes that are thinner are brows, as a share of the side
 
@@ -155,6 +156,16 @@ def sure_features(areas: FaceAreas) -> Tensor:
     return areas.features * (rows > torch.lerp(top, bottom, UNDER_BROWS)).to(areas.features)
 
 
+def kept_face(areas: FaceAreas, hair: Tensor) -> Tensor:
+    """(B,1,H,W): 1 on what of a face no swap of hair changes: eyes, nose and mouth, and brows that no hair (B,1,H,W) hangs over."""
+    side = max(hair.shape[-2:])
+    sure = sure_features(areas)
+    whole = dilate(areas.features, odd(2 * BROW * side))
+    band = whole * (1 - sure)
+    fringe = (hair * band).sum((2, 3), keepdim=True) > FRINGE * band.sum((2, 3), keepdim=True)
+    return gaussian_blur(torch.where(fringe, sure, whole), BROW / 3 * side)
+
+
 def hanging_together(share: Tensor, start: Tensor, gap: int) -> Tensor:
     """(B,1,H,W): 1 on what of a share (B,1,H,W) hangs together with some of it (B,1,H,W bool), over gaps less wide than an odd window."""
     there = (share > 0.3).to(share)
@@ -170,8 +181,8 @@ def hanging_together(share: Tensor, start: Tensor, gap: int) -> Tensor:
 def _one(
     picture: Tensor, shares: Tensor, skin: Tensor, features: Tensor, mesh: Tensor, upper: Tensor, grown: Tensor, taken: bool
 ) -> tuple[Tensor, float]:
-    """Shares (1,R,H,W) of one picture by colours, and how much of its clothes has the hair's (0..1). `features` is where no hair is, `upper`
-    where hair of masks is sure, `grown` what an earlier round found, each (1,1,H,W)."""
+    """Shares (1,R,H,W) of one picture by colours, and how much of its clothes has the hair's (0..1). `features` is where no hair is,
+    `upper` where hair of masks is sure, `grown` what an earlier round found, each (1,1,H,W)."""
     side = max(picture.shape[-2:])
     person = 1 - shares[:, BACKGROUND:]
     colours = picture[0].permute(1, 2, 0)

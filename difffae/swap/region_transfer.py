@@ -25,7 +25,7 @@ from torch import Tensor
 from ..carry.options import TransferOptions
 from ..common.pixels import dilate, erode, gather, gaussian_blur, nearest_inside, odd, opened, pull_push
 from ..vocabulary import REGIONS
-from .kinds import hanging_together, sure_features, told_apart, whole_face, with_strays
+from .kinds import hanging_together, kept_face, told_apart, whole_face, with_strays
 from .region_parts import BACKGROUND, CLOTHES, FACE, HAIR, FaceAreas, Parts
 from .uncovered import drawn_in, going_on
 
@@ -119,21 +119,18 @@ def _planned(base: Parts, reference: Parts, areas: FaceAreas, t: TransferOptions
     above, upper = _above_brows(areas), _above_chin(areas)
     bare, hair, person = _worn(reference, areas, above, upper)
     old = base.shares[:, HAIR : HAIR + 1]
-    gone = ((dilate(old, odd(2 * STRANDS * side)) - 0.05) / 0.3).clamp(0, 1)
+    kept = kept_face(areas, old)
+    gone = ((dilate(old, odd(2 * STRANDS * side)) - 0.05) / 0.3).clamp(0, 1) * (1 - kept)
     # the forehead and what the old hair hid of face and ears are the reference's
-    hidden = (
-        gaussian_blur(((dilate(old, odd(HIDDEN * side)) - 0.05) / 0.3).clamp(0, 1), 1.5)
-        * dilate(areas.skin, 5)
-        * (1 - sure_features(areas))
-    )
+    hidden = gaussian_blur(((dilate(old, odd(HIDDEN * side)) - 0.05) / 0.3).clamp(0, 1), 1.5) * dilate(areas.skin, 5) * (1 - kept)
     beside = gaussian_blur(dilate(hair, odd(SEAM * side)), SEAM / 2 * side) * dilate(areas.mesh, odd(SEAM * side))
     theirs = bare * upper * above.maximum(hidden).maximum(beside)
     below = bare * upper * dilate(areas.skin, 5) * base.shares[:, FACE : FACE + 1].maximum(above).maximum(hidden).maximum(beside)
-    own = base.shares[:, FACE : FACE + 1] * (1 - hidden)
+    own = base.shares[:, FACE : FACE + 1].maximum(kept) * (1 - hidden)
     own = own * (1 - gaussian_blur(dilate((theirs * beside).maximum(hair), odd(0.5 * SEAM * side)), SEAM / 3 * side))
     # above the brows the head ends where the reference's does
     own = own * torch.lerp(torch.ones_like(own), person, above)
-    head = (gaussian_blur(hair, 0.7) + below).maximum(person * above * dilate(areas.mesh, odd(0.1 * side)))
+    head = (gaussian_blur(hair, 0.7) * (1 - areas.features) + below).maximum(person * above * dilate(areas.mesh, odd(0.1 * side)))
     head = head.minimum(gaussian_blur(person, 0.7))
     return _Swap(reference, areas, _tinted(base, reference, areas, own, t), ((own - 0.02) / 0.96).clamp(0, 1), head, gone)
 
