@@ -22,7 +22,7 @@ from ..person.prepared import prepare as prepare_photos
 from ..source.regions import kept_pixels, swapped_region
 from ..source.slots import UNKNOWN_ORDER, swap
 from ..swap.region_parts import BACKGROUND, HAIR, FaceAreas
-from ..swap.region_sources import SwapReference, SwapSource, hair_cut_off
+from ..swap.region_sources import SwapReference, SwapSource
 from ..swap.region_transfer import take_hair
 from ..vocabulary import REGIONS
 from .analysing import layers_of, with_attributes, with_own_matte
@@ -339,8 +339,6 @@ def _prepared_reference(parts: Parts, reference: Faces, camera: Tensor, canvas: 
     own = theirs.attributes(reference.attributes.expand(batch)[rows])
     alone = _alone(parts, reference, Apart(pictures, inside), own, theirs, batch, rows)
     assert alone.layers is not None
-    if hair_cut_off(alone.layers.hair, alone.inside):
-        log.warning("%s: the frame cuts its hair off above; what is missing is closed as well as it can be", reference.name or "reference")
     return SwapReference.of(alone.image, alone.inside, own, camera, parts.head, alone.layers, options_on(theirs, parts.carry_options))
 
 

@@ -25,8 +25,6 @@ from ..person.prepared import Carried, Prepared, prepare
 from ..source.regions import Layers
 from .region_parts import TAKEN, TAKEN_AWAY, FaceAreas, Parts, moved_shares, refined
 
-CUT_OFF = 0.06  # share of the side over which hair at the upper border of a picture is cut off
-
 
 @dataclass(frozen=True, eq=False)
 class SwapSource:
@@ -184,19 +182,6 @@ def reference_parts(
         options: how to move it; its expressions are never stretched.
     """
     return SwapReference.of(picture, inside_picture, own, target.camera, head, layers, options).move(target, areas)
-
-
-def hair_cut_off(hair: Tensor, inside_picture: Tensor) -> bool:
-    """Whether the upper border of a picture cuts hair off.
-
-    Args:
-        hair: (B,1,H,W) in 0..1.
-        inside_picture: (B,1,H,W) validity of the picture.
-    """
-    inside = (inside_picture > 0.5).to(hair)
-    # the first row that the picture has, in every column
-    first = inside * (1 - F.pad(inside, (0, 0, 1, 0))[..., :-1, :])
-    return bool(((hair * first).sum((1, 2, 3)) > CUT_OFF * hair.shape[-1]).any())
 
 
 def _aligned(inside_picture: Tensor, own: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,7 @@ from difffae.head.morphable import HeadModel
 from difffae.source.regions import Layers
 from difffae.swap.kinds import hanging_together, told_apart, whole_face, with_strays
 from difffae.swap.region_parts import BACKGROUND, CLOTHES, HAIR, FaceAreas
-from difffae.swap.region_sources import hair_cut_off, reference_parts
+from difffae.swap.region_sources import reference_parts
 from difffae.swap.region_transfer import take_hair
 from difffae.swap.uncovered import drawn_in, going_on
 
@@ -192,13 +192,3 @@ def test_a_curl_that_masks_missed_goes_with_the_hair(scene):
     assert (found[:, HAIR : HAIR + 1] * curl).sum() / curl.sum() > 0.9
     torch.testing.assert_close(found.sum(1), torch.ones_like(found[:, 0]))
     assert torch.equal(none, shares_of(layers))
-
-
-def test_hair_that_a_frame_cuts_off_is_noticed():
-    hair = torch.zeros(1, 1, 64, 64)
-    hair[..., 8:30, 20:40] = 1
-    inside = torch.ones_like(hair)
-    assert not hair_cut_off(hair, inside)
-    inside[..., :8, :] = 0
-    assert hair_cut_off(hair, inside)
-    assert not hair_cut_off(hair.flip(-2), inside)
