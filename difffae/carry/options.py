@@ -211,15 +211,14 @@ class TransferOptions:
 
     # standard deviation of the window in which skin of the reference gets the colour of the
     # source's
-    tint_blur: float = 0.02
+    tint_blur: float = 0.035
     # largest factor of that colouring, and its inverse the least
     largest_tint: float = 5.0
     # validity of the reference's skin where it stands in for skin that the source's hair or clothes
     # hid
     skin_validity: float = 0.6
-    # difference of that skin from the source's around it (0..1) at which it is glasses, a beard, a
-    # tie
-    unlike: float = 0.25
+    # how far that skin may be from its own colours around it (0..1): highlights and beards do not come along
+    unlike: float = 0.1
 
 
 @dataclass(frozen=True)

@@ -146,7 +146,7 @@ class PreparedFaces:
         givers = []
         for one, reference in zip(self.swaps, self.references, strict=True):
             theirs = reference.move(target, areas)
-            mixed = take_hair(mixed, theirs, areas, one.strength, self.photos.options)
+            mixed = take_hair(mixed, theirs, areas, one.strength)
             givers.append(theirs.carried)
         return self._before(replace(mixed.carried, person_alpha=1 - mixed.shares[:, BACKGROUND:])), mixed.owner_share, givers
 

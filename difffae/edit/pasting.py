@@ -6,6 +6,7 @@ C side of the canvas on which the photograph was moved (N without a wider one).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -206,7 +207,9 @@ def _kept_share(drawn: Tensor, moved: MovedPhoto) -> Tensor:
     size = drawn.shape[-1]
     image, validity = (moved.square(values).to(drawn) for values in (moved.image, moved.validity))
     image, validity = resize(image, size).clamp(0, 1), resize(validity, size, "bilinear")
-    weight = composite_weight(drawn, expanded(image, len(drawn)), expanded(validity, len(drawn)))
+    # hair of a photograph is no guess that what was painted could overrule
+    how = {"tolerance": math.inf} if moved.references else {}
+    weight = composite_weight(drawn, expanded(image, len(drawn)), expanded(validity, len(drawn)), **how)
     if not moved.margin:
         return weight
     around = (moved.offset_to_source.shape[-1] - size) // 2

@@ -1,9 +1,8 @@
 """Swaps by photograph: hair of a reference, its own pixels. Clothes and backgrounds are replaced in whole photographs.
 
-Tokens say in 192 numbers what a region looks like; a photograph of it says more. The hair of the
-reference, carried to the target's head, is laid over the source's, whose own is taken away first.
-What neither photograph showed is a guess, and marked so, for the model to paint from the swapped
-tokens.
+Tokens say in 192 numbers what a region looks like; a photograph of it says more. The reference's head, carried to the target's, comes
+before the source without its hair, and the source's face before that: a hairline stays with the forehead it grows on, whose skin gets
+the source's colours, and no seam runs along it. The background that comes into view is the source's, drawn in from beside it.
 
 Shape letters: B batch, R regions (4, in the order of `vocabulary.REGIONS`), K photographs, H and W
 picture sides.
@@ -23,14 +22,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..carry.filling import without_background
-from ..carry.options import CarryOptions, TransferOptions
-from ..common.pixels import dilate, erode, gaussian_blur, odd, pull_push, trusted
+from ..carry.options import TransferOptions
+from ..common.pixels import dilate, erode, gather, gaussian_blur, nearest_inside, odd, opened, pull_push
 from ..vocabulary import REGIONS
+from .kinds import hanging_together, kept_face, told_apart, whole_face, with_strays
 from .region_parts import BACKGROUND, CLOTHES, FACE, HAIR, FaceAreas, Parts
+from .uncovered import drawn_in, going_on
 
-STRANDS = 0.035  # of the side: how far they do
-GAP = 7  # pixels: lines in hair that no camera saw, between head and what stands out from it
+# lengths as shares of the side
+STRANDS = 0.03  # how far strands stand out from hair that masks hold
+SEAM = 0.03  # of the reference's skin beside its hair, in which it turns into the source's
+BROWS = 0.04  # how far above the brows the reference's forehead begins for sure
+HIDDEN = 0.035  # of skin beside the old hair that shows its strands
+PEAK = 0.11  # hair above the brows that is narrower than this is none
+NECK = 1.3  # rows of the head model below the chin that are wider than its narrowest by this are shoulders
+BESIDE_NECK = 0.04  # how far beside the head model's neck a neck may be
+SOFT = 0.01  # standard deviation of the blur between what was seen and what hair hid
+HAIRLINE, THIN = 0.05, 0.03  # width in which skin shows between hairs, and how far inside hair its colour is read
+FAINT = 0.01  # squared difference of hair from skin up to which they are hardly told apart
+USUAL = 0.2  # difference from a skin's usual colour up to which it is skin, as a share of that
+DRAWN = 0.04  # how far from what was seen the background is drawn in
+CHIN = 0.03  # how far above the chin its skin ends
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,20 +52,18 @@ class _Swap:
     Attributes:
         reference: the reference at the target's head.
         areas: of the target's head.
-        strength: 0..1.
-        skin: (B,3,H,W) the reference's skin in the colours of the source's.
-        skin_validity: (B,1,H,W) how well it is known.
-        carrying: settings of moving.
-        options: settings of the swap.
+        skin: (B,3,H,W) the reference with its skin in the colours of the source's.
+        own: (B,1,H,W) 1 where the source's skin is shown, 0 where the reference's is.
+        head: (B,1,H,W) share of the reference's head in the result: its hair, and skin beside it.
+        gone: (B,1,H,W) share of the source's hair, with its strands.
     """
 
     reference: Parts
     areas: FaceAreas
-    strength: float
     skin: Tensor
-    skin_validity: Tensor
-    carrying: CarryOptions
-    options: TransferOptions
+    own: Tensor
+    head: Tensor
+    gone: Tensor
 
 
 def take_hair(
@@ -61,7 +71,6 @@ def take_hair(
     reference: Parts,
     areas: FaceAreas,
     strength: float = 1.0,
-    options: CarryOptions | None = None,
     transfer: TransferOptions | None = None,
 ) -> Parts:
     """The base with the hair of a reference.
@@ -71,7 +80,6 @@ def take_hair(
         reference: the reference, carried to the same head.
         areas: of the head that both were carried to.
         strength: 0..1, below 1 the base shines through.
-        options: settings of moving.
         transfer: settings of the swap.
 
     Returns:
@@ -79,95 +87,260 @@ def take_hair(
     """
     if strength == 0:
         return base
+    areas = whole_face(areas)
     t = transfer or TransferOptions()
-    swap = _Swap(reference, areas, strength, *_tinted_skin(base, reference, t), options or CarryOptions(), t)
-    return _over(_without(replace(base, owner_share=F.pad(base.owner_share, (0, 0, 0, 0, 0, 1))), swap), swap)
+    base = _known_apart(base, areas)
+    reference = replace(reference, shares=told_apart(reference.carried.image, reference.shares, areas, True))
+    swap = _planned(base, reference, areas, t)
+    whole = _over(_without(base, swap, t), swap, t)
+    if strength == 1:
+        return whole
+    carried = replace(
+        base.carried,
+        image=torch.lerp(base.carried.image, whole.carried.image, strength),
+        validity=torch.lerp(base.carried.validity, whole.carried.validity, strength),
+    )
+    shares = torch.lerp(base.shares, whole.shares, strength)
+    return replace(base, carried=carried, shares=shares, owner_share=torch.lerp(base.owner_share, whole.owner_share, strength))
 
 
-def _over(base: Parts, swap: _Swap) -> Parts:
-    """The base with the reference's hair over everything but the inner face."""
-    reference, areas = swap.reference, swap.areas
-    own = reference.shares[:, HAIR : HAIR + 1]
-    # beside the head, hair of a turned reference may be a smear; gaps in it are none
-    sure = erode(dilate(reference.carried.validity, GAP), GAP)
-    cover = swap.strength * own * (1 - areas.features) * torch.where(areas.mesh > 0, 1.0, trusted(sure))
-    colours, _ = without_background(reference.carried.image, own, swap.carrying.outline)
+def _known_apart(base: Parts, areas: FaceAreas) -> Parts:
+    """The base with one more photograph, and with regions as colours tell them; strands that no mask held are no backdrop."""
+    image, side = base.carried.image, max(base.shares.shape[-2:])
+    shares = with_strays(image, told_apart(image, base.shares, areas, False))
+    stray = dilate((shares[:, HAIR : HAIR + 1] * base.shares[:, BACKGROUND:] > 0.1).to(image), odd(STRANDS * side))
+    backdrop = None if base.backdrop is None else torch.lerp(base.backdrop, pull_push(base.backdrop, 1 - stray), gaussian_blur(stray, 1.0))
+    return replace(base, shares=shares, backdrop=backdrop, owner_share=F.pad(base.owner_share, (0, 0, 0, 0, 0, 1)))
+
+
+def _planned(base: Parts, reference: Parts, areas: FaceAreas, t: TransferOptions) -> _Swap:
+    """Whose pixels go where."""
+    side = max(areas.skin.shape[-2:])
+    above, upper = _above_brows(areas), _above_chin(areas)
+    bare, hair, person = _worn(reference, areas, above, upper)
+    old = base.shares[:, HAIR : HAIR + 1]
+    kept = kept_face(areas, old)
+    gone = ((dilate(old, odd(2 * STRANDS * side)) - 0.05) / 0.3).clamp(0, 1) * (1 - kept)
+    # the forehead and what the old hair hid of face and ears are the reference's
+    hidden = gaussian_blur(((dilate(old, odd(HIDDEN * side)) - 0.05) / 0.3).clamp(0, 1), 1.5) * dilate(areas.skin, 5) * (1 - kept)
+    beside = gaussian_blur(dilate(hair, odd(SEAM * side)), SEAM / 2 * side) * dilate(areas.mesh, odd(SEAM * side))
+    theirs = bare * upper * above.maximum(hidden).maximum(beside)
+    below = bare * upper * dilate(areas.skin, 5) * base.shares[:, FACE : FACE + 1].maximum(above).maximum(hidden).maximum(beside)
+    own = base.shares[:, FACE : FACE + 1].maximum(kept) * (1 - hidden)
+    own = own * (1 - gaussian_blur(dilate((theirs * beside).maximum(hair), odd(0.5 * SEAM * side)), SEAM / 3 * side))
+    # above the brows the head ends where the reference's does
+    own = own * torch.lerp(torch.ones_like(own), person, above)
+    head = (gaussian_blur(hair, 0.7) * (1 - areas.features) + below).maximum(person * above * dilate(areas.mesh, odd(0.1 * side)))
+    head = head.minimum(gaussian_blur(person, 0.7))
+    return _Swap(reference, areas, _tinted(base, reference, areas, own, t), ((own - 0.02) / 0.96).clamp(0, 1), head, gone)
+
+
+def _worn(reference: Parts, areas: FaceAreas, above: Tensor, upper: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Bare skin, hair and person of a reference (B,1,H,W), as far as they are known to be."""
+    side = max(areas.skin.shape[-2:])
+    person = (1 - reference.shares[:, BACKGROUND:]) * ((reference.carried.validity - 0.08) / 0.08).clamp(0, 1)
+    # hair that its frame cuts off is drawn out to a peak
+    blunt = ((gaussian_blur(opened(person, odd(PEAK * side)), 0.012 * side) - 0.3) / 0.3).clamp(0, 1)
+    person = torch.lerp(person, person.minimum(blunt), above)
+    bare, hair = (reference.shares[:, kind : kind + 1].minimum(person) for kind in (FACE, HAIR))
+    # hair falls beside and behind a neck: what masks call so in front of it is its shadow, or a collar
+    throat = erode(areas.mesh * _throat(areas), odd(0.02 * side)) * (1 - upper)
+    hair = hair * (1 - areas.features) * (1 - gaussian_blur(throat, 1.0))
+    return bare, hair * hanging_together(hair, upper > 0.5, odd(SEAM * side)), person
+
+
+def _above_brows(areas: FaceAreas) -> Tensor:
+    """(B,1,H,W): 1 above the brows, 0 below them, by rows."""
+    return _above(areas.features, first=True, width=BROWS, like=areas.skin)
+
+
+def _above_chin(areas: FaceAreas) -> Tensor:
+    """(B,1,H,W): 1 above the chin, 0 below it, by rows."""
+    return _above(areas.skin, first=False, width=CHIN, like=areas.skin)
+
+
+def _above(area: Tensor, first: bool, width: float, like: Tensor) -> Tensor:
+    """1 above the first or last row of an area (B,1,H,W) by a width, 0 from that row on."""
+    height = like.shape[-2]
+    rows = torch.arange(height, device=like.device, dtype=like.dtype)[:, None]
+    there = (area > 0.5).any(-1, keepdim=True)
+    edge = torch.where(there, rows, height if first else -1.0)
+    edge = edge.amin(2, keepdim=True) if first else edge.amax(2, keepdim=True)
+    return ((edge - rows) / (width * height)).clamp(0, 1).expand_as(like)
+
+
+def _tinted(base: Parts, reference: Parts, areas: FaceAreas, own: Tensor, t: TransferOptions) -> Tensor:
+    """The reference (B,3,H,W), its skin in the colours of the base's, which goes on from where it is shown (B,1,H,W)."""
+    bare = reference.shares[:, FACE : FACE + 1]
+    side = max(bare.shape[-2:])
+    sigma = t.tint_blur * side
+    mine = erode(base.shares[:, FACE : FACE + 1] * own, 5) * dilate(areas.skin, 3) * _above_chin(areas)
+    theirs = erode(bare, 5) * dilate(areas.skin, 3)
+    if not bool((mine > 0.5).any() and (theirs > 0.5).any()):
+        return reference.carried.image
+    light = pull_push(areas.shading, erode(areas.mesh, 3))  # it goes on beside the head model
+    pure = base.carried.image / light
+    own = _smooth(pure, mine * _usual(pure, mine), sigma) * light
+    # of the reference's skin only what is finer: its light and its colours are not the source's
+    grey = reference.carried.image.mean(1, keepdim=True) + 0.02
+    relief = grey / (_smooth(grey, theirs, sigma)).clamp_min(0.02) - 1
+    skin = own * (1 + t.unlike * (relief / t.unlike).tanh())
+    # what shows between hairs of a hairline is skin as well
+    hair = erode(reference.shares[:, HAIR : HAIR + 1], odd(THIN * side)).square()
+    theirs_low = _smooth(reference.carried.image, theirs, sigma)
+    strand = pull_push(reference.carried.image, hair)
+    line = theirs_low - strand
+    share = ((reference.carried.image - strand) * line).sum(1, keepdim=True) / (line.square().sum(1, keepdim=True) + FAINT)
+    near = gaussian_blur(dilate(bare, odd(2 * HAIRLINE * side)), HAIRLINE * side / 2)
+    share = near * share.clamp(0, 1) * reference.shares[:, HAIR : HAIR + 1]
+    hairline = reference.carried.image + share * (own - theirs_low)
+    return torch.lerp(hairline, skin, gaussian_blur(bare, 1.0)).clamp(0, 1)
+
+
+def _usual(picture: Tensor, where: Tensor) -> Tensor:
+    """How near a picture (B,3,H,W) is to the most usual colour of a place (B,1,H,W): (B,1,H,W). Eyes, brows, lips and beards are not."""
+    weight = torch.ones_like(where)
+    for _ in range(3):
+        share = where * weight
+        typical = (picture * share).sum((2, 3), keepdim=True) / share.sum((2, 3), keepdim=True).clamp_min(1e-3)
+        weight = torch.exp(-((picture - typical) / (USUAL * typical + 0.02)).square().sum(1, keepdim=True))
+    return weight
+
+
+def _smooth(picture: Tensor, where: Tensor, sigma: float) -> Tensor:
+    """Smooth colours (B,3,H,W) of what a mask (B,1,H,W) shows, going on beyond it."""
+    near = gaussian_blur(where, sigma)
+    return gaussian_blur(pull_push(gaussian_blur(picture * where, sigma) / near.clamp_min(1e-4), (near * 2).clamp(0, 1).square()), sigma)
+
+
+def _over(base: Parts, swap: _Swap, t: TransferOptions) -> Parts:
+    """The base with the reference's head behind its own face."""
+    head = swap.head
+    hair = swap.reference.shares[:, HAIR : HAIR + 1]
+    core = erode(head, 3)
+    around = gather(swap.skin, nearest_inside(core[:, 0] > 0.9)[0])
+    colours = torch.lerp(gaussian_blur(around, 0.7), swap.skin, ((core - 0.7) / 0.2).clamp(0, 1))
+    cover = head * (1 - swap.own)
+    hairy = cover * hair / head.clamp_min(1e-3)
+    validity = torch.lerp(
+        torch.full_like(head, t.skin_validity), swap.reference.carried.validity.clamp_min(t.skin_validity), hairy / cover.clamp_min(1e-3)
+    )
     carried = replace(
         base.carried,
         image=torch.lerp(base.carried.image, colours, cover),
-        validity=torch.lerp(base.carried.validity, reference.carried.validity, cover),
+        validity=torch.lerp(base.carried.validity, validity, cover),
     )
-    shares = base.shares * (1 - cover) + _hair_alone(base.shares) * cover
-    return replace(base, carried=carried, shares=shares, owner_share=_owned(base, 1 - cover, cover))
+    taken = torch.cat([cover - hairy, hairy, torch.zeros_like(cover), torch.zeros_like(cover)], 1)
+    return replace(base, carried=carried, shares=base.shares * (1 - cover) + taken, owner_share=_owned(base, 1 - cover, cover))
 
 
-def _tinted_skin(base: Parts, reference: Parts, t: TransferOptions) -> tuple[Tensor, Tensor]:
-    """Skin of the reference in the colours of the base's (B,3,H,W), and how well it is known
-    (B,1,H,W).
+@dataclass(frozen=True, eq=False)
+class _Body:
+    """The source without its hair, each (B,C,H,W).
+
+    Attributes:
+        alpha: share of the person.
+        colours: of the person.
+        cloth: share of clothes in what hair hid.
+        hidden: share of what hair hid and now shows.
     """
-    bare = (base.shares * reference.shares)[:, FACE : FACE + 1]
-    both = erode(bare, 5) * (base.carried.validity > 0.5) * (reference.carried.validity > 0.5)
-    sigma = t.tint_blur * max(bare.shape[-2:])
-    near = gaussian_blur(both, sigma)
 
-    def mean(picture: Tensor) -> Tensor:
-        return gaussian_blur(picture * both, sigma) / near.clamp_min(1e-4) + 0.02
-
-    ratio = (mean(base.carried.image) / mean(reference.carried.image)).clamp(1 / t.largest_tint, t.largest_tint)
-    tint = pull_push(ratio.log(), both * near).exp() if bool((both > 0).any()) else torch.ones_like(ratio)
-    return (reference.carried.image * tint).clamp(0, 1), t.skin_validity * reference.carried.validity
+    alpha: Tensor
+    colours: Tensor
+    cloth: Tensor
+    hidden: Tensor
 
 
-def _without(base: Parts, swap: _Swap) -> Parts:
-    """The base without its own hair: skin, cloth and background that were behind, as far as anything tells."""
+def _without(base: Parts, swap: _Swap, t: TransferOptions) -> Parts:
+    """The base without its own hair, and without what of its head stands out from the reference's."""
     image, shares = base.carried.image, base.shares
+    person, behind, side = 1 - shares[:, BACKGROUND:], shares[:, BACKGROUND:], max(image.shape[-2:])
+    body = _without_hair(base, swap)
+    picture = torch.cat([image, base.carried.validity], 1)
+    drawn, moved = drawn_in(picture, dilate(person.maximum(swap.gone), 5), body.alpha.maximum(swap.head))
+    background, known = drawn.split((3, 1), 1)
     assert base.backdrop is not None
     assert base.backdrop_validity is not None
-    gone = shares[:, HAIR : HAIR + 1]
-    own = ((dilate(gone, 2 * swap.carrying.outline + 1) - 0.05) / 0.3).clamp(0, 1)
-    # strands that no mask holds stand out from it before the background
-    beside = ((dilate(gone, odd(2 * STRANDS * max(gone.shape[-2:]))) - 0.05) / 0.3).clamp(0, 1)
-    wide = own.maximum(beside * shares[:, BACKGROUND:])
+    # far from what was seen, stretching shows: there it goes on as the backdrop does
+    away = nearest_inside((dilate(person.maximum(swap.gone), 5) < 0.02)[:, 0])[1][:, None]
+    deep = gaussian_blur(((away / side - DRAWN) / DRAWN).clamp(0, 1), 0.01 * side)
+    background, known = torch.lerp(background, base.backdrop, deep), torch.lerp(known, base.backdrop_validity, deep)
+    changed = swap.gone.maximum(body.hidden).maximum(_above_brows(swap.areas) * person).maximum(moved * behind)
+    # at an outline the person's colours are mixed with the old background
+    sure = erode(shares[:, FACE : FACE + 1] + shares[:, CLOTHES : CLOTHES + 1], 5) > 0.9
+    pure = torch.where(behind > 0.02, gather(image, nearest_inside(sure[:, 0])[0]), body.colours)
+    result = torch.lerp(image, torch.lerp(background, pure, body.alpha), changed)
+    # a background that is to be painted anew stays so where it is drawn in
+    guess = torch.lerp(known.clamp(0, t.skin_validity), torch.full_like(known, t.skin_validity), body.alpha)
+    validity = torch.lerp(base.carried.validity, guess, changed)
+    worn = body.alpha * body.cloth * body.hidden
+    hairless = torch.cat([body.alpha - worn, torch.zeros_like(worn), worn, 1 - body.alpha], 1)
     rest = shares * (1 - _hair_alone(shares))
-    sure = rest * (1 - own)
-    below = _below(sure, swap)
-    bare, bare_validity = _skin_below(image, sure[:, FACE : FACE + 1], swap)
-    cloth = pull_push(image, _inner(sure[:, CLOTHES : CLOTHES + 1]))
-    guess = swap.carrying.guess_validity
-    fill = below[:, :1] * bare + below[:, 2:3] * cloth + below[:, 3:] * base.backdrop
-    validity = below[:, :1] * bare_validity + below[:, 2:3] * guess + below[:, 3:] * base.backdrop_validity.minimum(base.carried.validity)
-    # background beside it that is to be repainted stays so
-    validity = torch.where(wide > own, validity.minimum(base.carried.validity), validity)
-    wide = wide * swap.strength
-    carried = replace(base.carried, image=torch.lerp(image, fill, wide), validity=torch.lerp(base.carried.validity, validity, wide))
-    shares = torch.lerp(torch.lerp(shares, rest + gone * below, swap.strength), below, wide)
-    return replace(base, carried=carried, shares=shares, owner_share=base.owner_share * (1 - wide))
+    shares = torch.lerp(rest / rest.sum(1, keepdim=True).clamp_min(1e-3), hairless, changed)
+    carried = replace(base.carried, image=result, validity=validity)
+    return replace(base, carried=carried, shares=shares, owner_share=base.owner_share * (1 - changed))
 
 
-def _below(sure: Tensor, swap: _Swap) -> Tensor:
-    """What lies below hair that is taken away: shares (B,R,H,W). The head goes on below it; beside the head there is what lies around.
+def _without_hair(base: Parts, swap: _Swap) -> _Body:
+    image, shares, areas = base.carried.image, base.shares, swap.areas
+    side, above = max(image.shape[-2:]), _above_brows(areas)
+    bare, cloth = (shares[:, kind : kind + 1] for kind in (FACE, CLOTHES))
+    below = _body_below(shares, swap)
+    total = below.sum(1, keepdim=True)
+    skin, firm = _inner(bare * (1 - swap.gone)), (_inner(cloth * (1 - swap.gone)) > 0.8).to(image)
+    skin = (pull_push(image / areas.shading, skin) * areas.shading).clamp(0, 1)
+    worn = going_on(image, firm) if bool(firm.any()) else skin
+    soft = gaussian_blur(swap.gone, SOFT * side)
+    near = gaussian_blur(dilate(shares[:, HAIR : HAIR + 1], odd(STRANDS * side)), SOFT * side)
+    soft = soft * near.maximum(1 - above)
+    share = below[:, 1:] / total.clamp_min(1e-3)
+    alpha = torch.lerp(bare + cloth, total, soft)
+    # the head above the brows ends where the reference's does: what its pixels leave of the source's is the source's alone
+    mine = (swap.own / (1 - swap.head * (1 - swap.own)).clamp_min(1e-3)).clamp(0, 1)
+    alpha = torch.lerp(alpha, mine, above)
+    colours = torch.lerp(image, torch.lerp(skin, worn, share), soft)
+    return _Body(alpha, colours, share, soft * total * (1 - above))
 
-    sure (B,R,H,W): shares of the other regions, away from its border.
-    """
-    on_head = swap.areas.mesh
-    total = sure[:, CLOTHES:].sum(1, keepdim=True)
-    around = pull_push(sure[:, CLOTHES:] / total.clamp_min(1e-3), total.clamp(0, 1)).clamp_min(0)
-    cloth = around[:, :1] / around.sum(1, keepdim=True).clamp_min(1e-3)
-    return torch.cat([on_head, torch.zeros_like(cloth), (1 - on_head) * cloth, (1 - on_head) * (1 - cloth)], dim=1)
+
+def _body_below(shares: Tensor, swap: _Swap) -> Tensor:
+    """What of the body lies below hair that is taken away: skin and clothes (B,2,H,W) in 0..1."""
+    side = max(shares.shape[-2:])
+    known, low = erode(1 - swap.gone, 3), 1 - _above_chin(swap.areas)
+    bare, cloth, behind = (shares[:, kind : kind + 1] for kind in (FACE, CLOTHES, BACKGROUND))
+
+    def rather(one: Tensor, other: Tensor, steep: float) -> Tensor:
+        """1 where the one lies around, 0 where the other does."""
+        around = pull_push(torch.cat([one, other], 1), known * (one + other))
+        return ((around[:, :1] / around.sum(1, keepdim=True).clamp_min(1e-3) - 0.5) * steep + 0.5).clamp(0, 1)
+
+    beside = (known * (cloth + behind)) > 0.9
+    worn = gaussian_blur(gather(cloth, nearest_inside(beside[:, 0])[0]), SOFT * side)
+    worn = ((worn - 0.3) / 0.4).clamp(0, 1) * low
+    on_mesh = ((gaussian_blur(swap.areas.mesh, 0.008 * side) - 0.3) / 0.4).clamp(0, 1)
+    # below the chin only the neck is bare, if what is beside it is
+    skin = rather(bare, cloth, 8) * gaussian_blur(_throat(swap.areas), SOFT * side)
+    skin = on_mesh * torch.lerp(torch.ones_like(skin), skin, low)
+    # beside the neck its outline goes on upwards
+    neck = low * dilate(_throat(swap.areas), odd(2 * BESIDE_NECK * side))
+    skin = skin.maximum(gaussian_blur(_nearest_below(bare, known > 0.9) * neck, 1.0))
+    return torch.cat([skin, worn.maximum(on_mesh * low) * (1 - skin)], 1)
 
 
-def _skin_below(image: Tensor, sure: Tensor, swap: _Swap) -> tuple[Tensor, Tensor]:
-    """Skin (B,3,H,W) where something hid it, and its validity (B,1,H,W): the source's goes on, or
-    the reference shows some.
+def _nearest_below(values: Tensor, known: Tensor) -> Tensor:
+    """Every pixel's nearest known value (B,1,H,W) in its column at or below it, 0 where there is none."""
+    height = values.shape[-2]
+    rows = torch.arange(height, device=values.device)[:, None]
+    at = torch.where(known, rows, height).flip(-2).cummin(-2).values.flip(-2)
+    return values.gather(-2, at.clamp(max=height - 1)) * (at < height)
 
-    image (B,3,H,W) of the base, sure (B,1,H,W) where that is skin.
-    """
-    own = (pull_push(image / swap.areas.shading, _inner(sure)) * swap.areas.shading).clamp(0, 1)
-    difference = dilate((swap.skin - own).abs().amax(1, keepdim=True), 3)
-    bare = swap.reference.shares[:, FACE : FACE + 1]
-    theirs = bare * trusted(swap.reference.carried.validity) * torch.exp(-((difference / swap.options.unlike) ** 2))
-    guess = torch.full_like(sure, swap.carrying.guess_validity)
-    return torch.lerp(own, swap.skin, theirs), torch.lerp(guess, swap.skin_validity, theirs)
+
+def _throat(areas: FaceAreas) -> Tensor:
+    """(B,1,H,W): 1 in the columns of the neck, by the head model."""
+    below = areas.mesh * (1 - _above_chin(areas))
+    width = (below > 0.5).to(below).sum(-1, keepdim=True)
+    narrowest = torch.where(width > 0, width, torch.inf).amin(2, keepdim=True)
+    neck = below * (width < NECK * narrowest)
+    return neck.amax(2, keepdim=True).expand_as(below)
 
 
 def _inner(share: Tensor) -> Tensor:
