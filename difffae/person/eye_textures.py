@@ -10,15 +10,12 @@ import torch
 from torch import Tensor
 
 from ..common.pixels import sampled
-from .lids import FLOOR, EyeFrame, columns, curve_at
+from .lids import EyeFrame, columns, curve_at
 
 ROWS, DISC = 48, 34  # of the textures
 ABOVE, BELOW = -0.3, 1.3  # rows of the white's texture: 0 at the upper lid, 1 at the lower
 DISC_REACH, INNER = 1.3, 0.6  # of the iris's texture, in radii, and the part in which catch lights lie
 LUMA = (0.299, 0.587, 0.114)
-# the white of an eye: how much redness counts beside brightness (logarithms), how far below the best texels are others; how much of the
-# redness of skin it may have, how bright it is at least beside skin, and by how much it is made brighter for that at most
-REDNESS_COUNTS, PALE, MOST_RED, LEAST_WHITE, MOST_LIFTED = 1.0, (-0.4, -0.1), 0.4, 0.75, 1.5
 
 
 def _luma(colours: Tensor) -> Tensor:
@@ -41,15 +38,14 @@ def white_texture(image: Tensor, frame: EyeFrame, lids: tuple[Tensor, Tensor], i
     bare = ramp(away, 1.15, 1.5)  # a photograph's pixels are large beside an iris
     inside = ramp(0.5 - along.abs(), 0.02, 0.10)
     skin = sampled(image, frame.places(*_below(lids[1]))).mean((2, 3), keepdim=True)
-    pale = _pale(shown, (bare > 0.5) & (inside > 0.5) & (rows > 0.15) & (rows < 0.9))
-    known = (bare.square() * inside * pale)[:, None]
+    known = (bare.square() * inside)[:, None]
     # along a row, which lies as deep under the lid everywhere
     distance = columns(image)[:, None] - columns(image)
     near = torch.exp(-((distance / 0.07) ** 2) / 2) + 0.02 * torch.exp(-((distance / 0.25) ** 2) / 2)
     weight = (known @ near).clamp_min(1e-5)
     # what a healthy eye's white is in this light, where the eye shows hardly any
     plain = torch.lerp(_luma(skin), skin, 0.35) * 1.02 * (0.5 + 0.5 * ramp(rows, 0.0, 0.45))[:, None]
-    going_on = _paler((shown * known) @ near / weight, plain, skin)
+    going_on = (shown * known) @ near / weight
     middle = (rows > 0.2) & (rows < 0.9) & (along.abs() < 0.42)
     share = (bare * middle).sum((1, 2)) / middle.sum((1, 2)).clamp_min(1)
     trust = ramp(share, 0.05, 0.25) * ramp((lids[1] - lids[0])[:, 36:60].mean(1), 0.06, 0.14)
@@ -58,32 +54,6 @@ def white_texture(image: Tensor, frame: EyeFrame, lids: tuple[Tensor, Tensor], i
     depth = _luma(going_on)[:, 0, :, 24:72].mean(-1)
     reference = depth[:, (rows[0, :, 0] > 0.45) & (rows[0, :, 0] < 0.8)].mean(1, keepdim=True).clamp_min(0.02)
     return white, (depth / reference).clamp(0.4, 1.0)
-
-
-def _redness(colours: Tensor) -> Tensor:
-    """Logarithm of red over blue (B,1,...) of colours (B,3,...)."""
-    return ((colours[:, :1] + FLOOR) / (colours[:, 2:] + FLOOR)).log()
-
-
-def _pale(shown: Tensor, where: Tensor) -> Tensor:
-    """How much texels (B,3,h,w) look like the white of an eye (B,h,w), of which a mask (B,h,w) holds some.
-
-    Corners are darker and redder.
-    """
-    pale = ((_luma(shown) + FLOOR).log() - REDNESS_COUNTS * _redness(shown))[:, 0]
-    best = torch.where(where, pale, torch.nan).flatten(1).nanquantile(0.7, dim=1).nan_to_num(0.0)
-    return 0.02 + ramp(pale - best[:, None, None], *PALE)
-
-
-def _paler(white: Tensor, plain: Tensor, skin: Tensor) -> Tensor:
-    """The white (B,3,h,w) of an eye as white as eyes are.
-
-    It has no more than a share of the redness of the skin below it (B,3,1,1), and is not much darker than it plainly is (B,3,h,1).
-    """
-    luma, least = _luma(white), _luma(plain)
-    share = MOST_RED * _redness(skin).clamp_min(0) / _redness(white).clamp_min(1e-3)
-    pale = torch.lerp(plain / least.clamp_min(0.01) * luma, white, share.clamp(0, 1))
-    return pale * (LEAST_WHITE * least / luma.clamp_min(0.01)).clamp(1, MOST_LIFTED)
 
 
 def _below(lower: Tensor) -> tuple[Tensor, Tensor]:
