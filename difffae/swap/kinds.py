@@ -163,7 +163,10 @@ def kept_face(areas: FaceAreas, hair: Tensor) -> Tensor:
     whole = dilate(areas.features, odd(2 * BROW * side))
     band = whole * (1 - sure)
     fringe = (hair * band).sum((2, 3), keepdim=True) > FRINGE * band.sum((2, 3), keepdim=True)
-    return gaussian_blur(torch.where(fringe, sure, whole), BROW / 3 * side)
+    # what masks and colours call hair there hangs from above, too, where it is none of the brows
+    free = (1 - 2 * dilate(hair, 3)).clamp(0, 1)
+    kept = torch.where(fringe, sure, sure.maximum(whole * free))
+    return gaussian_blur(kept, BROW / 3 * side).minimum(free.maximum(sure))
 
 
 def hanging_together(share: Tensor, start: Tensor, gap: int) -> Tensor:
