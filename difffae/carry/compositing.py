@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..common.pixels import dilate, gaussian_blur, gradient_norm, pixel_grid, relit, trusted
+from ..common.pixels import dilate, gaussian_blur, gradient_norm, luma_of, pixel_grid, relit, trusted
 from ..faces.crop import FaceCrop, extract
 
 BREAK = 0.8  # gradient of a motion, pixels per pixel, at which little of the detail is moved along
@@ -68,8 +68,7 @@ def keep_grey(edited: Tensor, grey: Tensor) -> Tensor:
         (B,3,H,W), without colours in the rows whose photograph has none.
     """
     without = edited.amax(1, keepdim=True) == edited.amin(1, keepdim=True)  # bit for bit what it was
-    weights = edited.new_tensor([0.299, 0.587, 0.114])[:, None, None]
-    return torch.where(grey[:, None, None, None] & ~without, (edited * weights).sum(1, keepdim=True), edited)
+    return torch.where(grey[:, None, None, None] & ~without, luma_of(edited), edited)
 
 
 def moved_detail(

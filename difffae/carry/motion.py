@@ -53,12 +53,14 @@ def turn_head(source: Source, target: FaceAttributes) -> PosedHead:
     head = source.head
     vertices = _vertices(head, target, source.offsets)
     points = project(vertices, target.camera)
-    # where the target's camera would see the source's head
-    scale, x, y = (source.face.camera[:, :1], *source.face.camera[:, None, 1:].unbind(-1))
-    own = source.posed.points / scale[..., None] + torch.stack([-x, y, torch.zeros_like(x)], -1)
     turned = (source.face.pose[:, :2] != target.pose[:, :2]).flatten(1).any(1)[:, None, None]
-    neck = steady_neck(head, project(own * own.new_tensor([1.0, -1.0, -1.0]), target.camera), points)
-    return _seen(head, vertices, points + torch.where(turned, neck, 0), source.size)
+    if bool(turned.any()):
+        # where the target's camera would see the source's head
+        scale, shift = target.camera[:, None, :1], (target.camera - source.face.camera)[:, None, 1:]
+        before = source.posed.points * (scale / source.face.camera[:, None, :1])
+        before = before + F.pad(scale * shift * shift.new_tensor([1.0, -1.0]), (0, 1))
+        points = points + torch.where(turned, steady_neck(head, before, points), 0)
+    return _seen(head, vertices, points, source.size)
 
 
 def _vertices(head: HeadModel, face: FaceAttributes, hair_offsets: Tensor) -> Tensor:

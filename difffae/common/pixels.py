@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 WIDE, BAND = 6, 64  # pixels: radius from which on blurs are products with matrices, and how much of a picture each of them makes
+LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue (Rec. 601)
 
 
 def pixel_grid(height: int, width: int, like: Tensor) -> Tensor:
@@ -159,6 +160,11 @@ def sampled(picture: Tensor, places: Tensor, mode: str = "bicubic") -> Tensor:
     """A picture (B,C,H,W) at places (B,h,w,2), x and y in its pixels: (B,C,h,w); beyond its border that goes on."""
     size = places.new_tensor([picture.shape[-1], picture.shape[-2]])
     return F.grid_sample(picture, (places + 0.5) * 2 / size - 1, mode=mode, padding_mode="border", align_corners=False)
+
+
+def luma_of(image: Tensor) -> Tensor:
+    """Brightness (...,1,H,W) of coded colours (...,3,H,W), by Rec. 601."""
+    return (image * image.new_tensor(LUMA)[:, None, None]).sum(-3, keepdim=True)
 
 
 def relit(image: Tensor, ratio: Tensor, knee: float = 0.8) -> Tensor:

@@ -201,14 +201,12 @@ def _filled(move: Move, side: _Side, bent: MovedPerson, person: Tensor, layered:
     ]
 
 
-def _skin_going_on(move: Move, side: _Side, bent: MovedPerson, layered: MovedPerson, strained: Tensor) -> MovedPerson:
+def _skin_going_on(move: Move, side: _Side, bent: MovedPerson, layered: MovedPerson, hole: Tensor) -> MovedPerson:
     """The layers, but for the skin of a side of the face that comes into view: that goes on from what is well seen beside it.
 
     Where the photograph shows a cheek at a grazing angle, the layers' map of it holds what hung or shone there, in blotches.
     """
-    assert move.bend is not None
     u = move.source.unit
-    hole = dilate(_new_skin(move, side), odd(5 * u)).maximum((strained > 0.3).to(strained) * move.bend.near)
     face = move.posed.part("face").to(hole)
     bare = face * (1 - ramp(side.hair, 0.2, 0.5))
     known = erode(face * (side.loose < 0.1) * (bent.alpha > 0.95), odd(3 * u)) * (1 - hole)
@@ -257,10 +255,12 @@ def _given_way(move: Move, side: _Side, bent: MovedPerson, layered: MovedPerson,
     top, height = face.amin(1)[:, None, None, None], (face.amax(1) - face.amin(1))[:, None, None, None]
     beyond = beyond * (1 - ramp((top - rows) / height, *o.hats))
     there = gaussian_blur(erode((layered.alpha > 0.98).to(strained), odd(5 * u)), u)
-    new = gaussian_blur(dilate(_new_skin(move, side), odd(3 * u)), 2 * u) * there
+    new_skin = _new_skin(move, side)
+    new = gaussian_blur(dilate(new_skin, odd(3 * u)), 2 * u) * there
     # a hat that is pressed together stays the hat that it is
     above = above * side.deep * side.beside * (1 - side.low) * gaussian_blur(dilate(1 - side.hair, odd(13 * u)), u)
-    skin = _skin_going_on(move, side, bent, layered, strained)
+    hole = dilate(new_skin, odd(5 * u)).maximum((strained > 0.3).to(strained) * bend.near)
+    skin = _skin_going_on(move, side, bent, layered, hole)
     # eyes and mouths are the layers'; where a cheek was hardly seen they show their map
     well = gaussian_blur(erode(ramp(move.seen, 0.3, 0.6), odd(3 * u)), 1.5 * u)
     seen = erode(bend.core, odd(4 * u)) * well * (1 - new)

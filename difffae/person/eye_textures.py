@@ -9,20 +9,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..common.pixels import sampled
+from ..common.pixels import LUMA, luma_of, sampled
 from .lids import EyeFrame, columns, curve_at
 
 ROWS, DISC = 48, 34  # of the textures
 ABOVE, BELOW = -0.3, 1.3  # rows of the white's texture: 0 at the upper lid, 1 at the lower
 DISC_REACH, INNER = 1.3, 0.6  # of the iris's texture, in radii, and the part in which catch lights lie
-LUMA = (0.299, 0.587, 0.114)
 
 
-def _luma(colours: Tensor) -> Tensor:
-    return (colours * colours.new_tensor(LUMA)[:, None, None]).sum(1, keepdim=True)
-
-
-def ramp(values: Tensor, low: float, high: float) -> Tensor:
+def linear_ramp(values: Tensor, low: float, high: float) -> Tensor:
     return ((values - low) / (high - low)).clamp(0, 1)
 
 
@@ -35,8 +30,8 @@ def white_texture(image: Tensor, frame: EyeFrame, lids: tuple[Tensor, Tensor], i
     across = lids[0][:, None] + rows * apart
     shown = sampled(image, frame.places(along, across)).clamp(0, 1)
     away = ((along - iris[:, None, None, 0]).square() + (across - iris[:, None, None, 1]).square()).sqrt() / iris[:, None, None, 2]
-    bare = ramp(away, 1.15, 1.5)  # a photograph's pixels are large beside an iris
-    inside = ramp(0.5 - along.abs(), 0.02, 0.10)
+    bare = linear_ramp(away, 1.15, 1.5)  # a photograph's pixels are large beside an iris
+    inside = linear_ramp(0.5 - along.abs(), 0.02, 0.10)
     skin = sampled(image, frame.places(*_below(lids[1]))).mean((2, 3), keepdim=True)
     known = (bare.square() * inside)[:, None]
     # along a row, which lies as deep under the lid everywhere
@@ -44,14 +39,14 @@ def white_texture(image: Tensor, frame: EyeFrame, lids: tuple[Tensor, Tensor], i
     near = torch.exp(-((distance / 0.07) ** 2) / 2) + 0.02 * torch.exp(-((distance / 0.25) ** 2) / 2)
     weight = (known @ near).clamp_min(1e-5)
     # what a healthy eye's white is in this light, where the eye shows hardly any
-    plain = torch.lerp(_luma(skin), skin, 0.35) * 1.02 * (0.5 + 0.5 * ramp(rows, 0.0, 0.45))[:, None]
+    plain = torch.lerp(luma_of(skin), skin, 0.35) * 1.02 * (0.5 + 0.5 * linear_ramp(rows, 0.0, 0.45))[:, None]
     going_on = (shown * known) @ near / weight
     middle = (rows > 0.2) & (rows < 0.9) & (along.abs() < 0.42)
     share = (bare * middle).sum((1, 2)) / middle.sum((1, 2)).clamp_min(1)
-    trust = ramp(share, 0.05, 0.25) * ramp((lids[1] - lids[0])[:, 36:60].mean(1), 0.06, 0.14)
+    trust = linear_ramp(share, 0.05, 0.25) * linear_ramp((lids[1] - lids[0])[:, 36:60].mean(1), 0.06, 0.14)
     going_on = torch.lerp(plain, going_on, trust[:, None, None, None])
     white = torch.lerp(going_on, shown, bare[:, None] * trust[:, None, None, None].clamp_min(0.0))
-    depth = _luma(going_on)[:, 0, :, 24:72].mean(-1)
+    depth = luma_of(going_on)[:, 0, :, 24:72].mean(-1)
     reference = depth[:, (rows[0, :, 0] > 0.45) & (rows[0, :, 0] < 0.8)].mean(1, keepdim=True).clamp_min(0.02)
     return white, (depth / reference).clamp(0.4, 1.0)
 
@@ -83,16 +78,16 @@ def iris_texture(
     upper, lower = (curve_at(lid, along) for lid in lids)
     depth = (across - upper) / (lower - upper).clamp_min(0.03)
     shown = sampled(image, frame.places(along, across)).clamp(0, 1) / _shade_at(shade, depth)[:, None]
-    known = ramp(across - upper, 0.05, 0.12) * ramp(lower - across, 0.0, 0.05)
-    luma = _luma(shown).flatten(1)
+    known = linear_ramp(across - upper, 0.05, 0.12) * linear_ramp(lower - across, 0.0, 0.05)
+    luma = luma_of(shown).flatten(1)
     # a catch light is one spot, not a ring
     typical = torch.where((known.flatten(1) > 0.5) & (away > 0.4) & (away < 0.9), luma, torch.nan).nanmedian(1, keepdim=True).values
-    dull = ramp(-luma / typical.nan_to_num(0.2).clamp_min(0.02), -2.0, -1.4)
+    dull = linear_ramp(-luma / typical.nan_to_num(0.2).clamp_min(0.02), -2.0, -1.4)
     weight = known.flatten(1) * (0.02 + dull)
     total = (weight @ alike)[:, None]
     mean = ((shown.flatten(2) * weight[:, None]) @ alike) / total.clamp_min(1e-6)
     plain = _plain_iris(sampled(image, frame.places(*_below(lids[1]))).mean((2, 3)), away)
-    mean = torch.lerp(plain, mean, ramp(total / alike.sum(0), 0.0, 0.01)).view_as(shown)
+    mean = torch.lerp(plain, mean, linear_ramp(total / alike.sum(0), 0.0, 0.01)).view_as(shown)
     # what is much brighter near the edge is white beside a disc that lies a little elsewhere
     own = known * torch.where(away < INNER, 1.0, dull).view_as(known)
     return torch.cat([torch.lerp(mean, shown, own[:, None]), known[:, None]], 1)
@@ -102,7 +97,7 @@ def _plain_iris(skin: Tensor, away: Tensor) -> Tensor:
     """(B,3,M) a dark brown iris at distances (M,) in radii, in the light of skin (B,3)."""
     light = (skin * skin.new_tensor(LUMA)).sum(1)[:, None, None]
     brown = skin.new_tensor([0.34, 0.24, 0.17])[None, :, None]
-    return light * brown * (0.25 + 0.75 * ramp(away, 0.36, 0.5)) * (1 - 0.5 * ramp(away, 0.8, 1.0))
+    return light * brown * (0.25 + 0.75 * linear_ramp(away, 0.36, 0.5)) * (1 - 0.5 * linear_ramp(away, 0.8, 1.0))
 
 
 def _shade_at(shade: Tensor, depth: Tensor) -> Tensor:

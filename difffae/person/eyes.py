@@ -25,7 +25,7 @@ from ..common.pixels import relit, sampled
 from ..head.attributes import FaceAttributes
 from ..head.morphable import HeadModel
 from ..head.rasterizer import interpolate
-from .eye_textures import ABOVE, BELOW, DISC_REACH, iris_places, iris_texture, ramp, white_texture
+from .eye_textures import ABOVE, BELOW, DISC_REACH, iris_places, iris_texture, linear_ramp, white_texture
 from .lids import COLUMNS, EYES, REACH, SIDES, EyeFrame, closed_look, columns, curve_at, curve_through, lowered_lid, skin_around
 
 MOVED = tuple(f"eye{name}{side}" for name in ("Blink", "Wide", "LookIn", "LookOut", "LookUp", "LookDown") for side in SIDES)
@@ -167,9 +167,9 @@ def _targets(move: Move, eyes: EyeSource, wanted: Tensor) -> list[EyeTarget]:
         x = x.maximum(middle[:, 0].clamp_max(-FARTHEST)).minimum(middle[:, 0].clamp_min(FARTHEST))
         apart = (lower - lowered)[:, COLUMNS // 2 - 10 : COLUMNS // 2 + 10].mean(1)
         closes = (after < before) * eyes.open[:, side]
-        lid = ramp(-apart, -SHOWS_LID, -0.035) * closes
+        lid = linear_ramp(-apart, -SHOWS_LID, -0.035) * closes
         drop = (lowered - upper)[:, COLUMNS // 2 - 10 : COLUMNS // 2 + 10].mean(1)
-        bare = (ramp(drop, *BARE) * eyes.open[:, side]).maximum(lid)
+        bare = (linear_ramp(drop, *BARE) * eyes.open[:, side]).maximum(lid)
         found.append(EyeTarget(frame, lowered, lower, torch.stack([x, y], -1), bare, lid))
     return found
 
@@ -207,7 +207,7 @@ def move_eyes(move: Move, wanted: FaceAttributes, image: Tensor, validity: Tenso
         return image, validity, offset, own_share
     skin = interpolate(move.posed.raster, move.source.head.faces, eyes.around)
     if move.maps is not None:
-        skin = skin * (1 - ramp(move.maps.hair, 0.9, 1.0))  # an eye beside hair is no hair
+        skin = skin * (1 - linear_ramp(move.maps.hair, 0.9, 1.0))  # an eye beside hair is no hair
     picture = torch.cat([image, validity, offset, own_share], 1)
     rows = list(picture.split(1))
     for side, target in enumerate(_targets(move, eyes, wanted.expression)):
@@ -243,7 +243,7 @@ def _moved(picture: Tensor, move: Move, which: tuple[int, int], target: EyeTarge
     image, validity, offset, own = picture[here].split([3, 1, 2, 1], dim=1)
 
     shift = _lid_shift(along, across, target, tuple(curve[one, side] for curve in (eyes.upper, eyes.lower, eyes.top)))
-    shift = shift * ramp(REACH - along.abs(), 0.0, 0.2)
+    shift = shift * linear_ramp(REACH - along.abs(), 0.0, 0.2)
     pixels = shift[..., None] * target.frame.across[:, None, None]
     through = places + pixels
     there = sampled(picture[:, 4:6], through, "bilinear") + pixels.permute(0, 3, 1, 2)
@@ -281,7 +281,9 @@ def _lid_shift(along: Tensor, across: Tensor, target: EyeTarget, source: tuple[T
     top = top.minimum(torch.minimum(upper, was_upper) - RIGID_ABOVE - 0.08)
     bottom = torch.maximum(lower, was_lower) + RIGID_BELOW + STRETCHED
     # a lid that comes down comes out from under its fold, which stays; one that goes up takes all skin along
-    above = _ramp_between(across, top, upper - RIGID_ABOVE) ** (1 + FOLD_STAYS * ramp(upper - was_upper, 0.0, 0.1)) * (was_upper - upper)
+    above = _ramp_between(across, top, upper - RIGID_ABOVE) ** (1 + FOLD_STAYS * linear_ramp(upper - was_upper, 0.0, 0.1)) * (
+        was_upper - upper
+    )
     below = _ramp_between(-across, -bottom, -lower - RIGID_BELOW) * (was_lower - lower)
     middle = (upper + lower) / 2
     return torch.where(across < middle, above, below)
@@ -300,13 +302,13 @@ def _eyeball(along: Tensor, across: Tensor, target: EyeTarget, eyes: EyeSource, 
     white = F.grid_sample(eyes.white[one, side], texture, mode="bicubic", padding_mode="border", align_corners=True)
     away = (torch.stack([along, across], -1) - target.middle[:, None, None]) / eyes.iris[one, side, None, None, 2:]
     disc = F.grid_sample(eyes.disc[one, side], away / DISC_REACH, mode="bicubic", padding_mode="border", align_corners=True)
-    covers = ramp(-away.norm(dim=-1), -1.12, -0.95)[:, None]
+    covers = linear_ramp(-away.norm(dim=-1), -1.12, -0.95)[:, None]
     ball = torch.lerp(white[:, :3], disc[:, :3] * white[:, 3:].clamp(0.3, 1), covers).clamp(0, 1)
     # a lid that comes down keeps the light off
     narrower = (lower - upper).clamp_min(0) / (curve_at(eyes.lower[one, side], along) - curve_at(eyes.upper[one, side], along)).clamp_min(
         0.05
     )
-    ball = ball * (LEAST_LIGHT + (1 - LEAST_LIGHT) * ramp(narrower, 0.0, 0.9))[:, None]
+    ball = ball * (LEAST_LIGHT + (1 - LEAST_LIGHT) * linear_ramp(narrower, 0.0, 0.9))[:, None]
     soft = 0.5 / target.frame.across.norm() + 0.01  # half a pixel
-    inside = ((across - upper) / soft).clamp(0, 1) * ((lower - across) / soft + 0.5).clamp(0, 1) * ramp(0.5 - along.abs(), 0.0, 0.04)
+    inside = ((across - upper) / soft).clamp(0, 1) * ((lower - across) / soft + 0.5).clamp(0, 1) * linear_ramp(0.5 - along.abs(), 0.0, 0.04)
     return ball, inside[:, None], (covers * disc[:, 3:]).clamp(0, 1)

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from ..carry.state import Move
-from ..common.pixels import dilate, gaussian_blur, sampled
+from ..common.pixels import dilate, gaussian_blur, luma_of, sampled
 from .behind_teeth import behind_teeth
 from .lent_mouth import LENDS, lent_inside, lent_mouth, skin_colours
 from .lips import closed_lips, healed_lips, softened_seam
 from .mouth import LOWER, UPPER, DentalArch, MouthFrame, edge_at, upper_teeth_row
-from .mouth_opening import SAMPLES, MouthLight, Opening, luma_of, mouth_marks, relit_there, smooth_ramp, smooth_step
+from .mouth_opening import SAMPLES, MouthLight, Opening, mouth_marks, relit_there, smooth_ramp, smooth_step
 
 # --- in metres ---
 SIDES = 0.021  # along the row, at which teeth lie in the cheeks' shadow

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..common.pixels import gaussian_blur, sampled
+from ..common.pixels import LUMA, gaussian_blur, sampled
 from ..head.attributes import FaceAttributes
 from ..head.mouth_patch import PATCH, MouthPatch
 from .mouth import MouthFrame, edge_at
@@ -17,7 +17,6 @@ from .mouth import MouthFrame, edge_at
 SKIN = (50, 280, 36, 266, 205, 425, 101, 330)  # landmarks of cheeks, where hardly anybody's beard grows
 LENDS = 0.07, 0.11  # openings of a mouth from which, and up to which, what it shows is lent
 GREY = 0.06  # saturation of skin in a photograph without colours
-LUMA = (0.299, 0.587, 0.114)
 BRIGHTER, TINT = 0.5, 0.5  # powers of the difference of two skins' brightness and of their tint that a mouth takes
 FARTHEST = 0.6, 1.6  # the least and the most of the first
 MOST_TINT = 1.12  # of the second, one way and the other

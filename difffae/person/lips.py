@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..carry.state import Move
-from ..common.pixels import dilate, gather, gaussian_blur, nearest_inside, sampled
+from ..common.pixels import dilate, gather, gaussian_blur, luma_of, nearest_inside, sampled
 from .mouth import LOWER, MOUTH, OUTER_LOWER, OUTER_UPPER, UPPER, edge_at
-from .mouth_opening import Opening, luma_of, mouth_marks, relit_there, smooth_ramp, smooth_step
+from .mouth_opening import Opening, mouth_marks, relit_there, smooth_ramp, smooth_step
 
 # how far, in widths of the mouth, the seam of closed lips is drawn into the lower one, and how far from its middle
 SEAM_REACH, SEAM_WIDE = 0.10, (0.10, 0.20)

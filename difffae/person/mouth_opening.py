@@ -12,11 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..carry.state import Move
-from ..common.pixels import gaussian_blur, pull_push, relit
+from ..common.pixels import gaussian_blur, luma_of, pull_push, relit
 from ..head.morphable import HeadModel
 from .mouth import MouthFrame, edge_at
 
-LUMA = (0.299, 0.587, 0.114)
 SAMPLES = 2  # by which a mouth is painted finer than the picture, for smooth edges
 # --- the light around a mouth ---
 SKIN_LIGHT = 0.6  # luma of skin for which colours are given
@@ -168,11 +167,6 @@ def smooth_step(value: float, low: float, high: float) -> float:
 
 def colour_map(values: tuple[float, ...], like: Tensor) -> Tensor:
     return like.new_tensor(values)[:, None, None]
-
-
-def luma_of(image: Tensor) -> Tensor:
-    """(...,3,H,W) -> (...,1,H,W)."""
-    return (image * colour_map(LUMA, image)).sum(-3, keepdim=True)
 
 
 def relit_there(move: Move, row: int, opening: Opening, colours: Tensor) -> Tensor:

@@ -32,19 +32,14 @@ SAME = 0.8  # and from which on clothes are where the masks say so
 SAID_OF_GAPS = 0.1  # the same of hair before a background: what is called a gap is one
 UNLIKE = 0.2  # least difference of hair from a background that is told apart from it
 RIM = 0.12  # window around the background in which hair of the background's colour is a gap in it, as a share of the side
-GAP, GAP_AWAY, GAP_CLEAR = (
-    0.015,
-    0.08,
-    0.7,
-)  # over which hair still hangs together; what is taken away, behind ears; where no clothes are like it
+# over which hair still hangs together; what is taken away, behind ears; where no clothes are like it
+GAP, GAP_AWAY, GAP_CLEAR = 0.015, 0.08, 0.7
 PATCH = 0.02  # least width of hair that hangs beside a neck
 MIDDLE = 0.45  # of the way from brows to mouth, above which hair that masks hold is hair for sure
 ROUNDS = 3  # in which hair is followed
 FOREHEAD = 0.08  # difference of colours from the lower face up to which a forehead is one
-SCALP, SMOOTHER = (
-    0.8,
-    0.7,
-)  # a bare scalp is this bright in four fifths of it, as a share of skin, and has so much of a face's relief at most
+# a bare scalp is this bright in four fifths of it, as a share of skin, and has so much of a face's relief at most
+SCALP, SMOOTHER = 0.8, 0.7
 BESIDE_HEAD = 0.06  # how far around the head model a bare scalp may be, as a share of the side
 STRAY, STRAY_WINDOW, STRAY_REACH = 0.15, 0.05, 0.15  # strands: least difference from an even background, its window, and how far from hair
 BROW, FRINGE = 0.02, 0.4  # half the height of brows, as a share of the side, and how much of them hair covers that hangs over them
@@ -132,13 +127,16 @@ def _hanging_apart(hair: Tensor, shares: Tensor, sure: Tensor, clear: Tensor, ar
 
 def _upper(areas: FaceAreas, share: float) -> Tensor:
     """(B,1,H,W) bool: above the brows, or so far below them on the way to the mouth; all of the picture where no face is known."""
-    height = areas.features.shape[-2]
-    rows = torch.arange(height, device=areas.features.device, dtype=areas.features.dtype)[:, None]
-    there = (areas.features > 0.5).any(-1, keepdim=True)
-    first = torch.where(there, rows, torch.inf).amin(2, keepdim=True)
-    last = torch.where(there, rows, -1.0).amax(2, keepdim=True)
-    line = torch.where(first.isfinite(), torch.lerp(first.clamp(max=height), last, share), height)
+    rows, first, last = rows_of(areas.features)
+    line = torch.where(first < len(rows), torch.lerp(first, last, share), first)
     return (rows < line).expand(areas.features.shape)
+
+
+def rows_of(area: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The numbers of all rows (H,1), and of the first and the last that an area (B,1,H,W) lies in, each (B,1,1,1): H and -1 if in none."""
+    rows = torch.arange(area.shape[-2], device=area.device, dtype=area.dtype)[:, None]
+    there = (area > 0.5).any(-1, keepdim=True)
+    return rows, torch.where(there, rows, len(rows)).amin(2, keepdim=True), torch.where(there, rows, -1.0).amax(2, keepdim=True)
 
 
 def whole_face(areas: FaceAreas) -> FaceAreas:
@@ -149,11 +147,8 @@ def whole_face(areas: FaceAreas) -> FaceAreas:
 
 def sure_features(areas: FaceAreas) -> Tensor:
     """(B,1,H,W): 1 on eyes, nose and mouth, over which no hair is taken away; brows may be under it."""
-    rows = torch.arange(areas.features.shape[-2], device=areas.features.device, dtype=areas.features.dtype)[:, None]
-    there = (areas.features > 0.5).any(-1, keepdim=True)
-    top = torch.where(there, rows, torch.inf).amin(2, keepdim=True)
-    bottom = torch.where(there, rows, -1.0).amax(2, keepdim=True)
-    return areas.features * (rows > torch.lerp(top, bottom, UNDER_BROWS)).to(areas.features)
+    rows, first, last = rows_of(areas.features)
+    return areas.features * (rows > torch.lerp(first, last, UNDER_BROWS)).to(areas.features)
 
 
 def kept_face(areas: FaceAreas, hair: Tensor) -> Tensor:
@@ -306,9 +301,8 @@ def _without_gaps(picture: Tensor, shares: Tensor) -> Tensor:
             rows.append(share)
             continue
         samples = [_some(colours, core)[1] for core in cores]
-        if (
-            float((torch.cdist(samples[0], samples[1]).amin(1) < UNLIKE).float().mean()) > 0.5
-        ):  # a background of the hair's colours says nothing
+        # a background of the hair's colours says nothing
+        if float((torch.cdist(samples[0], samples[1]).amin(1) < UNLIKE).float().mean()) > 0.5:
             rows.append(share)
             continue
         cost = [_cost(colours[doubtful], there, *_some(colours, core), side) for core in cores]

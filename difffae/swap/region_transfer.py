@@ -25,9 +25,9 @@ from torch import Tensor
 from ..carry.options import TransferOptions
 from ..common.pixels import dilate, erode, gather, gaussian_blur, nearest_inside, odd, opened, pull_push
 from ..vocabulary import REGIONS
-from .kinds import hanging_together, kept_face, told_apart, whole_face, with_strays
+from .kinds import hanging_together, kept_face, rows_of, told_apart, whole_face, with_strays
 from .region_parts import BACKGROUND, CLOTHES, FACE, HAIR, FaceAreas, Parts
-from .uncovered import drawn_in, going_on
+from .uncovered import continued, drawn_in
 
 # lengths as shares of the side
 STRANDS = 0.03  # how far strands stand out from hair that masks hold
@@ -151,22 +151,19 @@ def _worn(reference: Parts, areas: FaceAreas, above: Tensor, upper: Tensor) -> t
 
 def _above_brows(areas: FaceAreas) -> Tensor:
     """(B,1,H,W): 1 above the brows, 0 below them, by rows."""
-    return _above(areas.features, first=True, width=BROWS, like=areas.skin)
+    rows, first, _ = rows_of(areas.features)
+    return _above(rows, first, BROWS, areas.skin)
 
 
 def _above_chin(areas: FaceAreas) -> Tensor:
     """(B,1,H,W): 1 above the chin, 0 below it, by rows."""
-    return _above(areas.skin, first=False, width=CHIN, like=areas.skin)
+    rows, _, last = rows_of(areas.skin)
+    return _above(rows, last, CHIN, areas.skin)
 
 
-def _above(area: Tensor, first: bool, width: float, like: Tensor) -> Tensor:
-    """1 above the first or last row of an area (B,1,H,W) by a width, 0 from that row on."""
-    height = like.shape[-2]
-    rows = torch.arange(height, device=like.device, dtype=like.dtype)[:, None]
-    there = (area > 0.5).any(-1, keepdim=True)
-    edge = torch.where(there, rows, height if first else -1.0)
-    edge = edge.amin(2, keepdim=True) if first else edge.amax(2, keepdim=True)
-    return ((edge - rows) / (width * height)).clamp(0, 1).expand_as(like)
+def _above(rows: Tensor, edge: Tensor, width: float, like: Tensor) -> Tensor:
+    """(B,1,H,W): 1 where rows lie above an edge by a width, 0 from the edge on."""
+    return ((edge - rows) / (width * len(rows))).clamp(0, 1).expand_as(like)
 
 
 def _tinted(base: Parts, reference: Parts, areas: FaceAreas, own: Tensor, t: TransferOptions) -> Tensor:
@@ -289,7 +286,7 @@ def _without_hair(base: Parts, swap: _Swap) -> _Body:
     total = below.sum(1, keepdim=True)
     skin, firm = _inner(bare * (1 - swap.gone)), (_inner(cloth * (1 - swap.gone)) > 0.8).to(image)
     skin = (pull_push(image / areas.shading, skin) * areas.shading).clamp(0, 1)
-    worn = going_on(image, firm) if bool(firm.any()) else skin
+    worn = continued(image, firm) if bool(firm.any()) else skin
     soft = gaussian_blur(swap.gone, SOFT * side)
     near = gaussian_blur(dilate(shares[:, HAIR : HAIR + 1], odd(STRANDS * side)), SOFT * side)
     soft = soft * near.maximum(1 - above)

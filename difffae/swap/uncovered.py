@@ -16,12 +16,11 @@ REACH, REACH_OF_GAP = 0.06, 1.6  # how far around the gap the background is draw
 SMOOTH = 0.035  # standard deviation of the blur of what is drawn where
 OUTLINE = 0.01  # the same of what hides: strands are no outline to draw along
 NARROW = 0.03  # widest gap that is closed by a mirror
+MIRRORED = 0.12  # reach of a mirror beside clothes
 BORDER = 0.06  # at the picture's border nothing moves
 
 
-def drawn_in(
-    picture: Tensor, before: Tensor, after: Tensor, known: Tensor | None = None, rim: float = RIM, fixed: bool = True
-) -> tuple[Tensor, Tensor]:
+def drawn_in(picture: Tensor, before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
     """A background that was hidden, drawn in from beside it as a retoucher would: the photograph's own pixels, stretched, so that nothing
     is made up and no outline stays behind.
 
@@ -29,9 +28,6 @@ def drawn_in(
         picture: (B,C,H,W) in 0..1, even sides.
         before: (B,1,H,W) share of what hides the background in the picture, with its soft rim.
         after: (B,1,H,W) share of what hides it afterwards.
-        known: (B,1,H,W) 1 where the picture is known at all; everywhere by default.
-        rim: how much of what stays leads.
-        fixed: whether nothing moves at the picture's border, where it goes on in another.
 
     Returns:
         picture (B,C,H,W) of the background alone, and where it is another than the picture itself (B,1,H,W) in 0..1.
@@ -40,7 +36,7 @@ def drawn_in(
     side = max(height, width)
     covered = (before > 0.02).to(picture)
     covered = covered.maximum((gaussian_blur(covered, OUTLINE * side) > 0.15).to(picture))
-    seen = 1 - covered if known is None else (1 - covered) * (known > 0.5)
+    seen = 1 - covered
     stays = (after > 0.5).to(picture)
     gap = covered * (1 - stays)
     if not bool((gap > 0).any()) or not bool((seen > 0).any()):
@@ -50,15 +46,14 @@ def drawn_in(
     there = torch.stack([index % width - columns, torch.div(index, width, rounding_mode="floor") - rows], 1).to(picture)
     # what stays leads with its rim: there begins the background that was beside the old outline
     # narrow gaps need no stretching: a mirror does
-    near_gap = dilate(opened(gap, odd(NARROW * side)), odd(2 * rim * side))
-    lead = stays * near_gap * covered * (1 - erode(stays, odd(2 * rim * side)))
+    near_gap = dilate(opened(gap, odd(NARROW * side)), odd(2 * RIM * side))
+    lead = stays * near_gap * covered * (1 - erode(stays, odd(2 * RIM * side)))
     widest = float((away[:, None] * gap).amax())
     reach = max(REACH * side, REACH_OF_GAP * widest)
     far = 1 - dilate(gap.maximum(lead), odd(2 * reach))
     ends = torch.zeros_like(gap)
     frame = max(1, round(BORDER * side / 4))
-    if fixed:
-        ends[..., :frame, :] = ends[..., -frame:, :] = ends[..., :, :frame] = ends[..., :, -frame:] = 1
+    ends[..., :frame, :] = ends[..., -frame:, :] = ends[..., :, :frame] = ends[..., :, -frame:] = 1
     still = far.maximum(seen * ends)
     lead = lead * (1 - still)
     smooth = gaussian_blur(there * lead, SMOOTH * side) / gaussian_blur(lead, SMOOTH * side).clamp_min(1e-4)
@@ -74,9 +69,9 @@ def drawn_in(
     return result, (flow.square().sum(1, keepdim=True).sqrt() / 0.5).clamp(0, 1).maximum(covered)
 
 
-def going_on(picture: Tensor, known: Tensor, mirrored: float = 0.12) -> Tensor:
+def continued(picture: Tensor, known: Tensor) -> Tensor:
     """A picture (B,3,H,W) of one thing everywhere, of which a mask (B,1,H,W) shows some: beside it as in a mirror, farther on in smooth
-    colours; `mirrored` is the reach of the mirror."""
+    colours."""
     height, width = picture.shape[-2:]
     side = max(height, width)
     sure = known[:, 0] > 0.5
@@ -85,6 +80,6 @@ def going_on(picture: Tensor, known: Tensor, mirrored: float = 0.12) -> Tensor:
     y, x = 2 * torch.div(index, width, rounding_mode="floor") - row, 2 * (index % width) - column
     mirror = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
     smooth = pull_push(picture, known.square())
-    share = gather(known, mirror) * (1 - away[:, None] / (mirrored * side)).clamp(0, 1)
+    share = gather(known, mirror) * (1 - away[:, None] / (MIRRORED * side)).clamp(0, 1)
     share = gaussian_blur(share, 0.006 * side).minimum(share)
     return torch.lerp(torch.lerp(smooth, gather(picture, mirror), share), picture, sure[:, None].to(picture))

@@ -18,7 +18,7 @@ from difffae.swap.kinds import hanging_together, told_apart, whole_face, with_st
 from difffae.swap.region_parts import BACKGROUND, CLOTHES, HAIR, FaceAreas
 from difffae.swap.region_sources import reference_parts
 from difffae.swap.region_transfer import take_hair
-from difffae.swap.uncovered import drawn_in, going_on
+from difffae.swap.uncovered import continued, drawn_in
 
 SIDE = 128
 
@@ -65,7 +65,7 @@ def test_cloth_goes_on_as_in_a_mirror():
     across = torch.arange(64.0).expand(1, 3, 64, -1) / 64
     known = torch.zeros(1, 1, 64, 64)
     known[..., :32] = 1
-    result = going_on(across, known)
+    result = continued(across, known)
     assert torch.equal(result[..., :32], across[..., :32])
     assert (result[..., 32:] < 0.5).all()  # nothing of the other half
     # falling as the known half rises, more and more in its mean
