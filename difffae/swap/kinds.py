@@ -10,7 +10,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..common.pixels import dilate, erode, gaussian_blur, odd, opened
+from ..common.pixels import closed, dilate, erode, gaussian_blur, odd, opened
 from .dressed import some
 from .region_parts import BACKGROUND, CLOTHES, FACE, HAIR, FaceAreas
 
@@ -43,6 +43,7 @@ SCALP, SMOOTHER = 0.8, 0.7
 BESIDE_HEAD = 0.06  # how far around the head model a bare scalp may be, as a share of the side
 STRAY, STRAY_WINDOW, STRAY_REACH = 0.15, 0.05, 0.15  # strands: least difference from an even background, its window, and how far from hair
 BROW, FRINGE = 0.02, 0.4  # half the height of brows, as a share of the side, and how much of them hair covers that hangs over them
+STROKE = 0.045  # height of hair around the eyes up to which it may be brows, as a share of the side
 MOUTH = 0.16  # height of an open mouth, as a share of the side
 THIN = 0.03  # strokes of hair around the eyes that are thinner are brows, as a share of the side
 
@@ -158,8 +159,9 @@ def kept_face(areas: FaceAreas, hair: Tensor) -> Tensor:
     whole = dilate(areas.features, odd(2 * BROW * side))
     band = whole * (1 - sure)
     fringe = (hair * band).sum((2, 3), keepdim=True) > FRINGE * band.sum((2, 3), keepdim=True)
-    # what masks and colours call hair there hangs from above, too, where it is none of the brows
-    free = (1 - 2 * dilate(hair, 3)).clamp(0, 1)
+    # what masks and colours call hair there hangs from above, too, but for strokes that are no higher than brows
+    tall = 1 - closed(1 - hair, odd(STROKE * side), -2)
+    free = (1 - 2 * dilate(tall, 3)).clamp(0, 1)
     kept = torch.where(fringe, sure, sure.maximum(whole * free))
     return gaussian_blur(kept, BROW / 3 * side).minimum(free.maximum(sure))
 
