@@ -14,7 +14,7 @@ from .lids import EyeFrame, columns, curve_at
 
 ROWS, DISC = 48, 34  # of the textures
 ABOVE, BELOW = -0.3, 1.3  # rows of the white's texture: 0 at the upper lid, 1 at the lower
-DISC_REACH, INNER = 1.3, 0.6  # of the iris's texture, in radii, and the part in which catch lights lie
+DISC_REACH = 1.3  # of the iris's texture, in radii
 
 
 def linear_ramp(values: Tensor, low: float, high: float) -> Tensor:
@@ -81,16 +81,13 @@ def iris_texture(
     known = linear_ramp(across - upper, 0.05, 0.12) * linear_ramp(lower - across, 0.0, 0.05)
     luma = luma_of(shown).flatten(1)
     # a catch light is one spot, not a ring
-    typical = torch.where((known.flatten(1) > 0.5) & (away > 0.4) & (away < 0.9), luma, torch.nan).nanmedian(1, keepdim=True).values
-    dull = linear_ramp(-luma / typical.nan_to_num(0.2).clamp_min(0.02), -2.0, -1.4)
+    dull = linear_ramp(-luma / luma.median(1, keepdim=True).values.clamp_min(0.02), -2.2, -1.5)
     weight = known.flatten(1) * (0.02 + dull)
     total = (weight @ alike)[:, None]
     mean = ((shown.flatten(2) * weight[:, None]) @ alike) / total.clamp_min(1e-6)
     plain = _plain_iris(sampled(image, frame.places(*_below(lids[1]))).mean((2, 3)), away)
     mean = torch.lerp(plain, mean, linear_ramp(total / alike.sum(0), 0.0, 0.01)).view_as(shown)
-    # what is much brighter near the edge is white beside a disc that lies a little elsewhere
-    own = known * torch.where(away < INNER, 1.0, dull).view_as(known)
-    return torch.cat([torch.lerp(mean, shown, own[:, None]), known[:, None]], 1)
+    return torch.cat([torch.lerp(mean, shown, known[:, None]), known[:, None]], 1)
 
 
 def _plain_iris(skin: Tensor, away: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ IRISES = ((468, 469, 470, 471, 472), (473, 474, 475, 476, 477))  # landmarks: th
 BROWS = ((46, 53, 52, 65, 55), (276, 283, 282, 295, 285))  # the lower edge
 
 # What coefficients move, in widths of the eye
-LOOK_ASIDE, LOOK_UP, LOOK_DOWN = 0.33, 0.28, 0.28
+LOOK_ASIDE, LOOK_UP, LOOK_DOWN = 0.31, 0.28, 0.28
 UPPER_UP, UPPER_DOWN = 0.17, 0.24  # how far the upper lid follows
 LOWER_UP, LOWER_DOWN = 0.02, 0.05  # how far the lower lid does
 OPENING, BLINK_CLOSES, WIDE_OPENS = 0.36, 0.46, 0.12  # how far lids are apart, by their coefficients
