@@ -47,8 +47,10 @@ def within_frame(
     own, frame = own.expand(len(target)), frame.expand(len(target), -1)
     before = _seen(head, own, frame)
     share = target.pose.new_ones(len(target))
+    # a chin that drops out of the frame turns nothing
+    turns = (_angle(own, target) > 0.5) | (own.camera != target.camera).any(1)
     for step in range(STEPS + 1):
-        fits = _fits(head, before, _seen(head, _turned(own, target, share), frame), parts)
+        fits = _fits(head, before, _seen(head, _turned(own, target, share), frame), parts) | ~turns
         if bool(fits.all()):
             break
         share = torch.where(fits, share, 1 - (step + 1) / STEPS).clamp_min(0)

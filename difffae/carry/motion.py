@@ -51,7 +51,9 @@ def turn_head(source: Source, target: FaceAttributes) -> PosedHead:
         target: B faces.
     """
     head = source.head
-    vertices = _vertices(head, target, source.offsets)
+    # around its own joints: those of an opened mouth lie elsewhere, which would move the skull of a head that faces aside
+    joints = head.joints(source.face.shape, source.face.expression)
+    vertices = _vertices(head, target, source.offsets, joints)
     points = project(vertices, target.camera)
     turned = (source.face.pose[:, :2] != target.pose[:, :2]).flatten(1).any(1)[:, None, None]
     if bool(turned.any()):
@@ -63,8 +65,8 @@ def turn_head(source: Source, target: FaceAttributes) -> PosedHead:
     return _seen(head, vertices, points, source.size)
 
 
-def _vertices(head: HeadModel, face: FaceAttributes, hair_offsets: Tensor) -> Tensor:
-    return head(face.shape, face.expression, face.pose, hair_offsets + lid_offsets(head, face.expression))
+def _vertices(head: HeadModel, face: FaceAttributes, hair_offsets: Tensor, joints: Tensor | None = None) -> Tensor:
+    return head(face.shape, face.expression, face.pose, hair_offsets + lid_offsets(head, face.expression), joints)
 
 
 def _seen(head: HeadModel, vertices: Tensor, points: Tensor, size: tuple[int, int]) -> PosedHead:

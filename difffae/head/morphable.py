@@ -202,7 +202,9 @@ class HeadModel(nn.Module):
         """Joints after posing (B,5,3); arguments as `forward`."""
         return torch.stack(_chain(axis_angle_to_matrix(pose), self.joints(shape, expression))[1], 1)
 
-    def forward(self, shape: Tensor, expression: Tensor, pose: Tensor, offsets: Tensor | None = None) -> Tensor:
+    def forward(
+        self, shape: Tensor, expression: Tensor, pose: Tensor, offsets: Tensor | None = None, joints: Tensor | None = None
+    ) -> Tensor:
         """The posed head, M of Eq. 2.
 
         Args:
@@ -210,6 +212,7 @@ class HeadModel(nn.Module):
             expression: (B,E).
             pose: (B,5,3) axis-angle in radians of global, neck, jaw, left eye, right eye.
             offsets: (B,V,3) metres, added to the unposed vertices; the joints stay.
+            joints: (B,5,3) rest joints to turn around; None for those of the expressed head, as FLAME does.
 
         Returns:
             vertices (B,V,3) in metres; x right in the image, y up, z to the viewer.
@@ -225,7 +228,8 @@ class HeadModel(nn.Module):
         """
         # Eq. 2, M = W(T_P, J, pose, weights): T_P is `rest`, to which the pose adds its correctives, J the joints
         rest = self.unposed(shape, expression)
-        joints = torch.einsum("jv,bvk->bjk", self.joint_regressor, rest)
+        if joints is None:
+            joints = torch.einsum("jv,bvk->bjk", self.joint_regressor, rest)
         if offsets is not None:
             rest = rest + offsets
         rotations = axis_angle_to_matrix(pose)  # (B,5,3,3)

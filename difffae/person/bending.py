@@ -30,13 +30,17 @@ from ..common.pixels import (
     flow_length,
     gather,
     gaussian_blur,
+    gradient_norm,
     harmonic_fill,
     nearest_inside,
     odd,
     opened,
     pixel_grid,
 )
+from .mouth import INNER
 
+SLIP = 0.4  # difference of the motions of neighbouring pixels of which one lies before the other
+STEP = 6.0  # and of their depths, in pixels
 RADII = 91  # along each direction in which the matte's end is looked for
 
 
@@ -60,8 +64,8 @@ def matte_outline(outline: Outline, matte: Tensor, options: BendOptions | None =
     return replace(outline, reach=outline.reach * around_circle(ratio, ratio.shape[1] / 72))
 
 
-def bend(source: Source, target: PosedHead, surface: Surface, resting: Tensor, turned: Tensor) -> Bend:
-    """Bend photographs to turned heads.
+def bend(source: Source, target: PosedHead, surface: Surface, resting: Tensor, turned: Tensor, moved_whole: Tensor) -> Bend:
+    """Bend photographs to turned heads, and to faces whose outline moves.
 
     Args:
         source: the photographs, of which layers tell an outline, with options of the bend.
@@ -69,16 +73,18 @@ def bend(source: Source, target: PosedHead, surface: Surface, resting: Tensor, t
         surface: what its mesh shows.
         resting: (B,2,H,W) offset of what rests on the shoulders.
         turned: (B,1,1,1) how far the skulls moved, as in `Move`.
+        moved_whole: (B,1,1,1) how far they did, or the outline of the face.
     """
     o, u, head = bend_options(source), source.unit, source.head
     pixels = pixel_grid(*source.size, source.image)
     seen = seen_by_source(source, target, surface, flow_grid(surface.offset)) > o.seen
     face = _face(source, target, surface, pixels, seen)
+    face = face * (1 - (1 - turned) * _slips(source, target, surface))
     index, _ = nearest_inside(face[:, 0] > 0.5)
     moved = gather(surface.offset, index)
-    # one side of the face goes away from the neck and hides what is behind it, the other uncovers
+    # as a head turns one side of the face goes away from the neck and hides what is behind it, the other uncovers
     neck = target.points[:, head.vertex_mask("neck"), 0].mean(1)[:, None, None, None]
-    away = -moved[:, :1] * (pixels[..., 0] - neck).sign() / (o.sideways * u)
+    away = -moved[:, :1] * (pixels[..., 0] - neck).sign() / (o.sideways * u) * (3 * turned).clamp(max=1)
     far, near = away.clamp(0, 1), (-away).clamp(0, 1)
     motion, extent, beyond, from_down = _outline_motion(source, target, pixels)
     ring = ramp(from_down, *o.jaw) * ((extent > o.ring[0]) & (extent < o.ring[1])) * (1 - erode(face, odd(8 * u)))
@@ -99,7 +105,7 @@ def bend(source: Source, target: PosedHead, surface: Surface, resting: Tensor, t
     bare = 1 - F.grid_sample(_maps(source).hair, flow_grid(under), padding_mode="border", align_corners=False)
     new = skin * bare * ~seen
     unseen = new.sum((1, 2, 3), keepdim=True) / skin.sum((1, 2, 3), keepdim=True).clamp_min(1)
-    share = (3 * turned).clamp(max=1) * (1 - ramp(unseen, *o.unseen)) * (1 - ramp(farthest, *o.farthest))
+    share = (3 * moved_whole).clamp(max=1) * (1 - ramp(unseen, *o.unseen)) * (1 - ramp(farthest, *o.farthest))
     folds = folds_in(under)
     back = folds * (extent > 1)
     # beside what rests on the shoulders it is clothes that are seen twice, and no background lies behind them
@@ -150,6 +156,16 @@ def _face(source: Source, target: PosedHead, surface: Surface, pixels: Tensor, s
     skin = mesh * (1 - target.part("scalp", "neck", "shoulders").to(mesh))
     face = skin * erode(mesh, odd(3 * u)) * (seen & bare)
     return erode(dilate(face, odd(9 * u)), odd(10 * u))
+
+
+def _slips(source: Source, target: PosedHead, surface: Surface) -> Tensor:
+    """(B,1,H,W) 1 where one part of the mesh slips before another, such as a cheek before an ear, but for lips and jaws, which hide
+    what lies behind them."""
+    u, mesh = source.unit, target.mesh.to(surface.offset)
+    hide = dilate(target.part(*INNER, "neck", "shoulders").to(mesh), odd(13 * u))
+    depth = target.raster.depth[:, None] * (source.side / 2)
+    before = (gradient_norm(surface.offset) > SLIP) & (gradient_norm(depth.where(target.mesh, 0.0)) > STEP)
+    return dilate(before.to(mesh) * erode(mesh, odd(7 * u)) * (1 - hide), odd(5 * u))
 
 
 def _maps(source: Source) -> Maps:

@@ -40,7 +40,7 @@ from ..carry.motion import (
     turn_head,
 )
 from ..carry.options import CarryOptions
-from ..carry.state import Move, Source, skull_turned
+from ..carry.state import Move, Source, face_reshaped, skull_turned
 from ..common.pixels import flow_grid, relit
 from ..common.rows import map_tensors, repeat_rows
 from ..head.attributes import FaceAttributes
@@ -112,6 +112,9 @@ class Prepared(Source):
             person = person_before_background(move, image, validity)
             image, validity, alpha = person.image, person.validity, person.alpha
         shade = chin_shade(source, move.target, move.posed)
+        if move.bend is not None:
+            # a bent neck takes its shade along
+            shade = shade * (1 - move.bend.share)
         image = torch.where(shade == 0, image, relit(image, shade.exp()))
         image, validity, offset, own = move_eyes(move, target.expand(len(source)), image, validity)
         image, validity, inside = open_mouths(move, image, validity)
@@ -224,8 +227,9 @@ def start_move(source: Source, target: FaceAttributes) -> Move:
     if moves:
         resting = torch.where(still, 0, resting_offset(source, posed, surface))
         turned = skull_turned(source, posed, still)
-        if o.bend is not None and source.person is not None and source.person.outline is not None and bool(turned.any()):
-            bent = bend(source, posed, surface, resting, turned)
+        whole = turned.maximum(face_reshaped(source, posed, still))
+        if o.bend is not None and source.person is not None and source.person.outline is not None and bool(whole.any()):
+            bent = bend(source, posed, surface, resting, turned, whole)
         if bent is None or not bool((bent.share == 1).all()):
             offset = torch.where(still, 0, spread_offset(source, posed, surface, resting))
         if bent is not None:

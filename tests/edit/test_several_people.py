@@ -111,6 +111,11 @@ def test_a_turn_stops_where_a_tight_frame_ends(model: DiffFAE, caplog: pytest.Lo
     with caplog.at_level(logging.WARNING):
         result = model.edit(portrait, adjust=Adjustments(yaw=30), sampling=PREVIEW)
     assert "instead of 30 degrees: the face fills the picture" in caplog.text
+    # a chin that drops out of the frame is no turn
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        assert torch.equal(model.edit(portrait, adjust=Adjustments(jaw_open=1), sampling=PREVIEW).attributes.pose, portrait.attributes.pose)
+    assert "fills the picture" not in caplog.text
     turn, most = (float((one.pose[0, 1] - portrait.attributes.pose[0, 1]).norm()) for one in (result.attributes, asked))
     assert turn < 0.8 * most
     # the same face with room around turns as far as asked for

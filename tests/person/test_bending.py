@@ -172,3 +172,41 @@ def test_a_plain_wall_keeps_its_place_to_the_bit(head: HeadModel, yaw: float, pi
     left = ((covered > 0) & (moved.person_alpha < 1e-3)).expand_as(image)
     assert left.sum() > 100
     assert (moved.image - wall)[left].abs().max() < 0.05
+
+
+def expressed(head: HeadModel, face, **scores: float):
+    expression = face.expression.clone()
+    for name, score in scores.items():
+        expression[:, head.expression_names.index(name)] = score
+    return replace(face, expression=expression)
+
+
+def test_an_opened_mouth_leaves_the_skull_of_a_head_that_faces_aside(head: HeadModel) -> None:
+    """The joints that a head turns around are regressed from the expressed head, where a jaw that drops moves them."""
+    face = person(head, 3, yaw=30, expression=0.0)
+    source = prepare(paint((render(head, face, SIZE).mask, SKIN)), face, head)
+    opened_mouth = expressed(head, face, jawOpen=0.6)
+    still = ~torch.isclose(head.expression_basis[head.expression_names.index("jawOpen")].norm(dim=-1), torch.zeros(()), atol=1e-5)
+    scalp = head.vertex_mask("scalp") & ~still
+    assert scalp.sum() > 100
+    posed = start_move(source, opened_mouth).posed
+    assert (posed.points - source.posed.points)[:, scalp].abs().max() < 1e-6
+    alone = head(opened_mouth.shape, opened_mouth.expression, opened_mouth.pose) - head(face.shape, face.expression, face.pose)
+    assert alone[:, scalp].norm(dim=-1).min() > 1e-3  # of itself the head model moves it, by millimetres
+
+
+def test_what_lies_beside_a_jaw_that_moves_goes_on_smoothly(head: HeadModel, afro) -> None:
+    image, layers, face = afro
+    source = prepare(image, face, head, layers=layers)
+    for scores, share in (({"jawOpen": 0.6}, 1.0), ({"eyeBlinkLeft": 1.0, "eyeBlinkRight": 1.0}, 0.0)):
+        bend = start_move(source, expressed(head, face, **scores)).bend
+        assert (0.0 if bend is None else bend.share.item()) == share
+    move = start_move(source, expressed(head, face, jawOpen=0.6))
+    assert move.bend is not None
+    assert move.bend.near.abs().max() == 0  # no side of the head comes into view
+    assert gradient_norm(move.bend.under)[move.bend.core < 0.01].quantile(0.99) < 1.5
+    # above the face nothing changes
+    rows = pixel_grid(SIZE, SIZE, torch.zeros(1))[..., 1]
+    above = rows < source.posed.points[0, head.vertex_mask("face"), 1].min() - 0.1
+    moved = carry(image, face, expressed(head, face, jawOpen=0.6), head, layers=layers).image
+    assert (moved - image)[..., above].abs().max() < 1 / 255
