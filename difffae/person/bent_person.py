@@ -273,7 +273,7 @@ def _given_way(move: Move, side: _Side, bent: MovedPerson, layered: MovedPerson,
 
 
 def _jaw_line(move: Move, side: _Side, bent: MovedPerson, made: Tensor) -> MovedPerson:
-    """The jaw of the side that turns to the camera, which ends where the photograph's did: skin beyond, which is made up, lies behind it and
+    """The jaw of the side that turns to the camera ends where the photograph's did: skin beyond, which is made up, lies behind it and
     in its shade. Without it cheek and neck are one.
 
     Args:
