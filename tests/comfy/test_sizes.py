@@ -44,7 +44,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Comfy]:
         installation = find()
     except Missing as error:
         pytest.skip(str(error))
-    with start(installation, tmp_path_factory.mktemp("alone"), 600) as client:
+    with start(installation, tmp_path_factory.mktemp("alone")) as client:
         yield client
 
 
