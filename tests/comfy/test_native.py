@@ -406,7 +406,8 @@ def test_files_that_are_no_checkpoint(comfy: Comfy, checkpoints: Path, name: str
     assert (missing.status, missing.error.node_id) == ("rejected", "load")
 
 
-# Flags for memory, precision, caches and attention that go together with --cpu; --lowvram, --novram, --highvram and --gpu-only do not
+# Flags for memory, precision, caches and attention that go together with --cpu. --lowvram, --novram, --highvram and --gpu-only do not, and
+# by --enable-dynamic-vram ComfyUI itself ends
 FLAGS = {
     "stored in 8 bits": ("--fp8_e4m3fn-unet", "--fp16-vae", "--fp16-intermediates", "--cache-none", "--force-channels-last"),
     "bfloat16": ("--bf16-unet", "--bf16-vae", "--disable-smart-memory", "--cache-lru", "1", "--deterministic"),
@@ -425,7 +426,7 @@ FLAGS = {
         "--supports-fp8-compute",
         "--fast",
         "--high-ram",
-        "--enable-dynamic-vram",
+        "--disable-pinned-memory",
         "--async-offload",
         "--force-non-blocking",
     ),
