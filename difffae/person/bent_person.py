@@ -188,7 +188,8 @@ def _filled(move: Move, side: _Side, bent: MovedPerson, person: Tensor, layered:
     # and, of voluminous hair and hats, whose shell is a guess, gaps alone
     far_out = side.low.maximum(_voluminous(move) * (1 - closed(shown, odd(21 * u), -2)))
     hole = near * side.deep.maximum(side.low * side.inner) * free * torch.lerp(torch.ones_like(shown), shown, far_out)
-    holes = MovedPerson(torch.lerp(layered.image, person, bent.alpha), bent.validity.minimum(layered.validity), layered.alpha)
+    filled = bent.validity.minimum(layered.validity)
+    holes = MovedPerson(torch.lerp(layered.image, person, bent.alpha), torch.lerp(filled, bent.validity, bent.alpha), layered.alpha)
     # a neck that comes into view is the layers', with its outline and its collar: bent, it would be as wide as the head
     over_neck = gaussian_blur(dilate(near, odd(24 * u)), 4 * u) * under_ear * (1 - erode(move.bend.face * shown, odd(5 * u)))
     seen_cloth, made_cloth = person_of(move).resting[:, :2].split(1, 1)

@@ -71,7 +71,7 @@ def _free_port() -> int:
 
 
 @contextlib.contextmanager
-def start(installation: Installation, base: Path, timeout: float = 180, flags: Sequence[str] = ()) -> Iterator[Comfy]:
+def start(installation: Installation, base: Path, timeout: float = 600, flags: Sequence[str] = ()) -> Iterator[Comfy]:
     """Runs ComfyUI with `base` as its base directory (models, input, output, ...) and further flags of its command line, from when it
     answers until the block ends."""
     for name in ("custom_nodes", "input", "output", "models", "temp", "user"):

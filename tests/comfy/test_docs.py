@@ -39,7 +39,7 @@ def test_every_node_has_a_page_with_a_picture_in_both_languages(node):
 def test_nothing_is_left_over_beside_the_pages():
     pages = {path for own in PAGES.values() for path in own.values()}
     shown = {name for page in pages for _, name in PICTURE.findall(page.read_text(encoding="utf-8"))}
-    assert shown <= {f"{node}.jpg" for node in NODES}
+    assert shown <= {f"{node}.webp" for node in NODES}
     expected = pages | {ROOT / "web/docs" / name for name in shown}
     files = {path for path in (ROOT / "web/docs").rglob("*") if path.is_file()}
     assert files == expected

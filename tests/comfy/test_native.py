@@ -406,11 +406,30 @@ def test_files_that_are_no_checkpoint(comfy: Comfy, checkpoints: Path, name: str
     assert (missing.status, missing.error.node_id) == ("rejected", "load")
 
 
-# Flags for memory, precision, caches and attention that go together with --cpu; --lowvram, --novram, --highvram and --gpu-only do not
+# Flags for memory, precision, caches and attention that go together with --cpu. --lowvram, --novram, --highvram and --gpu-only do not, and
+# by --enable-dynamic-vram ComfyUI itself ends
 FLAGS = {
     "stored in 8 bits": ("--fp8_e4m3fn-unet", "--fp16-vae", "--fp16-intermediates", "--cache-none", "--force-channels-last"),
     "bfloat16": ("--bf16-unet", "--bf16-vae", "--disable-smart-memory", "--cache-lru", "1", "--deterministic"),
     "half": ("--force-fp16", "--cpu-vae", "--reserve-vram", "1", "--cache-classic", "--use-split-cross-attention", "--disable-mmap"),
+    "double": (
+        "--fp64-unet",
+        "--fp32-vae",
+        "--cache-ram",
+        "4",
+        "--use-quad-cross-attention",
+        "--disable-dynamic-vram",
+        "--force-upcast-attention",
+    ),
+    "fast": (
+        "--fp8_e5m2-unet",
+        "--supports-fp8-compute",
+        "--fast",
+        "--high-ram",
+        "--disable-pinned-memory",
+        "--async-offload",
+        "--force-non-blocking",
+    ),
 }
 
 
@@ -420,7 +439,7 @@ def test_flags_of_the_command_line(comfy: Comfy, tmp_path: Path, name: str) -> N
     """A whole edit in a ComfyUI that was started with them gives the picture that it gives without."""
     graph = edited(comfy, denoise=0.2)
     (expected,) = comfy.run(graph | saved("paste")).images("save paste")
-    with start(find(), tmp_path, 600, FLAGS[name]) as other:
+    with start(find(), tmp_path, flags=FLAGS[name]) as other:
         (picture,) = other.run(edited(other, denoise=0.2) | saved("paste"), timeout=900).images("save paste")
     assert psnr(pixels(picture), pixels(expected)) > 40
 

@@ -19,6 +19,7 @@ def files(comfy: Comfy, pack: Pack) -> None:
     """pack: ComfyUI's own modules, which say what the checkpoints' layouts are."""
     models = comfy.base / "models"
     tiny_checkpoints.sd15_inpainting(models / "checkpoints" / "tiny.safetensors")
+    tiny_checkpoints.sdxl_inpainting(models / "checkpoints" / "tiny_xl.safetensors")
     tiny_checkpoints.flux_fill(*(models / folder / "tiny.safetensors" for folder in ("diffusion_models", "vae", "text_encoders")))
 
 
@@ -53,6 +54,14 @@ def check(graph: dict[str, Any], comfy: Comfy) -> Result:
 def test_stable_diffusion_inpainting(comfy: Comfy, files: None) -> None:
     graph = shrunk(prompt("repair_sd_inpainting"))
     graph[find(graph, "CheckpointLoaderSimple")]["inputs"]["ckpt_name"] = "tiny.safetensors"
+    check(graph, comfy)
+
+
+@pytest.mark.slow
+def test_sdxl_inpainting(comfy: Comfy, files: None) -> None:
+    """The same template with another file, as its note says."""
+    graph = shrunk(prompt("repair_sd_inpainting"))
+    graph[find(graph, "CheckpointLoaderSimple")]["inputs"]["ckpt_name"] = "tiny_xl.safetensors"
     check(graph, comfy)
 
 

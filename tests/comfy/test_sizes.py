@@ -44,7 +44,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Comfy]:
         installation = find()
     except Missing as error:
         pytest.skip(str(error))
-    with start(installation, tmp_path_factory.mktemp("alone"), 600) as client:
+    with start(installation, tmp_path_factory.mktemp("alone")) as client:
         yield client
 
 
@@ -76,8 +76,10 @@ def test_memory_comes_back_after_free(alone: Comfy) -> None:
         graph["edit"]["inputs"]["diffusion_seed"] = seed
         alone.run(graph, timeout=900)
         alone.free()
-        time.sleep(4)  # nodes/memory.py waits for what else was freed
-        used.append(memory(alone.pid, "RssAnon") / MB)
+        end = time.monotonic() + 30  # nodes/memory.py waits for what else was freed: 2 to 6 seconds, as busy as the machine is
+        while (now := memory(alone.pid, "RssAnon") / MB) - used[0] > 100 and time.monotonic() < end:
+            time.sleep(1)
+        used.append(now)
     assert used[-1] - used[0] < 100, used
 
 

@@ -85,6 +85,56 @@ def test_template_browser_shows_them(comfy: Comfy, open_app, tmp_path):
     assert app.foreign_requests == []
 
 
+UPLOAD = """() => {
+    const node = app.graph._nodes.find(node => node.type === 'LoadImage');
+    const button = node.widgets.find(widget => widget.type === 'button');
+    const box = app.canvas.canvas.getBoundingClientRect(), { scale, offset } = app.canvas.ds;
+    const x = node.pos[0] + node.size[0] / 2, y = node.pos[1] + button.last_y + 10;
+    return [box.left + (x + offset[0]) * scale, box.top + (y + offset[1]) * scale];
+}"""
+
+
+@pytest.mark.parametrize("vue", [False, True], ids=["canvas", "nodes2"])
+def test_the_first_edit_of_a_newcomer(comfy: Comfy, open_app, tmp_path, vue: bool):
+    """README's three steps: the first template, a run, a photograph of one's own by one click, a run."""
+    app = open_app(vue=vue, node_types=["DiffFAEEditFace"])
+    page = app.page
+    page.evaluate("app.extensionManager.command.execute('Comfy.BrowseTemplates')")
+    page.locator("nav, aside").get_by_text("difffae", exact=True).click()
+    page.get_by_text("01_edit_face", exact=True).click()
+    page.wait_for_function("() => app.graph._nodes.length === 4")
+    page.wait_for_timeout(1000)  # the view glides to the nodes
+    assert page.evaluate("() => app.canvas.ds.scale") > 0.7
+
+    def run() -> np.ndarray:
+        with page.expect_response(lambda response: response.url.endswith("/prompt")) as answer:
+            page.get_by_test_id("queue-button").click()
+        result = comfy.wait(answer.value.json()["prompt_id"])
+        (key,) = [key for key, output in result.outputs.items() if output.get("images", [{}])[0].get("type") == "output"]
+        return np.asarray(result.images(key)[0].convert("RGB"), float)
+
+    with Image.open(ROOT / "difffae" / "assets" / "source.png") as file:
+        assert 1 < np.abs(run() - np.asarray(file.convert("RGB"), float)).mean() < 20
+    with Image.open(ROOT / "difffae" / "assets" / "query.png") as file:
+        own = file.convert("RGB").crop((40, 30, 440, 450))
+    own.save(tmp_path / f"own_{vue}.png")
+    with page.expect_file_chooser() as chooser:
+        if vue:
+            page.locator("label:has(input[type=file])").first.click()  # the folder beside the file's name
+        else:
+            page.mouse.click(*page.evaluate(UPLOAD))
+    chooser.value.set_files(tmp_path / f"own_{vue}.png")
+    page.wait_for_function(
+        "name => app.graph._nodes.find(node => node.type === 'LoadImage').widgets[0].value === name", arg=f"own_{vue}.png"
+    )
+    changed = np.abs(run() - np.asarray(own, float)).mean(-1)
+    assert changed.shape == (420, 400)
+    assert changed.mean() > 0.5
+    assert (changed < 1).mean() > 0.2  # what lies outside the square stays
+    app.screenshot(tmp_path / "own.png", fit=False)
+    assert app.foreign_requests == []
+
+
 def test_blueprints_open_and_run(comfy: Comfy, open_app):
     listed = comfy.get("/global_subgraphs")
     own = {entry["name"]: key for key, entry in listed.items() if entry["info"]["node_pack"] == "custom_nodes.difffae"}

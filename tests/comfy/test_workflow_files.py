@@ -28,6 +28,9 @@ BROUGHT = {
     ("DualCLIPLoader", "clip_name2"),
     ("VAELoader", "vae_name"),
 }
+# where the choice is made whether the model paints
+SWITCHES = {"DiffFAEEditFace": "diffusion", "DiffFAEAnimatePortrait": "denoise", "DiffFAEEditVideo": "denoise", "ComfySwitchNode": "switch"}
+SAMPLED = ("10_native_ksampler", "15_paper_pipeline")  # workflows about the sampler itself
 INPUT_NODE, OUTPUT_NODE = -10, -20  # what ids of links call a blueprint's own inputs and outputs
 
 
@@ -120,6 +123,38 @@ def test_every_workflow_has_its_prompt_and_its_thumbnail():
     assert len(NAMES) >= 8
     assert sorted(path.name for path in TWINS.iterdir()) == [f"{name}.json" for name in NAMES]
     assert sorted(path.name for path in WORKFLOWS.iterdir()) == sorted(f"{name}.{kind}" for name in NAMES for kind in ("json", "jpg"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_diffusion_is_one_switch_in_sight_and_off(name: str):
+    """The photograph alone: people found what the model paints over it no better (MODEL_CARD.md)."""
+    prompt, path = read(TWINS / f"{name}.json"), WORKFLOWS / f"{name}.json"
+    states = [node["inputs"][SWITCHES[node["class_type"]]] for node in prompt.values() if node["class_type"] in SWITCHES]
+    samplers = [key for key, node in prompt.items() if node["class_type"] == "DiffFAESampler"]
+    if name in SAMPLED:
+        assert states == []
+        return
+    assert not any(states)
+    assert bool(states) == (bool(samplers) or path.stem[:2] in ("01", "08", "14"))
+    for key in samplers:
+        assert {node["class_type"] for node in prompt.values() if [key, 0] in node["inputs"].values()} == {"ComfySwitchNode"}
+    kinds, (nodes, _) = subgraphs_of(path), graphs_of(path)[0]
+    shown = [node for node in nodes if node["type"] in SWITCHES]
+    shown += [node for node in nodes if node["type"] in kinds and "diffusion" in {entry["name"] for entry in node["inputs"]}]
+    assert len(shown) == len(states)
+
+
+def test_the_first_workflow_is_readable():
+    """In full size, at once, and whole on a screen of 1400x900: the photograph, the node, the result."""
+    file = read(WORKFLOWS / f"{NAMES[0]}.json")
+    scale, (left, top) = file["extra"]["ds"]["scale"], file["extra"]["ds"]["offset"]
+    assert scale >= 0.9
+    for node in file["nodes"]:
+        (x, y), (width, height) = node["pos"], node["size"]
+        assert 60 <= (x + left) * scale < (x + left + width) * scale <= 1400, node["type"]
+        assert 80 <= (y + top) * scale < (y + top + height) * scale <= 900, node["type"]
+    first, last = (next(node for node in file["nodes"] if node["type"] == kind) for kind in ("LoadImage", "DiffFAESaveImage"))
+    assert first["pos"][0] < last["pos"][0]  # before, and after
 
 
 @pytest.mark.parametrize("path", [*FILES, *sorted(TWINS.glob("*.json"))], ids=lambda path: str(path.relative_to(ROOT)))

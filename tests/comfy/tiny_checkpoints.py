@@ -30,6 +30,17 @@ def clip_l() -> Weights:
     return {f"text_model.{name}": value for name, value in weights.items()}
 
 
+def clip_g() -> Weights:
+    """The text encoder that SDXL has beside it, OpenCLIP's ViT-bigG/14 in OpenCLIP's layout: of zeros and of the real size, too."""
+    layer = {"ln_1.weight": (1280,), "ln_2.weight": (1280,), "attn.in_proj_weight": (3840, 1280), "attn.out_proj.weight": (1280, 1280)}
+    layer |= {"mlp.c_fc.weight": (5120, 1280), "mlp.c_proj.weight": (1280, 5120), "attn.in_proj_bias": (3840,), "mlp.c_fc.bias": (5120,)}
+    layer |= {f"{name}.bias": (1280,) for name in ("ln_1", "ln_2", "attn.out_proj", "mlp.c_proj")}
+    shapes = {f"transformer.resblocks.{index}.{name}": shape for index in range(32) for name, shape in layer.items()}
+    shapes |= {"token_embedding.weight": (49408, 1280), "positional_embedding": (77, 1280), "text_projection": (1280, 1280)}
+    shapes |= {"ln_final.weight": (1280,), "ln_final.bias": (1280,)}
+    return {name: torch.zeros(shape, dtype=torch.half) for name, shape in shapes.items()}
+
+
 def small_vae(channels: int) -> Weights:
     """ComfyUI's tiny autoencoder for latents of so many channels."""
     from comfy.taesd.taesd import TAESD
@@ -56,6 +67,30 @@ def sd15_inpainting(path: Path) -> None:
     )
     weights = filled(unet.state_dict(), 0, "model.diffusion_model.")
     weights |= {f"cond_stage_model.transformer.{name}": value for name, value in clip_l().items()}
+    save(weights | {f"first_stage_model.{name}": value for name, value in small_vae(4).items()}, path)
+
+
+def sdxl_inpainting(path: Path) -> None:
+    """SDXL inpainting: as many blocks in the U-Net as the real one, by which ComfyUI knows it, of 320 channels at each of its three sizes;
+    9 channels in; both text encoders; and a VAE. 2 GB, of which three quarters are the text encoders' zeros."""
+    from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+
+    unet = UNetModel(
+        **{
+            "image_size": 32,
+            "in_channels": 9,
+            "out_channels": 4,
+            "model_channels": 320,
+            "num_res_blocks": [2] * 3,
+            "channel_mult": [1] * 3,
+        },
+        **{"num_head_channels": 64, "use_spatial_transformer": True, "use_linear_in_transformer": True, "context_dim": 2048},
+        **{"num_classes": "sequential", "adm_in_channels": 2816, "transformer_depth": [0, 0, 2, 2, 10, 10], "transformer_depth_middle": 10},
+        **{"transformer_depth_output": [0, 0, 0, 2, 2, 2, 10, 10, 10], "legacy": False},
+    )
+    weights = filled(unet.state_dict(), 0, "model.diffusion_model.")
+    weights |= {f"conditioner.embedders.0.transformer.{name}": value for name, value in clip_l().items()}
+    weights |= {f"conditioner.embedders.1.model.{name}": value for name, value in clip_g().items()}
     save(weights | {f"first_stage_model.{name}": value for name, value in small_vae(4).items()}, path)
 
 

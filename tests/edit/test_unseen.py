@@ -37,6 +37,8 @@ def test_it_is_what_was_uncovered(turned) -> None:
     assert float(mask[0, 0, 84:108, 122:128].mean()) > 0.9
     assert float(mask[0, 0, 80:120, 165:195].mean()) < 0.1
     assert float(mask[0, 0, 80:150, 20:60].mean()) == 0
+    # hair over the forehead is the photograph's own, on the side that turns to the camera, too (it was in the mask up to the head's middle)
+    assert float(mask[0, 0, 40:52, 178:189].max()) < 0.02
 
 
 def test_nothing_moved_nothing_is_unseen(turned) -> None:
