@@ -19,7 +19,8 @@ from difffae.diffusion.schedule import add_noise, alphas_cumprod, predicted_clea
 from difffae.lab.losses.identity_loss import IdentityLoss, judged_rows
 from difffae.lab.prepare.pairs import encode_shards
 from difffae.lab.prepare.shards import Shards, write_shard
-from difffae.lab.training.denoiser import DenoiserStage, DenoiserTraining, build, drop_conditions, read_batch, train_denoiser
+from difffae.lab.training.denoiser import DenoiserStage, DenoiserTraining, build, train_denoiser
+from difffae.lab.training.denoiser_batch import drop_conditions, read_batch
 from difffae.source.identity import IdentityEncoder, IdentityNetwork
 from difffae.source.slots import SlotEncoder
 
