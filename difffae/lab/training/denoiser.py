@@ -20,13 +20,15 @@ from ...diffusion.sampling import sample, starting_noise
 from ...diffusion.schedule import add_noise, alphas_cumprod, predicted_clean, prediction_target, snr_weights
 from ...source.other_encoders import load_source_encoder
 from ...source.slots import SlotEncoder
+from ..losses.adversarial import Adversary
 from ..losses.identity_loss import NEEDED, IdentityLoss, check_identity, judged_rows, load_identity_loss
 from ..losses.losses import attention_consistency, diffusion_loss, hole_weights, total_loss
 from ..prepare.shards import Shards, stacked
+from .adversarial_stage import AdversarialOptions, AdversarialStage
 from .common import autocast, check_latents, check_pictures, load_state, made_with
 from .denoiser_batch import Batch, Dropout, Item, drop_conditions, read_batch
 from .journal import grid
-from .loop import LoopOptions, Stage, run_loop
+from .loop import run_loop
 from .parts import read_denoiser, read_first_stage, read_slots
 
 log = logging.getLogger(__name__)
@@ -35,7 +37,7 @@ SHOWN_STEPS = 20  # and of their sampling
 
 
 @dataclass(frozen=True)
-class DenoiserTraining(LoopOptions):
+class DenoiserTraining(AdversarialOptions):
     """Options of `train denoiser`."""
 
     shards: str = "shards/denoiser"
@@ -59,6 +61,11 @@ class DenoiserTraining(LoopOptions):
     start: str = ""  # a new run begins with the denoiser of this checkpoint or file, such as difffae/assets/open-256.safetensors
     init: str = ""  # a new run begins with what fits of this file from `convert unet`; sizes are the run's own
     first_stage: str = ""  # file that decodes the sample grids and for the identity loss: a converted first stage, or a whole model
+    adversarial_alone: int = 300
+    discriminator_width: int = 64
+    discriminator_layers: int = 2  # patches of 26 x 26 latent cells
+    adversarial_from: float = 0.25  # noise levels whose clean estimates are judged, as shares of the schedule: those that edits go through,
+    adversarial_to: float = 0.55  # as with `focus`
     identity_weight: float = 0.0  # of the identity loss: distance of the decoded prediction from the target's identity; 0: the paper
     identity_until: float = 0.55  # share of the schedule up to which noise levels are judged by it
     identity_samples: int = 2  # how many of a batch are: decoder and identity network take as long as the denoiser
@@ -82,6 +89,23 @@ class DenoiserTraining(LoopOptions):
         )
 
 
+@dataclass(frozen=True)
+class Judges:
+    """What judges clean estimates, on the rows of one part of a step; None leaves a term out.
+
+    identity            the loss on who is to be seen, times `identity_weight`
+    seen                (B,) bool: the rows that it judges
+    adversary           a discriminator, times `adversarial_weight` of these judges, which a warm-up raises
+    shares              (B,) of the discriminator's verdict on each row, see `verdict_shares`
+    """
+
+    identity: IdentityLoss | None = None
+    seen: Tensor | None = None
+    adversary: Adversary | None = None
+    adversarial_weight: float = 0.0
+    shares: Tensor | None = None
+
+
 def denoiser_loss(
     denoiser: Denoiser,
     batch: Batch,
@@ -89,10 +113,9 @@ def denoiser_loss(
     noise: Tensor,
     alphas: Tensor,
     options: DenoiserTraining,
-    identity: IdentityLoss | None = None,
-    judged: Tensor | None = None,
+    judges: Judges | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Eq. 8, and the identity loss where there is one.
+    """Eq. 8, and the terms of the judges that there are.
 
     With delta above 0 call it, and backward of the loss, within `denoiser.record_attention()`.
 
@@ -103,8 +126,7 @@ def denoiser_loss(
         noise: (B,Z,h,w).
         alphas: Cumulative alphas of the schedule, (train_steps,).
         options: The weights of the terms.
-        identity: The loss on who is to be seen, or None.
-        judged: The rows that it judges, (B,) bool.
+        judges: Of the clean estimates.
 
     Returns:
         The loss, a scalar, and its detached parts before weighting.
@@ -112,6 +134,7 @@ def denoiser_loss(
     Raises:
         ConfigError: If delta is above 0 and no attention was recorded.
     """
+    judges = judges or Judges()
     kind = denoiser.config.schedule.prediction_type
     noisy = add_noise(batch.target, noise, steps, alphas)
     prediction = denoiser(noisy, steps, batch.conditions)
@@ -125,21 +148,56 @@ def denoiser_loss(
         consistency = attention_consistency((denoiser.tap.maps or {}).values(), batch.masks)
         parts["consistency"] = consistency.detach()
         loss = total_loss(loss, consistency, options.delta)
-    if identity is not None and judged is not None:
+    if judges.identity is None and judges.adversary is None:
+        return loss, parts
+    clean = predicted_clean(noisy, prediction, steps, alphas, kind)
+    if judges.identity is not None and judges.seen is not None:
         distance = loss.new_zeros(())
-        if judged.any():
+        if judges.seen.any():
             assert batch.landmarks is not None
             assert batch.who is not None
-            clean = predicted_clean(noisy, prediction, steps, alphas, kind)[judged]
             # the mean over the whole batch's judged rows, of which these may be a part
             share = options.identity_samples * len(steps) / options.batch
-            distance = identity(clean, batch.landmarks[judged], batch.who[judged]).sum() / share
+            who, landmarks = batch.who[judges.seen], batch.landmarks[judges.seen]
+            distance = judges.identity(clean[judges.seen], landmarks, who).sum() / share
         parts["identity"] = distance.detach()
         loss = loss + options.identity_weight * distance
+    if judges.adversary is not None and judges.shares is not None:
+        verdict = _verdict(judges.adversary, batch, clean, judges.shares)
+        parts["adversarial"] = verdict.detach()
+        loss = loss + judges.adversarial_weight * verdict
     return loss, parts
 
 
-class DenoiserStage(Stage):
+def _verdict(adversary: Adversary, batch: Batch, clean: Tensor, shares: Tensor) -> Tensor:
+    """What clean estimates (B,Z,h,w) pay for being told from the targets by whoever knows the same maps as the denoiser; a scalar."""
+    rows = shares > 0
+    rows[0] |= not rows.any()  # a part without such rows gives one for nothing, since all processes must do the same
+    c = batch.conditions
+    known = torch.cat([each for each in (c.render, c.carried, c.validity) if each is not None], dim=1)
+    return adversary.generator_loss(batch.target[rows], clean[rows], known[rows], shares.mean())
+
+
+def verdict_levels(options: DenoiserTraining, count: int) -> tuple[int, int]:
+    """The noise levels, of so many, from which and below which clean estimates are judged. Raises ConfigError if there are none."""
+    low, high = options.adversarial_from, options.adversarial_to
+    first, end = (round(share * count) if 0 <= share <= 1 else -1 for share in (low, high))
+    if not 0 <= first < end:
+        raise ConfigError(
+            f"adversarial_from={low}, adversarial_to={high}: shares of the schedule's {count} noise levels, 0..1, with at least one of "
+            "them between; raise the second or lower the first"
+        )
+    return first, end
+
+
+def verdict_shares(steps: Tensor, low: int, high: int) -> Tensor | None:
+    """Of the noise levels (B,) of a batch those from low, and below high: shares (B,) of one size there, 0 elsewhere, 1 on average; None if
+    there are none."""
+    inside = ((steps >= low) & (steps < high)).float()
+    return inside / inside.mean() if inside.any() else None
+
+
+class DenoiserStage(AdversarialStage):
     """Data, loss and pictures of the denoiser's training."""
 
     def __init__(self, options: DenoiserTraining, model: nn.ModuleDict, needed: tuple[str, ...]) -> None:
@@ -168,6 +226,8 @@ class DenoiserStage(Stage):
         if options.identity_weight:
             assert self.first_stage is not None  # build() asks for it
             self.identity = load_identity_loss(self.first_stage, options.identity_network, first).to(options.device)
+        self.oppose(options, self.shape[-1], _denoiser(model).config.in_channels)  # the denoiser's input, with clean latents for noisy ones
+        self.levels = verdict_levels(options, self.schedule.train_steps) if self.adversary is not None else (0, 0)
 
     def read(self, generator: torch.Generator, rows: list[slice]) -> list[Item]:
         size = self.options.batch
@@ -176,10 +236,15 @@ class DenoiserStage(Stage):
         steps = self.draw_steps(size, generator)
         noise = torch.randn((size, *self.shape), generator=generator)
         judged = judged_rows(steps, self.options.identity_until * self.schedule.train_steps, self.options.identity_samples)
-        starts = self.draw_starts(size, generator)
-        drawn = [steps, noise, judged] + ([] if starts is None else [starts])
+        shares = verdict_shares(steps, *self.levels)
+        maybe = self.draw_starts(size, generator), shares
         return [
-            Item([self.shards.sample(index) for index in chosen[part]], dropout.rows(part), *(values[part] for values in drawn))
+            Item(
+                [self.shards.sample(index) for index in chosen[part]],
+                dropout.rows(part),
+                *(values[part] for values in (steps, noise, judged)),
+                *(None if values is None else values[part] for values in maybe),
+            )
             for part in rows
         ]
 
@@ -198,8 +263,9 @@ class DenoiserStage(Stage):
         batch = read_batch(item.samples, model, self.options, item.starts)
         steps, noise = item.steps.to(self.options.device), item.noise.to(self.options.device)
         batch = replace(batch, conditions=drop_conditions(batch, item.dropout))
-        judged = item.judged.to(self.options.device)
-        return denoiser_loss(_denoiser(model), batch, steps, noise, self.alphas, self.options, self.identity, judged)
+        shares = None if item.shares is None else item.shares.to(self.options.device)
+        judges = Judges(self.identity, item.judged.to(self.options.device), *self.opponent(), shares)
+        return denoiser_loss(_denoiser(model), batch, steps, noise, self.alphas, self.options, judges)
 
     def around(self, model: nn.Module) -> AbstractContextManager:
         return _denoiser(model).record_attention() if self.options.delta > 0 else nullcontext()

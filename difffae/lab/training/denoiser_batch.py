@@ -107,7 +107,7 @@ def drop_conditions(batch: Batch, dropout: Dropout) -> Conditions:
 @dataclass(frozen=True)
 class Item:
     """Rows of a batch with their random numbers, on the CPU. steps (B,), noise (B,Z,h,w), judged (B,) bool: by the identity loss;
-    starts (B,S,D): noise of random slots, or None."""
+    starts (B,S,D): noise of random slots, or None; shares (B,) of the discriminator's verdict, or None: see `verdict_shares`."""
 
     samples: list[dict[str, Tensor]]
     dropout: Dropout
@@ -115,3 +115,4 @@ class Item:
     noise: Tensor
     judged: Tensor
     starts: Tensor | None = None
+    shares: Tensor | None = None
