@@ -14,7 +14,7 @@ from difffae.common.errors import ConfigError
 from difffae.common.pixels import gaussian_blur
 from difffae.diffusion.denoiser import DenoiserConfig
 from difffae.diffusion.schedule import add_noise, alphas_cumprod, predicted_clean
-from difffae.lab.losses.adversarial import Adversary
+from difffae.lab.losses.adversarial import DETAIL_GAIN, Adversary
 from difffae.lab.training.denoiser import DenoiserTraining, train_denoiser, verdict_shares
 from difffae.lab.training.denoiser_batch import drop_conditions, read_batch
 
@@ -95,7 +95,8 @@ def test_loss_adds_the_weighted_verdict(shards: Path) -> None:
     assert stage.adversary is not None
     assert told.carried is not None
     assert told.validity is not None
-    verdicts = stage.adversary.network.layers(torch.cat([clean, told.render, told.carried, told.validity], dim=1)[judged])
+    detail = (clean - gaussian_blur(clean, 1.0)) * DETAIL_GAIN
+    verdicts = stage.adversary.network.layers(torch.cat([detail, told.render, told.carried, told.validity], dim=1)[judged])
     torch.testing.assert_close(parts["adversarial"], -verdicts.mean().detach())
     torch.testing.assert_close(loss, plain - 0.5 * verdicts.mean())
 
@@ -145,9 +146,9 @@ def test_it_learns_to_tell_blurred_latents(channels: int, side: int, carry: bool
     """Real latents from their means, as a denoiser paints them where it was shown nothing: a fifth of the steps that a run has before
     the verdict counts are enough."""
     g, defaults = torch.Generator().manual_seed(0), DenoiserTraining()
-    sizes = defaults.discriminator_width, defaults.discriminator_layers
+    sizes = defaults.discriminator_width, defaults.discriminator_layers, defaults.discriminator_detail
     inputs = DenoiserConfig(latent_channels=channels, carry=carry).in_channels
-    adversary = Adversary(*sizes, 0.0, defaults.discriminator_rate, "cpu", 0, inputs)
+    adversary = Adversary(*sizes, defaults.discriminator_rate, "cpu", 0, inputs)
 
     def batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         real = gaussian_blur(torch.randn(8, channels, side, side, generator=g), 0.6) * 2
@@ -244,6 +245,7 @@ def test_one_of_other_sizes_is_refused(shards: Path) -> None:
         ({"discriminator_width": 0}, "discriminator_width=0, discriminator_layers=2: must both be 1 or more"),
         ({"discriminator_layers": 0}, "discriminator_layers=0: must both be 1 or more"),
         ({"discriminator_layers": 4}, "discriminator_layers=4: halve 8 cells to less than one; 3 are the most"),
+        ({"discriminator_detail": -1.0}, "discriminator_detail=-1.0: is a blur's standard deviation"),
         ({"discriminator_rate": 0.0}, "discriminator_rate=0.0: must be above 0"),
     ],
 )

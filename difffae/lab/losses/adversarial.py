@@ -29,9 +29,10 @@ class PatchDiscriminator(nn.Module):
     """Convolutions that halve the picture `layers` times. Three of them see patches of 54 x 54 pixels, two of them 26 x 26, one 12 x 12.
 
     channels: C + K.
-    detail: standard deviation in pixels of a blur; only the difference from the blurred picture is judged. 0: the picture itself. A decoder
-    that is only to win back texture needs no verdict on colour and shading, and the discriminator learns faster: on the shipped first
-    stage's reconstructions its hinge loss was 0.25 after 60 batches with a blur of 2, and 0.98 without.
+    detail: standard deviation in pixels, or latent cells, of a blur; only the difference from the blurred picture is judged. 0: the picture
+    itself. A decoder that is only to win back texture needs no verdict on colour and shading, and the discriminator learns faster: on the
+    shipped first stage's reconstructions its hinge loss was 0.25 after 60 batches with a blur of 2, and 0.98 without; on clean estimates of
+    paper-mini's denoiser 0.38 after 250 batches with a blur of 1, and 0.74 without.
     """
 
     def __init__(self, width: int = 32, layers: int = 3, detail: float = 0.0, channels: int = 3) -> None:

@@ -21,6 +21,7 @@ class AdversarialOptions(LoopOptions):
     adversarial_warmup: int = 200  # steps after these over which the weight rises from 0
     discriminator_width: int = 32
     discriminator_layers: int = 3
+    discriminator_detail: float = 0.0  # above 0 it judges only what a blur of this standard deviation, in pixels or cells, takes away
     discriminator_rate: float = 2e-4
 
 
@@ -31,14 +32,13 @@ class AdversarialStage(Stage[Model]):
     adversary: Adversary | None = None
     step = 0
 
-    def oppose(self, options: AdversarialOptions, side: int, channels: int = 3, detail: float = 0.0) -> None:
+    def oppose(self, options: AdversarialOptions, side: int, channels: int = 3) -> None:
         """Set up the discriminator that the options ask for, if they do.
 
         Args:
             options: Of the stage.
             side: Of what is judged, cells or pixels.
             channels: What is judged and what is known of it have together.
-            detail: See PatchDiscriminator.
 
         Raises:
             ConfigError: For options that cannot work.
@@ -47,7 +47,7 @@ class AdversarialStage(Stage[Model]):
         if o.adversarial_weight == 0:
             return
         check_adversarial(o, side)
-        sizes = (o.discriminator_width, o.discriminator_layers, detail)
+        sizes = (o.discriminator_width, o.discriminator_layers, o.discriminator_detail)
         self.adversary = Adversary(*sizes, o.discriminator_rate, o.device, o.seed, channels)
 
     def opponent(self) -> tuple[Adversary | None, float]:
@@ -95,6 +95,8 @@ def check_adversarial(options: AdversarialOptions, side: int) -> None:
     if o.discriminator_width < 1 or o.discriminator_layers < 1:
         sizes = f"discriminator_width={o.discriminator_width}, discriminator_layers={o.discriminator_layers}"
         raise ConfigError(f"{sizes}: must both be 1 or more")
+    if not o.discriminator_detail >= 0:
+        raise ConfigError(f"discriminator_detail={o.discriminator_detail}: is a blur's standard deviation, 0 or more")
     if side < 2**o.discriminator_layers:
         raise ConfigError(
             f"discriminator_layers={o.discriminator_layers}: halve {side} cells to less than one; {side.bit_length() - 1} are the most"

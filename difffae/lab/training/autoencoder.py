@@ -69,7 +69,6 @@ class AutoencoderTraining(AdversarialOptions):
     perceptual_weight: float = 0.0
     adversarial_adaptive: bool = False  # times the ratio of the other terms' gradient to the adversarial one's; that ratio grows when the
     # discriminator is fooled, and may then drive a small decoder away
-    discriminator_detail: float = 0.0  # above 0 it judges only what a blur of this standard deviation, in pixels, takes away
 
     @classmethod
     def latent_diffusion(cls, kind: str) -> AutoencoderTraining:
@@ -253,7 +252,7 @@ class AutoencoderStage(AdversarialStage[FirstStage]):
         self.noise_shape = (o.batch, model.config.latent_channels, o.crop // model.factor, o.crop // model.factor)
         self.draws_posterior = not (o.freeze_encoder or isinstance(model, VQFirstStage))
         self.perceptual = PerceptualDistance().to(o.device) if o.perceptual_weight else None
-        self.oppose(o, o.crop, detail=o.discriminator_detail)
+        self.oppose(o, o.crop)
 
     def _portraits(self) -> list[Tensor]:
         """The pictures of a folder, each (3,H,W) uint8, where the samples are to be kept."""

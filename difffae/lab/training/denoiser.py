@@ -64,6 +64,7 @@ class DenoiserTraining(AdversarialOptions):
     adversarial_alone: int = 300
     discriminator_width: int = 64
     discriminator_layers: int = 2  # patches of 26 x 26 latent cells
+    discriminator_detail: float = 1.0  # colour and shading are Eq. 1's
     adversarial_from: float = 0.25  # noise levels whose clean estimates are judged, as shares of the schedule: those that edits go through,
     adversarial_to: float = 0.55  # as with `focus`
     identity_weight: float = 0.0  # of the identity loss: distance of the decoded prediction from the target's identity; 0: the paper
