@@ -153,14 +153,7 @@ def denoiser_loss(
         return loss, parts
     clean = predicted_clean(noisy, prediction, steps, alphas, kind)
     if judges.identity is not None and judges.seen is not None:
-        distance = loss.new_zeros(())
-        if judges.seen.any():
-            assert batch.landmarks is not None
-            assert batch.who is not None
-            # the mean over the whole batch's judged rows, of which these may be a part
-            share = options.identity_samples * len(steps) / options.batch
-            who, landmarks = batch.who[judges.seen], batch.landmarks[judges.seen]
-            distance = judges.identity(clean[judges.seen], landmarks, who).sum() / share
+        distance = _distance(judges.identity, batch, clean, judges.seen, options)
         parts["identity"] = distance.detach()
         loss = loss + options.identity_weight * distance
     if judges.adversary is not None and judges.shares is not None:
@@ -168,6 +161,17 @@ def denoiser_loss(
         parts["adversarial"] = verdict.detach()
         loss = loss + judges.adversarial_weight * verdict
     return loss, parts
+
+
+def _distance(identity: IdentityLoss, batch: Batch, clean: Tensor, seen: Tensor, options: DenoiserTraining) -> Tensor:
+    """How far the faces of clean estimates (B,Z,h,w) are from the targets' identities, in the rows that are judged, (B,) bool; a scalar."""
+    if not seen.any():
+        return clean.new_zeros(())
+    assert batch.landmarks is not None
+    assert batch.who is not None
+    # the mean over the whole batch's judged rows, of which these may be a part
+    share = options.identity_samples * len(seen) / options.batch
+    return identity(clean[seen], batch.landmarks[seen], batch.who[seen]).sum() / share
 
 
 def _verdict(adversary: Adversary, batch: Batch, clean: Tensor, shares: Tensor) -> Tensor:
