@@ -30,6 +30,7 @@ AROUND = 0.04  # how far around the old body its background is not read
 BARE = 0.34  # half the width in which the own neck stays where the reference has no body
 SAMPLES, LIKE = 800, 0.015  # colours of hair and of clothes that are compared, and how alike
 TONE, FADES, GREATEST = 0.03, 0.15, 1.2  # window in which tones are compared, how far their difference reaches, and its greatest logarithm
+SHADE, HUE = 0.3, 0.3  # greatest logarithm of the shade of skin, and the share of its own hues
 DARK = 0.02  # added to colours before they are divided
 CRISP = (0.03, 1e-3)  # window of the guided filter that finds the edge of clothes on skin, and the variance that is no edge
 
@@ -100,7 +101,8 @@ def _head(one: Dressed, skin: Tensor, cloth: Tensor, body: Tensor) -> Tensor:
     hair = _crisp_hair(one)
     # beside the neck, skin ends where the new body does
     near = torch.lerp(body, torch.ones_like(skin), one.column(BARE))
-    stays = torch.maximum(hair, face * (1 - one.cloth)).maximum(skin * (1 - cloth * body) * near)
+    rim = gaussian_blur(dilate(one.cloth, odd(EDGE * side)), max(0.5, EDGE / 2 * side))
+    stays = torch.maximum(hair, face * (1 - rim).maximum(inner_face(one) * (1 - one.cloth))).maximum(skin * (1 - cloth * body) * near)
     # collars reach higher
     collar = one.cloth.maximum(dilate(one.cloth, odd(0.06 * side)) * (1 - skin))
     above = 1 - collar * (1 - hair) * (1 - one.hair) * (1 - face) * one.below_chin(COLLARS)
@@ -134,7 +136,7 @@ def _crisp_cloth(theirs: Fitted, side: float) -> Tensor:
 
     window, eps = CRISP
     found = guided_blur(theirs.colours, gaussian_blur(theirs.cloth, max(0.5, 0.006 * side)), odd(max(5, window * side)), eps, border_type="replicate")
-    return ((found - 0.3) / 0.4).clamp(0, 1)
+    return ((gaussian_blur(found, max(0.5, 0.006 * side)) - 0.25) / 0.5).clamp(0, 1)
 
 
 def _tone(one: Dressed) -> Tensor:
@@ -166,6 +168,12 @@ def _in_tone(theirs: Fitted, cloth: Tensor, front: Tensor, skin: Tensor, usual: 
         away = nearest_inside((known > 0.1)[:, 0])[1][:, None] / side
         lighter = torch.lerp(pull_push((mine / other).log(), known), lighter, 1 - torch.exp(-away / FADES))
     lighter = gaussian_blur(lighter.clamp(-GREATEST, GREATEST), TONE * side)
-    goes_on = gaussian_blur(pull_push(front, skin.square()), TONE / 2 * side) if bool((skin > 0.5).any()) else theirs.colours
-    toned = torch.lerp(goes_on, relit(theirs.colours, lighter.exp()), theirs.neck)
+    if not bool((skin > 0.5).any()):
+        return torch.lerp(relit(theirs.colours, lighter.exp()), theirs.colours, cloth)
+    level = gaussian_blur(pull_push(front, skin.square()), TONE / 2 * side) + DARK
+    # of the reference's skin relief and shade, as far as they are such
+    other = (theirs.colours + DARK).log() + lighter - level.log()
+    shade = other.mean(1, keepdim=True)
+    other = SHADE * (shade / SHADE).tanh() + HUE * (other - shade)
+    toned = level * (other * theirs.neck).exp() - DARK
     return torch.lerp(toned, theirs.colours, cloth)

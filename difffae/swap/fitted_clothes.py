@@ -22,6 +22,7 @@ from .longer import longer
 # shares of the face's side
 NECK = 0.17  # half the width in which a neck may be bare where that is not seen
 FRAME = 0.02  # what lies so near to the reference's frame is not read
+HIDDEN = 0.5  # width of hair that hides an outline, which goes on behind it
 HOLES = 0.06  # width of gaps in a body that are none
 NARROW = 0.05  # skin that is reached through less than this is none: it has the colour of skin, like some ties
 ENTRY = (-0.10, 0.16)  # rows, below the chin, in which necks go into collars
@@ -31,6 +32,7 @@ FARTHEST = 0.08  # by which a collar is moved to the neck
 COLLAR = (0.3, 0.42)  # half the width in which the outline is the reference's, and from which on the source's
 SOFTER = ((0.03, 0.003), (0.15, 0.01), (0.5, 0.03))  # how far from what is seen clothes are how much smoother
 FOLDS, DEEPEST = 0.05, 0.15  # width over which the source's folds are measured, and how much darker or lighter they may be
+SLOPE = 0.7  # of shoulders towards the reference's frame, if they are higher than the source's
 LONGEST = 4.0  # how much of a picture is added below it at most
 FEWEST = 0.003  # of the square: less than that of clothes is none
 
@@ -82,7 +84,7 @@ def fitted_clothes(reference: Dressed, source: Dressed) -> Fitted | None:
         dressed = closed(dressed, odd(2 * u), dim)
     chin = gaussian_blur(dilate(face, odd(6 * u)), max(0.5, 2 * u))
     neck = (seen * alpha * (1 - 1.25 * chin)).clamp(0, 1)
-    body = _outline(source, alpha, dressed, seen)
+    body = _outline(source, alpha, dressed, seen, inside)
     shown = gaussian_blur(erode(sure.to(colours), 3), 0.7).maximum(neck * (1 - dressed))
     return Fitted(body, torch.lerp(_going_on(colours, sure, source), colours, shown), dressed, neck)
 
@@ -133,7 +135,7 @@ def _grown(found: Tensor, within: Tensor, window: int) -> Tensor:
     return found
 
 
-def _outline(source: Dressed, alpha: Tensor, cloth: Tensor, seen: Tensor) -> Tensor:
+def _outline(source: Dressed, alpha: Tensor, cloth: Tensor, seen: Tensor, inside: Tensor) -> Tensor:
     """The body (1,1,H,W): around the neck the reference's outline, beside that the source's, and collars of the reference anywhere."""
     side = source.square.side
     away = (torch.arange(alpha.shape[-1], device=alpha.device, dtype=alpha.dtype) + 0.5 - source.middle).abs() / side
@@ -144,11 +146,25 @@ def _outline(source: Dressed, alpha: Tensor, cloth: Tensor, seen: Tensor) -> Ten
     cover = opened((cloth * alpha * seen > 0.5).to(alpha), odd(0.02 * side))
     cover = cover.cummax(-1).values.minimum(cover.flip(-1).cummax(-1).values.flip(-1))
     theirs = alpha * torch.lerp(source.alpha, torch.ones_like(alpha), gaussian_blur(cover, max(0.5, 0.005 * side)))
-    body = torch.lerp(solid, theirs, near * seen)
+    # where the source is bare, clothes follow its shoulders up to the neck
+    bare = gaussian_blur(opened(like_skin(source) * own, odd(0.03 * side)), 1.0)
+    body = torch.lerp(solid, theirs.maximum(solid.minimum(bare)), near * seen)
     # what stands out of the source's outline is clothes that hang together with the body
-    out = (alpha * cloth * seen > 0.5).to(alpha)
+    out = (alpha * cloth * seen > 0.5).to(alpha) * _no_step(solid, inside)
+    out = out.maximum(closed(out.maximum((solid > 0.5).to(out)), odd(HIDDEN * side), -1) * inside * (1 - seen))
     out = _grown(out * (solid > 0.5), out, 3)
-    return body.maximum(alpha * gaussian_blur(out, 0.7) * seen)
+    return body.maximum(torch.lerp(torch.ones_like(alpha), alpha, seen) * gaussian_blur(out, 0.7))
+
+
+def _no_step(body: Tensor, inside: Tensor) -> Tensor:
+    """(1,1,H,W): 1 no higher above a body (1,1,H,W) than a slope reaches from the sides of a frame (1,1,H,W), beyond which it goes on."""
+    height, width = body.shape[-2:]
+    rows = torch.arange(height, device=body.device, dtype=body.dtype)[:, None]
+    columns = torch.arange(width, device=body.device, dtype=body.dtype)
+    top = torch.where(body[0, 0] > 0.5, rows, height).amin(0)
+    ends = torch.cat([columns[inside[0, 0].amax(0) < 0.5], columns.new_tensor([-torch.inf, torch.inf])])
+    away = (columns[:, None] - ends).abs().amin(1)
+    return (rows > top - SLOPE * away).to(body)[None, None]
 
 
 def _going_on(colours: Tensor, sure: Tensor, source: Dressed) -> Tensor:
@@ -224,8 +240,16 @@ def _lower(reference: Dressed, source: Dressed, columns: Tensor) -> Tensor:
             first += STEP
     if not found:
         return torch.zeros_like(tops)
-    lowest = LOWERED + OUTER * (offset.abs() - COLLAR[0]).clamp_min(0)
+    lowest = LOWERED + _bare_neck(source) + OUTER * (offset.abs() - COLLAR[0]).clamp_min(0)
     return _between_places(offset, places, found).clamp(max=RAISED * side).maximum(-lowest.clamp(max=RAISED) * side)
+
+
+def _bare_neck(one: Dressed) -> float:
+    """How far below the chin a neck is bare, as a share of the face's side."""
+    rows = torch.arange(one.face.shape[-2], device=one.face.device)[:, None]
+    middle = one.column(0.3 * NECK) > 0.5
+    bare = ((one.cloth < 0.5) & (one.hair < 0.5) & (one.alpha > 0.5) & middle & (rows > one.chin))[0, 0]
+    return float(bare.sum()) / float(middle[0, 0, 0].sum().clamp_min(1)) / one.square.side
 
 
 def _between_places(at: Tensor, places: list[float], values: list[float]) -> Tensor:
