@@ -54,7 +54,7 @@ def with_clothes(source: Dressed, reference: Dressed) -> Tensor:
     skin = _own_skin(small)
     front = foreground(small.picture, small.alpha)
     cloth = _crisp_cloth(theirs, side)
-    worn = _in_tone(theirs, cloth, front, skin * (small.alpha > SURE), _tone(small) - _tone(other), side)
+    worn = _in_tone(theirs, cloth, front, skin * (small.alpha > SURE), _tone(small), _tone(other), side)
     head = _head(small, skin, cloth, theirs.alpha)
     body = theirs.alpha * small.below_chin(COLLARS)
     removed = (small.alpha - head - body).clamp(0, 1)
@@ -140,14 +140,14 @@ def _crisp_cloth(theirs: Fitted, side: float) -> Tensor:
 
 
 def _tone(one: Dressed) -> Tensor:
-    """(1,3,1,1): the logarithm of the usual colour of a person's lower face."""
+    """(1,3,1,1): the usual colour of a person's lower face."""
     rows = torch.arange(one.face.shape[-2], device=one.face.device)[:, None]
     lower = erode(one.face, odd(0.03 * one.square.side)) * (1 - one.hair) * (rows > one.chin - 0.45 * one.square.side)
     colours = one.picture[0].permute(1, 2, 0)[lower[0, 0] > 0.9]
-    return ((colours if len(colours) else one.picture.flatten(2)[0].T).median(0).values + DARK).log()[None, :, None, None]
+    return ((colours if len(colours) else one.picture.flatten(2)[0].T).median(0).values)[None, :, None, None]
 
 
-def _in_tone(theirs: Fitted, cloth: Tensor, front: Tensor, skin: Tensor, usual: Tensor, side: float) -> Tensor:
+def _in_tone(theirs: Fitted, cloth: Tensor, front: Tensor, skin: Tensor, own_tone: Tensor, their_tone: Tensor, side: float) -> Tensor:
     """The new body (1,3,H,W), its skin in the tones of the own.
 
     Args:
@@ -155,22 +155,24 @@ def _in_tone(theirs: Fitted, cloth: Tensor, front: Tensor, skin: Tensor, usual: 
         cloth: (1,1,H,W) what of it are clothes.
         front: (1,3,H,W) the person.
         skin: (1,1,H,W) bare skin of the person.
-        usual: (1,3,1,1) by how much the person's face is lighter, as a logarithm: so do tones differ where the two are not seen beside each
-            other.
+        own_tone: (1,3,1,1) usual colour of the person's face, which skin takes far from their own.
+        their_tone: (1,3,1,1) the same of the reference: so do the two differ where they are not seen in the same place.
         side: of the face.
     """
     both = skin * theirs.neck * (1 - dilate(cloth, odd(0.02 * side)))
     near = gaussian_blur(both, TONE * side)
     mine, other = (gaussian_blur(values * both, TONE * side) / near.clamp_min(1e-4) + DARK for values in (front, theirs.colours))
     known = (near * (both > 0.5)).clamp(0, 1)
-    lighter = usual.expand_as(front)
+    lighter = ((own_tone + DARK) / (their_tone + DARK)).log().expand_as(front)
     if bool((known > 0.1).any()):
         away = nearest_inside((known > 0.1)[:, 0])[1][:, None] / side
         lighter = torch.lerp(pull_push((mine / other).log(), known), lighter, 1 - torch.exp(-away / FADES))
     lighter = gaussian_blur(lighter.clamp(-GREATEST, GREATEST), TONE * side)
     if not bool((skin > 0.5).any()):
         return torch.lerp(relit(theirs.colours, lighter.exp()), theirs.colours, cloth)
-    level = gaussian_blur(pull_push(front, skin.square()), TONE / 2 * side) + DARK
+    away = nearest_inside((skin > 0.5)[:, 0])[1][:, None] / side
+    level = torch.lerp(pull_push(front, skin.square()), own_tone, 1 - torch.exp(-away / FADES))
+    level = gaussian_blur(level, TONE / 2 * side) + DARK
     # of the reference's skin relief and shade, as far as they are such
     other = (theirs.colours + DARK).log() + lighter - level.log()
     shade = other.mean(1, keepdim=True)

@@ -22,11 +22,11 @@ from .longer import longer
 # shares of the face's side
 NECK = 0.17  # half the width in which a neck may be bare where that is not seen
 FRAME = 0.02  # what lies so near to the reference's frame is not read
-HIDDEN = 0.5  # width of hair that hides an outline, which goes on behind it
 HOLES = 0.06  # width of gaps in a body that are none
 NARROW = 0.05  # skin that is reached through less than this is none: it has the colour of skin, like some ties
 ENTRY = (-0.10, 0.16)  # rows, below the chin, in which necks go into collars
 SHOULDERS, STEP, STEEP = (0.25, 0.85), 0.1, 1.5  # how far beside the neck shoulders are compared, in which steps, and how steep they are
+BEYOND = 0.3  # how far shoulders are taken to slope on beyond what is seen
 RAISED, LOWERED, OUTER = 0.35, 0.04, 0.5  # by how much clothes are raised and lowered at most, and lowered more per width beside the collar
 FARTHEST = 0.08  # by which a collar is moved to the neck
 COLLAR = (0.3, 0.42)  # half the width in which the outline is the reference's, and from which on the source's
@@ -141,19 +141,17 @@ def _outline(source: Dressed, alpha: Tensor, cloth: Tensor, seen: Tensor, inside
     away = (torch.arange(alpha.shape[-1], device=alpha.device, dtype=alpha.dtype) + 0.5 - source.middle).abs() / side
     near = (1 - (away - COLLAR[0]) / (COLLAR[1] - COLLAR[0])).clamp(0, 1) * gaussian_blur(seen, max(0.5, 0.01 * side))
     own = source.alpha * source.below_chin()
-    solid = own.maximum(closed(own, odd(HOLES * side), -1) * own.cummax(-2).values)
     # a wider neck than the source's shows only where it is in a collar
     cover = opened((cloth * alpha * seen > 0.5).to(alpha), odd(0.02 * side))
     cover = cover.cummax(-1).values.minimum(cover.flip(-1).cummax(-1).values.flip(-1))
     theirs = alpha * torch.lerp(source.alpha, torch.ones_like(alpha), gaussian_blur(cover, max(0.5, 0.005 * side)))
     # where the source is bare, clothes follow its shoulders up to the neck
     bare = gaussian_blur(opened(like_skin(source) * own, odd(0.03 * side)), 1.0)
-    body = torch.lerp(solid, theirs.maximum(solid.minimum(bare)), near * seen)
+    body = torch.lerp(own, theirs.maximum(own.minimum(bare)), near * seen)
     # what stands out of the source's outline is clothes that hang together with the body
-    out = (alpha * cloth * seen > 0.5).to(alpha) * _no_step(solid, inside)
-    out = out.maximum(closed(out.maximum((solid > 0.5).to(out)), odd(HIDDEN * side), -1) * inside * (1 - seen))
-    out = _grown(out * (solid > 0.5), out, 3)
-    return body.maximum(torch.lerp(torch.ones_like(alpha), alpha, seen) * gaussian_blur(out, 0.7))
+    out = (alpha * cloth * seen > 0.5).to(alpha) * _no_step(own, inside)
+    out = _grown(out * (own > 0.5), out, 3)
+    return body.maximum(alpha * gaussian_blur(out, 0.7) * seen)
 
 
 def _no_step(body: Tensor, inside: Tensor) -> Tensor:
@@ -218,7 +216,8 @@ def _lower(reference: Dressed, source: Dressed, columns: Tensor) -> Tensor:
 
     Between the shoulders it goes evenly from one to the other, beyond what is seen of both it stays.
     """
-    side, tops, theirs = source.square.side, source.tops(), reference.tops()
+    side, theirs = source.square.side, reference.tops()
+    tops = _sloping(source.tops(), BEYOND * side)
     x, y = _across(source, reference, columns, tops)
     at = x.floor().long().clamp(0, len(theirs) - 1)
     scale = side * source.camera[0] / (reference.square.side * reference.camera[0])
@@ -242,6 +241,18 @@ def _lower(reference: Dressed, source: Dressed, columns: Tensor) -> Tensor:
         return torch.zeros_like(tops)
     lowest = LOWERED + _bare_neck(source) + OUTER * (offset.abs() - COLLAR[0]).clamp_min(0)
     return _between_places(offset, places, found).clamp(max=RAISED * side).maximum(-lowest.clamp(max=RAISED) * side)
+
+
+def _sloping(tops: Tensor, reach: float) -> Tensor:
+    """Rows (W,) that go on like shoulders beyond the known ones, so many columns far; nan elsewhere."""
+    known = tops.isfinite().nonzero()[:, 0]
+    if not len(known):
+        return tops
+    at = torch.arange(len(tops), device=tops.device, dtype=tops.dtype)
+    first, last = known[0], known[-1]
+    left, right = tops[first] + SLOPE * (first - at), tops[last] + SLOPE * (at - last)
+    tops = torch.where((at < first) & (at > first - reach), left, tops)
+    return torch.where((at > last) & (at < last + reach), right, tops)
 
 
 def _bare_neck(one: Dressed) -> float:

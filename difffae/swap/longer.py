@@ -25,7 +25,7 @@ STRAIGHT = 0.5  # depth in which lines become upright
 STEEPEST = 1.2  # columns that a line goes aside per row, at most
 COLOURS = 0.05  # height of the band whose mean colours go on
 SHARP = 0.03  # depth in which the picture itself, mirrored, gives way to these colours
-GRAIN, STRONGEST = 0.01, 0.015  # standard deviation of what counts as grain, and its greatest difference
+GRAIN, STRONGEST = 0.01, 0.006  # standard deviation of what counts as grain, and its greatest difference
 EDGE = 0.003  # squared differences of neighbouring pixels that tell a direction (0..1)
 
 
