@@ -24,6 +24,7 @@ NECK = 0.17  # half the width in which a neck may be bare where that is not seen
 FRAME = 0.02  # what lies so near to the reference's frame is not read
 HOLES = 0.06  # width of gaps in a body that are none
 NARROW = 0.05  # skin that is reached through less than this is none: it has the colour of skin, like some ties
+ASIDE = 0.3  # beside a neck it may be reached from so far
 ENTRY = (-0.10, 0.16)  # rows, below the chin, in which necks go into collars
 SHOULDERS, STEP, STEEP = (0.25, 0.85), 0.1, 1.5  # how far beside the neck shoulders are compared, in which steps, and how steep they are
 BEYOND = 0.3  # how far shoulders are taken to slope on beyond what is seen
@@ -119,7 +120,9 @@ def _without_islands(one: Dressed) -> Tensor:
     core = (erode(bare.maximum(one.face), odd(NARROW * side)) > 0.5).to(bare)
     found = (erode(one.face, odd(2 * NARROW * side)) > 0.5).to(bare) * core
     found = _grown(found, core, odd(0.02 * side))
-    skin = dilate(found, odd(1.7 * NARROW * side)).maximum(dilate(one.face, odd(NARROW * side)))
+    # beside the neck shoulders are bare in a narrow wedge
+    wedge = dilate(found, odd(ASIDE * side)) * (1 - one.column(NECK))
+    skin = dilate(found, odd(1.7 * NARROW * side)).maximum(wedge).maximum(dilate(one.face, odd(NARROW * side)))
     skin = gaussian_blur(skin, max(0.5, 0.006 * side))
     skin = skin * torch.maximum(bare, inner_face(one))
     return torch.lerp((one.alpha * (1 - one.hair) * one.below_chin()).maximum(one.cloth), one.cloth, skin)
@@ -147,11 +150,11 @@ def _outline(source: Dressed, alpha: Tensor, cloth: Tensor, seen: Tensor, inside
     theirs = alpha * torch.lerp(source.alpha, torch.ones_like(alpha), gaussian_blur(cover, max(0.5, 0.005 * side)))
     # where the source is bare, clothes follow its shoulders up to the neck
     bare = gaussian_blur(opened(like_skin(source) * own, odd(0.03 * side)), 1.0)
-    body = torch.lerp(own, theirs.maximum(own.minimum(bare)), near * seen)
-    # what stands out of the source's outline is clothes that hang together with the body
-    out = (alpha * cloth * seen > 0.5).to(alpha) * _no_step(own, inside)
+    own = torch.lerp(own, own.minimum(theirs.maximum(bare)), near * seen)
+    # what stands out of that are clothes that hang together with the body
+    out = (theirs * cloth.maximum(cover) * seen > 0.5).to(alpha) * _no_step(source.alpha * source.below_chin(), inside)
     out = _grown(out * (own > 0.5), out, 3)
-    return body.maximum(alpha * gaussian_blur(out, 0.7) * seen)
+    return own.maximum(theirs * gaussian_blur(dilate(out, 3), 0.7) * seen)
 
 
 def _no_step(body: Tensor, inside: Tensor) -> Tensor:
@@ -233,7 +236,7 @@ def _lower(reference: Dressed, source: Dressed, columns: Tensor) -> Tensor:
         first = SHOULDERS[0]
         while first < SHOULDERS[1]:
             part = down[(sign * offset >= first) & (sign * offset < first + STEP)]
-            if part.isfinite().sum() > 0.5 * STEP * side:
+            if part.isfinite().sum() > 0.3 * STEP * side:
                 places.append(sign * (first + STEP / 2))
                 found.append(float(part.nanmedian()))
             first += STEP

@@ -25,6 +25,7 @@ STRAIGHT = 0.5  # depth in which lines become upright
 STEEPEST = 1.2  # columns that a line goes aside per row, at most
 COLOURS = 0.05  # height of the band whose mean colours go on
 SHARP = 0.03  # depth in which the picture itself, mirrored, gives way to these colours
+CLOSING = 0.7  # columns per row by which an opening that the frame cuts grows narrower on each side
 GRAIN, STRONGEST = 0.01, 0.006  # standard deviation of what counts as grain, and its greatest difference
 EDGE = 0.003  # squared differences of neighbouring pixels that tell a direction (0..1)
 
@@ -44,7 +45,7 @@ def longer(one: Dressed, rows: int) -> Dressed:
     front = foreground(one.picture, one.alpha)
     maps = torch.cat([front, one.picture, one.alpha, one.hair, one.cloth, one.face], 1)[..., : one.picture.shape[-2] - cut, :]
     drift = _drift(front[..., :-cut, :], one.alpha[..., :-cut, :], side)
-    new = _along(maps, drift, rows + cut, side)
+    new = _along(maps, drift, _closing(maps[0, 8, -1] > 0.5, maps[0, 6, -1] > 0.5), rows + cut, side)
     both = torch.cat([maps, new], -2)
     picture = torch.lerp(both[:, 3:6], both[:, :3], torch.cat([torch.zeros_like(maps[:, :1]), torch.ones_like(new[:, :1])], -2))
     alpha, hair, cloth, face = both[:, 6:].split(1, 1)
@@ -64,8 +65,20 @@ def _drift(front: Tensor, alpha: Tensor, side: float) -> Tensor:
     return (-product / (square + EDGE / max(1.0, 0.5 * band))).clamp(-STEEPEST, STEEPEST)
 
 
-def _along(maps: Tensor, drift: Tensor, rows: int, side: float) -> Tensor:
-    """Rows (1,C,N,W) below maps (1,C,H,W)."""
+def _closing(cloth: Tensor, person: Tensor) -> tuple[Tensor, Tensor]:
+    """Of the columns of the lowest row (W,): the nearest one with clothes (bool) where a person (bool) is bare, and how far that is; 0
+    elsewhere."""
+    columns = torch.arange(len(cloth), device=cloth.device)
+    worn = (cloth & person).nonzero()[:, 0]
+    if not len(worn):
+        return columns, torch.full_like(columns, len(cloth))
+    away, index = (columns[:, None] - worn).abs().min(1)
+    bare = person & ~cloth
+    return torch.where(bare, worn[index], columns), torch.where(bare, away, 0)
+
+
+def _along(maps: Tensor, drift: Tensor, closing: tuple[Tensor, Tensor], rows: int, side: float) -> Tensor:
+    """Rows (1,C,N,W) below maps (1,C,H,W), whose lines go aside by `_drift` and whose openings close by `_closing`."""
     height, width = maps.shape[-2:]
     columns = torch.arange(width, device=maps.device, dtype=maps.dtype)
     depth = torch.arange(1, rows + 1, device=maps.device, dtype=maps.dtype)[:, None]
@@ -77,6 +90,9 @@ def _along(maps: Tensor, drift: Tensor, rows: int, side: float) -> Tensor:
     place = torch.searchsorted(at.contiguous(), columns.expand(rows, -1).contiguous()).clamp(1, width - 1)
     before, after = at.gather(1, place - 1), at.gather(1, place)
     line = place - 1 + ((columns - before) / (after - before)).clamp(0, 1)
+    nearest, away = (one.to(maps)[line.round().long().clamp(0, width - 1)] for one in closing)
+    closed = (away > 0) & (away < CLOSING * depth)
+    line = torch.where(closed, nearest, line)
     slope = sampled(drift[None, None, None].expand(1, 1, 1, -1), torch.stack([line, torch.zeros_like(line)], -1)[None], "bilinear")[0, 0]
 
     def above(up: Tensor) -> Tensor:
@@ -95,4 +111,5 @@ def _along(maps: Tensor, drift: Tensor, rows: int, side: float) -> Tensor:
     grain = torch.cat([grain[:, :6], torch.zeros_like(grain[:, 6:])], 1)
     new = torch.lerp(base + grain, own, sharp)
     new[:, 6:] = above(torch.zeros_like(depth))[:, 6:]
+    new[:, 8] = new[:, 8].maximum(closed.to(new))
     return new
