@@ -23,6 +23,7 @@ from .fitted_clothes import Fitted, fitted_clothes
 # shares of the face's side
 JAW, JAW_SOFT = 0.012, 0.015  # clothes keep so far from the face, whose mask is jagged below
 EDGE = 0.02  # width of the rim of old clothes on skin that goes with them
+SAME = 0.05  # difference of colours up to which such a rim is skin
 SEAM = 0.05  # width over which own skin goes over to the reference's above the old clothes
 COLLARS = 0.15  # how much higher than clothes elsewhere collars may stand
 SLIVER = 0.02  # width up to which clothes are none
@@ -101,12 +102,19 @@ def _head(one: Dressed, skin: Tensor, cloth: Tensor, body: Tensor) -> Tensor:
     hair = _crisp_hair(one)
     # beside the neck, skin ends where the new body does
     near = torch.lerp(body, torch.ones_like(skin), one.column(BARE))
-    rim = gaussian_blur(dilate(one.cloth, odd(EDGE * side)), max(0.5, EDGE / 2 * side))
-    stays = torch.maximum(hair, face * (1 - rim).maximum(inner_face(one) * (1 - one.cloth))).maximum(skin * (1 - cloth * body) * near)
+    stays = torch.maximum(hair, face * (1 - one.cloth.maximum(_old_rim(one, skin)))).maximum(skin * (1 - cloth * body) * near)
     # collars reach higher
     collar = one.cloth.maximum(dilate(one.cloth, odd(0.06 * side)) * (1 - skin))
     above = 1 - collar * (1 - hair) * (1 - one.hair) * (1 - face) * one.below_chin(COLLARS)
     return one.alpha * torch.lerp(above, stays, one.below_chin())
+
+
+def _old_rim(one: Dressed, skin: Tensor) -> Tensor:
+    """(1,1,H,W): what of a face has the shade or the colours of the clothes beside it rather than those of skin (1,1,H,W) farther in."""
+    side, inner = one.square.side, inner_face(one)
+    beside = gaussian_blur(dilate(one.cloth, odd(EDGE * side)), max(0.5, EDGE / 2 * side)) * (1 - inner)
+    level = pull_push(one.picture, (inner * skin).square())
+    return beside * (((one.picture - level).abs().amax(1, keepdim=True) - SAME) / SAME).clamp(0, 1)
 
 
 def _crisp_hair(one: Dressed) -> Tensor:
@@ -135,7 +143,8 @@ def _crisp_cloth(theirs: Fitted, side: float) -> Tensor:
     from kornia.filters import guided_blur
 
     window, eps = CRISP
-    found = guided_blur(theirs.colours, gaussian_blur(theirs.cloth, max(0.5, 0.006 * side)), odd(max(5, window * side)), eps, border_type="replicate")
+    smooth = gaussian_blur(theirs.cloth, max(0.5, 0.006 * side))
+    found = guided_blur(theirs.colours, smooth, odd(max(5, window * side)), eps, border_type="replicate")
     return ((gaussian_blur(found, max(0.5, 0.006 * side)) - 0.25) / 0.5).clamp(0, 1)
 
 

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..common.pixels import closed, dilate, erode, gather, gaussian_blur, nearest_inside, odd, opened
-from .dressed import Dressed, foreground, inner_face, like_skin
+from .dressed import Dressed, foreground, inner_face, like_skin, some
 from .longer import longer
 
 # shares of the face's side
@@ -24,6 +24,7 @@ NECK = 0.17  # half the width in which a neck may be bare where that is not seen
 FRAME = 0.02  # what lies so near to the reference's frame is not read
 HOLES = 0.06  # width of gaps in a body that are none
 NARROW = 0.05  # skin that is reached through less than this is none: it has the colour of skin, like some ties
+WEDGE, UNLIKE = 0.45, 0.12  # half the width of where shoulders are looked for, and how different their skin is from clothes
 ASIDE = 0.3  # beside a neck it may be reached from so far
 ENTRY = (-0.10, 0.16)  # rows, below the chin, in which necks go into collars
 SHOULDERS, STEP, STEEP = (0.25, 0.85), 0.1, 1.5  # how far beside the neck shoulders are compared, in which steps, and how steep they are
@@ -70,7 +71,7 @@ def fitted_clothes(reference: Dressed, source: Dressed) -> Fitted | None:
     if (reference.cloth * reference.alpha > 0.9).sum() < FEWEST * reference.square.side**2:
         return None
     there, grid = _laid_over(reference, source)
-    colours, alpha, cloth, hair, face = there.split((3, 1, 1, 1, 1), 1)
+    colours, alpha, cloth, hair, face, own_frame = there.split((3, 1, 1, 1, 1, 1), 1)
     size = grid.new_tensor([reference.picture.shape[-1], reference.picture.shape[-2]])
     inside = (grid.abs() < 1 - 2 * FRAME * reference.square.side / size).all(-1)[:, None].to(alpha)
     seen = inside * (1 - dilate(hair, odd(4 * u))).clamp(0, 1)
@@ -85,14 +86,14 @@ def fitted_clothes(reference: Dressed, source: Dressed) -> Fitted | None:
         dressed = closed(dressed, odd(2 * u), dim)
     chin = gaussian_blur(dilate(face, odd(6 * u)), max(0.5, 2 * u))
     neck = (seen * alpha * (1 - 1.25 * chin)).clamp(0, 1)
-    body = _outline(source, alpha, dressed, seen, inside)
+    body = _outline(source, alpha, dressed, seen * own_frame, inside)  # below the frame outlines are guesses
     shown = gaussian_blur(erode(sure.to(colours), 3), 0.7).maximum(neck * (1 - dressed))
     return Fitted(body, torch.lerp(_going_on(colours, sure, source), colours, shown), dressed, neck)
 
 
 def _laid_over(reference: Dressed, source: Dressed) -> tuple[Tensor, Tensor]:
-    """The reference's maps (1,7,H,W) in the source's frame: its person's colours, alpha, cloth, hair and face; and where they were read
-    (1,H,W,2) in -1..1 of its own picture, as if that reached as far down as it is needed."""
+    """The reference's maps (1,8,H,W) in the source's frame, and where they were read (1,H,W,2) in -1..1 of its picture, which goes on as
+    far down as it is needed. The maps are its person's colours, alpha, cloth, hair and face, and 1 where the picture is its own."""
     cloth = ((_without_islands(reference) - 0.3) / 0.4).clamp(0, 1)
     low = reference.below_chin()
     crisp = torch.lerp(reference.alpha, ((reference.alpha - 0.25) / 0.5).clamp(0, 1), low * (1 - reference.hair))
@@ -107,7 +108,8 @@ def _laid_over(reference: Dressed, source: Dressed) -> tuple[Tensor, Tensor]:
     front = torch.cat([front[..., :height, :], full.picture[..., height:, :]], -2)
     grid = (torch.stack([x, y], -1) * 2 / x.new_tensor([width, full.picture.shape[-2]]) - 1)[None]
     colours = F.grid_sample(front, grid, mode="bicubic", padding_mode="border", align_corners=False).clamp(0, 1)
-    maps = torch.cat([full.alpha, full.cloth, full.hair, full.face], 1)
+    rows = torch.arange(full.picture.shape[-2], device=x.device)[:, None] < height
+    maps = torch.cat([full.alpha, full.cloth, full.hair, full.face, rows.to(x).expand_as(full.face)], 1)
     maps = F.grid_sample(maps, grid, padding_mode="border", align_corners=False)
     return torch.cat([colours, maps], 1), grid
 
@@ -125,7 +127,26 @@ def _without_islands(one: Dressed) -> Tensor:
     skin = dilate(found, odd(1.7 * NARROW * side)).maximum(wedge).maximum(dilate(one.face, odd(NARROW * side)))
     skin = gaussian_blur(skin, max(0.5, 0.006 * side))
     skin = skin * torch.maximum(bare, inner_face(one))
-    return torch.lerp((one.alpha * (1 - one.hair) * one.below_chin()).maximum(one.cloth), one.cloth, skin)
+    worn = torch.lerp((one.alpha * (1 - one.hair) * one.below_chin()).maximum(one.cloth), one.cloth, skin)
+    return worn * (1 - _bare_shoulders(one))
+
+
+def _bare_shoulders(one: Dressed) -> Tensor:
+    """(1,1,H,W): what is taken for clothes beside a neck, but hangs together with it, has colours of skin and none of the clothes'."""
+    side = one.square.side
+    core = (erode(one.cloth * one.alpha, odd(0.1 * side)) * (1 - one.column(WEDGE)) > 0.9)[0, 0]
+    like = like_skin(one)
+    doubtful = ((like > 0.9) & (one.cloth > 0.3) & (one.alpha > 0.5) & (one.column(WEDGE) > 0.5) & (one.below_chin() > 0.5))[0, 0]
+    if not bool(core.any() and doubtful.any()):
+        return torch.zeros_like(like)
+    colours = one.picture[0].permute(1, 2, 0)
+    known = some(colours[core])
+    found = torch.zeros_like(like)
+    found[0, 0][doubtful] = (torch.cat([torch.cdist(part, known).amin(1) for part in colours[doubtful].split(4096)]) > UNLIKE).to(found)
+    found = opened(found, odd(0.02 * side))
+    neck = ((like > 0.9) & (one.cloth < 0.3) & (one.alpha > 0.9) & (one.hair < 0.1)).to(like) * one.below_chin()
+    window = odd(0.02 * side)
+    return gaussian_blur(_grown(dilate(neck, window) * found, found, window), max(0.5, 0.004 * side))
 
 
 def _grown(found: Tensor, within: Tensor, window: int) -> Tensor:

@@ -11,10 +11,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from ..common.pixels import gaussian_blur, sampled
+from ..common.pixels import dilate, erode, gaussian_blur, odd, sampled
 from .dressed import Dressed, foreground
 
 # shares of the face's side
@@ -25,6 +24,7 @@ STRAIGHT = 0.5  # depth in which lines become upright
 STEEPEST = 1.2  # columns that a line goes aside per row, at most
 COLOURS = 0.05  # height of the band whose mean colours go on
 SHARP = 0.03  # depth in which the picture itself, mirrored, gives way to these colours
+UNSURE = 0.02  # width of the border of clothes and skin that may be either
 CLOSING = 0.7  # columns per row by which an opening that the frame cuts grows narrower on each side
 GRAIN, STRONGEST = 0.01, 0.006  # standard deviation of what counts as grain, and its greatest difference
 EDGE = 0.003  # squared differences of neighbouring pixels that tell a direction (0..1)
@@ -45,7 +45,7 @@ def longer(one: Dressed, rows: int) -> Dressed:
     front = foreground(one.picture, one.alpha)
     maps = torch.cat([front, one.picture, one.alpha, one.hair, one.cloth, one.face], 1)[..., : one.picture.shape[-2] - cut, :]
     drift = _drift(front[..., :-cut, :], one.alpha[..., :-cut, :], side)
-    new = _along(maps, drift, _closing(maps[0, 8, -1] > 0.5, maps[0, 6, -1] > 0.5), rows + cut, side)
+    new = _along(maps, drift, _closing(maps[:, 8:9, -1:], maps[:, 6:7, -1:], side), rows + cut, side)
     both = torch.cat([maps, new], -2)
     picture = torch.lerp(both[:, 3:6], both[:, :3], torch.cat([torch.zeros_like(maps[:, :1]), torch.ones_like(new[:, :1])], -2))
     alpha, hair, cloth, face = both[:, 6:].split(1, 1)
@@ -65,16 +65,20 @@ def _drift(front: Tensor, alpha: Tensor, side: float) -> Tensor:
     return (-product / (square + EDGE / max(1.0, 0.5 * band))).clamp(-STEEPEST, STEEPEST)
 
 
-def _closing(cloth: Tensor, person: Tensor) -> tuple[Tensor, Tensor]:
-    """Of the columns of the lowest row (W,): the nearest one with clothes (bool) where a person (bool) is bare, and how far that is; 0
-    elsewhere."""
-    columns = torch.arange(len(cloth), device=cloth.device)
-    worn = (cloth & person).nonzero()[:, 0]
-    if not len(worn):
-        return columns, torch.full_like(columns, len(cloth))
-    away, index = (columns[:, None] - worn).abs().min(1)
-    bare = person & ~cloth
-    return torch.where(bare, worn[index], columns), torch.where(bare, away, 0)
+def _closing(cloth: Tensor, person: Tensor, side: float) -> tuple[Tensor, Tensor]:
+    """Of the columns of the lowest row (W,): the nearest one with clothes where a person is bare, and how far that is; 0 elsewhere.
+
+    cloth, person (1,1,1,W) in 0..1: the rim of either may be the other.
+    """
+    columns = torch.arange(cloth.shape[-1], device=cloth.device)
+    there, bare = person > 0.5, (cloth <= 0.5) & (person > 0.5)
+    worn = (erode(cloth * person, odd(2 * UNSURE * side)) > 0.5)[0, 0, 0]
+    if not bool(worn.any()):
+        return columns, torch.zeros_like(columns)
+    bare = ((dilate(bare.to(cloth), odd(4 * UNSURE * side)) > 0) & there)[0, 0, 0] & ~worn
+    at = worn.nonzero()[:, 0]
+    away, index = (columns[:, None] - at).abs().min(1)
+    return torch.where(bare, at[index], columns), torch.where(bare, away, 0)
 
 
 def _along(maps: Tensor, drift: Tensor, closing: tuple[Tensor, Tensor], rows: int, side: float) -> Tensor:
