@@ -1,8 +1,7 @@
-"""Clothes that are replaced in a whole photograph: the source's head on the reference's body.
+"""Clothes that are replaced in a whole photograph: the reference's clothes on the source's body.
 
-The reference is laid over the source so that the heads meet (`fitted_clothes`). Its clothes keep their own outline; where the old body
-stood and the new one does not, the background goes on. Face, hair and neck are the source's; where it was dressed and the reference is
-bare, the reference's skin shows in the source's colour.
+They lie on the source's shoulders (`fitted_clothes`); where its old collar stood and no new one does, the background goes on. Face, hair
+and neck are the source's; where it was dressed and the reference is bare, skin has the source's tone and the reference's shade.
 
 Shape letters: H and W picture height and width.
 """
