@@ -101,15 +101,15 @@ def _laid_over(reference: Dressed, source: Dressed) -> tuple[Tensor, Tensor]:
     crisp = crisp.maximum(closed(crisp, odd(HOLES * reference.square.side), -1) * (crisp * low).cummax(-2).values)
     x, y = _places(reference, source)
     height, width = reference.picture.shape[-2:]
-    rows = min(float(y.max()) - height + 2 + 2 * FRAME * reference.square.side, LONGEST * height)
+    more = min(float(y.max()) - height + 2 + 2 * FRAME * reference.square.side, LONGEST * height)
     full = replace(reference, alpha=crisp, cloth=cloth)
-    full = longer(full, max(2, round(rows) // 2 * 2))
+    full = longer(full, max(2, round(more) // 2 * 2))
     front = foreground(full.picture, full.alpha)
     front = torch.cat([front[..., :height, :], full.picture[..., height:, :]], -2)
     grid = (torch.stack([x, y], -1) * 2 / x.new_tensor([width, full.picture.shape[-2]]) - 1)[None]
     colours = F.grid_sample(front, grid, mode="bicubic", padding_mode="border", align_corners=False).clamp(0, 1)
-    rows = torch.arange(full.picture.shape[-2], device=x.device)[:, None] < height
-    maps = torch.cat([full.alpha, full.cloth, full.hair, full.face, rows.to(x).expand_as(full.face)], 1)
+    own_rows = torch.arange(full.picture.shape[-2], device=x.device)[:, None] < height
+    maps = torch.cat([full.alpha, full.cloth, full.hair, full.face, own_rows.to(x).expand_as(full.face)], 1)
     maps = F.grid_sample(maps, grid, padding_mode="border", align_corners=False)
     return torch.cat([colours, maps], 1), grid
 
