@@ -1,8 +1,7 @@
-"""Clothes that are replaced in a whole photograph: the source's head on the reference's body.
+"""Clothes that are replaced in a whole photograph: the reference's clothes on the source's body.
 
-The reference is laid over the source so that the heads meet (`fitted_clothes`). Its clothes keep their own outline; where the old body
-stood and the new one does not, the background goes on. Face, hair and neck are the source's; where it was dressed and the reference is
-bare, the reference's skin shows in the source's colour.
+They lie on the source's shoulders (`fitted_clothes`); where its old collar stood and no new one does, the background goes on. Face, hair
+and neck are the source's; where it was dressed and the reference is bare, skin has the source's tone and the reference's shade.
 
 Shape letters: H and W picture height and width.
 """
@@ -14,7 +13,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..common.pixels import dilate, erode, gaussian_blur, odd, opened, pull_push
+from ..common.pixels import dilate, erode, gaussian_blur, nearest_inside, odd, opened, pull_push, relit
 from ..source.whole_matte import resized
 from .backgrounds import filled
 from .dressed import SURE, Dressed, foreground, inner_face, like_skin, some
@@ -22,15 +21,18 @@ from .fitted_clothes import Fitted, fitted_clothes
 
 # shares of the face's side
 JAW, JAW_SOFT = 0.012, 0.015  # clothes keep so far from the face, whose mask is jagged below
-TINTED = 0.04  # standard deviation of the window in which skin gets the source's colour
 EDGE = 0.02  # width of the rim of old clothes on skin that goes with them
+SAME = 0.05  # difference of colours up to which such a rim is skin
+SEAM = 0.05  # width over which own skin goes over to the reference's above the old clothes
 COLLARS = 0.15  # how much higher than clothes elsewhere collars may stand
 SLIVER = 0.02  # width up to which clothes are none
 AROUND = 0.04  # how far around the old body its background is not read
 BARE = 0.34  # half the width in which the own neck stays where the reference has no body
 SAMPLES, LIKE = 800, 0.015  # colours of hair and of clothes that are compared, and how alike
-UNLIKE = 0.25  # difference of colours from which on what is bare is no skin
-DETAIL, RELIEF = 0.04, 0.12  # by which a reference's skin is darker or lighter in places at most, and the share of its own relief
+TONE, FADES, GREATEST = 0.03, 0.15, 1.2  # window in which tones are compared, how far their difference reaches, and its greatest logarithm
+SHADE, HUE, USUAL = 0.25, 0.04, 0.12  # greatest logarithms of shade and hue of skin, and how deep shade usually is
+DARK = 0.02  # added to colours before they are divided
+CRISP = (0.03, 1e-3)  # window of the guided filter that finds the edge of clothes on skin, and the variance that is no edge
 
 
 def with_clothes(source: Dressed, reference: Dressed) -> Tensor:
@@ -44,24 +46,25 @@ def with_clothes(source: Dressed, reference: Dressed) -> Tensor:
         (1,3,H,W) RGB 0..1: the source's own pixels wherever neither the old body nor the new one is, and on face and hair.
     """
     small = _without_slivers(source.reduced())
-    theirs = fitted_clothes(reference.reduced(small.square.side), small)
+    other = reference.reduced(small.square.side)
+    theirs = fitted_clothes(other, small)
     if theirs is None:
         return source.picture
     side = small.square.side
     skin = _own_skin(small)
     front = foreground(small.picture, small.alpha)
-    bare = _like_own(theirs.skin, front, skin * (small.alpha > SURE), side)
-    head = _head(small, skin, theirs)
+    cloth = _crisp_cloth(theirs, side)
+    worn = _in_tone(theirs, cloth, front, skin * (small.alpha > SURE), _tone(small), _tone(other), side)
+    head = _head(small, skin, cloth, theirs.alpha)
     body = theirs.alpha * small.below_chin(COLLARS)
-    removed = (small.alpha - head).clamp(0, 1)
+    removed = (small.alpha - head - body).clamp(0, 1)
     person = dilate((small.alpha > 0.02).to(front), odd(2 * AROUND * side))
     gone = gaussian_blur(dilate((removed > 0.05).to(front), odd(2 * AROUND * side)), max(0.5, 0.3 * AROUND * side))
     instead = filled(small.picture, person)
     # beyond the old outline what looks like the background already is its own
-    other = gaussian_blur((((instead - small.picture).abs().amax(1, keepdim=True) - 0.03) / 0.03).clamp(0, 1), 1.0)
-    gone = gone * torch.where(small.alpha > 0, 1.0, other)
+    unlike = gaussian_blur((((instead - small.picture).abs().amax(1, keepdim=True) - 0.03) / 0.03).clamp(0, 1), 1.0)
+    gone = gone * torch.where(small.alpha > 0, 1.0, unlike)
     behind = torch.lerp(small.picture, instead, gone.maximum(((small.alpha - 0.02) / 0.08).clamp(0, 1)))
-    worn = torch.lerp(bare, theirs.colours, theirs.cloth)
     own = foreground(small.picture, small.alpha * (1 - small.cloth))
     changed = (body > 0).to(gone).maximum(gone)
     size = (source.picture.shape[-2], source.picture.shape[-1])
@@ -80,27 +83,37 @@ def _without_slivers(one: Dressed) -> Dressed:
 def _own_skin(one: Dressed) -> Tensor:
     """(1,1,H,W): bare skin; a rim of clothes on it is none."""
     u = EDGE * one.square.side
-    free = (1 - one.hair) * (1 - gaussian_blur(dilate(one.cloth, odd(2 * u)), max(0.5, u / 2)))
+    seam = SEAM * one.square.side
+    rim = gaussian_blur(dilate(one.cloth, odd(2 * u + seam)), max(0.5, seam / 3))
+    free = (1 - one.hair) * (1 - rim)
     free = free.clamp(0, 1) * like_skin(one) * (one.alpha > 0).to(one.alpha)
     # what is left between beads and buttons is too little
     broad = opened((free > 0.5).to(free), odd(2 * u))
     return free * gaussian_blur(dilate(broad, odd(2 * u)), 0.7)
 
 
-def _head(one: Dressed, skin: Tensor, theirs: Fitted) -> Tensor:
-    """(1,1,H,W): what stays of a person: face, hair, and skin over which no clothes lie."""
+def _head(one: Dressed, skin: Tensor, cloth: Tensor, body: Tensor) -> Tensor:
+    """(1,1,H,W): what stays of a person: face, hair, and skin over which no new clothes (1,1,H,W) of the new body (1,1,H,W) lie."""
     side = one.square.side
     face = gaussian_blur(dilate(one.face, odd(2 * JAW * side)), max(0.5, JAW_SOFT * side))
     # the head model's jaw may lie over a collar
     face = ((face - 0.35) / 0.3).clamp(0, 1) * like_skin(one).maximum(inner_face(one))
     hair = _crisp_hair(one)
     # beside the neck, skin ends where the new body does
-    near = torch.lerp(theirs.alpha, torch.ones_like(skin), one.column(BARE))
-    stays = torch.maximum(hair, face * (1 - one.cloth)).maximum(skin * (1 - theirs.cloth * theirs.alpha) * near)
+    near = torch.lerp(body, torch.ones_like(skin), one.column(BARE))
+    stays = torch.maximum(hair, face * (1 - one.cloth.maximum(_old_rim(one, skin)))).maximum(skin * (1 - cloth * body) * near)
     # collars reach higher
     collar = one.cloth.maximum(dilate(one.cloth, odd(0.06 * side)) * (1 - skin))
     above = 1 - collar * (1 - hair) * (1 - one.hair) * (1 - face) * one.below_chin(COLLARS)
     return one.alpha * torch.lerp(above, stays, one.below_chin())
+
+
+def _old_rim(one: Dressed, skin: Tensor) -> Tensor:
+    """(1,1,H,W): what of a face has the shade or the colours of the clothes beside it rather than those of skin (1,1,H,W) farther in."""
+    side, inner = one.square.side, inner_face(one)
+    beside = gaussian_blur(dilate(one.cloth, odd(EDGE * side)), max(0.5, EDGE / 2 * side)) * (1 - inner)
+    level = pull_push(one.picture, (inner * skin).square())
+    return beside * (((one.picture - level).abs().amax(1, keepdim=True) - SAME) / SAME).clamp(0, 1)
 
 
 def _crisp_hair(one: Dressed) -> Tensor:
@@ -124,13 +137,55 @@ def _crisp_hair(one: Dressed) -> Tensor:
     return torch.lerp(hair, gaussian_blur(result, 0.7), (gaussian_blur(band.to(hair)[None, None], 1.0)))
 
 
-def _like_own(skin: Tensor, own: Tensor, where: Tensor, side: float) -> Tensor:
-    """Skin (1,3,H,W) in the colours of the own around it (1,3,H,W), which a mask (1,1,H,W) shows."""
-    if not bool((where > 0.9).any()):
-        return skin
-    typical = (own * where).sum((2, 3), keepdim=True) / where.sum((2, 3), keepdim=True)
-    where = where * torch.exp(-((own - typical) / UNLIKE).square().sum(1, keepdim=True))  # not jewellery
-    level = gaussian_blur(pull_push(own, where.square()), TINTED * side)
-    light = skin.mean(1, keepdim=True) + 0.02
-    detail = 1 + (RELIEF * (light / gaussian_blur(light, TINTED * side) - 1)).clamp(-DETAIL, DETAIL)
-    return (level * detail).clamp(0, 1)
+def _crisp_cloth(theirs: Fitted, side: float) -> Tensor:
+    """Clothes (1,1,H,W) against skin, with the edge that colours show."""
+    from kornia.filters import guided_blur
+
+    window, eps = CRISP
+    smooth = gaussian_blur(theirs.cloth, max(0.5, 0.006 * side))
+    found = guided_blur(theirs.colours, smooth, odd(max(5, window * side)), eps, border_type="replicate")
+    return ((gaussian_blur(found, max(0.5, 0.006 * side)) - 0.25) / 0.5).clamp(0, 1)
+
+
+def _tone(one: Dressed) -> Tensor:
+    """(1,3,1,1): the usual colour of a person's lower face."""
+    rows = torch.arange(one.face.shape[-2], device=one.face.device)[:, None]
+    lower = erode(one.face, odd(0.03 * one.square.side)) * (1 - one.hair) * (rows > one.chin - 0.45 * one.square.side)
+    colours = one.picture[0].permute(1, 2, 0)[lower[0, 0] > 0.9]
+    return ((colours if len(colours) else one.picture.flatten(2)[0].T).median(0).values)[None, :, None, None]
+
+
+def _in_tone(theirs: Fitted, cloth: Tensor, front: Tensor, skin: Tensor, own_tone: Tensor, their_tone: Tensor, side: float) -> Tensor:
+    """The new body (1,3,H,W), its skin in the tones of the own.
+
+    Args:
+        theirs: the new body.
+        cloth: (1,1,H,W) what of it are clothes.
+        front: (1,3,H,W) the person.
+        skin: (1,1,H,W) bare skin of the person.
+        own_tone: (1,3,1,1) usual colour of the person's face, which skin takes far from their own.
+        their_tone: (1,3,1,1) the same of the reference: so do the two differ where they are not seen in the same place.
+        side: of the face.
+    """
+    both = skin * theirs.neck * (1 - dilate(cloth, odd(0.02 * side)))
+    near = gaussian_blur(both, TONE * side)
+    mine, other = (gaussian_blur(values * both, TONE * side) / near.clamp_min(1e-4) + DARK for values in (front, theirs.colours))
+    known = (near * (both > 0.5)).clamp(0, 1)
+    lighter = ((own_tone + DARK) / (their_tone + DARK)).log().expand_as(front)
+    if bool((known > 0.1).any()):
+        away = nearest_inside((known > 0.1)[:, 0])[1][:, None] / side
+        lighter = torch.lerp(pull_push((mine / other).log(), known), lighter, 1 - torch.exp(-away / FADES))
+    lighter = gaussian_blur(lighter.clamp(-GREATEST, GREATEST), TONE * side)
+    if not bool((skin > 0.5).any()):
+        return torch.lerp(relit(theirs.colours, lighter.exp()), theirs.colours, cloth)
+    away = nearest_inside((skin > 0.5)[:, 0])[1][:, None] / side
+    level = torch.lerp(pull_push(front, skin.square()), own_tone, 1 - torch.exp(-away / FADES))
+    level = gaussian_blur(level, TONE / 2 * side) + DARK
+    # of the reference's skin relief and shade, as far as they are such
+    other = (theirs.colours + DARK).log() + lighter - level.log()
+    shade = other.mean(1, keepdim=True)
+    there = theirs.neck * (1 - cloth) * theirs.alpha
+    deep = ((shade.square() * there).sum() / there.sum().clamp_min(1)).sqrt()
+    other = SHADE * (shade * (USUAL / deep.clamp_min(USUAL)) / SHADE).tanh() + HUE * ((other - shade) / HUE / 3).tanh()
+    toned = level * (other * theirs.neck).exp() - DARK
+    return torch.lerp(toned, theirs.colours, cloth)

@@ -1,112 +1,117 @@
-"""A reference's body laid under a source's head, and what its photograph does not show of it.
+"""A reference's clothes put on a source's body.
 
-Below and beside its frame and under its hair the outline goes on like the source's own, and clothes in the colours of what is nearest,
-with the folds and the grain of the source's.
+The reference is laid over the source so that the heads meet, its collar with the neck and its shoulders on the source's shoulders: then
+outline and background stay the source's but around the neck, where collars have their own outline. Below its frame the reference goes on
+along its own lines (`longer`), beside it and under its hair in the colours of what is nearest.
 
 Shape letters: H and W picture height and width.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..common.pixels import closed, dilate, erode, gather, gaussian_blur, nearest_inside, odd, opened, pull_push
-from .dressed import Dressed, foreground, inner_face, like_skin
+from ..common.pixels import closed, dilate, erode, gather, gaussian_blur, nearest_inside, odd, opened
+from .dressed import Dressed, foreground, inner_face, like_skin, some
+from .longer import longer
 
 # shares of the face's side
 NECK = 0.17  # half the width in which a neck may be bare where that is not seen
-OWN = 0.3  # half the width in which a body may be narrower than the source's
-JAW = 0.012  # clothes keep so far from the reference's face
 FRAME = 0.02  # what lies so near to the reference's frame is not read
 HOLES = 0.06  # width of gaps in a body that are none
 NARROW = 0.05  # skin that is reached through less than this is none: it has the colour of skin, like some ties
+WEDGE, UNLIKE = 0.45, 0.12  # half the width of where shoulders are looked for, and how different their skin is from clothes
+ASIDE = 0.3  # beside a neck it may be reached from so far
 ENTRY = (-0.10, 0.16)  # rows, below the chin, in which necks go into collars
-SHOULDERS = (0.17, 0.6)  # how far beside the neck shoulders are compared
-LITTLE, RAISED = 0.01, 0.3  # how much lower than the source's they may be, and by how much a body is raised at most
+SHOULDERS, STEP, STEEP = (0.25, 0.85), 0.1, 1.5  # how far beside the neck shoulders are compared, in which steps, and how steep they are
+BEYOND = 0.3  # how far shoulders are taken to slope on beyond what is seen
+RAISED, LOWERED, OUTER = 0.35, 0.04, 0.5  # by how much clothes are raised and lowered at most, and lowered more per width beside the collar
 FARTHEST = 0.08  # by which a collar is moved to the neck
+COLLAR = (0.3, 0.42)  # half the width in which the outline is the reference's, and from which on the source's
 SOFTER = ((0.03, 0.003), (0.15, 0.01), (0.5, 0.03))  # how far from what is seen clothes are how much smoother
 FOLDS, DEEPEST = 0.05, 0.15  # width over which the source's folds are measured, and how much darker or lighter they may be
-SLOPE = 0.6  # of shoulders beyond what is seen of any
-CLOSING = 1.4  # an opening that the frame cuts closes: clothes reach so many times as far as skin
+SLOPE = 0.7  # of shoulders towards the reference's frame, if they are higher than the source's
+LONGEST = 4.0  # how much of a picture is added below it at most
 FEWEST = 0.003  # of the square: less than that of clothes is none
 
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """A reference's body under a source's head, each (1,C,H,W) of the source.
+    """A reference's clothes on a source's body, each (1,C,H,W) of the source.
 
     Attributes:
         alpha: share of the body; the head's own place is not told.
-        colours: of the clothes, which go on everywhere.
+        colours: of clothes, which go on everywhere, and of skin where `neck` shows it.
         cloth: 1 where there are clothes rather than skin; goes on everywhere.
-        skin: its skin in the source's colour, which goes on everywhere.
+        neck: 1 where the reference shows what is not its face; there bare colours are those of its neck and chest.
     """
 
     alpha: Tensor
     colours: Tensor
     cloth: Tensor
-    skin: Tensor
+    neck: Tensor
 
 
 def fitted_clothes(reference: Dressed, source: Dressed) -> Fitted | None:
-    """A reference's body under a source's head.
+    """A reference's clothes on a source's body.
 
     Args:
         reference: whose clothes they are.
         source: who shall wear them.
 
     Returns:
-        the body, None if the reference shows no clothes.
+        the clothes, None if the reference shows none.
     """
     side = source.square.side
     u = max(1.0, 0.01 * side)
-    there, grid = _laid_over(reference, source)
-    colours, alpha, cloth, hair, face = there.split((3, 1, 1, 1, 1), 1)
-    size = grid.new_tensor([reference.picture.shape[-1], reference.picture.shape[-2]])
-    margin = 1 - 2 * FRAME * reference.square.side / size
-    inside = (grid.abs() < margin).all(-1)[:, None].to(alpha)
-    below = (grid[..., 1] >= margin[1])[:, None] & (grid[..., 0].abs() < margin[0])[:, None]
-    seen = inside * (1 - dilate(hair, odd(2 * u))).clamp(0, 1)
-    sure, bare = (erode(share * alpha * seen, odd(u)) > 0.9 for share in (cloth, 1 - cloth))
-    if sure.sum() < FEWEST * side**2:
+    if (reference.cloth * reference.alpha > 0.9).sum() < FEWEST * reference.square.side**2:
         return None
-    body = _outline(source, alpha, seen, inside, below)
+    there, grid = _laid_over(reference, source)
+    colours, alpha, cloth, hair, face, own_frame = there.split((3, 1, 1, 1, 1, 1), 1)
+    size = grid.new_tensor([reference.picture.shape[-1], reference.picture.shape[-2]])
+    inside = (grid.abs() < 1 - 2 * FRAME * reference.square.side / size).all(-1)[:, None].to(alpha)
+    seen = inside * (1 - dilate(hair, odd(4 * u))).clamp(0, 1)
+    sure, bare = (erode(share * alpha * seen, odd(u)) > 0.9 for share in (cloth, 1 - cloth))
+    if not bool(sure.any()):
+        return None
     to_cloth, to_bare = (nearest_inside(mask[:, 0])[1][:, None] for mask in (sure, bare))
-    likely = torch.sigmoid(3 * (CLOSING * to_bare.clamp(max=1e6) - to_cloth) / u)
-    likely = torch.lerp(torch.ones_like(likely), likely, source.column(NECK).maximum(below.to(likely)))
+    likely = torch.sigmoid(3 * (to_bare.clamp(max=1e6) - to_cloth) / u)
+    likely = torch.lerp(torch.ones_like(likely), likely, source.column(NECK))
     dressed = torch.lerp(gaussian_blur(likely, max(0.5, u / 2)), cloth, ((seen * alpha - 0.5) / 0.4).clamp(0, 1)).clamp(0, 1)
     for dim in (-1, -2):  # no line of skin along the reference's outline
         dressed = closed(dressed, odd(2 * u), dim)
-    going_on = torch.lerp(_going_on(colours, sure, source), colours, gaussian_blur(sure.to(colours), 0.7))
-    # a wider neck than the source's shows only where it is in a collar
-    cover = opened((dressed * body > 0.5).to(body), odd(2 * u))
-    cover = gaussian_blur(_between(cover), max(0.5, u / 2)).maximum(dilate(cover, 3))
-    body = body * torch.lerp(source.alpha, torch.ones_like(body), cover)
-    neck = bare & (dilate(face, odd(2 * JAW * side)) < 0.5)
-    neck = neck if bool(neck.any()) else bare
-    return Fitted(body, going_on, dressed, pull_push(colours, neck.to(colours)))
+    chin = gaussian_blur(dilate(face, odd(6 * u)), max(0.5, 2 * u))
+    neck = (seen * alpha * (1 - 1.25 * chin)).clamp(0, 1)
+    body = _outline(source, alpha, dressed, seen * own_frame, inside)  # below the frame outlines are guesses
+    shown = gaussian_blur(erode(sure.to(colours), 3), 0.7).maximum(neck * (1 - dressed))
+    return Fitted(body, torch.lerp(_going_on(colours, sure, source), colours, shown), dressed, neck)
 
 
 def _laid_over(reference: Dressed, source: Dressed) -> tuple[Tensor, Tensor]:
-    """The reference's maps (1,7,H,W) in the source's frame: its person's colours, alpha, cloth, hair and face; and where they were read
-    (1,H,W,2) in -1..1."""
-    front = foreground(reference.picture, reference.alpha)
+    """The reference's maps (1,8,H,W) in the source's frame, and where they were read (1,H,W,2) in -1..1 of its picture, which goes on as
+    far down as it is needed. The maps are its person's colours, alpha, cloth, hair and face, and 1 where the picture is its own."""
     cloth = ((_without_islands(reference) - 0.3) / 0.4).clamp(0, 1)
-    grid = _grid(reference, source)
-    colours = F.grid_sample(front, grid, mode="bicubic", padding_mode="border", align_corners=False).clamp(0, 1)
     low = reference.below_chin()
     crisp = torch.lerp(reference.alpha, ((reference.alpha - 0.25) / 0.5).clamp(0, 1), low * (1 - reference.hair))
     # narrow holes below the shoulders are none
     crisp = crisp.maximum(closed(crisp, odd(HOLES * reference.square.side), -1) * (crisp * low).cummax(-2).values)
-    solid = (crisp > 0.5).to(crisp)
-    mine = _grown((reference.face > 0.5).to(crisp) * solid, solid, 3)
-    crisp = crisp * gaussian_blur(dilate(mine, 5), 0.7)
-    maps = torch.cat([crisp, cloth, reference.hair, reference.face], 1)
-    return torch.cat([colours, F.grid_sample(maps, grid, padding_mode="border", align_corners=False)], 1), grid
+    x, y = _places(reference, source)
+    height, width = reference.picture.shape[-2:]
+    more = min(float(y.max()) - height + 2 + 2 * FRAME * reference.square.side, LONGEST * height)
+    full = replace(reference, alpha=crisp, cloth=cloth)
+    full = longer(full, max(2, round(more) // 2 * 2))
+    front = foreground(full.picture, full.alpha)
+    front = torch.cat([front[..., :height, :], full.picture[..., height:, :]], -2)
+    grid = (torch.stack([x, y], -1) * 2 / x.new_tensor([width, full.picture.shape[-2]]) - 1)[None]
+    colours = F.grid_sample(front, grid, mode="bicubic", padding_mode="border", align_corners=False).clamp(0, 1)
+    own_rows = torch.arange(full.picture.shape[-2], device=x.device)[:, None] < height
+    maps = torch.cat([full.alpha, full.cloth, full.hair, full.face, own_rows.to(x).expand_as(full.face)], 1)
+    maps = F.grid_sample(maps, grid, padding_mode="border", align_corners=False)
+    return torch.cat([colours, maps], 1), grid
 
 
 def _without_islands(one: Dressed) -> Tensor:
@@ -117,10 +122,31 @@ def _without_islands(one: Dressed) -> Tensor:
     core = (erode(bare.maximum(one.face), odd(NARROW * side)) > 0.5).to(bare)
     found = (erode(one.face, odd(2 * NARROW * side)) > 0.5).to(bare) * core
     found = _grown(found, core, odd(0.02 * side))
-    skin = dilate(found, odd(1.7 * NARROW * side)).maximum(dilate(one.face, odd(NARROW * side)))
+    # beside the neck shoulders are bare in a narrow wedge
+    wedge = dilate(found, odd(ASIDE * side)) * (1 - one.column(NECK))
+    skin = dilate(found, odd(1.7 * NARROW * side)).maximum(wedge).maximum(dilate(one.face, odd(NARROW * side)))
     skin = gaussian_blur(skin, max(0.5, 0.006 * side))
     skin = skin * torch.maximum(bare, inner_face(one))
-    return torch.lerp((one.alpha * (1 - one.hair) * one.below_chin()).maximum(one.cloth), one.cloth, skin)
+    worn = torch.lerp((one.alpha * (1 - one.hair) * one.below_chin()).maximum(one.cloth), one.cloth, skin)
+    return worn * (1 - _bare_shoulders(one))
+
+
+def _bare_shoulders(one: Dressed) -> Tensor:
+    """(1,1,H,W): what is taken for clothes beside a neck, but hangs together with it, has colours of skin and none of the clothes'."""
+    side = one.square.side
+    core = (erode(one.cloth * one.alpha, odd(0.1 * side)) * (1 - one.column(WEDGE)) > 0.9)[0, 0]
+    like = like_skin(one)
+    doubtful = ((like > 0.9) & (one.cloth > 0.3) & (one.alpha > 0.5) & (one.column(WEDGE) > 0.5) & (one.below_chin() > 0.5))[0, 0]
+    if not bool(core.any() and doubtful.any()):
+        return torch.zeros_like(like)
+    colours = one.picture[0].permute(1, 2, 0)
+    known = some(colours[core])
+    found = torch.zeros_like(like)
+    found[0, 0][doubtful] = (torch.cat([torch.cdist(part, known).amin(1) for part in colours[doubtful].split(4096)]) > UNLIKE).to(found)
+    found = opened(found, odd(0.02 * side))
+    neck = ((like > 0.9) & (one.cloth < 0.3) & (one.alpha > 0.9) & (one.hair < 0.1)).to(like) * one.below_chin()
+    window = odd(0.02 * side)
+    return gaussian_blur(_grown(dilate(neck, window) * found, found, window), max(0.5, 0.004 * side))
 
 
 def _grown(found: Tensor, within: Tensor, window: int) -> Tensor:
@@ -133,111 +159,38 @@ def _grown(found: Tensor, within: Tensor, window: int) -> Tensor:
     return found
 
 
-def _outline(source: Dressed, alpha: Tensor, seen: Tensor, inside: Tensor, below: Tensor) -> Tensor:
-    """The body (1,1,H,W) of a reference everywhere.
-
-    Args:
-        source: on which it lies.
-        alpha: (1,1,H,W) of the reference.
-        seen: (1,1,H,W) where its photograph shows its body, or that there is none.
-        inside: (1,1,H,W) its frame.
-        below: (1,1,H,W) bool, straight below the frame.
-    """
-    height, width = alpha.shape[-2:]
-    rows = torch.arange(height, device=alpha.device, dtype=alpha.dtype)[:, None]
-    columns = torch.arange(width, device=alpha.device, dtype=alpha.dtype)
-    low = source.below_chin()[0, 0] > 0.5
-    there = (alpha * seen)[0, 0].gt(0.5) & low
-    first = torch.where(there, rows, height).amin(0)
-    above = (first - max(2, 0.02 * source.square.side)).clamp(0, height - 1).long()
-    open_above = (seen[0, 0, above, columns.long()] > 0.5) & (alpha[0, 0, above, columns.long()] < 0.5)
-    beside = (columns - source.middle).abs() > NECK * source.square.side
-    top = torch.where((first < height) & open_above & beside, first.to(alpha), torch.nan)
-    top, own = _gone_on(top, torch.where(beside, source.tops(), torch.nan), source, low)
-    # where the frame shows nothing of the body it begins below that
-    empty = ~there.any(0) & (inside[0, 0] > 0.5).any(0) & (seen[0, 0] > 0.5).any(0)
-    bottom = torch.where(inside[0, 0] > 0.5, rows, 0).amax(0)
-    bodies = there.any(0).nonzero()[:, 0]
-    if len(bodies):
-        away = (columns[:, None] - bodies).abs().amin(1)
-        top = torch.where(empty, top.maximum(bottom + 2 * SLOPE * away), top)
-    guess = _moved_down(source.alpha, top - own) * (rows > top - 3)
-    visible = source.tops().isfinite() & beside
-    guess = torch.where(visible, guess, (rows - top + 0.5).clamp(0, 1))
-    down = ((_nearest(alpha, inside > 0.5) - 0.3) / 0.4).clamp(0, 1)
-    guess = torch.where(below & there.any(0), down, guess)
-    guess = closed(guess, odd(max(5, 0.02 * source.square.side)), -1)
-    dressed = ((source.alpha[0, 0] > 0.5) & low).any(0)
-    # beside the neck it begins nowhere lower than the source's: the background behind that is not known
-    lower = (top - own).clamp_min(0) * source.column(OWN)[0, 0, 0]
-    whole = _moved_down(source.alpha, lower) * (1 - source.hair) * (rows > own + lower - 3)
-    whole = torch.where(visible, whole, (rows - own - lower + 0.5).clamp(0, 1) * dressed) * beside
-    broad = opened((whole > 0.5).to(whole), odd(0.1 * source.square.side))  # strands are none
-    whole = whole * dilate(broad, 3)
-    return torch.lerp(guess, alpha, seen).maximum(whole * low)
+def _outline(source: Dressed, alpha: Tensor, cloth: Tensor, seen: Tensor, inside: Tensor) -> Tensor:
+    """The body (1,1,H,W): around the neck the reference's outline, beside that the source's, and collars of the reference anywhere."""
+    side = source.square.side
+    away = (torch.arange(alpha.shape[-1], device=alpha.device, dtype=alpha.dtype) + 0.5 - source.middle).abs() / side
+    near = (1 - (away - COLLAR[0]) / (COLLAR[1] - COLLAR[0])).clamp(0, 1) * gaussian_blur(seen, max(0.5, 0.01 * side))
+    own = source.alpha * source.below_chin()
+    # a wider neck than the source's shows only where it is in a collar
+    cover = opened((cloth * alpha * seen > 0.5).to(alpha), odd(0.02 * side))
+    cover = cover.cummax(-1).values.minimum(cover.flip(-1).cummax(-1).values.flip(-1))
+    theirs = alpha * torch.lerp(source.alpha, torch.ones_like(alpha), gaussian_blur(cover, max(0.5, 0.005 * side)))
+    # where the source is bare, clothes follow its shoulders up to the neck
+    bare = gaussian_blur(opened(like_skin(source) * own, odd(0.03 * side)), 1.0)
+    own = torch.lerp(own, own.minimum(theirs.maximum(bare)), near * seen)
+    # what stands out of that are clothes that hang together with the body
+    out = (theirs * cloth.maximum(cover) * seen > 0.5).to(alpha) * _no_step(source.alpha * source.below_chin(), inside)
+    out = _grown(out * (own > 0.5), out, 3)
+    return own.maximum(theirs * gaussian_blur(dilate(out, 3), 0.7) * seen)
 
 
-def _gone_on(top: Tensor, own: Tensor, source: Dressed, low: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows in which a body begins by columns (W,), nan where that is not seen, with the shoulders of the source going on at the same
-    distance; and those of the source (W,), nan where they are hidden, gone on, too."""
-    height = source.alpha.shape[-2]
-    known, columns = top.isfinite().nonzero()[:, 0], torch.arange(len(top), device=top.device, dtype=top.dtype)
-    aside = (columns - source.middle).abs() > NECK * source.square.side
-    hidden = aside & ~own.isfinite() & ((source.alpha[0, 0] > 0.5) & low).any(0)
-    right = columns > source.middle
-    hidden = torch.where(right, (hidden & right).cummax(0).values, (hidden & ~right).flip(0).cummax(0).values.flip(0))
-    seen = own.isfinite().nonzero()[:, 0]
-    own = _sloping(own, float(height))
-    top = own + _filled_up(top - own, 0.0)
-    if not len(known) or not len(seen):
-        return top, own
-    # they go on at least so far where, or beyond where, hair hides the source's, and not lower than the source's beyond these
-    beyond = (known.min() - columns).clamp_min(0) + (columns - known.max()).clamp_min(0)
-    level = torch.where(columns < known.min(), top[known.min()], top[known.max()]) + SLOPE * beyond
-    top = torch.where((beyond > 0) & hidden, top.minimum(level), top)
-    last = torch.where(columns < seen.min(), own[seen.min()], torch.where(columns > seen.max(), own[seen.max()], torch.inf))
-    return torch.where((beyond > 0) & (top >= last), float(height), top), own
-
-
-def _moved_down(values: Tensor, by: Tensor) -> Tensor:
-    """Values (1,1,H,W) moved down by some pixels in each column (W,); the uppermost and lowest rows go on."""
-    height, width = values.shape[-2:]
-    at = torch.arange(height, device=values.device, dtype=values.dtype)[:, None] - by
-    at = at.clamp(0, height - 1).expand(height, width)
-    low = at.floor().long()
-    upper, lower = (values[0, 0].gather(0, row.clamp(max=height - 1)) for row in (low, low + 1))
-    return torch.lerp(upper, lower, at - low)[None, None]
-
-
-def _filled_up(values: Tensor, otherwise: float) -> Tensor:
-    """Values (W,) with nan filled in: linear between known ones, level beyond them."""
-    known = values.isfinite().nonzero()[:, 0]
-    if not len(known):
-        return torch.full_like(values, otherwise)
-    at = torch.arange(len(values), device=values.device)
-    after = torch.searchsorted(known, at).clamp(max=len(known) - 1)
-    right, left = known[after], known[(after - 1).clamp_min(0)]
-    left = torch.where(at > known[-1], known[-1], left)
-    share = ((at - left) / (right - left).clamp_min(1)).clamp(0, 1).to(values)
-    return torch.where(values.isfinite(), values, torch.lerp(values[left], values[right], share))
-
-
-def _sloping(values: Tensor, otherwise: float) -> Tensor:
-    """Rows (W,) with nan filled in: linear between known ones, beyond them like shoulders."""
-    known = values.isfinite().nonzero()[:, 0]
-    if not len(known):
-        return torch.full_like(values, otherwise)
-    at = torch.arange(len(values), device=values.device, dtype=values.dtype)
-    return _filled_up(values, otherwise) + SLOPE * ((known.min() - at).clamp_min(0) + (at - known.max()).clamp_min(0))
-
-
-def _between(cloth: Tensor) -> Tensor:
-    """(1,1,H,W): what has clothes (1,1,H,W) on both sides in its row."""
-    return cloth.cummax(-1).values.minimum(cloth.flip(-1).cummax(-1).values.flip(-1))
+def _no_step(body: Tensor, inside: Tensor) -> Tensor:
+    """(1,1,H,W): 1 no higher above a body (1,1,H,W) than a slope reaches from the sides of a frame (1,1,H,W), beyond which it goes on."""
+    height, width = body.shape[-2:]
+    rows = torch.arange(height, device=body.device, dtype=body.dtype)[:, None]
+    columns = torch.arange(width, device=body.device, dtype=body.dtype)
+    top = torch.where(body[0, 0] > 0.5, rows, height).amin(0)
+    ends = torch.cat([columns[inside[0, 0].amax(0) < 0.5], columns.new_tensor([-torch.inf, torch.inf])])
+    away = (columns[:, None] - ends).abs().amin(1)
+    return (rows > top - SLOPE * away).to(body)[None, None]
 
 
 def _going_on(colours: Tensor, sure: Tensor, source: Dressed) -> Tensor:
-    """Colours (1,3,H,W) of clothes everywhere: those of the nearest place that is sure (1,1,H,W), with the source's folds and grain."""
+    """Colours (1,3,H,W) everywhere of what is sure (1,1,H,W bool), with the source's folds."""
     side = source.square.side
     index, away = nearest_inside(sure[:, 0])
     away = away[:, None] / side
@@ -256,13 +209,8 @@ def _going_on(colours: Tensor, sure: Tensor, source: Dressed) -> Tensor:
     return (result * folds).clamp(0, 1)
 
 
-def _nearest(values: Tensor, where: Tensor) -> Tensor:
-    """Every pixel's nearest value of those where a mask (1,1,H,W) is set: (1,C,H,W)."""
-    return gather(values, nearest_inside(where[:, 0])[0])
-
-
-def _grid(reference: Dressed, source: Dressed) -> Tensor:
-    """Where the reference shows what lies under the source's head: (1,H,W,2) in -1..1 of its picture."""
+def _places(reference: Dressed, source: Dressed) -> tuple[Tensor, Tensor]:
+    """Where the reference shows what lies on the source's body: x and y (H,W) in its pixels."""
     height, width = source.picture.shape[-2:]
     columns = torch.arange(width, dtype=source.picture.dtype, device=source.picture.device) + 0.5
     rows = torch.arange(height, dtype=source.picture.dtype, device=source.picture.device)[:, None] + 0.5
@@ -271,10 +219,8 @@ def _grid(reference: Dressed, source: Dressed) -> Tensor:
         # the collar goes with the neck's edge, the shoulder with the collar
         share = ((sign * offset) / max(sign * (at - source.middle), 1.0)).clamp(0, 1)
         columns = columns + shift * share
-    rows = rows + _lower(reference, source)
-    x, y = _across(source, reference, columns.expand(height, -1), rows.expand(-1, width))
-    size = x.new_tensor([reference.picture.shape[-1], reference.picture.shape[-2]])
-    return (torch.stack([x, y], -1) * 2 / size - 1)[None]
+    rows = rows + _lower(reference, source, columns)
+    return _across(source, reference, columns.expand(height, -1), rows.expand(-1, width))
 
 
 def _across(source: Dressed, reference: Dressed, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -289,23 +235,67 @@ def _across(source: Dressed, reference: Dressed, x: Tensor, y: Tensor) -> tuple[
     )
 
 
-def _lower(reference: Dressed, source: Dressed) -> Tensor:
-    """(W,): by how much more than a little the reference's shoulders lie below the source's, in the source's pixels, by columns: there
-    its background would have to be guessed."""
-    side, tops, theirs = source.square.side, source.tops(), reference.tops()
-    columns = torch.arange(len(tops), device=tops.device, dtype=tops.dtype) + 0.5
-    beside = (columns - source.middle).abs() / side
+def _lower(reference: Dressed, source: Dressed, columns: Tensor) -> Tensor:
+    """(W,): by how much the reference's shoulders lie below the source's, in the source's pixels, by columns (W,), which look at others.
+
+    Between the shoulders it goes evenly from one to the other, beyond what is seen of both it stays.
+    """
+    side, theirs = source.square.side, reference.tops()
+    tops = _sloping(source.tops(), BEYOND * side)
     x, y = _across(source, reference, columns, tops)
-    at = x.floor().long()
-    seen = (at >= 0) & (at < len(theirs)) & (beside > SHOULDERS[0]) & (beside < SHOULDERS[1])
-    down = torch.where(seen, (theirs[at.clamp(0, len(theirs) - 1)] - y) * side / reference.square.side, torch.nan)
-    sides = [down[columns < source.middle], down[columns > source.middle]]
-    found = [float(one.nanmedian()) for one in sides if one.isfinite().sum() > 0.1 * side]
+    at = x.floor().long().clamp(0, len(theirs) - 1)
+    scale = side * source.camera[0] / (reference.square.side * reference.camera[0])
+    down = (theirs[at] - y) * scale
+    down = torch.where((x >= 0) & (x < len(theirs)), down, torch.nan)
+    wide = max(1, round(0.02 * side))
+    for one in (tops, theirs[at] * scale):  # where arms hang down, rows say nothing
+        slope = (one.roll(-wide) - one.roll(wide)).abs() / (2 * wide)
+        down = torch.where(slope < STEEP, down, torch.nan)
+    offset = (torch.arange(len(tops), device=tops.device, dtype=tops.dtype) + 0.5 - source.middle) / side
+    places, found = [], []
+    for sign in (-1, 1):
+        first = SHOULDERS[0]
+        while first < SHOULDERS[1]:
+            part = down[(sign * offset >= first) & (sign * offset < first + STEP)]
+            if part.isfinite().sum() > 0.3 * STEP * side:
+                places.append(sign * (first + STEP / 2))
+                found.append(float(part.nanmedian()))
+            first += STEP
     if not found:
-        return torch.zeros_like(columns)
-    left, right = ((value - LITTLE * side) for value in (found[0], found[-1]))
-    share = ((columns - source.middle) / (2 * SHOULDERS[0] * side) + 0.5).clamp(0, 1)
-    return (left + (right - left) * share).clamp(0, RAISED * side)
+        return torch.zeros_like(tops)
+    lowest = LOWERED + _bare_neck(source) + OUTER * (offset.abs() - COLLAR[0]).clamp_min(0)
+    return _between_places(offset, places, found).clamp(max=RAISED * side).maximum(-lowest.clamp(max=RAISED) * side)
+
+
+def _sloping(tops: Tensor, reach: float) -> Tensor:
+    """Rows (W,) that go on like shoulders beyond the known ones, so many columns far; nan elsewhere."""
+    known = tops.isfinite().nonzero()[:, 0]
+    if not len(known):
+        return tops
+    at = torch.arange(len(tops), device=tops.device, dtype=tops.dtype)
+    first, last = known[0], known[-1]
+    left, right = tops[first] + SLOPE * (first - at), tops[last] + SLOPE * (at - last)
+    tops = torch.where((at < first) & (at > first - reach), left, tops)
+    return torch.where((at > last) & (at < last + reach), right, tops)
+
+
+def _bare_neck(one: Dressed) -> float:
+    """How far below the chin a neck is bare, as a share of the face's side."""
+    rows = torch.arange(one.face.shape[-2], device=one.face.device)[:, None]
+    middle = one.column(0.3 * NECK) > 0.5
+    bare = ((one.cloth < 0.5) & (one.hair < 0.5) & (one.alpha > 0.5) & middle & (rows > one.chin))[0, 0]
+    return float(bare.sum()) / float(middle[0, 0, 0].sum().clamp_min(1)) / one.square.side
+
+
+def _between_places(at: Tensor, places: list[float], values: list[float]) -> Tensor:
+    """Values known in some places, at others (W,): linear between them, level beyond."""
+    order = sorted(range(len(places)), key=places.__getitem__)
+    x, y = (at.new_tensor([one[i] for i in order]) for one in (places, values))
+    if len(order) == 1:
+        return y.expand_as(at).clone()
+    right = torch.searchsorted(x, at.contiguous()).clamp(1, len(order) - 1)
+    share = ((at - x[right - 1]) / (x[right] - x[right - 1])).clamp(0, 1)
+    return torch.lerp(y[right - 1], y[right], share)
 
 
 def _necks(reference: Dressed, source: Dressed) -> list[tuple[float, float]]:

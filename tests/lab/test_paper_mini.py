@@ -17,7 +17,8 @@ from difffae.diffusion.denoiser import DenoiserConfig
 from difffae.edit.model import EditModel
 from difffae.edit.profiles import profile
 from difffae.lab.prepare.shards import Shards, write_shard
-from difffae.lab.training.denoiser import DenoiserTraining, read_batch, train_denoiser
+from difffae.lab.training.denoiser import DenoiserTraining, train_denoiser
+from difffae.lab.training.denoiser_batch import read_batch
 from difffae.lab.training.latent_scale import measure_latent_scale
 from difffae.lab.training.parts import read_slots
 from difffae.lab.training.presets import read_configs

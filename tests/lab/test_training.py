@@ -20,8 +20,9 @@ from difffae.diffusion.initialisation import init_from
 from difffae.edit.profiles import profile
 from difffae.lab.losses.losses import UNLABELLED
 from difffae.lab.prepare.shards import Shards, stacked, write_shard
-from difffae.lab.training.denoiser import Batch, DenoiserStage, DenoiserTraining, Dropout, drop_conditions, read_batch, train_denoiser
+from difffae.lab.training.denoiser import DenoiserStage, DenoiserTraining, train_denoiser
 from difffae.lab.training.denoiser import build as build_denoiser
+from difffae.lab.training.denoiser_batch import Batch, Dropout, drop_conditions, read_batch
 from difffae.lab.training.loop import LoopOptions, learning_rate
 from difffae.lab.training.parts import read_denoiser, read_slots
 from difffae.lab.training.presets import read_configs

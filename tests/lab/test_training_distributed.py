@@ -51,8 +51,10 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     common = COMMON | {"shards": str(shards), "steps": 6, "log_every": 1, "autocast": False, "hole_weight": 0.0}
     frozen = DenoiserTraining(**common)
     joint = DenoiserTraining(**common, joint=True, slots=str(slots), accumulation=2, gradient_checkpointing=True)
-    runs = {"frozen": (frozen, None), "joint": (joint, None), "resumed": (frozen, 3)}
-    for name in ("frozen", "joint"):
+    rival = {"adversarial_alone": 1, "adversarial_warmup": 2, "discriminator_width": 4}
+    judged = DenoiserTraining(**common, **rival, adversarial_weight=0.5)  # some processes have no row in its levels
+    runs = {"frozen": (frozen, None), "joint": (joint, None), "judged": (judged, None), "resumed": (frozen, 3)}
+    for name in ("frozen", "joint", "judged"):
         train_denoiser(dataclasses.replace(runs[name][0], folder=str(tmp_path / "one" / name)), DENOISER)
 
     orders = [
@@ -65,7 +67,7 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     done = subprocess.run([*launcher, json.dumps([*orders, resume])], env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
 
-    for name in ("frozen", "joint"):
+    for name in ("frozen", "joint", "judged"):
         assert losses(tmp_path / "two" / name) == pytest.approx(losses(tmp_path / "one" / name), abs=5e-4)
     assert losses(tmp_path / "two" / "resumed") == pytest.approx(losses(tmp_path / "two" / "frozen"), abs=2e-5)
     states = {name: torch.load(tmp_path / "two" / name / "last.pt", weights_only=True) for name in runs}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from training_files import COMMON, DENOISER, FIRST_STAGE, SLOTS, write_denoiser_shards
+from training_files import COMMON, DENOISER, FIRST_STAGE, SLOTS, denoiser_stage, first_items, first_losses, write_denoiser_shards
 
 from difffae.common.checkpoint import save_checkpoint
 from difffae.common.errors import ConfigError
@@ -19,7 +19,8 @@ from difffae.diffusion.schedule import add_noise, alphas_cumprod, predicted_clea
 from difffae.lab.losses.identity_loss import IdentityLoss, judged_rows
 from difffae.lab.prepare.pairs import encode_shards
 from difffae.lab.prepare.shards import Shards, write_shard
-from difffae.lab.training.denoiser import DenoiserStage, DenoiserTraining, build, drop_conditions, read_batch, train_denoiser
+from difffae.lab.training.denoiser import DenoiserTraining, train_denoiser
+from difffae.lab.training.denoiser_batch import drop_conditions, read_batch
 from difffae.source.identity import IdentityEncoder, IdentityNetwork
 from difffae.source.slots import SlotEncoder
 
@@ -61,22 +62,6 @@ def options_of(shards: Path, decoder: Path, **changes: object) -> DenoiserTraini
     return DenoiserTraining(**{**COMMON, **options, "identity_weight": 0.5, **changes})
 
 
-def stage_of(options: DenoiserTraining) -> tuple[DenoiserStage, torch.nn.ModuleDict]:
-    torch.manual_seed(3)
-    model, _, needed = build(options, DENOISER, None)
-    return DenoiserStage(options, model, needed), model
-
-
-def whole(stage: DenoiserStage, parts: int = 1) -> list:
-    size = stage.options.batch // parts
-    return stage.read(torch.Generator().manual_seed(0), [slice(i * size, (i + 1) * size) for i in range(parts)])
-
-
-def losses(stage: DenoiserStage, model: torch.nn.ModuleDict, parts: int = 1) -> list[tuple[torch.Tensor, dict[str, torch.Tensor]]]:
-    with stage.around(model):
-        return [stage.loss(model, item) for item in whole(stage, parts)]
-
-
 def test_judged_rows() -> None:
     steps = torch.tensor([10, 800, 549, 550, 20, 30])
     assert judged_rows(steps, 550, 3).tolist() == [True, False, True, False, True, False]
@@ -85,7 +70,7 @@ def test_judged_rows() -> None:
 
 
 def test_distance_is_that_of_the_decoded_picture(first_stage: Path, shards: Path) -> None:
-    stage, _ = stage_of(options_of(shards, first_stage))
+    stage, _ = denoiser_stage(options_of(shards, first_stage))
     assert stage.identity is not None
     latents, points = torch.randn(2, 2, 8, 8), landmarks(2)
     network = IdentityNetwork.load()
@@ -97,9 +82,10 @@ def test_distance_is_that_of_the_decoded_picture(first_stage: Path, shards: Path
 def test_loss_adds_the_weighted_distance(first_stage: Path, shards: Path) -> None:
     """The loss is that without it plus weight times the mean distance of the judged rows, computed here anew."""
     options = options_of(shards, first_stage, identity_until=1.0, identity_samples=3)
-    stage, model = stage_of(options)
-    (loss, parts), (plain, _) = losses(stage, model)[0], losses(stage_of(dataclasses.replace(options, identity_weight=0.0))[0], model)[0]
-    item = whole(stage)[0]
+    stage, model = denoiser_stage(options)
+    loss, parts = first_losses(stage, model)[0]
+    plain, _ = first_losses(denoiser_stage(dataclasses.replace(options, identity_weight=0.0))[0], model)[0]
+    item = first_items(stage)[0]
     assert item.judged.tolist() == [True, True, True, False]
     batch = read_batch(item.samples, model, options)
     alphas = alphas_cumprod(DENOISER.schedule)
@@ -116,8 +102,8 @@ def test_loss_adds_the_weighted_distance(first_stage: Path, shards: Path) -> Non
 
 def test_parts_of_a_batch_add_up(first_stage: Path, shards: Path) -> None:
     """Accumulated parts, and rows of several processes: the same mean over the batch's judged rows."""
-    stage, model = stage_of(options_of(shards, first_stage, identity_until=1.0, identity_samples=3))
-    one, two = (torch.stack([parts["identity"] for _, parts in losses(stage, model, count)]).mean() for count in (1, 2))
+    stage, model = denoiser_stage(options_of(shards, first_stage, identity_until=1.0, identity_samples=3))
+    one, two = (torch.stack([parts["identity"] for _, parts in first_losses(stage, model, count)]).mean() for count in (1, 2))
     torch.testing.assert_close(one, two)
 
 
@@ -125,9 +111,9 @@ def test_gradient_reaches_the_denoiser_alone(first_stage: Path, shards: Path) ->
     gradients = {}
     for weight in (0.0, 0.5):
         options = options_of(shards, first_stage, identity_weight=weight, identity_until=1.0)
-        stage, model = stage_of(options)
+        stage, model = denoiser_stage(options)
         with stage.around(model):
-            stage.loss(model, whole(stage)[0])[0].backward()
+            stage.loss(model, first_items(stage)[0])[0].backward()
         gradients[weight] = model["denoiser"].unet.conv_out.weight.grad  # the layers before it still wait: it starts at zero
         if stage.identity is not None:
             assert [name for name, value in stage.identity.named_parameters() if value.grad is not None or value.requires_grad] == []
@@ -137,9 +123,9 @@ def test_gradient_reaches_the_denoiser_alone(first_stage: Path, shards: Path) ->
 
 
 def test_levels_above_the_limit_are_not_judged(first_stage: Path, shards: Path) -> None:
-    stage, model = stage_of(options_of(shards, first_stage, identity_until=1e-6))
-    loss, parts = losses(stage, model)[0]
-    plain, _ = losses(stage_of(options_of(shards, first_stage, identity_weight=0.0))[0], model)[0]
+    stage, model = denoiser_stage(options_of(shards, first_stage, identity_until=1e-6))
+    loss, parts = first_losses(stage, model)[0]
+    plain, _ = first_losses(denoiser_stage(options_of(shards, first_stage, identity_weight=0.0))[0], model)[0]
     assert parts["identity"] == 0
     assert torch.equal(loss, plain)
 
@@ -157,7 +143,7 @@ def test_weight_zero_changes_nothing(first_stage: Path, shards: Path, tmp_path: 
 @pytest.mark.slow
 def test_descent_finds_the_identity(first_stage: Path, shards: Path) -> None:
     """Latents that follow the gradient come nearer to the identity that other latents have."""
-    stage, _ = stage_of(options_of(shards, first_stage))
+    stage, _ = denoiser_stage(options_of(shards, first_stage))
     assert stage.identity is not None
     g, points = torch.Generator().manual_seed(0), landmarks(1)
     wanted = stage.identity.network.embed(stage.identity.first_stage.decode(3 * torch.randn(1, 2, 8, 8, generator=g)), points)

@@ -23,6 +23,7 @@ from difffae.source.whole_matte import _connected
 from difffae.swap.backgrounds import covering, fitted_background, with_background
 from difffae.swap.clothes import with_clothes
 from difffae.swap.dressed import Dressed, like_skin
+from difffae.swap.longer import longer
 
 HEIGHT, WIDTH = 160, 240
 RED, GREEN, BLUE, SKIN = (
@@ -105,15 +106,64 @@ def test_clothes_are_replaced_on_the_body_and_nowhere_else():
     assert (shown - BLUE[0, :, 0]).abs().max() < 0.1
 
 
-def test_a_reference_keeps_its_own_outline_where_that_is_higher():
-    me, other = someone(RED, 90, GREEN), someone(BLUE, 78, torch.tensor(0.5))
+@pytest.mark.parametrize("neck", [76, 100])
+def test_clothes_lie_on_the_own_shoulders(neck: int):
+    me, other = someone(RED, 84, GREEN), someone(BLUE, neck, torch.tensor(0.5))
     result = with_clothes(me, other)
-    higher = (erode(other.cloth, 5) > 0.99) & (dilate(me.alpha, 3) == 0)
-    assert higher.sum() > 200
-    shown = result.permute(1, 0, 2, 3)[:, higher[:, 0]]
-    assert (shown - BLUE[0, :, 0]).abs().max() < 0.1
-    away = ((dilate(me.alpha, 3) == 0) & (dilate(other.alpha, 5) == 0)).expand(-1, 3, -1, -1)
+    aside = (torch.arange(WIDTH) - 120).abs()[None, None, None] > 42  # beyond the collar, by COLLAR and the side of 120
+    away = ((dilate(me.alpha, 3) == 0) & aside).expand(-1, 3, -1, -1)
     assert torch.equal(result[away], me.picture[away])
+    shoulders = (erode(me.cloth, 5) > 0.99) & aside
+    assert shoulders.sum() > 1000
+    shown = result.permute(1, 0, 2, 3)[:, shoulders[:, 0]]
+    assert (shown - BLUE[0, :, 0]).abs().max() < 0.1
+
+
+def test_a_collar_stands_out_of_the_own_outline():
+    me, other = someone(RED, 84, GREEN), someone(BLUE, 84, torch.tensor(0.5))
+    collar = torch.zeros_like(me.alpha)
+    collar[..., 72:110, 88:98] = 1
+    collar[..., 72:110, 142:152] = 1
+    other = replace(other, alpha=other.alpha.maximum(collar), cloth=other.cloth.maximum(collar))
+    other = replace(other, picture=torch.lerp(other.picture, BLUE.expand_as(other.picture), collar))
+    result = with_clothes(me, other)
+    out = (erode(collar, 3) == 1) & (dilate(me.alpha, 3) == 0)
+    assert out.sum() > 40
+    shown = result.permute(1, 0, 2, 3)[:, out[:, 0]]
+    assert (shown - BLUE[0, :, 0]).abs().max() < 0.1
+
+
+def test_bare_necks_have_the_own_tone():
+    me, other = someone(RED, 84, GREEN), someone(BLUE, 84, torch.tensor(0.5))
+    opening = disc(120, 92, 20)
+    dark = 0.5 * SKIN.expand_as(other.picture)
+    picture = torch.lerp(torch.lerp(other.picture, dark, opening), dark, other.face)
+    other = replace(other, picture=picture, cloth=other.cloth * (1 - opening))
+    result = with_clothes(me, other)
+    neck = (erode(opening, 9) == 1) & (dilate(me.face, 5) == 0) & (erode(me.alpha, 5) == 1)
+    assert neck.sum() > 100
+    shown = result.permute(1, 0, 2, 3)[:, neck[:, 0]]
+    assert (shown - SKIN[0, :, 0]).abs().max() < 0.08  # theirs is darker by up to 0.4
+
+
+def test_lines_go_on_below_a_frame_and_openings_close():
+    me = someone(RED, 84, GREEN)
+    rows, columns = torch.meshgrid(torch.arange(HEIGHT) + 0.5, torch.arange(WIDTH) + 0.5, indexing="ij")
+    right = ((columns - 140 - 0.4 * (rows - HEIGHT)) / 2 + 0.5).clamp(0, 1)[None, None]  # an edge through column 140 of the lowest row
+    whole = torch.ones_like(right)
+    picture = torch.lerp(RED.expand(1, 3, HEIGHT, WIDTH), BLUE.expand(1, 3, HEIGHT, WIDTH), right)
+    one = longer(replace(me, picture=picture, alpha=whole, cloth=whole), 24)
+    assert one.picture.shape[-2:] == (HEIGHT + 24, WIDTH)
+    assert one.square.height == HEIGHT + 24
+    assert torch.equal(one.picture[..., : HEIGHT - 4, :], picture[..., : HEIGHT - 4, :])
+    for depth in (6, 20):
+        edge = int((one.picture[0, 2, HEIGHT + depth] > 0.45).nonzero()[0, 0])
+        assert edge == pytest.approx(140 + 0.4 * depth, abs=2.5)
+    gap = ((columns - 100).abs() < 10)[None, None].to(whole)
+    one = longer(replace(me, picture=picture, alpha=whole, cloth=1 - gap), 24)
+    assert one.cloth[0, 0, HEIGHT - 4, 92:109].max() == 0
+    assert one.cloth[0, 0, HEIGHT + 4, 99:102].max() < 0.5
+    assert one.cloth[0, 0, HEIGHT + 23].min() > 0.99
 
 
 def test_own_clothes_change_next_to_nothing():

@@ -33,18 +33,18 @@ from ..losses.bottleneck import decode_latents, quantised_latents, recompute_blo
 from ..losses.perceptual import PerceptualDistance
 from ..prepare.portraits import read_pictures
 from ..prepare.shards import Shards
+from .adversarial_stage import AdversarialOptions, AdversarialStage
 from .common import load_state, random_crops
 from .journal import grid
-from .loop import LoopOptions, Parts, Stage, run_loop
+from .loop import Parts, run_loop
 from .parts import read_first_stage
-from .processes import Processes
 
 SHOWN = 4  # pictures in a grid
 Variational = Autoencoder | KLFirstStage
 
 
 @dataclass(frozen=True)
-class AutoencoderTraining(LoopOptions):
+class AutoencoderTraining(AdversarialOptions):
     """Options of `train autoencoder`; the weights are those of the sum at the top of this module."""
 
     portraits: str = "portraits"  # a folder of .webp pictures, held in memory
@@ -67,15 +67,8 @@ class AutoencoderTraining(LoopOptions):
     latent_noise: float = 0.0  # largest standard deviation of noise on the latents, each picture's drawn from 0 to it: sampled latents
     # are no encoder's, and the decoder must not take their errors for texture
     perceptual_weight: float = 0.0
-    adversarial_weight: float = 0.0
     adversarial_adaptive: bool = False  # times the ratio of the other terms' gradient to the adversarial one's; that ratio grows when the
     # discriminator is fooled, and may then drive a small decoder away
-    adversarial_start: int = 0  # step from which the discriminator learns
-    adversarial_warmup: int = 200  # steps after it over which the weight rises from 0
-    discriminator_width: int = 32
-    discriminator_layers: int = 3
-    discriminator_detail: float = 0.0  # above 0 it judges only what a blur of this standard deviation, in pixels, takes away
-    discriminator_rate: float = 2e-4
 
     @classmethod
     def latent_diffusion(cls, kind: str) -> AutoencoderTraining:
@@ -244,7 +237,7 @@ class ShardPictures(Sequence[Tensor]):
         return self.shards.sample(index)["images"]
 
 
-class AutoencoderStage(Stage[FirstStage]):
+class AutoencoderStage(AdversarialStage[FirstStage]):
     """Data, losses and pictures of the first stage's training."""
 
     def __init__(self, options: AutoencoderTraining, model: FirstStage, former: Variational | None = None) -> None:
@@ -259,11 +252,7 @@ class AutoencoderStage(Stage[FirstStage]):
         self.noise_shape = (o.batch, model.config.latent_channels, o.crop // model.factor, o.crop // model.factor)
         self.draws_posterior = not (o.freeze_encoder or isinstance(model, VQFirstStage))
         self.perceptual = PerceptualDistance().to(o.device) if o.perceptual_weight else None
-        self.adversary = None
-        if o.adversarial_weight:
-            sizes = (o.discriminator_width, o.discriminator_layers, o.discriminator_detail)
-            self.adversary = Adversary(*sizes, o.discriminator_rate, o.device, o.seed)
-        self.step = 0
+        self.oppose(o, o.crop)
 
     def _portraits(self) -> list[Tensor]:
         """The pictures of a folder, each (3,H,W) uint8, where the samples are to be kept."""
@@ -272,9 +261,6 @@ class AutoencoderStage(Stage[FirstStage]):
     def data(self) -> str:
         held = sum(picture.numel() for picture in self.pictures_read) if self.shards is None else 0
         return super().data() or f"{self.options.portraits}: {len(self.pictures_read):,} pictures, {held / 1e6:,.0f} MB in memory"
-
-    def before_step(self, step: int) -> None:
-        self.step = step
 
     def read(self, generator: torch.Generator, rows: list[slice]) -> list[Any]:
         """Items: images (B,3,crop,crop) in 0..1, and noise of the posterior and of the latents (B,Z,h,w), or None."""
@@ -294,28 +280,12 @@ class AutoencoderStage(Stage[FirstStage]):
             for images, part in zip(items, rows, strict=True)
         ]
 
-    def judges(self) -> Judges:
-        """Of this step: the adversary comes in at its start, and its weight rises over its warm-up."""
-        o = self.options
-        since = self.step - o.adversarial_start
-        weight = o.adversarial_weight * min(1.0, since / o.adversarial_warmup) if o.adversarial_warmup else o.adversarial_weight
-        return Judges(self.perceptual, self.adversary if since >= 0 else None, weight, self.former)
-
     def loss(self, model: FirstStage, item: Any) -> tuple[Tensor, Parts]:
         images, *noises = item
         images = images.to(self.options.device, memory_format=torch.channels_last)
         noise, latent_noise = (None if drawn is None else drawn.to(self.options.device) for drawn in noises)
-        return autoencoder_loss(model, images, self.options, noise, latent_noise, self.judges())
-
-    def after_step(self, processes: Processes) -> Parts:
-        return {} if self.adversary is None else self.adversary.learn(processes.average)
-
-    def state(self) -> dict[str, Any]:
-        return {} if self.adversary is None else self.adversary.state()
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        if self.adversary is not None:
-            self.adversary.load_state(state)
+        judges = Judges(self.perceptual, *self.opponent(), self.former)
+        return autoencoder_loss(model, images, self.options, noise, latent_noise, judges)
 
     @torch.no_grad()
     def pictures(self, average: FirstStage) -> dict[str, Tensor]:

@@ -8,25 +8,27 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from ...common.errors import ConfigError
-from ...diffusion.conditions import Conditions
 from ...diffusion.denoiser import Denoiser, DenoiserConfig
 from ...diffusion.initialisation import init_from
 from ...diffusion.sampling import sample, starting_noise
 from ...diffusion.schedule import add_noise, alphas_cumprod, predicted_clean, prediction_target, snr_weights
 from ...source.other_encoders import load_source_encoder
 from ...source.slots import SlotEncoder
+from ..losses.adversarial import Adversary
 from ..losses.identity_loss import NEEDED, IdentityLoss, check_identity, judged_rows, load_identity_loss
 from ..losses.losses import attention_consistency, diffusion_loss, hole_weights, total_loss
 from ..prepare.shards import Shards, stacked
+from .adversarial_stage import AdversarialOptions, AdversarialStage
 from .common import autocast, check_latents, check_pictures, load_state, made_with
+from .denoiser_batch import Batch, Dropout, Item, drop_conditions, read_batch
 from .journal import grid
-from .loop import LoopOptions, Stage, run_loop
+from .loop import run_loop
 from .parts import read_denoiser, read_first_stage, read_slots
 
 log = logging.getLogger(__name__)
@@ -35,7 +37,7 @@ SHOWN_STEPS = 20  # and of their sampling
 
 
 @dataclass(frozen=True)
-class DenoiserTraining(LoopOptions):
+class DenoiserTraining(AdversarialOptions):
     """Options of `train denoiser`."""
 
     shards: str = "shards/denoiser"
@@ -59,6 +61,12 @@ class DenoiserTraining(LoopOptions):
     start: str = ""  # a new run begins with the denoiser of this checkpoint or file, such as difffae/assets/open-256.safetensors
     init: str = ""  # a new run begins with what fits of this file from `convert unet`; sizes are the run's own
     first_stage: str = ""  # file that decodes the sample grids and for the identity loss: a converted first stage, or a whole model
+    adversarial_alone: int = 300
+    discriminator_width: int = 64
+    discriminator_layers: int = 2  # patches of 26 x 26 latent cells
+    discriminator_detail: float = 1.0  # colour and shading are Eq. 1's
+    adversarial_from: float = 0.25  # noise levels whose clean estimates are judged, as shares of the schedule: those that edits go through,
+    adversarial_to: float = 0.55  # as with `focus`
     identity_weight: float = 0.0  # of the identity loss: distance of the decoded prediction from the target's identity; 0: the paper
     identity_until: float = 0.55  # share of the schedule up to which noise levels are judged by it
     identity_samples: int = 2  # how many of a batch are: decoder and identity network take as long as the denoiser
@@ -83,87 +91,20 @@ class DenoiserTraining(LoopOptions):
 
 
 @dataclass(frozen=True)
-class Batch:
-    """What one step needs. target (B,Z,h,w); masks (B,S,h',w') of the query, or None with a source encoder that has none; seen
-    (B,1,h,w): validity before any dropout, or None; landmarks (B,N,2) and who (B,I), identity, of the target: for the identity loss."""
+class Judges:
+    """What judges clean estimates, on the rows of one part of a step; None leaves a term out.
 
-    target: Tensor
-    conditions: Conditions
-    masks: Tensor | None
-    seen: Tensor | None
-    landmarks: Tensor | None = None
-    who: Tensor | None = None
+    identity            the loss on who is to be seen, times `identity_weight`
+    seen                (B,) bool: the rows that it judges
+    adversary           a discriminator, times `adversarial_weight` of these judges, which a warm-up raises
+    shares              (B,) of the discriminator's verdict on each row, see `verdict_shares`
+    """
 
-
-@dataclass(frozen=True)
-class Dropout:
-    """Which conditions of a batch are kept: 1, or 0. tokens (B,S,1), identity (B,1); render, carried, region (B,1,1,1): the carried
-    picture, and its part of one slot; chosen (B,): that slot."""
-
-    tokens: Tensor
-    identity: Tensor
-    render: Tensor
-    carried: Tensor
-    region: Tensor
-    chosen: Tensor
-
-    @classmethod
-    def draw(cls, options: DenoiserTraining, size: int, slots: int, generator: torch.Generator) -> Dropout:
-        def kept(probability: float, *shape: int) -> Tensor:
-            return (torch.rand(shape, generator=generator) >= probability).float()
-
-        return cls(
-            kept(options.token_dropout, size, slots, 1),
-            kept(options.identity_dropout, size, 1),
-            kept(options.render_dropout, size, 1, 1, 1),
-            kept(options.carry_dropout, size, 1, 1, 1),
-            kept(options.region_dropout, size, 1, 1, 1),
-            torch.randint(slots, (size,), generator=generator),
-        )
-
-    def rows(self, part: slice) -> Dropout:
-        return Dropout(*(getattr(self, field.name)[part] for field in fields(self)))
-
-
-def read_batch(samples: list[dict[str, Tensor]], model: nn.ModuleDict, options: DenoiserTraining, starts: Tensor | None = None) -> Batch:
-    """Samples of shards -> Batch; runs the slot encoder if it is trained too. starts (B,S,D): the noise of its random starts, the same
-    for source and query, so that slot i of both is the same region."""
-    device = options.device
-    denoiser = model["denoiser"]
-    assert isinstance(denoiser, Denoiser)
-    masks: Tensor | None
-    if options.source_encoder:
-        tokens, masks = model["source_encoder"](stacked(samples, "source", device))
-    elif options.joint:
-        noise = None if starts is None else starts.to(device)
-        tokens = model["slots"](stacked(samples, "source", device), noise)[0]
-        with torch.no_grad():  # Eq. 7 holds the maps to the masks, not the masks to the maps
-            masks = model["slots"](stacked(samples, "query", device), noise)[1]
-    else:
-        tokens, masks = stacked(samples, "tokens", device), stacked(samples, "masks", device)
-    carried = validity = None
-    if denoiser.config.carry:
-        carried, validity = stacked(samples, "carried", device), stacked(samples, "validity", device)
-    conditions = Conditions(tokens, stacked(samples, "identity", device), stacked(samples, "render", device), carried, validity)
-    of_target = [stacked(samples, name, device) for name in NEEDED] if options.identity_weight else []
-    return Batch(stacked(samples, "target", device), conditions, masks, validity, *of_target)
-
-
-def drop_conditions(batch: Batch, dropout: Dropout) -> Conditions:
-    """Conditions with some of them withheld, so that the others stay alive. A dropped one is all zeros."""
-    c, masks = batch.conditions, batch.masks
-    device = c.render.device
-    carried, validity = c.carried, c.validity
-    if carried is not None and validity is not None:
-        keep = dropout.carried.to(device)
-        if masks is not None:
-            area = masks[torch.arange(len(masks), device=device), dropout.chosen.to(device)][:, None]
-            if area.shape[2:] != validity.shape[2:]:
-                area = nn.functional.interpolate(area, validity.shape[2:], mode="bilinear")
-            keep = keep * torch.maximum(dropout.region.to(device), (area < 0.5).float())
-        carried, validity = carried * keep, validity * keep
-    tokens, identity, render = c.tokens * dropout.tokens.to(device), c.identity * dropout.identity.to(device), c.render
-    return Conditions(tokens, identity, render * dropout.render.to(device), carried, validity)
+    identity: IdentityLoss | None = None
+    seen: Tensor | None = None
+    adversary: Adversary | None = None
+    adversarial_weight: float = 0.0
+    shares: Tensor | None = None
 
 
 def denoiser_loss(
@@ -173,10 +114,9 @@ def denoiser_loss(
     noise: Tensor,
     alphas: Tensor,
     options: DenoiserTraining,
-    identity: IdentityLoss | None = None,
-    judged: Tensor | None = None,
+    judges: Judges | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Eq. 8, and the identity loss where there is one.
+    """Eq. 8, and the terms of the judges that there are.
 
     With delta above 0 call it, and backward of the loss, within `denoiser.record_attention()`.
 
@@ -187,8 +127,7 @@ def denoiser_loss(
         noise: (B,Z,h,w).
         alphas: Cumulative alphas of the schedule, (train_steps,).
         options: The weights of the terms.
-        identity: The loss on who is to be seen, or None.
-        judged: The rows that it judges, (B,) bool.
+        judges: Of the clean estimates.
 
     Returns:
         The loss, a scalar, and its detached parts before weighting.
@@ -196,6 +135,7 @@ def denoiser_loss(
     Raises:
         ConfigError: If delta is above 0 and no attention was recorded.
     """
+    judges = judges or Judges()
     kind = denoiser.config.schedule.prediction_type
     noisy = add_noise(batch.target, noise, steps, alphas)
     prediction = denoiser(noisy, steps, batch.conditions)
@@ -209,34 +149,60 @@ def denoiser_loss(
         consistency = attention_consistency((denoiser.tap.maps or {}).values(), batch.masks)
         parts["consistency"] = consistency.detach()
         loss = total_loss(loss, consistency, options.delta)
-    if identity is not None and judged is not None:
-        distance = loss.new_zeros(())
-        if judged.any():
-            assert batch.landmarks is not None
-            assert batch.who is not None
-            clean = predicted_clean(noisy, prediction, steps, alphas, kind)[judged]
-            # the mean over the whole batch's judged rows, of which these may be a part
-            share = options.identity_samples * len(steps) / options.batch
-            distance = identity(clean, batch.landmarks[judged], batch.who[judged]).sum() / share
+    if judges.identity is None and judges.adversary is None:
+        return loss, parts
+    clean = predicted_clean(noisy, prediction, steps, alphas, kind)
+    if judges.identity is not None and judges.seen is not None:
+        distance = _distance(judges.identity, batch, clean, judges.seen, options)
         parts["identity"] = distance.detach()
         loss = loss + options.identity_weight * distance
+    if judges.adversary is not None and judges.shares is not None:
+        verdict = _verdict(judges.adversary, batch, clean, judges.shares)
+        parts["adversarial"] = verdict.detach()
+        loss = loss + judges.adversarial_weight * verdict
     return loss, parts
 
 
-@dataclass(frozen=True)
-class Item:
-    """Rows of a batch with their random numbers, on the CPU. steps (B,), noise (B,Z,h,w), judged (B,) bool: by the identity loss;
-    starts (B,S,D): noise of random slots, or None."""
-
-    samples: list[dict[str, Tensor]]
-    dropout: Dropout
-    steps: Tensor
-    noise: Tensor
-    judged: Tensor
-    starts: Tensor | None = None
+def _distance(identity: IdentityLoss, batch: Batch, clean: Tensor, seen: Tensor, options: DenoiserTraining) -> Tensor:
+    """How far the faces of clean estimates (B,Z,h,w) are from the targets' identities, in the rows that are judged, (B,) bool; a scalar."""
+    if not seen.any():
+        return clean.new_zeros(())
+    assert batch.landmarks is not None
+    assert batch.who is not None
+    # the mean over the whole batch's judged rows, of which these may be a part
+    share = options.identity_samples * len(seen) / options.batch
+    return identity(clean[seen], batch.landmarks[seen], batch.who[seen]).sum() / share
 
 
-class DenoiserStage(Stage):
+def _verdict(adversary: Adversary, batch: Batch, clean: Tensor, shares: Tensor) -> Tensor:
+    """What clean estimates (B,Z,h,w) pay for being told from the targets by whoever knows the same maps as the denoiser; a scalar."""
+    rows = shares > 0
+    rows[0] |= not rows.any()  # a part without such rows gives one for nothing, since all processes must do the same
+    c = batch.conditions
+    known = torch.cat([each for each in (c.render, c.carried, c.validity) if each is not None], dim=1)
+    return adversary.generator_loss(batch.target[rows], clean[rows], known[rows], shares.mean())
+
+
+def verdict_levels(options: DenoiserTraining, count: int) -> tuple[int, int]:
+    """The noise levels, of so many, from which and below which clean estimates are judged. Raises ConfigError if there are none."""
+    low, high = options.adversarial_from, options.adversarial_to
+    first, end = (round(share * count) if 0 <= share <= 1 else -1 for share in (low, high))
+    if not 0 <= first < end:
+        raise ConfigError(
+            f"adversarial_from={low}, adversarial_to={high}: shares of the schedule's {count} noise levels, 0..1, with at least one of "
+            "them between; raise the second or lower the first"
+        )
+    return first, end
+
+
+def verdict_shares(steps: Tensor, low: int, high: int) -> Tensor | None:
+    """Of the noise levels (B,) of a batch those from low, and below high: shares (B,) of one size there, 0 elsewhere, 1 on average; None if
+    there are none."""
+    inside = ((steps >= low) & (steps < high)).float()
+    return inside / inside.mean() if inside.any() else None
+
+
+class DenoiserStage(AdversarialStage):
     """Data, loss and pictures of the denoiser's training."""
 
     def __init__(self, options: DenoiserTraining, model: nn.ModuleDict, needed: tuple[str, ...]) -> None:
@@ -265,6 +231,8 @@ class DenoiserStage(Stage):
         if options.identity_weight:
             assert self.first_stage is not None  # build() asks for it
             self.identity = load_identity_loss(self.first_stage, options.identity_network, first).to(options.device)
+        self.oppose(options, self.shape[-1], _denoiser(model).config.in_channels)  # the denoiser's input, with clean latents for noisy ones
+        self.levels = verdict_levels(options, self.schedule.train_steps) if self.adversary is not None else (0, 0)
 
     def read(self, generator: torch.Generator, rows: list[slice]) -> list[Item]:
         size = self.options.batch
@@ -273,10 +241,15 @@ class DenoiserStage(Stage):
         steps = self.draw_steps(size, generator)
         noise = torch.randn((size, *self.shape), generator=generator)
         judged = judged_rows(steps, self.options.identity_until * self.schedule.train_steps, self.options.identity_samples)
-        starts = self.draw_starts(size, generator)
-        drawn = [steps, noise, judged] + ([] if starts is None else [starts])
+        shares = verdict_shares(steps, *self.levels)
+        maybe = self.draw_starts(size, generator), shares
         return [
-            Item([self.shards.sample(index) for index in chosen[part]], dropout.rows(part), *(values[part] for values in drawn))
+            Item(
+                [self.shards.sample(index) for index in chosen[part]],
+                dropout.rows(part),
+                *(values[part] for values in (steps, noise, judged)),
+                *(None if values is None else values[part] for values in maybe),
+            )
             for part in rows
         ]
 
@@ -295,8 +268,9 @@ class DenoiserStage(Stage):
         batch = read_batch(item.samples, model, self.options, item.starts)
         steps, noise = item.steps.to(self.options.device), item.noise.to(self.options.device)
         batch = replace(batch, conditions=drop_conditions(batch, item.dropout))
-        judged = item.judged.to(self.options.device)
-        return denoiser_loss(_denoiser(model), batch, steps, noise, self.alphas, self.options, self.identity, judged)
+        shares = None if item.shares is None else item.shares.to(self.options.device)
+        judges = Judges(self.identity, item.judged.to(self.options.device), *self.opponent(), shares)
+        return denoiser_loss(_denoiser(model), batch, steps, noise, self.alphas, self.options, judges)
 
     def around(self, model: nn.Module) -> AbstractContextManager:
         return _denoiser(model).record_attention() if self.options.delta > 0 else nullcontext()
