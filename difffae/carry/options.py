@@ -304,9 +304,6 @@ class BendOptions:
     collar: tuple[float, float] = (1.5, 2.0)
     # share of an ear that has to be bare for a neck to come into view, from which, and at which all of it comes
     bare_ear: tuple[float, float] = (0.35, 0.6)
-    # how much of its light made-up skin loses right behind the jaw of the side that comes into view, and u in which that falls to 1/e
-    jaw_shade: float = 0.4
-    jaw_shade_reach: float = 12.0
 
 
 # light as two heads' numbers say it, neither stressed nor held back as edits of photographs need it: for rendered people, whose numbers are

@@ -397,21 +397,3 @@ def skull_turned(source: Source, target: PosedHead, still: Tensor) -> Tensor:
         return 1 - still.to(target.points)
     moved = (source.posed.points - target.points)[:, scalp, :2].norm(dim=-1).mean(1) * 128
     return (moved / 4 - 1).clamp(0, 1)[:, None, None, None]
-
-
-def face_reshaped(source: Source, target: PosedHead, still: Tensor) -> Tensor:
-    """How far so much of a face moves that its outline does, as of an opened mouth; 0 for lids, eyes and brows.
-
-    Args:
-        source: the source.
-        target: the target's head.
-        still: (B,1,1,1) bool, rows in which nothing moves.
-
-    Returns:
-        (B,1,1,1) in 0..1.
-    """
-    face = source.head.vertex_mask("face")
-    if not bool(face.any()):
-        return torch.zeros_like(still, dtype=target.points.dtype)
-    moved = (source.posed.points - target.points)[:, face, :2].norm(dim=-1).quantile(0.9, dim=1) * 128
-    return (moved - 1).clamp(0, 1)[:, None, None, None] * ~still

@@ -35,16 +35,14 @@ class HeadModel(nn.Module):
       pose_basis* (36,V,3)  correctives for the rotation matrices of joints 1..4 minus identity (FLAME's posedirs)
       uvs* (T,2) with v up, uv_faces* (F,3); albedo_mean* (3,R,R), albedo_basis* (A,3,r,r), sRGB values 0..1, row 0 at the top (v = 1)
       labels* (V,) and face_labels* (F,): index into LABELS
-      landmark_faces* (N,), landmark_bary* (N,3): MediaPipe's 478 landmarks on the mesh (FLAME with DECA's embedding: the 68 of iBUG);
-      landmark_mirror* (N,): left-right partner
+      landmark_faces* (N,), landmark_bary* (N,3): MediaPipe's 478 landmarks on the mesh (FLAME with DECA's embedding: the 68 of iBUG)
       static_faces* (51,), static_bary* (51,3), contour_faces* (79,17), contour_bary* (79,17,3): FLAME's landmarks inside the face, and
       its contour for each degree of yaw (`contour_landmarks`)
       uv_detail_mask* (R,R) where a detail displacement acts, fixed_displacement* (R,R) metres, uv_face_mask* (R,R): DECA's UV maps
-      mirror* (V,): vertex permutation of the left-right reflection; shape_parity* (S,), albedo_parity* (A,): +1 or -1,
+      mirror* (V,), landmark_mirror* (N,): permutations of the left-right reflection; shape_parity* (S,), albedo_parity* (A,): +1 or -1,
       the sign of a coefficient under reflection; expression_mirror* (E,): permutation of the expressions
     All are buffers that are not saved with a module's state: a head is data, not a trained part of another model.
-    Config: name, expression_names, albedo_space ("srgb"), albedo_range (lowest and highest albedo) or None, landmarks ("mediapipe-478",
-    the default, or "ibug-68").
+    Config: name, expression_names, albedo_space ("srgb"), albedo_range (lowest, highest) or None, landmarks ("mediapipe-478", "ibug-68").
 
     Raises:
         CheckpointError: a tensor is missing, or does not fit the others.
@@ -228,8 +226,7 @@ class HeadModel(nn.Module):
         """
         # Eq. 2, M = W(T_P, J, pose, weights): T_P is `rest`, to which the pose adds its correctives, J the joints
         rest = self.unposed(shape, expression)
-        if joints is None:
-            joints = torch.einsum("jv,bvk->bjk", self.joint_regressor, rest)
+        joints = torch.einsum("jv,bvk->bjk", self.joint_regressor, rest) if joints is None else joints
         if offsets is not None:
             rest = rest + offsets
         rotations = axis_angle_to_matrix(pose)  # (B,5,3,3)

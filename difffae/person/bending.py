@@ -127,6 +127,24 @@ def bend(source: Source, target: PosedHead, surface: Surface, resting: Tensor, t
     )
 
 
+def face_reshaped(source: Source, target: PosedHead, still: Tensor) -> Tensor:
+    """How far so much of a face moves that its outline does, as of an opened mouth; 0 for lids, eyes and brows.
+
+    Args:
+        source: the source.
+        target: the target's head.
+        still: (B,1,1,1) bool, rows in which nothing moves.
+
+    Returns:
+        (B,1,1,1) in 0..1.
+    """
+    face = source.head.vertex_mask("face")
+    if not bool(face.any()):
+        return torch.zeros_like(still, dtype=target.points.dtype)
+    moved = (source.posed.points - target.points)[:, face, :2].norm(dim=-1).quantile(0.9, dim=1) * 128
+    return (moved - 1).clamp(0, 1)[:, None, None, None] * ~still
+
+
 def folds_in(offset: Tensor) -> Tensor:
     """(B,1,H,W) 1 where a motion (B,2,H,W) turns back or nearly does, which comes little by little as a head turns."""
     return ramp(0.3 - flow_determinant(offset), 0.0, 0.2)

@@ -5,7 +5,7 @@ Shape letters: B batch, H and W picture height and width. Lengths named u are 1/
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +24,6 @@ from ..common.pixels import (
     flow_length,
     gaussian_blur,
     gradient_norm,
-    nearest_inside,
     odd,
     opened,
     pixel_grid,
@@ -53,7 +52,10 @@ def bent_person(move: Move, layered: MovedPerson, near: Tensor) -> MovedPerson:
     alpha = alpha * (1 - move.bend.folded)
     whole, colours = relit(whole, move.light_ratio), relit(colours, move.light_ratio)
     person = torch.lerp(colours, whole, ((alpha - 0.9) / 0.1).clamp(0, 1))
-    apart = torch.lerp(torch.lerp(move.resting_image, back.filled, told.vacated), person, alpha)
+    dragged = (flow_length(move.bend.offset) - 0.5).clamp(0, 0.5) * 2
+    # while the skull stays, what hardly moves uncovers nothing
+    vacated = told.vacated * dragged.maximum((3 * move.turned).clamp(max=1))
+    apart = torch.lerp(torch.lerp(move.resting_image, back.filled, vacated), person, alpha)
     # a plain wall stays, to the bit, and what the photograph shows before it goes: the person with strands and light that no matte holds
     dragged_wall = relit(dragged_wall, move.light_ratio)
     before_wall = back.filled + (whole - dragged_wall) + alpha * (dragged_wall - back.filled)
@@ -63,9 +65,7 @@ def bent_person(move: Move, layered: MovedPerson, near: Tensor) -> MovedPerson:
     busy = ((0.8 - plain) / 0.2).clamp(0, 1) * ramp(back.lines, *o.lines)
     if source.options.still_background:
         busy = torch.ones_like(busy)
-    # what hardly moves is the photograph's own
-    dragged = (flow_length(move.bend.offset) - 0.5).clamp(0, 0.5) * 2
-    busy = (busy * dragged).maximum(move.bend.folded)
+    busy = busy.maximum(move.bend.folded)
     stretch = gaussian_blur(gradient_norm(move.bend.under), 1.5 * u)
     low, high = o.stretched
     strained = ((stretch - low) / (high - low)).clamp(0, 1)
@@ -77,11 +77,8 @@ def bent_person(move: Move, layered: MovedPerson, near: Tensor) -> MovedPerson:
     bent = MovedPerson(torch.lerp(whole, apart, busy), valid, alpha)
     side = _Side.of(move)
     patches = [*_filled(move, side, bent, person, layered), *_given_way(move, side, bent, layered, strained)]
-    made = torch.zeros_like(alpha)
     for share, patch in patches:
         bent = _over(bent, patch, share)
-        made = made.maximum(share)
-    bent = _jaw_line(move, side, bent, made)
     return _over(layered, bent, near * move.bend.share)
 
 
@@ -271,29 +268,6 @@ def _given_way(move: Move, side: _Side, bent: MovedPerson, layered: MovedPerson,
     well = gaussian_blur(erode(ramp(move.seen, 0.3, 0.6), odd(3 * u)), 1.5 * u)
     seen = erode(bend.core, odd(4 * u)) * well * (1 - new)
     return [(torn * close, skin), (new, skin), (beyond.maximum(above).maximum(ends) * close, layered), (seen, layered)]
-
-
-def _jaw_line(move: Move, side: _Side, bent: MovedPerson, made: Tensor) -> MovedPerson:
-    """The jaw of the side that turns to the camera ends where the photograph's did: skin beyond, which is made up, lies behind it and
-    in its shade. Without it cheek and neck are one.
-
-    Args:
-        move: the move.
-        side: of the target.
-        bent: the finished picture.
-        made: (B,1,H,W) how much of it is not the bent photograph.
-    """
-    bend, u, o = move.bend, move.source.unit, bend_options(move.source)
-    assert bend is not None
-    near = gaussian_blur(bend.near, u) * side.low
-    if not bool(near.any()):
-        return bent
-    whole = erode(dilate(bend.face, odd(15 * u)), odd(15 * u))
-    before = gaussian_blur(whole, 5 * u) > 0.5
-    away = nearest_inside(before[:, 0])[1][:, None] / u
-    behind = near * (1 - side.loose) * bent.alpha * gaussian_blur(made, 6 * u)
-    shade = o.jaw_shade * torch.exp(-away / o.jaw_shade_reach) * torch.where(before, 0.0, behind)
-    return replace(bent, image=bent.image * (1 - gaussian_blur(shade, 0.7 * u)))
 
 
 def neck_in_view(move: Move, skin: Tensor) -> tuple[Tensor, Tensor]:

@@ -40,13 +40,13 @@ from ..carry.motion import (
     turn_head,
 )
 from ..carry.options import CarryOptions
-from ..carry.state import Move, Source, face_reshaped, skull_turned
+from ..carry.state import Move, Source, skull_turned
 from ..common.pixels import flow_grid, relit
 from ..common.rows import map_tensors, repeat_rows
 from ..head.attributes import FaceAttributes
 from ..head.morphable import HeadModel
 from ..source.regions import Layers
-from .bending import bend
+from .bending import bend, face_reshaped
 from .eyes import eye_source, move_eyes, rested_eyes
 from .inner_mouth import open_mouths
 from .mouth import upper_teeth
