@@ -27,6 +27,7 @@ NOTHING = -1e3  # a depth in front of everything, for pixels beside the mesh
 NECK_ROWS = 48  # heights at which a neck is measured
 NECK_ROW = 0.04  # half the height of a row's vertices
 NECK_STAYS = 0.8  # share of what the model's neck leaves that is given back: of a round neck all, but tendons and muscles turn
+TURNS = (0.0, 10.0)  # degrees of a turn from which, and at which, a head turns around the joints of its new expression
 NECK_LEANS = (4.0, 12.0)  # degrees of roll from which a neck leans with its head, and at which all of it does
 
 
@@ -51,8 +52,7 @@ def turn_head(source: Source, target: FaceAttributes) -> PosedHead:
         target: B faces.
     """
     head = source.head
-    # around its own joints: those of an opened mouth lie elsewhere, which would move the skull of a head that faces aside
-    joints = head.joints(source.face.shape, source.face.expression)
+    joints = _resting_joints(source, target)
     vertices = _vertices(head, target, source.offsets, joints)
     points = project(vertices, target.camera)
     turned = (source.face.pose[:, :2] != target.pose[:, :2]).flatten(1).any(1)[:, None, None]
@@ -63,6 +63,15 @@ def turn_head(source: Source, target: FaceAttributes) -> PosedHead:
         before = before + F.pad(scale * shift * shift.new_tensor([1.0, -1.0]), (0, 1))
         points = points + torch.where(turned, steady_neck(head, before, points), 0)
     return _seen(head, vertices, points, source.size)
+
+
+def _resting_joints(source: Source, target: FaceAttributes) -> Tensor:
+    """(B,5,3) rest joints of a target: its own as far as it turns (`TURNS`), else the source's. Those of an opened mouth lie elsewhere,
+    which would move the skull of a head that faces aside."""
+    head, face = source.head, source.face
+    change = (target.pose[:, :2] - face.pose[:, :2]).flatten(1).norm(dim=1) * (180 / math.pi)
+    own = head.joints(face.shape, face.expression)
+    return torch.lerp(own, head.joints(target.shape, target.expression), ramp(change, *TURNS)[:, None, None])
 
 
 def _vertices(head: HeadModel, face: FaceAttributes, hair_offsets: Tensor, joints: Tensor | None = None) -> Tensor:
