@@ -52,8 +52,7 @@ def turn_head(source: Source, target: FaceAttributes) -> PosedHead:
         target: B faces.
     """
     head = source.head
-    joints = _resting_joints(source, target)
-    vertices = _vertices(head, target, source.offsets, joints)
+    vertices = _vertices(head, target, source.offsets, _resting_joints(source, target))
     points = project(vertices, target.camera)
     turned = (source.face.pose[:, :2] != target.pose[:, :2]).flatten(1).any(1)[:, None, None]
     if bool(turned.any()):
@@ -65,13 +64,15 @@ def turn_head(source: Source, target: FaceAttributes) -> PosedHead:
     return _seen(head, vertices, points, source.size)
 
 
-def _resting_joints(source: Source, target: FaceAttributes) -> Tensor:
-    """(B,5,3) rest joints of a target: its own as far as it turns (`TURNS`), else the source's. Those of an opened mouth lie elsewhere,
-    which would move the skull of a head that faces aside."""
+def _resting_joints(source: Source, target: FaceAttributes) -> Tensor | None:
+    """(B,5,3) rest joints of a target: its own as far as it turns (`TURNS`), else the source's; None if all are its own. Those of an opened
+    mouth lie elsewhere, which would move the skull of a head that faces aside."""
     head, face = source.head, source.face
-    change = (target.pose[:, :2] - face.pose[:, :2]).flatten(1).norm(dim=1) * (180 / math.pi)
-    own = head.joints(face.shape, face.expression)
-    return torch.lerp(own, head.joints(target.shape, target.expression), ramp(change, *TURNS)[:, None, None])
+    turned = ramp((target.pose[:, :2] - face.pose[:, :2]).flatten(1).norm(dim=1) * (180 / math.pi), *TURNS)
+    if bool((turned == 1).all()):
+        return None
+    before, after = (head.joints(one.shape, one.expression) for one in (face, target))
+    return torch.lerp(before, after, turned[:, None, None])
 
 
 def _vertices(head: HeadModel, face: FaceAttributes, hair_offsets: Tensor, joints: Tensor | None = None) -> Tensor:

@@ -79,7 +79,8 @@ def bend(source: Source, target: PosedHead, surface: Surface, resting: Tensor, t
     pixels = pixel_grid(*source.size, source.image)
     seen = seen_by_source(source, target, surface, flow_grid(surface.offset)) > o.seen
     face = _face(source, target, surface, pixels, seen)
-    face = face * (1 - (1 - turned) * _slips(source, target, surface))
+    if bool((turned < 1).any()):
+        face = face * (1 - (1 - turned) * _slips(source, target, surface))
     index, _ = nearest_inside(face[:, 0] > 0.5)
     moved = gather(surface.offset, index)
     # as a head turns one side of the face goes away from the neck and hides what is behind it, the other uncovers

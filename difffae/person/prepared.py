@@ -111,11 +111,11 @@ class Prepared(Source):
         if source.person is not None:
             person = person_before_background(move, image, validity)
             image, validity, alpha = person.image, person.validity, person.alpha
-        shade = chin_shade(source, move.target, move.posed)
-        if move.bend is not None:
-            # a bent neck takes its shade along
-            shade = shade * (1 - move.bend.share)
-        image = torch.where(shade == 0, image, relit(image, shade.exp()))
+        # a bent neck takes its shade along
+        layered = alpha.new_ones(1) if move.bend is None else 1 - move.bend.share
+        if bool((layered > 0).any()):
+            shade = chin_shade(source, move.target, move.posed) * layered
+            image = torch.where(shade == 0, image, relit(image, shade.exp()))
         image, validity, offset, own = move_eyes(move, target.expand(len(source)), image, validity)
         image, validity, inside = open_mouths(move, image, validity)
         mesh = move.posed.mesh.to(image.dtype)
