@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import avg_pool2d
 from video_files import background, seconds, sound, talking_frames, write_clip
 
 from difffae import Adjustments, DiffFAE, read_image, write_image
@@ -320,9 +321,10 @@ def test_faces_of_clips_have_their_own_keyframes_on_the_command_line(
     command = ["animate", "--source", str(pair), "--driving", str(clip), "--keyframes", str(tmp_path / "keys.json"), "--preview"]
     (tmp_path / "keys.json").write_text(json.dumps([None, smile]))
     assert main([*command, "--estimator", "network", "--output", str(tmp_path / "driven.mp4")]) == 0
-    spread = 255 * shown(tmp_path / "driven.mp4")[:4].std(0).mean(0)  # one piece: each is encoded by itself
-    assert float(spread[:, :180].max()) < 2
-    assert float(spread[:, 300:].max()) > 20
+    # one piece: each is encoded by itself. In cells of 4 pixels, since a codec changes single pixels of a still by up to 10 steps
+    spread = avg_pool2d(255 * shown(tmp_path / "driven.mp4")[:4], 4).std(0).mean(0)
+    assert float(spread[:, :45].max()) < 2
+    assert float(spread[:, 75:].max()) > 20
 
 
 @pytest.mark.slow
