@@ -45,7 +45,7 @@ from .frames import to_pictures
 
 MEMORY = 512 * 2**20  # bytes of pictures kept for previews; the node used longest ago is forgotten first
 SIDE = 256
-DRAFT = 160  # side of the pictures while a hand drags, which take half the time
+DRAFT = 128  # side of the pictures while a hand drags, which take two fifths of the time
 
 
 @dataclass(frozen=True, eq=False)
