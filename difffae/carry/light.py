@@ -36,6 +36,7 @@ BEVEL = 1.5  # tangent of the angle by which a body turns away from the viewer a
 ROUND = 0.8  # and at the ends of its shoulders
 SMILES = -1.0, 1.3  # change of the coefficients beyond which folds deepen no more
 # --- the shade below a jaw; lengths named u are 1/256 of the side ---
+BETWEEN = 9, 168, 133, 362  # landmarks between the brows, at the root of the nose, and at the inner corners of the eyes
 JAW = "jawOpen"
 SHADE_REACH = 14.0  # u below a jaw at which its shade ends
 SHADE_STEPS = 6
@@ -242,7 +243,7 @@ def _smooth_light(source: Source, target: PosedHead, surface: Surface, maps: Map
     blur = source.pixels(o.light_blur)
     log_ratio = gaussian_blur(gather(surface.log_ratio * trust, nearest), blur) / gaussian_blur(gather(trust, nearest), blur)
     # the mesh's eyeballs and lids are not where the photograph's are: eyes are lit as the skin around
-    eyes = dilate(target.part("eyes", "sockets").to(trust), odd(o.eye_margin * source.side))
+    eyes = dilate(target.part("eyes", "sockets").to(trust), odd(o.eye_margin * source.side)).maximum(_between_brows(source, target))
     around = _going_on(log_ratio, 1 - eyes, source.pixels(o.eye_blur))
     log_ratio = torch.lerp(log_ratio, around, gaussian_blur(eyes, source.pixels(o.eye_blur)))
     if maps is None:
@@ -253,6 +254,18 @@ def _smooth_light(source: Source, target: PosedHead, surface: Surface, maps: Map
     bare = target.part("face", "ears", "neck")
     hair = maps.hair.maximum(dilate(maps.hair, odd(9 * source.unit)) * ~bare)
     return torch.lerp(log_ratio, limited(volume, o.hair_ratio_limit), gaussian_blur(hair, 1.5 * source.unit))
+
+
+def _between_brows(source: Source, target: PosedHead) -> Tensor:
+    """(B,1,H,W): 1 between the brows. The head model frowns there where faces do not, and light from above would join the brows."""
+    head, (height, width) = source.head, source.size
+    if not head.has_face_mesh:
+        return torch.zeros_like(source.image[:, :1])
+    points = (head.landmarks(target.points)[:, list(BETWEEN), :2] + 1) / 2 * target.points.new_tensor([width, height]) - 0.5
+    middle, radius = points[:, :2].mean(1), source.options.glabella * (points[:, 2] - points[:, 3]).norm(dim=-1)
+    x, y = (torch.arange(n, device=points.device, dtype=points.dtype) for n in (width, height))
+    away = ((x - middle[:, :1])[:, None] ** 2 + (y - middle[:, 1:])[:, :, None] ** 2).sqrt() / radius[:, None, None]
+    return (3 - 2 * away).clamp(0, 1)[:, None]
 
 
 def _going_on(values: Tensor, weight: Tensor, sigma: float) -> Tensor:

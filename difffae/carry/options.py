@@ -43,6 +43,8 @@ class CarryOptions:
     # window of the dilation of the mesh's eyes, and standard deviation of the blur of the light on skin that goes on in them
     eye_margin: float = 0.03
     eye_blur: float = 0.015
+    # how far around the root of the nose light goes on from what is around, in distances of the inner corners of the eyes
+    glabella: float = 0.75
     # standard deviation of the blur of the change of light on hair, and what its ratio and the inverse approach softly
     hair_light_blur: float = 0.03
     hair_ratio_limit: float = 2.5

@@ -46,6 +46,22 @@ def test_eyes_are_lit_as_the_skin_around(head: HeadModel) -> None:
     assert torch.equal(from_the_side(source).light_ratio[..., :8, :], from_the_side(plain).light_ratio[..., :8, :])
 
 
+def test_light_from_above_leaves_no_shadow_between_the_brows(head: HeadModel) -> None:
+    """The head model's forehead overhangs there. Now the place is lit as what is above and below it; what is far keeps its bits."""
+    face = replace(person(head, 3, expression=0.0, light=directional(0.05, 0.05, 0.2)), camera=torch.tensor([[12.0, 0.0, 0.0]]))
+    source = prepare(paint((render(head, face, SIZE).mask, SKIN)), face, head)
+    above = adjust(face, Adjustments(light_elevation=60, light_strength=0.7), head.expression_names)
+    plain = replace(source, options=CarryOptions(glabella=1e-6)).move(above).light_ratio
+    filled = source.move(above).light_ratio
+    points = (head.landmarks(source.posed.points)[0, [151, 9, 168, 5], :2] + 1) / 2 * SIZE - 0.5
+    forehead, between, root, nose = ([float(of[0, 1, round(float(y)), round(float(x))]) for of in (plain, filled)] for x, y in points)
+    assert between[0] < 0.9 * min(forehead[0], nose[0])
+    assert between[1] > between[0] + 0.05
+    assert root[1] > root[0]
+    assert between[1] <= max(forehead[1], nose[1])
+    assert torch.equal(plain[..., :8, :], filled[..., :8, :])
+
+
 def test_hair_over_an_ear_is_lit_as_a_volume(head: HeadModel) -> None:
     face = person(head, 3, light=directional(0.05, 0.05, 0.2))
     drawn = render(head, face, SIZE)
