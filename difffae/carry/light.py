@@ -34,6 +34,7 @@ COARSE = 4  # pixels of a cell in which light that is blurred anyway is worked o
 CELLS = 32  # of a square's side in which a body is known
 BEVEL = 1.5  # tangent of the angle by which a body turns away from the viewer at its outline
 ROUND = 0.8  # and at the ends of its shoulders
+LOCKS = 24.0  # 256ths of the side over which the light of a head goes over into that of the body on hair that hangs down
 SMILES = -1.0, 1.3  # change of the coefficients beyond which folds deepen no more
 # --- the shade below a jaw; lengths named u are 1/256 of the side ---
 BETWEEN = 9, 168, 133, 362  # landmarks between the brows, at the root of the nose, and at the inner corners of the eyes
@@ -208,10 +209,11 @@ def spread_light(
         around = F.grid_sample(cells, flow_grid(resting), mode="bicubic", padding_mode="border", align_corners=False)
         # a matte may hold what is beside a body
         around = o.body_share * around * torch.exp(-((surface.distance / source.pixels(o.body_reach)) ** 2))[:, None]
-        # from the neck down to the shoulders the body's light takes the place of the skin's, on a collar at once. Elsewhere light ends
-        # away from skin: a matte of loose hair may hold what is behind it
+        # from the neck down to the shoulders the body's light takes the place of the skin's, on a collar at once, and slowly along hair.
+        # Elsewhere light ends away from skin: a matte of loose hair may hold what is behind it
         shoulders = gaussian_blur(gather(target.shoulders[:, None].to(log_ratio), target.nearest[0]), source.pixels(o.collar_blur))
-        log_ratio = torch.lerp(log_ratio * fade, around, shoulders.maximum(gaussian_blur(maps.resting, source.unit)))
+        resting = torch.lerp(*(gaussian_blur(maps.resting, size * source.unit) for size in (1, LOCKS)), _near_hair(source, maps))
+        log_ratio = torch.lerp(log_ratio * fade, around, shoulders.maximum(resting))
     else:
         log_ratio = log_ratio * fade
     # whatever the matte says, a face's inside is lit; its mesh may stand out beyond the person
@@ -253,7 +255,13 @@ def _smooth_light(source: Source, target: PosedHead, surface: Surface, maps: Map
     volume = _going_on(surface.log_ratio, form, source.pixels(o.hair_light_blur))
     bare = target.part("face", "ears", "neck")
     hair = maps.hair.maximum(dilate(maps.hair, odd(9 * source.unit)) * ~bare)
-    return torch.lerp(log_ratio, limited(volume, o.hair_ratio_limit), gaussian_blur(hair, 1.5 * source.unit))
+    hair = gaussian_blur(hair, 1.5 * source.unit).maximum(maps.resting * _near_hair(source, maps))
+    return torch.lerp(log_ratio, limited(volume, o.hair_ratio_limit), hair)
+
+
+def _near_hair(source: Source, maps: Maps) -> Tensor:
+    """(B,1,H,W) 0..1: near hair, whose locks may lie on shoulders, where masks take them for clothes."""
+    return gaussian_blur(dilate(maps.hair, odd(LOCKS * source.unit)), LOCKS / 3 * source.unit)
 
 
 def _between_brows(source: Source, target: PosedHead) -> Tensor:

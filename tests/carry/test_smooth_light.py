@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 import torch
 from painted import HAIR, SIZE, SKIN, paint
 from people import directional, person
 
+from difffae.carry import light
 from difffae.carry.options import CarryOptions
 from difffae.common.pixels import dilate, erode, pixel_grid
 from difffae.head.adjust import Adjustments, adjust
@@ -37,9 +39,9 @@ def test_eyes_are_lit_as_the_skin_around(head: HeadModel) -> None:
     beyond = []
     columns = pixel_grid(SIZE, SIZE, source.image)[None, None, ..., 0]
     for one in (source, plain):
-        light = from_the_side(one).light_ratio.log().mean(1, keepdim=True)
+        change = from_the_side(one).light_ratio.log().mean(1, keepdim=True)
         for side in (columns < 0, columns > 0):
-            inner, ring = light[within & side], light[around & side]
+            inner, ring = change[within & side], change[around & side]
             assert inner.numel() > 20
             beyond.append(float((inner - ring.max()).clamp_min(0).max() + (ring.min() - inner).clamp_min(0).max()))
     assert max(beyond[:2]) < 0.03
@@ -80,3 +82,25 @@ def test_hair_over_an_ear_is_lit_as_a_volume(head: HeadModel) -> None:
     ratio = from_the_side(bob).light_ratio[(erode(hair, 9) > 0).expand(-1, 3, -1, -1)]
     assert 1 / limit < ratio.min() < 0.8
     assert 1.05 < ratio.max() < limit
+
+
+def test_locks_that_masks_take_for_clothes_have_no_step_in_their_light(head: HeadModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hair hangs down to the shoulders; from a row on the mask of hair ends, as networks have it."""
+    face = person(head, 3, light=directional(0.05, 0.05, 0.2))
+    drawn = render(head, face, SIZE)
+    y = pixel_grid(SIZE, SIZE, drawn.image)[None, None, ..., 1]
+    skin = head.part_mask(drawn.raster, "face")[:, None]
+    chin = float(y[skin].max())
+    long = dilate(drawn.mask, 17) * ~skin * ~(head.part_mask(drawn.raster, "neck")[:, None])
+    upper, lower = long * (y < chin), long * (y >= chin)
+    whole = drawn.mask.maximum(long)
+    layers = Layers(whole, whole, upper + lower, upper)
+    source = prepare(paint((drawn.mask, SKIN), (long, HAIR)), face, head, layers=layers)
+    lock = (erode(long, 5) > 0) & ((y - chin).abs() < 0.25)
+    assert int(lock.sum()) > 100
+    worst = []
+    for size in (light.LOCKS, 0.1):
+        monkeypatch.setattr(light, "LOCKS", size)
+        change = from_the_side(source).light_ratio.log().mean(1, keepdim=True)
+        worst.append(float(steps(change.transpose(-1, -2), lock.transpose(-1, -2)).max()))
+    assert worst[0] < 0.5 * worst[1], worst
