@@ -37,7 +37,7 @@ ROUND = 0.8  # and at the ends of its shoulders
 LOCKS = 24.0  # 256ths of the side over which the light of a head goes over into that of the body on hair that hangs down
 SMILES = -1.0, 1.3  # change of the coefficients beyond which folds deepen no more
 # --- the shade below a jaw; lengths named u are 1/256 of the side ---
-BETWEEN = 9, 168, 133, 362  # landmarks between the brows, at the root of the nose, and at the inner corners of the eyes
+BETWEEN = 9, 168, 133, 362  # landmarks between the brows, at the root of the nose, at the inner corners of the eyes
 JAW = "jawOpen"
 SHADE_REACH = 14.0  # u below a jaw at which its shade ends
 SHADE_STEPS = 6
@@ -245,9 +245,10 @@ def _smooth_light(source: Source, target: PosedHead, surface: Surface, maps: Map
     blur = source.pixels(o.light_blur)
     log_ratio = gaussian_blur(gather(surface.log_ratio * trust, nearest), blur) / gaussian_blur(gather(trust, nearest), blur)
     # the mesh's eyeballs and lids are not where the photograph's are: eyes are lit as the skin around
-    eyes = dilate(target.part("eyes", "sockets").to(trust), odd(o.eye_margin * source.side)).maximum(_between_brows(source, target))
+    eyes = dilate(target.part("eyes", "sockets").to(trust), odd(o.eye_margin * source.side))
     around = _going_on(log_ratio, 1 - eyes, source.pixels(o.eye_blur))
     log_ratio = torch.lerp(log_ratio, around, gaussian_blur(eyes, source.pixels(o.eye_blur)))
+    log_ratio = _without_frown(source, target, log_ratio, 1 - eyes)
     if maps is None:
         return log_ratio
     # hair is a volume around the whole head that light enters: ears, jaws and necks under it do not show
@@ -264,16 +265,25 @@ def _near_hair(source: Source, maps: Maps) -> Tensor:
     return gaussian_blur(dilate(maps.hair, odd(LOCKS * source.unit)), LOCKS / 3 * source.unit)
 
 
-def _between_brows(source: Source, target: PosedHead) -> Tensor:
-    """(B,1,H,W): 1 between the brows. The head model frowns there where faces do not, and light from above would join the brows."""
-    head, (height, width) = source.head, source.size
+def _without_frown(source: Source, target: PosedHead, log_ratio: Tensor, known: Tensor) -> Tensor:
+    """The light ratio (B,3,H,W), between the brows as it goes on from around: the head model frowns there where faces do not, and light
+    from above would join the brows. Only what is alike on both sides of the face changes, for a nose has a lit and a dark flank.
+
+    Args:
+        known: (B,1,H,W) 0 on the eyes, where the ratio goes on from around, too.
+    """
+    head, size = source.head, target.points.new_tensor([source.size[1], source.size[0]])
     if not head.has_face_mesh:
-        return torch.zeros_like(source.image[:, :1])
-    points = (head.landmarks(target.points)[:, list(BETWEEN), :2] + 1) / 2 * target.points.new_tensor([width, height]) - 0.5
-    middle, radius = points[:, :2].mean(1), source.options.glabella * (points[:, 2] - points[:, 3]).norm(dim=-1)
-    x, y = (torch.arange(n, device=points.device, dtype=points.dtype) for n in (width, height))
-    away = ((x - middle[:, :1])[:, None] ** 2 + (y - middle[:, 1:])[:, :, None] ** 2).sqrt() / radius[:, None, None]
-    return (3 - 2 * away).clamp(0, 1)[:, None]
+        return log_ratio
+    above, root, inner, other = ((head.landmarks(target.points)[:, list(BETWEEN), :2] + 1) / 2 * size).unbind(1)
+    middle, radius = (above + root)[:, None, None] / 2, source.options.glabella * (inner - other).norm(dim=-1).clamp_min(1e-3)
+    away = (pixel_grid(*source.size, log_ratio) + 1) / 2 * size - middle
+    frown = (3 - 2 * away.norm(dim=-1) / radius[:, None, None]).clamp(0, 1)[:, None]
+    blur = source.pixels(source.options.eye_blur)
+    change = (_going_on(log_ratio, known * (1 - frown), blur) - log_ratio) * gaussian_blur(frown, blur)
+    across = F.normalize(inner - other, dim=-1)[:, None, None]
+    mirrored = away - 2 * (away * across).sum(-1, keepdim=True) * across + middle
+    return log_ratio + (change + F.grid_sample(change, mirrored / size * 2 - 1, padding_mode="border", align_corners=False)) / 2
 
 
 def _going_on(values: Tensor, weight: Tensor, sigma: float) -> Tensor:
