@@ -31,7 +31,7 @@ SOURCE = "SFHQ-T2I dataset (synthetic portraits, MIT License, Copyright (c) 2024
 HEIGHT, WIDTH = 40, 64
 SKIN = (1.1, 1.2)  # along from the eye's middle and across: what is skin in these portraits
 LID, BAND, MIDDLE = (-0.25, -0.1), (0.0, 0.1), (0.2, 0.8)  # the lid and its lashes, across and along
-LEVEL, BRIGHT_SHARE = -0.03, 0.5  # the mean of the lid; lids that shine do so less
+LEVEL, BRIGHT_SHARE = 0.02, 0.5  # the mean of the lid; lids that shine do so less
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Closed:
 
 
 # from eyes without to those with made-up lashes, in the order of lids.PLAINEST
-BANK = (Closed(168, 1, 0.28, -0.75), Closed(214, 0, 0.30, -0.95), Closed(845, 1, 0.30, -0.90))
+BANK = (Closed(168, 1, 0.28, -0.65), Closed(214, 0, 0.30, -0.85), Closed(845, 1, 0.30, -0.80))
 
 
 def eye_look(picture: Tensor, landmarks: Tensor, closed: Closed) -> Tensor:

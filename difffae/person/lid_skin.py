@@ -16,12 +16,13 @@ FLOOR = 0.03  # added to colours, so that black has a logarithm
 BELOW, ABOVE, LINES = (0.16, 0.5), (0.02, 0.18), 0.22
 # of that above the fold: what is darker than so much of its bright part is a brow or a rim of glasses
 BRIGHT_PART, TOO_DARK = 0.8, (0.5, 0.85)
+FORWARD = 0.2  # a closed lid stands out of the socket: by so much as bright as the cheek
 # skin that tells its colour: how far around the eye, and how far (in logarithms) from that of the cheek it may be
 AROUND, CHEEK, ALIKE, ROUNDS = (0.9, 1.0), (0.2, 0.9), 0.16, 3
 # shaded skin has more colour: by how much of it, for the logarithm of green, most people's has; how much light (its variance) tells a
-# person's own from that, and the most as a multiple of it
-DEEPENS, TRUST, STEEPEST = 0.8, 0.02, 2.0
-NEAR, NEAR_MOST = 0.3, 0.12  # over so much of an eye's width the colour is a place's own, and how far it may differ
+# person's own from that, and the least and the most as multiples of it: grey brows are no shade
+DEEPENS, TRUST, STEEPEST = 0.8, 0.02, (0.4, 1.6)
+NEAR, NEAR_MOST, RUDDY = 0.3, 0.06, 1.08  # over so much of an eye's width the colour is a place's own, and how far it may differ; how much more colour lids have
 GRAIN, GRAIN_MOST, GRAIN_FROM = (
     0.9,
     0.12,
@@ -54,7 +55,9 @@ def skin_light(image: Tensor, known: Tensor, coordinates: tuple[Tensor, Tensor],
     if bool(above.any()):
         bright = plain[above].quantile(BRIGHT_PART).clamp_min(1e-3)
         weight = weight + above * ((luma / bright - TOO_DARK[0]) / (TOO_DARK[1] - TOO_DARK[0])).clamp(0, 1)
-    return gaussian_blur(pull_push(plain, weight), 0.08 * width + 0.6)
+    light = pull_push(plain, weight)
+    cheek = pull_push(plain, below.to(image))
+    return gaussian_blur(light * (cheek / light.clamp_min(0.02)) ** FORWARD, 0.08 * width + 0.6)
 
 
 def coloured(image: Tensor, known: Tensor, coordinates: tuple[Tensor, Tensor], height: Tensor, width: float, light: Tensor) -> Tensor:
@@ -69,7 +72,7 @@ def coloured(image: Tensor, known: Tensor, coordinates: tuple[Tensor, Tensor], h
     if not bool(cheek.any()):
         return light.expand(-1, 3, -1, -1)
     middle, level = (values[0, :, cheek].median(-1).values[None, :, None, None] for values in (tone, green))
-    usual = -DEEPENS * middle
+    cheeks, usual = middle, -DEEPENS * middle
     slope, bright = usual, green - level
     weight = around.to(image)
     for _ in range(ROUNDS):  # from the cheek's colour on: what is far from the line is no skin
@@ -79,10 +82,12 @@ def coloured(image: Tensor, known: Tensor, coordinates: tuple[Tensor, Tensor], h
         off = (bright - mean_bright) * weight / total
         varies, both = ((off * values).sum((2, 3), keepdim=True) for values in (bright - mean_bright, tone - mean_tone))
         slope = (both + TRUST * usual) / (varies + TRUST)
-        slope = slope.maximum((STEEPEST * usual).clamp_max(0)).minimum((STEEPEST * usual).clamp_min(0))
+        low, high = (bound * usual for bound in STEEPEST)
+        slope = slope.maximum(low.minimum(high)).minimum(low.maximum(high))
         middle = mean_tone - slope * mean_bright
+    middle = torch.where(middle.abs() < cheeks.abs(), cheeks, middle)  # shadow and paint around eyes are greyer than lids
     own = (tone - middle - slope * bright).clamp(-NEAR_MOST, NEAR_MOST)
-    tone = middle + gaussian_blur(pull_push(own, weight), NEAR * width) + slope * ((light + FLOOR).log() - level)
+    tone = RUDDY * (middle + gaussian_blur(pull_push(own, weight), NEAR * width) + slope * ((light + FLOOR).log() - level))
     ratios = torch.cat([tone[:, :1], torch.zeros_like(light), tone[:, 1:]], 1).exp()
     return ((light + FLOOR) * ratios / luma_of(ratios) - FLOOR).clamp(0, 1)
 

@@ -261,7 +261,7 @@ def lowered_lid(
     image, bare = _without_strands(image, known, coordinates, amounts[0], height, width)
     up = level_on_lid(-across, height)
     dark = F.grid_sample(look, torch.stack([_unit(along, ALONG), _unit(-up, ACROSS)], -1), padding_mode="border", align_corners=True)
-    lashes = lash_part(dark, up[:, None]) * (((along - ALONG[0]).minimum(ALONG[1] - along)) / 0.1).clamp(0, 1)[:, None]
+    lashes = lash_part(dark, up[:, None]) * _tapers(along)[:, None]
     light = skin_light(image, known, coordinates, height, width) * (dark - lashes).exp() * grain(image, frame.across)
     made = coloured(image, known, coordinates, height, width, light)
     # the edge of a lid that is not closed
@@ -283,6 +283,11 @@ def level_on_lid(up: Tensor, height: Tensor, back: bool = False) -> Tensor:
     here, there = (level, height) if back else (height, level)
     lid = RIGID + (up - RIGID) * ((there - RIGID) / (here - RIGID))
     return torch.where(up < RIGID, up, torch.where(up < here, lid, there + up - here))
+
+
+def _tapers(along: Tensor) -> Tensor:
+    """How much of a look's lashes is drawn (B,H,W): at the inner corner they thin out."""
+    return ((along - ALONG[0]) / 0.1).clamp(0, 1) * ((1.1 - along) / 0.3).clamp(0, 1)
 
 
 def lash_part(dark: Tensor, up: Tensor) -> Tensor:
