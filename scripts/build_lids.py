@@ -1,11 +1,11 @@
-"""Build the looks of closed eyes from synthetic portraits whose eyes are closed.
+"""Build the look of a closed eye from a synthetic portrait whose eyes are closed.
 
     python scripts/build_lids.py PORTRAITS difffae/assets/lids.safetensors
 
-PORTRAITS holds the pictures named below and `landmarks.npz` (arrays `files` and `landmarks`, pixels).
-Every look is that of a single eye, as only that has the hairs and the lines of one: the logarithm of its brightness over that of
-the skin around it, so that it fits every skin and light. Its fold lies where those of all looks do, its lid is about as bright
-as the skin around it, and its lashes are as dark as said here: how much the light and the make-up darkened them is theirs.
+PORTRAITS holds the picture named below and `landmarks.npz` (arrays `files` and `landmarks`, pixels).
+The look is that of a single eye, as a mean of several has neither hairs nor lines: the logarithm of its brightness over that of
+the skin around it, so that it fits every skin and light. Its lid is made about as bright as that skin, its lashes as dark as
+said here: how much the light and make-up darkened them is the portrait's.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from __future__ import annotations
 import needs  # noqa: F401  # isort: skip
 
 import sys
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
@@ -25,67 +24,46 @@ from difffae.common.checkpoint import save_checkpoint
 from difffae.common.pixels import luma_of, sampled
 from difffae.lab.prepare.portraits import dev_files, read_picture
 from difffae.person.lid_skin import FLOOR, skin_light
-from difffae.person.lids import ACROSS, ALONG, EYES, KIND, LidFrame, lash_part, level_on_lid
+from difffae.person.lids import ACROSS, ALONG, EYES, KIND, LOOK_FOLD, LidFrame, lash_part
 
 SOURCE = "SFHQ-T2I dataset (synthetic portraits, MIT License, Copyright (c) 2024 David Beniaguev); see NOTICE"
+FILE, SIDE = "sfhqt2i_0214.webp", 0  # and the row of its eye in EYES
 HEIGHT, WIDTH = 40, 64
+DOWN = 0.06  # by how much the look moves down: a head's lids meet higher than those of photographs
 SKIN = (1.1, 1.2)  # along from the eye's middle and across: what is skin in these portraits
 LID, BAND, MIDDLE = (-0.25, -0.1), (0.0, 0.1), (0.2, 0.8)  # the lid and its lashes, across and along
-LEVEL, BRIGHT_SHARE = 0.02, 0.5  # the mean of the lid; lids that shine do so less
+LEVEL, DARK, BRIGHT_SHARE = 0.02, -0.85, 0.5  # the means of the lid and of its lashes; lids that shine do so less
 
 
-@dataclass(frozen=True)
-class Closed:
-    """A closed eye: the number of its portrait, its row in EYES, how high its fold lies, and how dark its lashes shall be."""
-
-    number: int
-    side: int
-    fold: float
-    lashes: float
-
-
-# from eyes without to those with made-up lashes, in the order of lids.PLAINEST
-BANK = (Closed(168, 1, 0.28, -0.65), Closed(214, 0, 0.30, -0.85), Closed(845, 1, 0.30, -0.80))
-
-
-def eye_look(picture: Tensor, landmarks: Tensor, closed: Closed) -> Tensor:
-    """The look (HEIGHT,WIDTH) of an eye of a picture (3,H,W) uint8; landmarks (N,3) in its pixels."""
+def eye_look(picture: Tensor, landmarks: Tensor) -> Tensor:
+    """The look (1,HEIGHT,WIDTH) of an eye of a picture (3,H,W) uint8; landmarks (N,3) in its pixels."""
     image = picture[None].float() / 255
     line = [torch.arange(n, dtype=image.dtype) for n in picture.shape[:0:-1]]
-    frame = LidFrame.of(landmarks[None], EYES[closed.side])
+    frame = LidFrame.of(landmarks[None], EYES[SIDE])
     along, across = frame.coordinates(torch.stack(torch.meshgrid(line[0], line[1], indexing="xy"), -1)[None])
+    across = across + DOWN
     known = (((along - 0.5).abs() < SKIN[0]) & (across.abs() < SKIN[1]))[:, None].to(image)
-    light = skin_light(image, known, (along, across), torch.full_like(across, closed.fold), float(frame.across.norm()))
+    light = skin_light(image, known, (along, across), torch.full_like(across, LOOK_FOLD), float(frame.across.norm()))
     ratio = (luma_of(image) + FLOOR).log() - (light + FLOOR).log()
     down, right = torch.linspace(*ACROSS, HEIGHT), torch.linspace(*ALONG, WIDTH)
-    look = sampled(ratio, frame.places(-level_on_lid(-down, torch.tensor(closed.fold), back=True), right))[0, 0]
-    return _levelled(look, down[:, None], right, closed.lashes)
-
-
-def _levelled(look: Tensor, down: Tensor, right: Tensor, dark: float) -> Tensor:
-    """A look whose lid and whose lashes are as bright as asked for."""
+    look, down = sampled(ratio, frame.places(down - DOWN, right))[0], down[:, None]
     middle = (right > MIDDLE[0]) & (right < MIDDLE[1])
-    lid, band = (((down > low) & (down < high) & middle) for low, high in (LID, BAND))
+    lid, band = ((down > low) & (down < high) & middle for low, high in (LID, BAND))
     above = ((-down - 0.02) / 0.06).clamp(0, 1) * ((0.7 - (right - 0.5).abs()) / 0.2).clamp(0, 1)
-    look = look + (LEVEL - look[lid].mean()) * above
+    look = look + (LEVEL - look[:, lid].mean()) * above
     look = torch.where(look > 0, BRIGHT_SHARE * look, look)
     lashes = lash_part(look, -down)
-    return look + lashes * ((dark - look[band].mean()) / lashes[band].mean())
+    return look + lashes * ((DARK - look[:, band].mean()) / lashes[:, band].mean())
 
 
 def main(folder: str, output: str) -> None:
-    files = [f"sfhqt2i_{closed.number:04d}.webp" for closed in BANK]
-    held_out = dev_files().intersection(files)
-    if held_out:
-        raise SystemExit(f"{sorted(held_out)}: held out, not to be used")
+    if FILE in dev_files():
+        raise SystemExit(f"{FILE}: held out, not to be used")
     with np.load(Path(folder) / "landmarks.npz") as table:
-        rows = {str(name): number for number, name in enumerate(table["files"])}
-        landmarks = torch.from_numpy(table["landmarks"].astype(np.float32))
-    looks = []
-    for closed, file in zip(BANK, files, strict=True):
-        looks.append(eye_look(read_picture(Path(folder) / file), landmarks[rows[file]], closed))
-        print(sha256((Path(folder) / file).read_bytes()).hexdigest(), file)
-    save_checkpoint(output, {"look": torch.stack(looks)}, kind=KIND, config={}, license="MIT", source=SOURCE, half=True)
+        landmarks = torch.from_numpy(table["landmarks"][[str(name) for name in table["files"]].index(FILE)].astype(np.float32))
+    look = eye_look(read_picture(Path(folder) / FILE), landmarks)
+    print(sha256((Path(folder) / FILE).read_bytes()).hexdigest(), FILE)
+    save_checkpoint(output, {"look": look}, kind=KIND, config={}, license="MIT", source=SOURCE, half=True)
 
 
 if __name__ == "__main__":

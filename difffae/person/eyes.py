@@ -45,7 +45,7 @@ RIGID_ABOVE, RIGID_BELOW = 0.07, 0.04  # skin and lashes beside the edges of lid
 STRETCHED = 0.3  # how far below the eye skin moves along
 LEAST_LIGHT = 0.4  # what reaches an eyeball between lids that almost meet
 # how far over the lid's edge its fold begins, how much of the lid's way that goes along, and how much more steeply skin does than evenly
-FOLD, FOLD_FOLLOWS, FOLD_STAYS = 0.12, 0.1, 1.2
+FOLD, FOLD_FOLLOWS, FOLD_STAYS = 0.14, 0.1, 1.2
 BARE = (0.02, 0.08)  # a lid that comes down so far begins to show, and shows its own skin
 SHOWS_LID = 0.10  # lids less far apart begin to show the look of closed ones
 

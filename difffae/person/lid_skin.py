@@ -22,12 +22,10 @@ AROUND, CHEEK, ALIKE, ROUNDS = (0.9, 1.0), (0.2, 0.9), 0.16, 3
 # shaded skin has more colour: by how much of it, for the logarithm of green, most people's has; how much light (its variance) tells a
 # person's own from that, and the least and the most as multiples of it: grey brows are no shade
 DEEPENS, TRUST, STEEPEST = 0.8, 0.02, (0.4, 1.6)
-NEAR, NEAR_MOST, RUDDY = 0.3, 0.06, 1.08  # over so much of an eye's width the colour is a place's own, and how far it may differ; how much more colour lids have
-GRAIN, GRAIN_MOST, GRAIN_FROM = (
-    0.9,
-    0.12,
-    0.62,
-)  # share of the cheek's grain that a lid takes, the most of it (a logarithm), and from how far below
+# over so much of an eye's width the colour is a place's own, and how far that may differ; how much more colour lids have
+NEAR, NEAR_MOST, RUDDY = 0.3, 0.06, 1.08
+# share of the cheek's grain that a lid takes, the most of it (a logarithm), and from how far below
+GRAIN, GRAIN_MOST, GRAIN_FROM = 0.9, 0.12, 0.62
 
 
 def skin_light(image: Tensor, known: Tensor, coordinates: tuple[Tensor, Tensor], height: Tensor, width: float) -> Tensor:

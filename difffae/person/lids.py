@@ -6,8 +6,8 @@ width of a picture, H its height, h and w sides of the look.
 An eye closes by stretching the narrow strip of skin above it, which has neither the lashes nor the
 shading of a lid. So the look of a closed eye is laid over it: the logarithm of its brightness over
 that of the skin around it, in a frame that runs from corner to corner along the edge of the upper
-lid. Looks are those of single eyes (scripts/build_lids.py took them from synthetic portraits), as a mean of
-several has no hairs and no lines; whoever's lashes are darker gets a look with darker ones. The
+lid. It is the look of a single eye (scripts/build_lids.py took it from a synthetic portrait), as a mean of
+several has no hairs and no lines; its lashes are the darker the darker the person's own are. The
 lid comes out from under the person's own fold, which stays: above it all pixels are the
 photograph's. How bright the skin is, its colour and its grain are the person's own (`lid_skin`).
 """
@@ -55,8 +55,9 @@ FADES = (-0.02, 0.10)  # over the fold, where a lid goes over into the person's 
 LOOK_FOLD, RIGID, LEAST_HEIGHT = 0.30, 0.06, 0.16  # how high a look's fold is, and what below it is not stretched; the lowest fold
 # what of a look is lashes: what is darker (a logarithm) than shades are, and lies so far above and below the edge
 DARKEST_SHADE, LASHES_UP, LASHES_DOWN = 0.35, 0.1, 0.3
-# how dark (a logarithm) lashes of open eyes are against skin: that of the lid's outer half, and from where on the next look fits
-OWN_ALONG, OWN_ACROSS, OWN_SKIN, PLAINEST = (-0.05, 0.5), (-0.09, 0.03), (0.5, 0.8), (0.85, 1.3)
+# where an open eye's lashes are, on the lid's outer half, and its skin; how much darker (a logarithm) plain lashes are and made-up ones,
+# and how much of the look's lashes these get
+OWN_ALONG, OWN_ACROSS, OWN_SKIN, OWN_LASHES_DARK, LASHES_SHARE = (-0.05, 0.5), (-0.09, 0.03), (0.5, 0.8), (0.7, 1.4), (0.75, 1.4)
 # lashes of the open eye that stick out beyond its outer corner: where they lie, how thick they may be, and how much darker than skin
 STRANDS_ALONG, STRANDS_ACROSS, STRANDS_THICK, STRANDS_DARK = (-0.4, 1.1), (-0.12, 0.1), 0.34, (0.1, 0.3)
 REACH, COLUMNS = 0.8, 96  # of curves: how far to both sides of the eye's middle, and in how many columns
@@ -200,11 +201,13 @@ def closed_look(head: HeadModel, face: FaceAttributes, image: Tensor, landmarks:
     Returns:
         the look (B,1,h,w), and how far the photographs show the eyes open (B,2), 0..1.
     """
-    looks = load_checkpoint(asset_path("lids.safetensors"), KIND).tensors["look"].to(face.expression)
+    look = load_checkpoint(asset_path("lids.safetensors"), KIND).tensors["look"].to(face.expression)
     blink = face.expression[:, [head.expression_names.index(eye.blink) for eye in EYES]]
     dark = torch.stack([_own_lashes(image, landmarks, side) for side in range(2)]).mean(0)
-    fits = (dark[:, None] > dark.new_tensor(PLAINEST)).sum(1)
-    return looks[fits, None], 1 - ((blink - SHOWN_OPEN) / (SHOWN_CLOSED - SHOWN_OPEN)).clamp(0, 1)
+    (plain, painted), (low, high) = OWN_LASHES_DARK, LASHES_SHARE
+    share = low + (high - low) * ((dark - plain) / (painted - plain)).clamp(0, 1)
+    lashes = lash_part(look, -torch.linspace(*ACROSS, look.shape[1], device=look.device)[:, None])
+    return look + (share[:, None, None, None] - 1) * lashes, 1 - ((blink - SHOWN_OPEN) / (SHOWN_CLOSED - SHOWN_OPEN)).clamp(0, 1)
 
 
 def _own_lashes(image: Tensor, landmarks: Tensor, side: int) -> Tensor:
@@ -259,7 +262,7 @@ def lowered_lid(
     along, across = coordinates
     width = float(frame.across.norm())
     image, bare = _without_strands(image, known, coordinates, amounts[0], height, width)
-    up = level_on_lid(-across, height)
+    up = _level_on_look(-across, height)
     dark = F.grid_sample(look, torch.stack([_unit(along, ALONG), _unit(-up, ACROSS)], -1), padding_mode="border", align_corners=True)
     lashes = lash_part(dark, up[:, None]) * _tapers(along)[:, None]
     light = skin_light(image, known, coordinates, height, width) * (dark - lashes).exp() * grain(image, frame.across)
@@ -277,12 +280,11 @@ def lowered_lid(
     return (image - (image + FLOOR) * drawn).clamp_min(0), share.maximum(bare).maximum((2 * drawn).clamp_max(1))
 
 
-def level_on_lid(up: Tensor, height: Tensor, back: bool = False) -> Tensor:
-    """Where above a look's edge lies what is `up` above that of a lid whose fold is at a height; `back` the other way."""
-    height, level = height.clamp_min(LEAST_HEIGHT), torch.full_like(height, LOOK_FOLD)
-    here, there = (level, height) if back else (height, level)
-    lid = RIGID + (up - RIGID) * ((there - RIGID) / (here - RIGID))
-    return torch.where(up < RIGID, up, torch.where(up < here, lid, there + up - here))
+def _level_on_look(up: Tensor, height: Tensor) -> Tensor:
+    """Where above a look's edge lies what is `up` above that of a lid whose fold is at a height."""
+    height = height.clamp_min(LEAST_HEIGHT)
+    lid = RIGID + (up - RIGID) * ((LOOK_FOLD - RIGID) / (height - RIGID))
+    return torch.where(up < RIGID, up, torch.where(up < height, lid, LOOK_FOLD + up - height))
 
 
 def _tapers(along: Tensor) -> Tensor:
