@@ -29,10 +29,11 @@ from difffae.person.lids import ACROSS, ALONG, EYES, KIND, LOOK_FOLD, LidFrame, 
 SOURCE = "SFHQ-T2I dataset (synthetic portraits, MIT License, Copyright (c) 2024 David Beniaguev); see NOTICE"
 FILE, SIDE = "sfhqt2i_0214.webp", 0  # and the row of its eye in EYES
 HEIGHT, WIDTH = 40, 64
-DOWN = 0.06  # by how much the look moves down: a head's lids meet higher than those of photographs
+DOWN = 0.02  # by how much the look moves down: a head's lids meet higher than those of photographs
 SKIN = (1.1, 1.2)  # along from the eye's middle and across: what is skin in these portraits
 LID, BAND, MIDDLE = (-0.25, -0.1), (0.0, 0.1), (0.2, 0.8)  # the lid and its lashes, across and along
-LEVEL, DARK, BRIGHT_SHARE = 0.02, -0.85, 0.5  # the means of the lid and of its lashes; lids that shine do so less
+LEVEL, DARK = 0.02, -0.85  # the means of the lid and of its lashes
+BRIGHT_SHARE, FOLD_SHARE = 0.5, 1.6  # lids that shine do so less; the fold of this eye, a young one, is made deeper
 
 
 def eye_look(picture: Tensor, landmarks: Tensor) -> Tensor:
@@ -51,7 +52,7 @@ def eye_look(picture: Tensor, landmarks: Tensor) -> Tensor:
     lid, band = ((down > low) & (down < high) & middle for low, high in (LID, BAND))
     above = ((-down - 0.02) / 0.06).clamp(0, 1) * ((0.7 - (right - 0.5).abs()) / 0.2).clamp(0, 1)
     look = look + (LEVEL - look[:, lid].mean()) * above
-    look = torch.where(look > 0, BRIGHT_SHARE * look, look)
+    look = torch.where(look > 0, BRIGHT_SHARE * look, look * (1 + (FOLD_SHARE - 1) * ((-down - LOOK_FOLD / 2) / 0.06).clamp(0, 1)))
     lashes = lash_part(look, -down)
     return look + lashes * ((DARK - look[:, band].mean()) / lashes[:, band].mean())
 

@@ -16,7 +16,7 @@ FLOOR = 0.03  # added to colours, so that black has a logarithm
 BELOW, ABOVE, LINES = (0.16, 0.5), (0.02, 0.18), 0.22
 # of that above the fold: what is darker than so much of its bright part is a brow or a rim of glasses
 BRIGHT_PART, TOO_DARK = 0.8, (0.5, 0.85)
-FORWARD = 0.2  # a closed lid stands out of the socket: by so much as bright as the cheek
+FORWARD = 0.1  # a closed lid stands out of the socket: by so much as bright as the cheek
 # skin that tells its colour: how far around the eye, and how far (in logarithms) from that of the cheek it may be
 AROUND, CHEEK, ALIKE, ROUNDS = (0.9, 1.0), (0.2, 0.9), 0.16, 3
 # shaded skin has more colour: by how much of it, for the logarithm of green, most people's has; how much light (its variance) tells a

@@ -57,7 +57,7 @@ LOOK_FOLD, RIGID, LEAST_HEIGHT = 0.30, 0.06, 0.16  # how high a look's fold is, 
 DARKEST_SHADE, LASHES_UP, LASHES_DOWN = 0.35, 0.1, 0.3
 # where an open eye's lashes are, on the lid's outer half, and its skin; how much darker (a logarithm) plain lashes are and made-up ones,
 # and how much of the look's lashes these get
-OWN_ALONG, OWN_ACROSS, OWN_SKIN, OWN_LASHES_DARK, LASHES_SHARE = (-0.05, 0.5), (-0.09, 0.03), (0.5, 0.8), (0.7, 1.4), (0.75, 1.4)
+OWN_ALONG, OWN_ACROSS, OWN_SKIN, OWN_LASHES_DARK, LASHES_SHARE = (-0.05, 0.5), (-0.09, 0.03), (0.5, 0.8), (0.7, 1.4), (1.0, 1.4)
 # lashes of the open eye that stick out beyond its outer corner: where they lie, how thick they may be, and how much darker than skin
 STRANDS_ALONG, STRANDS_ACROSS, STRANDS_THICK, STRANDS_DARK = (-0.4, 1.1), (-0.12, 0.1), 0.34, (0.1, 0.3)
 REACH, COLUMNS = 0.8, 96  # of curves: how far to both sides of the eye's middle, and in how many columns
