@@ -23,8 +23,8 @@ from torch import Tensor
 from difffae.common.checkpoint import save_checkpoint
 from difffae.common.pixels import luma_of, sampled
 from difffae.lab.prepare.portraits import dev_files, read_picture
-from difffae.person.lid_skin import FLOOR, skin_light
 from difffae.person.lids import ACROSS, ALONG, EYES, KIND, LOOK_FOLD, LidFrame, lash_part
+from difffae.person.skin_tone import LID_FLOOR, skin_light
 
 SOURCE = "SFHQ-T2I dataset (synthetic portraits, MIT License, Copyright (c) 2024 David Beniaguev); see NOTICE"
 FILE, SIDE = "sfhqt2i_0214.webp", 0  # and the row of its eye in EYES
@@ -45,7 +45,7 @@ def eye_look(picture: Tensor, landmarks: Tensor) -> Tensor:
     across = across + DOWN
     known = (((along - 0.5).abs() < SKIN[0]) & (across.abs() < SKIN[1]))[:, None].to(image)
     light = skin_light(image, known, (along, across), torch.full_like(across, LOOK_FOLD), float(frame.across.norm()))
-    ratio = (luma_of(image) + FLOOR).log() - (light + FLOOR).log()
+    ratio = (luma_of(image) + LID_FLOOR).log() - (light + LID_FLOOR).log()
     down, right = torch.linspace(*ACROSS, HEIGHT), torch.linspace(*ALONG, WIDTH)
     look, down = sampled(ratio, frame.places(down - DOWN, right))[0], down[:, None]
     middle = (right > MIDDLE[0]) & (right < MIDDLE[1])

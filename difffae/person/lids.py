@@ -9,7 +9,7 @@ that of the skin around it, in a frame that runs from corner to corner along the
 lid. It is the look of a single eye (scripts/build_lids.py took it from a synthetic portrait), as a mean of
 several has no hairs and no lines; its lashes are the darker the darker the person's own are. The
 lid comes out from under the person's own fold, which stays: above it all pixels are the
-photograph's. How bright the skin is, its colour and its grain are the person's own (`lid_skin`).
+photograph's. How bright the skin is, its colour and its grain are the person's own (`skin_tone`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ..common.checkpoint import asset_path, load_checkpoint
 from ..common.pixels import dilate, erode, gaussian_blur, luma_of, odd, pull_push, sampled
 from ..head.attributes import FaceAttributes
 from ..head.morphable import HeadModel
-from .lid_skin import FLOOR, coloured, grain, skin_light
+from .skin_tone import LID_FLOOR, coloured, grain, skin_light
 
 KIND = "lids"
 # the frame of the look, in widths of the eye: from the outer corner (0) to the inner one (1), and
@@ -216,7 +216,7 @@ def _own_lashes(image: Tensor, landmarks: Tensor, side: int) -> Tensor:
 
     def part(across: tuple[float, float], along: tuple[float, float]) -> Tensor:
         line = [torch.linspace(*bounds, 12, device=image.device, dtype=image.dtype) for bounds in (across, along)]
-        return luma_of(sampled(image, frame.places(*line), "bilinear")) + FLOOR
+        return luma_of(sampled(image, frame.places(*line), "bilinear")) + LID_FLOOR
 
     skin = part(OWN_SKIN, (0.1, 0.9)).mean((1, 2, 3), keepdim=True)
     return (skin / part(OWN_ACROSS, OWN_ALONG)).log().mean((1, 2, 3))
@@ -270,14 +270,14 @@ def lowered_lid(
     # the edge of a lid that is not closed
     line = torch.exp(-(((across - OWN_LINE[0]) / OWN_LINE[1]) ** 2)) * (1 - (2 * along - 1).square()).clamp_min(0).sqrt()
     line = (OWN_DARK * amounts[0] * (1 - amounts[1]) * line)[:, None] * known
-    image = (image - (image + FLOOR) * (1 - (-line).exp())).clamp_min(0)
+    image = (image - (image + LID_FLOOR) * (1 - (-line).exp())).clamp_min(0)
     low, high = OWN_LASHES
     amount = torch.lerp(
         torch.full_like(across, amounts[1]), torch.full_like(across, amounts[0]), ((-across - low) / (high - low)).clamp(0, 1)
     )
     share = gaussian_blur((_place(along, across, height) * amount)[:, None] * known, 0.015 * width + 0.3)
     image, drawn = torch.lerp(image, made, share), 1 - (lashes * amounts[1] * known).exp()
-    return (image - (image + FLOOR) * drawn).clamp_min(0), share.maximum(bare).maximum((2 * drawn).clamp_max(1))
+    return (image - (image + LID_FLOOR) * drawn).clamp_min(0), share.maximum(bare).maximum((2 * drawn).clamp_max(1))
 
 
 def _level_on_look(up: Tensor, height: Tensor) -> Tensor:
@@ -314,7 +314,7 @@ def _without_strands(
     place = place[:, None] * known
     size = odd(STRANDS_THICK * width)
     closed = gaussian_blur(erode(dilate(image, size), size), 0.02 * width + 0.3)
-    darker = ((closed + FLOOR) / (image + FLOOR)).log().mean(1, keepdim=True)
+    darker = ((closed + LID_FLOOR) / (image + LID_FLOOR)).log().mean(1, keepdim=True)
     low, high = STRANDS_DARK
     strands = dilate(((darker - low) / (high - low)).clamp(0, 1), odd(0.06 * width)) * place
     skin = pull_push(image, (1 - strands) * known * (across > top - height)[:, None])

@@ -8,8 +8,8 @@ from people import person
 
 from difffae.common.pixels import luma_of
 from difffae.head.morphable import HeadModel
-from difffae.person.lid_skin import FLOOR, GRAIN, GRAIN_FROM, RUDDY, coloured, grain, skin_light
 from difffae.person.lids import ACROSS, EYES, LASHES_SHARE, LidFrame, closed_look, lash_part
+from difffae.person.skin_tone import GRAIN, GRAIN_FROM, LID_FLOOR, RUDDY, coloured, grain, skin_light
 
 SIZE, WIDTH = 96, 40.0
 DOWN, RIGHT = torch.meshgrid(torch.arange(SIZE).float(), torch.arange(SIZE).float(), indexing="ij")
@@ -19,8 +19,9 @@ PLACE, HEIGHT, KNOWN = (ALONG, ACROSS_EYE), torch.full((1, SIZE, SIZE), 0.4), to
 
 def skin(green: torch.Tensor) -> torch.Tensor:
     """Skin (1,3,H,W) whose logarithms of red and of blue over green deepen in the shade."""
-    shade = ((green + FLOOR) / (0.5 + FLOOR)).log()
-    return torch.cat([(green + FLOOR) * (0.3 - 0.2 * shade).exp(), green + FLOOR, (green + FLOOR) * (-0.2 + 0.15 * shade).exp()], 1) - FLOOR
+    whole = green + LID_FLOOR
+    shade = (whole / (0.5 + LID_FLOOR)).log()
+    return torch.cat([whole * (0.3 - 0.2 * shade).exp(), whole, whole * (-0.2 + 0.15 * shade).exp()], 1) - LID_FLOOR
 
 
 def shading() -> torch.Tensor:
@@ -29,7 +30,7 @@ def shading() -> torch.Tensor:
 
 def tones(image: torch.Tensor) -> tuple[float, float]:
     """Logarithms of red and of blue over green."""
-    red, green, blue = (image + FLOOR).log().mean((0, 2, 3)).tolist()
+    red, green, blue = (image + LID_FLOOR).log().mean((0, 2, 3)).tolist()
     return red - green, blue - green
 
 
