@@ -217,7 +217,7 @@ class EyeSource:
         iris: (B,2,3) its middle, along and across, and its radius.
         white: (B,2,4,h,w) RGB from lid to lid, and how dark the lids make it.
         disc: (B,2,4,k,k) RGB of the iris, unshaded, and where the photograph shows it.
-        look: (B,1,h,w) logarithm of a closed eye's brightness over that of the skin below it.
+        look: (B,1,h,w) logarithm of a closed eye's brightness over that of the skin around it.
         open: (B,2) how far the photographs show the eyes open, 0..1.
         around: (B,V,2) how far vertices belong to each eye.
     """

@@ -45,7 +45,7 @@ RIGID_ABOVE, RIGID_BELOW = 0.07, 0.04  # skin and lashes beside the edges of lid
 STRETCHED = 0.3  # how far below the eye skin moves along
 LEAST_LIGHT = 0.4  # what reaches an eyeball between lids that almost meet
 # how far over the lid's edge its fold begins, how much of the lid's way that goes along, and how much more steeply skin does than evenly
-FOLD, FOLD_FOLLOWS, FOLD_STAYS = 0.22, 0.1, 1.2
+FOLD, FOLD_FOLLOWS, FOLD_STAYS = 0.14, 0.1, 1.2
 BARE = (0.02, 0.08)  # a lid that comes down so far begins to show, and shows its own skin
 SHOWS_LID = 0.10  # lids less far apart begin to show the look of closed ones
 
@@ -70,7 +70,7 @@ def eye_source(head: HeadModel, face: FaceAttributes, image: Tensor, posed: Pose
     polar = iris_places(image)
     apart = [_taken_apart(image, seen, side, polar) for side in range(2)]
     upper, lower, top, iris, white, disc = (torch.stack(parts, 1) for parts in zip(*apart, strict=True))
-    look, closed = closed_look(head, face)
+    look, closed = closed_look(head, face, image, seen)
     return EyeSource(seen, on_head, upper, lower, top, iris, white, disc, look, closed, skin_around(head).expand(len(face), -1, -1))
 
 

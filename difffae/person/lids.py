@@ -4,11 +4,12 @@ Shape letters: B batch, V vertices, N landmarks, P points of a lid's edge, W col
 width of a picture, H its height, h and w sides of the look.
 
 An eye closes by stretching the narrow strip of skin above it, which has neither the lashes nor the
-shading of a lid. So the look of a closed eye is laid over it: the logarithm of its brightness
-over that of the skin below the eye, in a frame that runs from corner to corner along the edge of the upper
-lid (scripts/build_lids.py made it from synthetic portraits). The lid comes out from under the person's own fold, which
-stays: above it all pixels are the photograph's. Its colour goes on from the skin above that fold and below the eye; its shading is that
-of a ball under skin, lit from above as faces mostly are.
+shading of a lid. So the look of a closed eye is laid over it: the logarithm of its brightness over
+that of the skin around it, in a frame that runs from corner to corner along the edge of the upper
+lid. It is the look of a single eye (scripts/build_lids.py took it from a synthetic portrait), as a mean of
+several has no hairs and no lines; its lashes are the darker the darker the person's own are. The
+lid comes out from under the person's own fold, which stays: above it all pixels are the
+photograph's. How bright the skin is, its colour and its grain are the person's own (`skin_tone`).
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..common.checkpoint import asset_path, load_checkpoint
-from ..common.pixels import dilate, erode, gaussian_blur, odd, pull_push, sampled
+from ..common.pixels import dilate, erode, gaussian_blur, luma_of, odd, pull_push, sampled
 from ..head.attributes import FaceAttributes
 from ..head.morphable import HeadModel
+from .skin_tone import LID_FLOOR, coloured, grain, skin_light
 
 KIND = "lids"
-FLOOR = 0.03  # added to colours, so that black has a logarithm
 # the frame of the look, in widths of the eye: from the outer corner (0) to the inner one (1), and
 # from above the lid's edge (negative) to below
-ALONG, ACROSS = (-0.2, 1.2), (-0.42, 0.42)
+ALONG, ACROSS = (-0.3, 1.3), (-0.46, 0.34)
 
 
 @dataclass(frozen=True)
@@ -47,31 +48,18 @@ EYES = (
 SIDES = ("Right", "Left")  # the subject's, in the order of EYES
 SHOWN_CLOSED, SHOWN_OPEN = 0.6, 0.45  # a source's coefficient from which, and up to which, its own lid, or none, shows
 # the lid that is laid
-BELOW_EDGE = 1.5  # by how much the look is narrower below the lid's edge: lashes are a line, no band
-LOOK_SHARE = 0.5  # of the look's shading above the edge
 LASHES = 0.11  # how far lashes reach below the edge
 OWN_LASHES = (0.05, 0.10)  # the person's own lashes on the edge of a lid that is not closed: above them lies the lid
 OWN_LINE, OWN_DARK = (-0.01, 0.035), 0.5  # and the line that they make: its middle and its width, and the logarithm of its darkness
-SHADE = (0.76, 1.04, 1.16)  # powers of a lid's brightness that red, green and blue take: shaded skin is warm, not grey
-SHADED = (0.88, 1.02, 1.08)  # the same where skin above is darker than that below
-LASH_POWER = 1.0  # the same of its lashes, all colours
-# logarithms: how bright the middle of the ball is, and how dark the lid is under the fold; where, as shares of the lid's
-# height and in widths of the eye
-CREST, CREST_AT, CREST_WIDE = 0.10, 0.5, 0.25
-FOLD_DARK, FOLD_WIDE = 0.10, 0.12
-FADES = 0.14  # over so much of an eye's width a lid goes over into the fold
-# where cheeks are, how much redder than skin under eyes they may be, and how much of it lids are
-CHEEK, CHEEK_TINT, CHEEK_SHARE = (0.5, 1.0), (0.8, 1.25), 0.5
-GRAIN, MOST_GRAIN = 0.9, 0.06  # share of the cheek's fine texture that a lid takes, and the most of it
-GRAIN_MIRROR = 0.09  # the line, below the lid's edge, in which that is mirrored
-# single lashes: from corner to corner, their length, how far they lean outwards, half their width as a share of their distance, and
-# how much light they take; those nearer to each other than so many pixels blur into the line that they grow from
-LASH_COUNT, LASH_LENGTH, LASH_LEAN, LASH_HALF, LASH_DARK, LASHES_APART = 19, 0.12, 0.9, 0.17, 0.45, (2.0, 4.0)
-# skin that tells the lid's colour: below the eye, and above the fold; of the latter what is darker than so much of its bright part is a
-# brow or a rim of glasses
-BELOW, ABOVE, BRIGHT_PART, TOO_DARK = (0.16, 0.5), (0.0, 0.12), 0.65, (0.35, 0.6)
+FADES = (-0.02, 0.10)  # over the fold, where a lid goes over into the person's own skin
+LOOK_FOLD, RIGID, LEAST_HEIGHT = 0.30, 0.06, 0.16  # how high a look's fold is, and what below it is not stretched; the lowest fold
+# what of a look is lashes: what is darker (a logarithm) than shades are, and lies so far above and below the edge
+DARKEST_SHADE, LASHES_UP, LASHES_DOWN = 0.35, 0.1, 0.3
+# where an open eye's lashes are, on the lid's outer half, and its skin; how much darker (a logarithm) plain lashes are and made-up ones,
+# and how much of the look's lashes these get
+OWN_ALONG, OWN_ACROSS, OWN_SKIN, OWN_LASHES_DARK, LASHES_SHARE = (-0.05, 0.5), (-0.09, 0.03), (0.5, 0.8), (0.7, 1.4), (1.0, 1.4)
 # lashes of the open eye that stick out beyond its outer corner: where they lie, how thick they may be, and how much darker than skin
-STRANDS_ALONG, STRANDS_ACROSS, STRANDS_THICK, STRANDS_DARK = (-0.4, 1.1), (-0.12, 0.1), 0.2, (0.1, 0.3)
+STRANDS_ALONG, STRANDS_ACROSS, STRANDS_THICK, STRANDS_DARK = (-0.4, 1.1), (-0.12, 0.1), 0.34, (0.1, 0.3)
 REACH, COLUMNS = 0.8, 96  # of curves: how far to both sides of the eye's middle, and in how many columns
 AROUND = 1.3  # in widths of the eye from its middle: skin that belongs to it
 
@@ -201,19 +189,37 @@ def curve_at(curve: Tensor, along: Tensor) -> Tensor:
     return torch.lerp(curve.gather(1, left), curve.gather(1, left + 1), place - left).view_as(along)
 
 
-def closed_look(head: HeadModel, face: FaceAttributes) -> tuple[Tensor, Tensor]:
+def closed_look(head: HeadModel, face: FaceAttributes, image: Tensor, landmarks: Tensor) -> tuple[Tensor, Tensor]:
     """What closing the eyes of photographs needs.
 
     Args:
         head: the head model.
         face: B faces of the photographs.
+        image: (B,3,H,W) RGB 0..1.
+        landmarks: (B,N,3) in its pixels.
 
     Returns:
         the look (B,1,h,w), and how far the photographs show the eyes open (B,2), 0..1.
     """
     look = load_checkpoint(asset_path("lids.safetensors"), KIND).tensors["look"].to(face.expression)
     blink = face.expression[:, [head.expression_names.index(eye.blink) for eye in EYES]]
-    return look.expand(len(face), -1, -1, -1), 1 - ((blink - SHOWN_OPEN) / (SHOWN_CLOSED - SHOWN_OPEN)).clamp(0, 1)
+    dark = torch.stack([_own_lashes(image, landmarks, side) for side in range(2)]).mean(0)
+    (plain, painted), (low, high) = OWN_LASHES_DARK, LASHES_SHARE
+    share = low + (high - low) * ((dark - plain) / (painted - plain)).clamp(0, 1)
+    lashes = lash_part(look, -torch.linspace(*ACROSS, look.shape[1], device=look.device)[:, None])
+    return look + (share[:, None, None, None] - 1) * lashes, 1 - ((blink - SHOWN_OPEN) / (SHOWN_CLOSED - SHOWN_OPEN)).clamp(0, 1)
+
+
+def _own_lashes(image: Tensor, landmarks: Tensor, side: int) -> Tensor:
+    """The logarithm (B,) of how much darker than skin the lashes of an open eye are."""
+    frame = LidFrame.of(landmarks, EYES[side])
+
+    def part(across: tuple[float, float], along: tuple[float, float]) -> Tensor:
+        line = [torch.linspace(*bounds, 12, device=image.device, dtype=image.dtype) for bounds in (across, along)]
+        return luma_of(sampled(image, frame.places(*line), "bilinear")) + LID_FLOOR
+
+    skin = part(OWN_SKIN, (0.1, 0.9)).mean((1, 2, 3), keepdim=True)
+    return (skin / part(OWN_ACROSS, OWN_ALONG)).log().mean((1, 2, 3))
 
 
 def skin_around(head: HeadModel) -> Tensor:
@@ -256,67 +262,45 @@ def lowered_lid(
     along, across = coordinates
     width = float(frame.across.norm())
     image, bare = _without_strands(image, known, coordinates, amounts[0], height, width)
-    grid = torch.stack([_unit(along, ALONG), _unit(across * (1 + (BELOW_EDGE - 1) * (across > 0)), ACROSS)], -1)
-    dark = F.grid_sample(look, grid, padding_mode="border", align_corners=True)
-    lashes = ((-dark - 0.6) / 0.5).clamp(0, 1)  # which are no shade
-    dark = dark * torch.lerp(torch.ones_like(dark), torch.full_like(dark, LOOK_SHARE), ((-across - 0.02) / 0.06).clamp(0, 1)[:, None])
-    dark = dark + _ball(along, across, height)[:, None]
-    power = torch.lerp(look.new_tensor(SHADE)[:, None, None], torch.full_like(dark, LASH_POWER), lashes)
-    ratio = torch.where(dark < 0, dark * power, dark).exp()
-    made = (_skin(image, known, coordinates, height, width) + FLOOR) * ratio * (1 - _lashes(along, across, width)[:, None]) - FLOOR
-    made = (made + _grain(image, across, frame) * ratio).clamp(0, 1)
+    up = _level_on_look(-across, height)
+    dark = F.grid_sample(look, torch.stack([_unit(along, ALONG), _unit(-up, ACROSS)], -1), padding_mode="border", align_corners=True)
+    lashes = lash_part(dark, up[:, None]) * _tapers(along)[:, None]
+    light = skin_light(image, known, coordinates, height, width) * (dark - lashes).exp() * grain(image, frame.across)
+    made = coloured(image, known, coordinates, height, width, light)
     # the edge of a lid that is not closed
     line = torch.exp(-(((across - OWN_LINE[0]) / OWN_LINE[1]) ** 2)) * (1 - (2 * along - 1).square()).clamp_min(0).sqrt()
     line = (OWN_DARK * amounts[0] * (1 - amounts[1]) * line)[:, None] * known
-    image = (image - (image + FLOOR) * (1 - (-line).exp())).clamp_min(0)
+    image = (image - (image + LID_FLOOR) * (1 - (-line).exp())).clamp_min(0)
     low, high = OWN_LASHES
     amount = torch.lerp(
         torch.full_like(across, amounts[1]), torch.full_like(across, amounts[0]), ((-across - low) / (high - low)).clamp(0, 1)
     )
     share = gaussian_blur((_place(along, across, height) * amount)[:, None] * known, 0.015 * width + 0.3)
-    return torch.lerp(image, made, share), share.maximum(bare)
+    image, drawn = torch.lerp(image, made, share), 1 - (lashes * amounts[1] * known).exp()
+    return (image - (image + LID_FLOOR) * drawn).clamp_min(0), share.maximum(bare).maximum((2 * drawn).clamp_max(1))
+
+
+def _level_on_look(up: Tensor, height: Tensor) -> Tensor:
+    """Where above a look's edge lies what is `up` above that of a lid whose fold is at a height."""
+    height = height.clamp_min(LEAST_HEIGHT)
+    lid = RIGID + (up - RIGID) * ((LOOK_FOLD - RIGID) / (height - RIGID))
+    return torch.where(up < RIGID, up, torch.where(up < height, lid, LOOK_FOLD + up - height))
+
+
+def _tapers(along: Tensor) -> Tensor:
+    """How much of a look's lashes is drawn (B,H,W): at the inner corner they thin out."""
+    return ((along - ALONG[0]) / 0.1).clamp(0, 1) * ((1.1 - along) / 0.3).clamp(0, 1)
+
+
+def lash_part(dark: Tensor, up: Tensor) -> Tensor:
+    """What of the logarithms of a look, so far above its edge, is lashes: 0 or less."""
+    return (dark + DARKEST_SHADE).clamp_max(0) * ((up < LASHES_UP) & (up > -LASHES_DOWN))
 
 
 def _place(along: Tensor, across: Tensor, height: Tensor) -> Tensor:
     """The lid with its lashes (B,H,W), 0..1, by coordinates."""
-    above, below = ((height + across) / FADES + 0.5).clamp(0, 1), ((LASHES - across) / 0.06).clamp(0, 1)
+    above, below = ((height + FADES[1] + across) / (FADES[1] - FADES[0])).clamp(0, 1), ((LASHES - across) / 0.06).clamp(0, 1)
     return above * below * ((0.58 - (along - 0.5).abs()) / 0.10).clamp(0, 1)
-
-
-def _ball(along: Tensor, across: Tensor, height: Tensor) -> Tensor:
-    """Logarithm of the light (B,H,W) on a ball under skin, by coordinates."""
-    up = -across / height.clamp_min(0.05)
-    crest = CREST * torch.exp(-(((up - CREST_AT) / CREST_WIDE) ** 2))
-    fold = FOLD_DARK * torch.exp(-(((height + across).clamp_min(0) / FOLD_WIDE) ** 2))
-    return (crest * (height / 0.2).clamp(0, 1) - fold) * (1 - (2 * along - 1).square()).clamp_min(0)
-
-
-def _skin(image: Tensor, known: Tensor, coordinates: tuple[Tensor, Tensor], height: Tensor, width: float) -> Tensor:
-    """The colour of the lid's skin (B,3,H,W), continued from below the eye and above the fold."""
-    along, across = coordinates
-    beside, over = (along > -0.1) & (along < 1.1), -across - height
-    below = ((across > BELOW[0]) & (across < BELOW[1]) & beside)[:, None] & (known > 0.5)
-    away = (along - 0.5).abs() - 0.55
-    above = (((over > ABOVE[0]) | (away > 0)) & (over < ABOVE[1]) & (away < ABOVE[1]) & (across < 0))[:, None] & (known > 0.5)
-    luma = image.mean(1, keepdim=True)
-    weight = below.to(image)
-    if bool(above.any()):
-        bright = luma[above].quantile(BRIGHT_PART).clamp_min(1e-3)
-        weight = weight + above * ((luma / bright - TOO_DARK[0]) / (TOO_DARK[1] - TOO_DARK[0])).clamp(0, 1)
-    cheek = pull_push(image, below.to(image))
-    bright = pull_push(luma, weight) / cheek.mean(1, keepdim=True).clamp_min(0.02)
-    skin = gaussian_blur(cheek * bright ** bright.new_tensor(SHADED)[:, None, None], 0.08 * width + 0.6)
-    # rings under eyes are greyer than lids: in part the colour of the cheek, no brighter
-    farther = ((across > CHEEK[0]) & (across < CHEEK[1]) & beside)[:, None] & (known > 0.5)
-    ratio = _mean_colour(image, farther) / _mean_colour(image, below)
-    ratio = (ratio / ratio.mean(1, keepdim=True)).clamp(*CHEEK_TINT) ** CHEEK_SHARE
-    return (skin * ratio).clamp(0, 1)
-
-
-def _mean_colour(image: Tensor, where: Tensor) -> Tensor:
-    """(B,3,1,1) of the pixels (B,1,H,W), grey if there are none."""
-    few = 1e-3
-    return ((image * where).sum((2, 3), keepdim=True) + few) / (where.sum((2, 3), keepdim=True) + few)
 
 
 def _without_strands(
@@ -330,37 +314,12 @@ def _without_strands(
     place = place[:, None] * known
     size = odd(STRANDS_THICK * width)
     closed = gaussian_blur(erode(dilate(image, size), size), 0.02 * width + 0.3)
-    darker = ((closed + FLOOR) / (image + FLOOR)).log().mean(1, keepdim=True)
+    darker = ((closed + LID_FLOOR) / (image + LID_FLOOR)).log().mean(1, keepdim=True)
     low, high = STRANDS_DARK
     strands = dilate(((darker - low) / (high - low)).clamp(0, 1), odd(0.06 * width)) * place
     skin = pull_push(image, (1 - strands) * known * (across > top - height)[:, None])
     share = gaussian_blur(strands, 0.02 * width + 0.3) * amount
     return torch.lerp(image, skin, share), share
-
-
-def _lashes(along: Tensor, across: Tensor, width: float) -> Tensor:
-    """How much light single lashes below a lid's edge take (B,H,W), by coordinates; width of the eye in pixels."""
-    lean = LASH_LEAN * (0.62 - along)  # they fan out
-    root = along + lean * across
-    number = LASH_COUNT * root + 0.35 * torch.sin(11 * root) + 0.25 * torch.sin(29 * root)
-    away = (number - number.round()).abs() / LASH_HALF
-    length = LASH_LENGTH * (0.75 + 0.25 * torch.sin(5.3 * number.round())) * (1 - (2 * root - 1).square()).clamp_min(0).sqrt()
-    reach = (1 - across / length.clamp_min(1e-3)).clamp(0, 1) * ((across + 0.02) / 0.02).clamp(0, 1)
-    low, high = LASHES_APART
-    shown = min(max((width / LASH_COUNT - low) / (high - low), 0.0), 1.0)
-    return LASH_DARK * shown * torch.exp(-away.square()) * reach
-
-
-def _grain(image: Tensor, across: Tensor, frame: LidFrame) -> Tensor:
-    """The fine texture of the skin below the eye (B,3,H,W), laid on the lid above it as in a mirror."""
-    width = float(frame.across.norm())
-    height, wide = image.shape[-2:]
-    line = [torch.arange(n, device=image.device, dtype=image.dtype) for n in (wide, height)]
-    places = torch.stack(torch.meshgrid(line[0], line[1], indexing="xy"), -1)[None]
-    places = places + 2 * (GRAIN_MIRROR - across)[..., None] * frame.across[:, None, None]
-    fine = image - gaussian_blur(image, 0.03 * width + 0.5)
-    texture = sampled(fine.clamp(-MOST_GRAIN, MOST_GRAIN), places, "bilinear")
-    return GRAIN * texture * ((-across - 0.02) / 0.06).clamp(0, 1)[:, None]
 
 
 def _unit(values: Tensor, bounds: tuple[float, float]) -> Tensor:

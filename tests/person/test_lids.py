@@ -160,12 +160,12 @@ def test_turned_heads_and_batches(head: HeadModel):
         assert (new.image - old.image).mean(1, keepdim=True)[lashes].mean() < -0.1
 
 
-def test_the_look_is_measured_from_the_skin_below():
+def test_the_look_is_measured_from_the_skin_around():
     look = load_checkpoint(asset_path("lids.safetensors"), KIND).tensors["look"]
-    assert look.shape == (1, 40, 56)
+    assert look.shape == (1, 40, 64)
     assert look.isfinite().all()
-    assert (look[:, 29:34, 12:44].mean((1, 2)).abs() < 0.15).all()  # the skin below, from which it is measured
-    assert look[:, 20:24, 20:36].mean() < -0.4  # lashes
+    assert (look[:, 33:37, 16:47].mean((1, 2)).abs() < 0.15).all()  # the skin below
+    assert look[:, 23:27, 24:40].mean() < -0.4  # lashes
     assert asset_path("lids.safetensors").stat().st_size < 40_000
 
 
