@@ -5,7 +5,8 @@ Shape letters: B batch, V vertices, N landmarks, P points of a lip's edge, H and
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -31,13 +32,16 @@ UPPER = (78, 80, 81, 82, 13, 312, 311, 310, 308)
 LOWER = (78, 88, 178, 87, 14, 317, 402, 318, 308)
 OUTER_UPPER = (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291)
 OUTER_LOWER = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291)
-ROUND = 0.5  # most of the way to an ellipse that the lower edge of an opened mouth goes
+FRONTAL = 0.7, 0.88  # width of a mouth in the picture, as a share of that seen from the front
+WHOLE = 0.3  # most of an opening that each lip takes to stay as thick as it was
+ROUND = 0.75  # most of the way to an ellipse that the lower edge of an opened mouth goes
 # --- teeth, in metres ---
 FORWARDS = 0.004  # by which the head model's teeth lie too far behind its lips
 TOOTH_WIDTHS = (0.0084, 0.0066, 0.0076, 0.0070, 0.0070)  # from the middle to one side
 TOOTH_TIPS = (0.0, 0.0007, 0.0002, 0.0008, 0.0013)  # how much higher than the first tooth's they lie
-TIP_ROUNDING = 0.0011
-GAP_WIDTH, GAP_DARKNESS = 0.00045, 0.33
+TIP_ROUNDING = 0.0008
+GAP_WIDTH, GAP_DARKNESS = 0.00025, 0.33
+TIPS_DIFFER, SHADES_DIFFER, HABIT = 0.0004, 0.04, 1.5  # of a person's teeth; phases per number of the head's shape
 
 
 def lips_apart(head: HeadModel, points: Tensor) -> Tensor:
@@ -142,6 +146,8 @@ class MouthFrame:
         down: (2,) at right angles to it, as long as the mouth is wide if seen from the front.
         upper: (P,2) the upper lip's edge in these coordinates, from corner to corner.
         lower: (P,2) the lower lip's.
+        above: (Q,2) the edge of the upper lip towards the nose.
+        below: (Q,2) that of the lower lip towards the chin.
     """
 
     corner: Tensor
@@ -149,6 +155,8 @@ class MouthFrame:
     down: Tensor
     upper: Tensor
     lower: Tensor
+    above: Tensor
+    below: Tensor
 
     @classmethod
     def of(cls, landmarks: Tensor) -> MouthFrame:
@@ -156,13 +164,13 @@ class MouthFrame:
         corner, along = landmarks[UPPER[0], :2], landmarks[UPPER[-1], :2] - landmarks[UPPER[0], :2]
         width = (landmarks[UPPER[-1]] - landmarks[UPPER[0]]).norm()
         down = F.normalize(torch.stack([-along[1], along[0]]), dim=0) * width
-        frame = cls(corner, along, down, corner[None], corner[None])
-        upper, lower = (frame.straight(landmarks[list(points), :2]) for points in (UPPER, LOWER))
+        frame = cls(corner, along, down, *[corner[None]] * 4)
+        upper, lower, above, below = (frame.straight(landmarks[list(points), :2]) for points in (UPPER, LOWER, OUTER_UPPER, OUTER_LOWER))
         middle = (upper + lower) / 2
         # lips of a fit may cross by a little
         half = ((lower - upper)[:, 1] / 2).clamp_min(0)
         edges = [torch.stack([points[:, 0], middle[:, 1] + sign * half], -1) for points, sign in ((upper, -1), (lower, 1))]
-        return cls(corner, along, down, *(edge[edge[:, 0].argsort()] for edge in edges))
+        return cls(corner, along, down, *(edge[edge[:, 0].argsort()] for edge in (*edges, above, below)))
 
     @cached_property
     def width(self) -> float:
@@ -181,16 +189,52 @@ class MouthFrame:
         half = len(self.upper) // 2
         return self.places(torch.stack([self.upper.new_tensor(0.5), (self.upper[half, 1] + self.lower[half, 1]) / 2]))
 
+    @cached_property
+    def frontal(self) -> float:
+        """1 of a mouth seen from the front, 0 from the side, where edges of lips go back on themselves."""
+        low, high = FRONTAL
+        t = min(max((float(self.along.norm()) / self.width - low) / (high - low), 0.0), 1.0)
+        return t * t * (3 - 2 * t)
+
+    @property
+    def lips(self) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """Outer and inner edge (P,2) of the upper and of the lower lip."""
+        return (self.above, self.upper), (self.below, self.lower)
+
     def rounded(self, amount: float) -> MouthFrame:
         """The same with a round lower lip: a mesh that drops its jaw pulls it to a point; amount 0..1, how far it is half an ellipse."""
         x, y = self.lower.unbind(-1)
-        for _ in range(2):
-            y = torch.cat([y[:1], 0.25 * y[:-2] + 0.5 * y[1:-1] + 0.25 * y[2:], y[-1:]])
+        y = _smoothed(_smoothed(y))
         share = ((x - x[0]) / (x[-1] - x[0])).clamp(0, 1)
         corners = torch.lerp(y[0], y[-1], share)
         arc = corners + (y - corners).max() * (4 * share * (1 - share)).sqrt()
-        y = torch.lerp(y, y.maximum(arc), ROUND * amount)
-        return MouthFrame(self.corner, self.along, self.down, self.upper, torch.stack([x, y.maximum(edge_at(self.upper, x))], -1))
+        y = torch.lerp(y, y.maximum(arc), ROUND * amount).maximum(edge_at(self.upper, x))
+        # the edge towards the chin goes along
+        down = torch.stack([x, _smoothed(_smoothed(y - self.lower[:, 1]))], -1)
+        return replace(self, lower=torch.stack([x, y], -1), below=_lowered(self.below, edge_at(down, self.below[:, 0])))
+
+    def with_whole_lips(self, own: MouthFrame, amount: float, outwards: float) -> MouthFrame:
+        """The same with lips as thick as another mouth's: a mesh that drops its jaw draws them thin.
+
+        Args:
+            own: the other mouth.
+            amount: 0..1, how far they are.
+            outwards: 0..1, how far the upper lip grows towards the nose, and not over the teeth.
+        """
+        lost = []
+        for (outer, edge), (own_outer, own_edge) in zip(self.lips, own.lips, strict=True):
+            x, y = edge.unbind(-1)
+            there = own_edge[0, 0] + (x - x[0]) / (x[-1] - x[0]) * (own_edge[-1, 0] - own_edge[0, 0])
+            thick = (edge_at(own_edge, there) - edge_at(own_outer, there)).abs() * own.width / self.width
+            lost.append(amount * (thick - (y - edge_at(outer, x)).abs()).clamp_min(0))
+        room = WHOLE * (self.lower[:, 1] - self.upper[:, 1]).clamp_min(0)
+        grown = torch.stack([self.upper[:, 0], lost[0]], -1)
+        return replace(
+            self,
+            upper=_lowered(self.upper, (1 - outwards) * lost[0].minimum(room)),
+            lower=_lowered(self.lower, -lost[1].minimum(room)),
+            above=_lowered(self.above, -outwards * edge_at(grown, self.above[:, 0])),
+        )
 
     def straight(self, places: Tensor) -> Tensor:
         """Places (...,2) in pixels by coordinates along and down."""
@@ -201,6 +245,16 @@ class MouthFrame:
     def places(self, coordinates: Tensor) -> Tensor:
         """Places (...,2) in pixels of coordinates along and down."""
         return self.corner + coordinates[..., :1] * self.along + coordinates[..., 1:] * self.down
+
+
+def _smoothed(values: Tensor) -> Tensor:
+    """Values (P,) along a lip, those at its corners as they are."""
+    return torch.cat([values[:1], 0.25 * values[:-2] + 0.5 * values[1:-1] + 0.25 * values[2:], values[-1:]])
+
+
+def _lowered(edge: Tensor, by: Tensor) -> Tensor:
+    """A lip's edge (P,2) farther down by (P,)."""
+    return torch.stack([edge[:, 0], edge[:, 1] + by], -1)
 
 
 def edge_at(edge: Tensor, along: Tensor) -> Tensor:
@@ -289,20 +343,34 @@ class DentalArch:
         return torch.lerp(lengths[left], lengths[left + 1], place - left)
 
 
-def upper_teeth_row(along: Tensor, height: Tensor) -> tuple[Tensor, Tensor]:
+def teeth_habit(shape: Tensor) -> Tensor:
+    """(2T+1,) in -1..1: how a person's teeth differ from usual ones, by the numbers (S,) of the head's shape; first how far they show."""
+    count = 2 * len(TOOTH_WIDTHS) + 1
+    numbers = F.pad(shape[:count], (0, max(0, count - len(shape))))
+    return torch.sin(HABIT * numbers + 2.4 * torch.arange(count).to(shape))
+
+
+def upper_teeth_row(along: Tensor, height: Tensor, habit: Tensor | None = None, pixel: float = 0.0) -> tuple[Tensor, Tensor]:
     """A row of teeth as it is seen from the front.
 
     Args:
-        along: distance from the row's middle along it, in metres.
+        along: distance from the row's middle along it, in metres, negative to one side.
         height: above the tips of the front teeth, in metres.
+        habit: of `teeth_habit`; None for a row that is alike on both sides.
+        pixel: size of a pixel in metres, for gaps that are narrower.
 
     Returns:
         how far points lie above the tip of their tooth in metres, and their brightness, about 1.
     """
     edges = along.new_tensor((0.0, *TOOTH_WIDTHS)).cumsum(0)
-    number = (torch.searchsorted(edges, along.contiguous(), right=True) - 1).clamp(0, len(TOOTH_WIDTHS) - 1)
+    number = (torch.searchsorted(edges, along.abs().contiguous(), right=True) - 1).clamp(0, len(TOOTH_WIDTHS) - 1)
     half = (edges[number + 1] - edges[number]) / 2
-    beside = (along - edges[number] - half).abs() / half
+    beside = (along.abs() - edges[number] - half).abs() / half
     tip = along.new_tensor(TOOTH_TIPS)[number] + TIP_ROUNDING * beside.clamp(max=1) ** 2.5
-    gap = torch.exp(-(((1 - beside) * half / GAP_WIDTH) ** 2))
-    return height - tip, (1 - GAP_DARKNESS * gap) * (0.93 + 0.07 * (height / 0.003).clamp(0, 1)) * (1 - 0.06 * beside.square())
+    gap_width = math.hypot(GAP_WIDTH, pixel / 2)
+    gap = GAP_WIDTH / gap_width * torch.exp(-(((1 - beside) * half / gap_width) ** 2))
+    brightness = (1 - GAP_DARKNESS * gap) * (0.93 + 0.07 * (height / 0.003).clamp(0, 1)) * (1 - 0.06 * beside.square())
+    if habit is not None:
+        own = habit[1 + number + len(TOOTH_WIDTHS) * (along < 0)]
+        tip, brightness = tip + TIPS_DIFFER * own, brightness * (1 + SHADES_DIFFER * own)
+    return height - tip, brightness

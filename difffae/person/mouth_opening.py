@@ -6,6 +6,7 @@ Shape letters: B batch, V vertices, N landmarks, H and W picture height and widt
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -14,9 +15,13 @@ from torch import Tensor
 from ..carry.state import Move
 from ..common.pixels import gaussian_blur, luma_of, pull_push, relit
 from ..head.morphable import HeadModel
-from .mouth import MouthFrame, edge_at
+from .mouth import LOWER, OUTER_LOWER, OUTER_UPPER, UPPER, MouthFrame, edge_at
 
 SAMPLES = 2  # by which a mouth is painted finer than the picture, for smooth edges
+LIP_MARKS = tuple(dict.fromkeys(UPPER + LOWER + OUTER_UPPER + OUTER_LOWER))
+FARTHEST = 0.12  # of lips from those of a fit, in widths of the mouth
+CORNER = 0.045, 0.15  # radius of an opening's corners: the most, and as a share of the opening
+PARTS = 0.03, 0.1  # growth of an opening, in the same, from which, and up to which, lips are the photograph's own and not the mesh's
 # --- the light around a mouth ---
 SKIN_LIGHT = 0.6  # luma of skin for which colours are given
 TEETH, TEETH_TINT = 0.92, (1.12, 0.97, 0.885)  # luma of teeth there, and their colour over it in white light
@@ -65,9 +70,24 @@ class Opening:
         places = torch.stack(torch.meshgrid(xs, ys, indexing="xy"), -1)
         along, down = frame.straight(places).unbind(-1)
         below, above = down - edge_at(frame.upper, along), edge_at(frame.lower, along) - down
-        inside = torch.stack([below, above, along - frame.upper[0, 0], frame.upper[-1, 0] - along]).amin(0)
+        between = torch.minimum(below, above)
+        # lips meet in a round corner
+        radius = min(CORNER[0], CORNER[1] * frame.opening) * smooth_step(frame.opening - own.opening, *PARTS)
+        if radius > 0:
+            between = between.minimum(radius - torch.hypot((radius - below).clamp_min(0), (radius - above).clamp_min(0)))
+        inside = torch.stack([between, along - frame.upper[0, 0], frame.upper[-1, 0] - along]).amin(0)
         alpha = (inside * frame.width + 0.6).clamp(0, 1) * ((below + above) * frame.width / 1.2).clamp(0, 1)
         return cls(rows, columns, frame, own, places, along, down, below, above, inside, alpha)
+
+    @cached_property
+    def outer(self) -> tuple[Tensor, Tensor]:
+        """Outer edges of the upper and of the lower lip, each (h,w), as places down."""
+        return edge_at(self.frame.above, self.along), edge_at(self.frame.below, self.along)
+
+    @cached_property
+    def parts(self) -> float:
+        """How far the lips part, 0..1."""
+        return smooth_step(self.frame.opening - self.own.opening, *PARTS)
 
     @property
     def here(self) -> tuple[slice, slice, slice, slice]:
@@ -151,6 +171,28 @@ def mouth_marks(head: HeadModel, points: Tensor, size: tuple[int, int]) -> Tenso
     height, width = size
     scale = points.new_tensor([width / 2, height / 2, max(height, width) / 2])
     return (head.landmarks(points) + points.new_tensor([1, 1, 0])) * scale - points.new_tensor([0.5, 0.5, 0])
+
+
+def moved_marks(move: Move) -> tuple[Tensor, Tensor]:
+    """Landmarks (B,N,3) in pixels of mouths now, and in the photographs: of lips that part, where the photographs show them.
+
+    A fit takes a part of teeth for lips, and the other way round. What lies beside its lips in a photograph moves along with them.
+    Landmarks of photographs come with their eyes; without these the fit's are taken, which lie less exactly.
+    """
+    source = move.source
+    now, before = (mouth_marks(source.head, posed.points, source.size) for posed in (move.posed, source.posed))
+    if source.eyes is None:
+        return now, before
+    lips = list(LIP_MARKS)
+    moved, shown = now.clone(), before.clone()
+    for row, seen in enumerate(source.eyes.landmarks[:, lips, :2]):
+        frame, own = MouthFrame.of(now[row]), MouthFrame.of(before[row])
+        away = own.straight(seen.to(now)) - own.straight(before[row, lips, :2])
+        parts = smooth_step(frame.opening - own.opening, *PARTS)
+        away = parts * min(frame.frontal, own.frontal) * away.clamp(-FARTHEST, FARTHEST)
+        shown[row, lips, :2] += away[:, :1] * own.along + away[:, 1:] * own.down
+        moved[row, lips, :2] += away[:, :1] * frame.along + away[:, 1:] * frame.down
+    return moved, shown
 
 
 def smooth_ramp(values: Tensor, low: float, high: float) -> Tensor:

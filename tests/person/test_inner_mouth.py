@@ -156,6 +156,29 @@ def test_teeth_are_as_bright_as_those_that_the_photograph_shows(head: HeadModel)
     assert lights[0].own == pytest.approx(0.45, abs=0.05)
 
 
+@pytest.mark.parametrize(("shown", "own"), [((0.75, 0.95, 0.75), True), ((0.62, 0.30, 0.27), False)])
+def test_a_smile_that_shows_teeth_gets_no_others(head: HeadModel, shown: tuple[float, float, float], own: bool):
+    """Pale green teeth of a smile are the only ones as it opens; red flesh between lips is no teeth, and there usual ones come to view."""
+    values = {f"{name}{side}": 0.6 for name in ("mouthSmile", "mouthUpperUp") for side in ("Left", "Right")}
+    source = expressing(head, near(head), jawOpen=0.1, **values)
+    drawn = render(head, source, SIZE)
+    inside = head.part_mask(drawn.raster, *INSIDE)[:, None]
+    picture = paint((drawn.mask, SKIN), (inside, torch.tensor(shown)))
+    nothing = torch.zeros_like(drawn.mask)
+    layers = Layers(drawn.mask, drawn.mask, nothing, nothing)
+    target = expressing(head, source, jawOpen=0.6)
+    new = carry(picture, source, target, head, layers=layers)
+    frame = mouth(head, stretch_expression(source, target, head.expression_names))
+    x, y = torch.meshgrid(torch.arange(SIZE), torch.arange(SIZE), indexing="xy")
+    along, down = frame.straight(torch.stack([x, y], -1).float()).unbind(-1)
+    mid = (along - 0.5).abs() < 0.25
+    between = mid & (down > edge_at(frame.upper, along) + 0.04) & (down < edge_at(frame.lower, along) - 0.15)
+    red, green, _ = new.image[0]
+    bright = between & (green > 0.58)  # and no rim of a tooth
+    assert int(bright.sum()) > 20
+    assert float((green > red + 0.05)[bright].float().mean()) == pytest.approx(1.0 if own else 0.0, abs=0.02)
+
+
 def test_only_the_mouth_changes_and_what_is_painted_says_so(head: HeadModel):
     source = near(head)
     target = expressing(head, source, jawOpen=0.6)

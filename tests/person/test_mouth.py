@@ -69,7 +69,10 @@ def test_an_opened_mouth_has_a_round_lower_edge():
     along, upper = torch.linspace(0, 1, 9), torch.zeros(9)
     pointed = 0.5 - (along - 0.5).abs()
     frame = MouthFrame(
-        torch.zeros(2), torch.tensor([40.0, 0.0]), torch.tensor([0.0, 40.0]), *(torch.stack([along, y], -1) for y in (upper, pointed))
+        torch.zeros(2),
+        torch.tensor([40.0, 0.0]),
+        torch.tensor([0.0, 40.0]),
+        *(torch.stack([along, y], -1) for y in (upper, pointed, upper, pointed)),
     )
     plain, round_ = frame.rounded(0.0).lower[:, 1], frame.rounded(1.0).lower[:, 1]
     lowest = float(plain.max())
