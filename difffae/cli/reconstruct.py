@@ -25,6 +25,9 @@ def add(subparsers) -> None:
     parser.add_argument("--sampler", choices=SAMPLERS, default="ddim", help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
     parser.add_argument("--output", default="reconstruct.png", metavar="PICTURE", help="the sheet (default: %(default)s)")
+    parser.add_argument(
+        "--keep", type=Path, metavar="FOLDER", help="also write all pairs and results here, for `evaluate --pairs-file FOLDER/pairs.csv`"
+    )
     parser.set_defaults(run=run)
 
 
@@ -45,6 +48,8 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"{len(pairs)} pairs, PSNR in dB, whole picture, mean ± half of the 95 % interval")
     for name, (mean, half) in clip_pairs.scores(pictures, pairs.truth).items():
         print(f"{name}: {mean:.2f} ± {half:.2f}")
+    if a.keep is not None:
+        clip_pairs.keep(a.keep, pairs, {Path(a.model).stem: made} | clip_pairs.baselines(model, pairs))
     each = psnr(made, pairs.truth)
     rows = [
         (f"{pairs.names[row]} {each[row]:.1f} dB", [pairs.source[row], pairs.render[row], made[row], pairs.truth[row]])

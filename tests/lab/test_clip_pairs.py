@@ -11,11 +11,13 @@ from torch import Tensor
 
 from difffae.cli import main
 from difffae.common.errors import ConfigError
+from difffae.common.images import read_image
 from difffae.diffusion.denoiser import DenoiserConfig
 from difffae.diffusion.schedule import ScheduleConfig
 from difffae.edit.model import EditModel
 from difffae.edit.profiles import Profile
 from difffae.lab.tables import clip_pairs
+from difffae.lab.tables.pairs import read_pairs
 from difffae.lab.videos.prepare_video import encode_picture
 from difffae.lab.videos.tar_samples import write_tar
 from difffae.source.slots import SlotsConfig
@@ -114,9 +116,19 @@ def test_command_writes_a_sheet_and_numbers(clips: Path, tmp_path: Path, capsys:
     SMALL.build(seed=0).save(tmp_path / "model.safetensors", license="test", source="test")
     sheet = tmp_path / "sheet.png"
     flags = ["--model", str(tmp_path / "model.safetensors"), "--clips", str(clips), "--steps", "2", "--output", str(sheet)]
+    flags += ["--keep", str(tmp_path / "kept")]
     assert main(["reconstruct", *flags]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("2 pairs")
     assert "source copied: 22.11 ± 0.00" in lines
     assert sheet.is_file()
+    # what `evaluate --pairs-file` reads
+    pairs = read_pairs(tmp_path / "kept" / "pairs.csv")
+    assert [(pair.source.name, pair.query.name, pair.result) for pair in pairs] == [(f"000{i}.png",) * 3 for i in range(2)]
+    greys = [[float(read_image(path)[0][0, 0, 0] * 255) for path in (pair.source, pair.query)] for pair in pairs]
+    assert greys == [[40, 60], [60, 80]]
+    copied, made = (pairs[1].find(tmp_path / "kept" / name) for name in ("source-copied", "model"))
+    assert copied is not None
+    assert copied.read_bytes() == pairs[1].source.read_bytes()
+    assert made is not None
     assert EditModel.load(tmp_path / "model.safetensors").image_size == SIDE

@@ -7,6 +7,7 @@ Shape letters: B pairs, S picture side.
 
 from __future__ import annotations
 
+import csv
 import math
 from dataclasses import dataclass
 from itertools import islice
@@ -16,6 +17,8 @@ import torch
 from torch import Tensor
 
 from ...common.errors import ConfigError
+from ...common.files import atomic_write
+from ...common.images import write_image
 from ...diffusion.sampling import sample, starting_noise
 from ...edit.model import EditModel
 from ...report.measures import psnr
@@ -105,6 +108,27 @@ def baselines(model: EditModel, pairs: ClipPairs) -> dict[str, Tensor]:
     coded = torch.cat([model.autoencoder(part).clamp(0, 1) for part in pairs.truth.split(8)])
     pasted = pairs.render * head + pairs.source * (1 - head)
     return {COPIED: pairs.source, DRAWN: pairs.render, PASTED: pasted, CODED: coded}
+
+
+def keep(folder: Path, pairs: ClipPairs, pictures: dict[str, Tensor]) -> None:
+    """Write pairs and results as `evaluate --pairs-file` reads them: `pairs.csv`, the folders `source` and `query`, and one folder for
+    every method. Several models of the same clips may share a folder.
+
+    Args:
+        folder: Where to.
+        pairs: The clips.
+        pictures: (B,3,S,S) RGB 0..1 of every method, by its name.
+    """
+    names = [f"{row:04d}.png" for row in range(len(pairs))]
+    for method, shown in {"source": pairs.source, "query": pairs.truth, **pictures}.items():
+        place = folder / method.replace(" ", "-")
+        place.mkdir(parents=True, exist_ok=True)
+        for name, picture in zip(names, shown, strict=True):
+            write_image(place / name, picture)
+    with atomic_write(folder / "pairs.csv") as path, open(path, "w", newline="", encoding="utf-8") as handle:
+        rows = csv.writer(handle)
+        rows.writerow(["source", "query", "result"])
+        rows.writerows([f"source/{name}", f"query/{name}", name] for name in names)
 
 
 def scores(pictures: dict[str, Tensor], truth: Tensor) -> dict[str, tuple[float, float]]:
