@@ -266,14 +266,14 @@ def _near_hair(source: Source, maps: Maps) -> Tensor:
 
 
 def _without_frown(source: Source, target: PosedHead, log_ratio: Tensor, known: Tensor) -> Tensor:
-    """The light ratio (B,3,H,W), between the brows as it goes on from around: the head model frowns there where faces do not, and light
-    from above would join the brows. Only what is alike on both sides of the face changes, for a nose has a lit and a dark flank.
+    """The light ratio (B,3,H,W), between the brows as bright as it goes on from around: the head model frowns there where faces do not, and
+    light from above would join the brows. Only what is alike on both sides of the face changes, for a nose has a lit and a dark flank.
 
     Args:
         known: (B,1,H,W) 0 on the eyes, where the ratio goes on from around, too.
     """
     head, size = source.head, target.points.new_tensor([source.size[1], source.size[0]])
-    if not head.has_face_mesh:
+    if not head.has_face_mesh or source.options.glabella == 0:
         return log_ratio
     above, root, inner, other = ((head.landmarks(target.points)[:, list(BETWEEN), :2] + 1) / 2 * size).unbind(1)
     middle, radius = (above + root)[:, None, None] / 2, source.options.glabella * (inner - other).norm(dim=-1).clamp_min(1e-3)
@@ -283,7 +283,9 @@ def _without_frown(source: Source, target: PosedHead, log_ratio: Tensor, known: 
     change = (_going_on(log_ratio, known * (1 - frown), blur) - log_ratio) * gaussian_blur(frown, blur)
     across = F.normalize(inner - other, dim=-1)[:, None, None]
     mirrored = away - 2 * (away * across).sum(-1, keepdim=True) * across + middle
-    return log_ratio + (change + F.grid_sample(change, mirrored / size * 2 - 1, padding_mode="border", align_corners=False)) / 2
+    change = (change + F.grid_sample(change, mirrored / size * 2 - 1, padding_mode="border", align_corners=False)) / 2
+    # light from below shines there
+    return log_ratio + change * (change.mean(1, keepdim=True) > 0)
 
 
 def _going_on(values: Tensor, weight: Tensor, sigma: float) -> Tensor:

@@ -43,7 +43,7 @@ class CarryOptions:
     # window of the dilation of the mesh's eyes, and standard deviation of the blur of the light on skin that goes on in them
     eye_margin: float = 0.03
     eye_blur: float = 0.015
-    # how far around the root of the nose light goes on from what is around, in distances of the inner corners of the eyes
+    # how far around the root of the nose light goes on from what is around, in distances of the inner corners of the eyes; 0: nowhere
     glabella: float = 0.75
     # standard deviation of the blur of the change of light on hair, and what its ratio and the inverse approach softly
     hair_light_blur: float = 0.03
@@ -310,4 +310,4 @@ class BendOptions:
 
 # light as two heads' numbers say it, neither stressed nor held back as edits of photographs need it: for rendered people, whose numbers are
 # known, and for what shall come back as it was
-EXACT_LIGHT = CarryOptions(light_gain=1.05, light_blur=0.013, highlight=100.0, most_lit=100.0)
+EXACT_LIGHT = CarryOptions(light_gain=1.05, light_blur=0.013, glabella=0.0, highlight=100.0, most_lit=100.0)

@@ -22,13 +22,13 @@ WALL = 0.10  # how far walls are seen from the lips
 TONGUE_HALF = 0.37
 TONGUE_HEIGHT = 0.02, 0.74  # of its back above the lower lip: what it has anyway, and share of the opening
 FURROW = 0.03
-LOWER_TEETH = 0.055  # what of them is seen above the lower lip of a mouth that is wide open
-LOWER_WIDTH, LOWER_HALF, LOWER_GAP = 0.105, 0.26, 0.008  # of a tooth, of half the row that is seen, and of a gap
+LOWER_TEETH = 0.085  # what of them is seen above the lower lip of a mouth that is wide open
+LOWER_WIDTH, LOWER_HALF, LOWER_GAP = 0.100, 0.30, 0.012  # of a tooth, of half the row that is seen, and of a gap
 # --- openings from which, and up to which, they come to view ---
 TONGUE_SEEN, LOWER_SEEN = (0.14, 0.42), (0.24, 0.5)
 ROUND = 2.4  # power of the tongue's outline, 2 is an ellipse
 LIGHTS = 0.45, 1.4  # the least and the most light on a tongue's surface, beside one that faces the viewer
-BACK = 0.22  # share of the light that reaches the tongue's back
+BACK = 0.28  # share of the light that reaches the tongue's back
 
 
 def behind_teeth(opening: Opening, light: MouthLight, lamp: Tensor, middle: float) -> Tensor:
@@ -97,12 +97,12 @@ def _lower_teeth(opening: Opening, light: MouthLight, middle: float) -> tuple[Te
     x = opening.along - middle
     number = (x / LOWER_WIDTH).floor()
     beside = (x / LOWER_WIDTH - number - 0.5).abs() * 2
-    tip = 0.006 * torch.sin(2.3 * number + 0.7) + 0.007 * beside**2.5 + 0.35 * x.square()
+    tip = 0.006 * torch.sin(2.3 * number + 0.7) + 0.018 * beside**2.5 + 0.35 * x.square()
     seen = LOWER_TEETH * smooth_step(opening.frame.opening, *LOWER_SEEN)
     pixels = opening.frame.width * 2
     share = ((seen - tip - opening.above) * pixels + 0.5).clamp(0, 1) * (1 - smooth_ramp(x.abs(), 0.6 * LOWER_HALF, LOWER_HALF))
     share = share * smooth_step(seen, 0.01, 0.03)
     gap = torch.exp(-(((1 - beside) * LOWER_WIDTH / 2 / LOWER_GAP) ** 2))
     lip = torch.exp(-((opening.above.clamp_min(0) / 0.025) ** 2))
-    brightness = 0.62 * (1 - 0.15 * gap) * (1 - 1.3 * x.abs()).clamp_min(0) * (1 - 0.25 * lip)
+    brightness = 0.9 * (1 - 0.35 * gap) * (1 - 1.3 * x.abs()).clamp_min(0) * (1 - 0.25 * lip)
     return light.teeth * light.shaded(brightness), share

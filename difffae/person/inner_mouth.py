@@ -20,16 +20,15 @@ from ..common.pixels import dilate, gaussian_blur, luma_of, sampled
 from .behind_teeth import behind_teeth
 from .lent_mouth import LENDS, lent_inside, lent_mouth, skin_colours
 from .lips import closed_lips, healed_lips, lip_colour, moved_lips, softened_seam
-from .mouth import LOWER, UPPER, DentalArch, MouthFrame, edge_at, teeth_habit, upper_teeth_row
+from .mouth import LOWER, UPPER, DentalArch, MouthFrame, edge_at, upper_teeth_row
 from .mouth_opening import SAMPLES, MouthLight, Opening, mouth_marks, moved_marks, relit_there, smooth_ramp, smooth_step
 
 # --- in metres ---
 SIDES = 0.021  # along the row, at which teeth lie in the cheeks' shadow
 # --- in widths of the mouth ---
 REST = 0.045  # what of the upper teeth lies below the lip of a relaxed mouth
-CHEEK = 0.02, 0.2  # from the corners, in which teeth are lost in the dark
-LEAST, MOST = 0.12, 0.18  # of the upper teeth that a wide mouth shows
-PARTED, OPEN = 0.08, 0.38  # openings from which, and up to which, that grows
+LEAST, MOST = 0.15, 0.18  # of the upper teeth that a wide mouth shows
+PARTED, OPEN = 0.10, 0.45  # openings from which, and up to which, that grows
 LIP_SHADE, GOES_ON = 0.03, (0.12, 0.2)  # rows of own teeth in the lip's shade, and how far above it they go on
 MIDDLE, COVERS = slice(3, 6), 0.08  # points of a lip's edge at the middle, and how far teeth go along with it
 SEEN, FEW = 0.05, (0.3, 0.7)  # height of own teeth that is enough, and shares of the middle of a mouth that have it and are
@@ -65,10 +64,9 @@ def open_mouths(move: Move, image: Tensor, validity: Tensor) -> tuple[Tensor, Te
     if not source.options.mouths or not source.head.has_face_mesh or not source.upper_teeth:
         return image, validity, inside
     now, before = (mouth_marks(source.head, posed.points, size) for posed in (move.posed, source.posed))
-    shown = moved_marks(move)
     images, validities, insides = (list(values.split(1)) for values in (image, validity, inside))
     for row in range(len(image)):
-        frame, own = (MouthFrame.of(marks[row]) for marks in shown)
+        frame, own = (MouthFrame.of(marks[row]) for marks in (now, before))
         shift = (now[row] - before[row])[list(UPPER + LOWER), :2].norm(dim=-1).max()
         moves = 0.0 if bool(move.still[row]) else float(shift) / source.pixels(source.options.mesh_edge)
         seam = (min(moves, 1.0) - 0.02) * (1 - smooth_step(frame.opening, *SHOWS_OWN))
@@ -76,7 +74,9 @@ def open_mouths(move: Move, image: Tensor, validity: Tensor) -> tuple[Tensor, Te
             images[row] = softened_seam(move, row, images[row], seam)
         amount = _amount(frame, own, moves) if moves > 0 else 0.0
         if amount > 0:
-            opening = _opening(frame, own, size)
+            teeth = smooth_step(own.opening, *SHOWS_OWN) * _shows_teeth(move, row, own)
+            frame, own = (MouthFrame.of(marks) for marks in moved_marks(move, row, now[row], before[row], teeth))
+            opening = _opening(frame, own, size, teeth)
             if opening.parts > 0:
                 images[row] = moved_lips(opening, frame, images[row])
             rows = _opened(move, row, opening, images[row], validities[row], amount)
@@ -84,13 +84,12 @@ def open_mouths(move: Move, image: Tensor, validity: Tensor) -> tuple[Tensor, Te
     return torch.cat(images), torch.cat(validities), torch.cat(insides)
 
 
-def _opening(frame: MouthFrame, own: MouthFrame, size: tuple[int, int]) -> Opening:
-    """A mouth whose lips keep their shape as far as it opens."""
+def _opening(frame: MouthFrame, own: MouthFrame, size: tuple[int, int], teeth: float) -> Opening:
+    """A mouth that opens; lips that show teeth, 0..1, keep their shape and do not come down over them. (Lips that were closed, drawn so,
+    were rated worse than the mesh's.)"""
     grows = frame.opening - own.opening
-    # lips that show teeth do not come down over them
-    whole = smooth_step(grows, *WHOLE) * min(frame.frontal, own.frontal)
-    frame = frame.with_whole_lips(own, whole, smooth_step(own.opening, *SHOWS_OWN))
-    return Opening.of(frame.rounded(smooth_step(grows, *ROUNDS)), own, size)
+    frame = frame.with_whole_lips(own, teeth * smooth_step(grows, *WHOLE) * min(frame.frontal, own.frontal))
+    return Opening.of(frame.rounded(smooth_step(grows, *ROUNDS), teeth), own, size, teeth)
 
 
 def _amount(frame: MouthFrame, own: MouthFrame, moves: float) -> float:
@@ -110,19 +109,18 @@ def _opened(move: Move, row: int, opening: Opening, image: Tensor, validity: Ten
         for posed in (move.posed, move.source.posed)
     ]
     inside = behind_teeth(opening, light, move.target.light[row], float(opening.frame.straight(arches[0].tip)[0]))
-    smiling, shows_teeth = _smiling(move, row), own_share * _shows_teeth(move, row, opening)
-    painted = 1 - shows_teeth
-    own_teeth = _own_teeth(move, row, opening, *arches) if shows_teeth > 0 else None
+    smiling, painted = _smiling(move, row), 1 - opening.teeth
+    own_teeth = _own_teeth(move, row, opening, *arches) if opening.teeth > 0 else None
     if own_teeth is not None:
         # a mouth that was open without any shows some as it smiles, and so does one that was hardly open
         hidden = max(smiling, 1 - smooth_step(opening.own.opening, *ONLY_UPPER))
         painted = max(painted, hidden * (1 - _seen(opening, own_teeth[1])))
     if painted > 0:
-        colours, share = _painted_teeth(opening, light, smiling, teeth_habit(move.source.face.shape[row]), *arches)
+        colours, share = _painted_teeth(opening, light, smiling, *arches)
         inside = torch.lerp(inside, colours, share * painted)
     if own_teeth is not None:
         colours, share = own_teeth
-        inside = torch.lerp(inside, colours, share * shows_teeth)
+        inside = torch.lerp(inside, colours, share * opening.teeth)
     # an opening that hardly grows shows the photograph's own inside
     own_inside = own_share * (1 - smooth_step(wide - opening.own.opening, *GROWS))
     if own_inside > 0:
@@ -175,35 +173,30 @@ def _smiling(move: Move, row: int) -> float:
     return smooth_step(drawn, 0.2, 0.7)
 
 
-def _painted_teeth(
-    opening: Opening, light: MouthLight, smiling: float, habit: Tensor, arch: DentalArch, own_arch: DentalArch
-) -> tuple[Tensor, Tensor]:
+def _painted_teeth(opening: Opening, light: MouthLight, smiling: float, arch: DentalArch, own_arch: DentalArch) -> tuple[Tensor, Tensor]:
     """Upper teeth that no photograph showed, of a mouth that smiles 0..1: colours (3,h,w) and share (h,w)."""
     frame, own = opening.frame, opening.own
     (along, down), (own_along, own_down) = frame.straight(arch.tip), own.straight(own_arch.tip)
     lip, own_lip = (float(edge_at(one.upper, x.clamp(0.3, 0.7)[None])) for one, x in ((frame, along), (own, own_along)))
     # fits say little about the height of hidden teeth; behind a relaxed lip they end a little below it
     below_lip = float(down) - lip + (own_lip + REST - float(own_down)) * own.width / frame.width
-    least = LEAST * (1 + 0.3 * float(habit[0])) * smooth_step(frame.opening, PARTED, OPEN)
-    shown = min(max(min(below_lip, least + 0.03), least), MOST, 0.55 * frame.opening)
+    shown = min(max(below_lip, LEAST * smooth_step(frame.opening, PARTED, OPEN)), MOST, 0.55 * frame.opening)
     shown = max(shown, smiling * min(FILLED * frame.opening, MOST))
     arch = arch.shifted((lip + shown - float(down)) * frame.down)
     angle, height = arch.angle_and_height(opening.places)
     row = arch.length(angle)
+    above_tip, brightness = upper_teeth_row(row, height)
     pixels = SAMPLES * float(arch.axes[1].norm())
-    above_tip, brightness = upper_teeth_row(row * angle.sign(), height, habit, 1 / pixels)
     share = (above_tip * pixels + 0.5).clamp(0, 1) * (1 - smooth_ramp(row, 0.015, 0.030))
-    share = share * smooth_ramp(torch.minimum(opening.along, 1 - opening.along), *CHEEK)
     share = share * max(smooth_step(frame.opening, 0.04, 0.12), smiling * smooth_step(frame.opening, 0.01, 0.04))
-    contact = 1 - (0.3 - 0.15 * smiling) * torch.exp(-((opening.below.clamp_min(0) / (0.02 + 0.25 * shown)) ** 2))
+    contact = 1 - (0.35 - 0.2 * smiling) * torch.exp(-((opening.below.clamp_min(0) / (0.02 + 0.25 * shown)) ** 2))
     brightness = brightness * (0.35 + 0.65 * torch.exp(-((row / SIDES) ** 2)))
     brightness = brightness * (1 + 0.08 * smiling)
     return light.teeth * light.share * brightness * light.shaded(contact), share
 
 
-def _shows_teeth(move: Move, row: int, opening: Opening) -> float:
+def _shows_teeth(move: Move, row: int, own: MouthFrame) -> float:
     """Whether the bright part of what lies between the photograph's lips is teeth and not more lip, 0..1; 1 of wide mouths."""
-    own = opening.own
     along, depth = (torch.linspace(low, high, n).to(own.upper) for low, high, n in ((0.25, 0.75, 21), (0.2, 0.8, 5)))
     upper, lower = edge_at(own.upper, along), edge_at(own.lower, along)
     down = torch.lerp(upper, lower, depth[:, None])

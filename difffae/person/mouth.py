@@ -5,7 +5,6 @@ Shape letters: B batch, V vertices, N landmarks, P points of a lip's edge, H and
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -34,14 +33,13 @@ OUTER_UPPER = (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291)
 OUTER_LOWER = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291)
 FRONTAL = 0.7, 0.88  # width of a mouth in the picture, as a share of that seen from the front
 WHOLE = 0.3  # most of an opening that each lip takes to stay as thick as it was
-ROUND = 0.75  # most of the way to an ellipse that the lower edge of an opened mouth goes
+ROUND = 0.5  # most of the way to an ellipse that the lower edge of an opened mouth goes
 # --- teeth, in metres ---
 FORWARDS = 0.004  # by which the head model's teeth lie too far behind its lips
 TOOTH_WIDTHS = (0.0084, 0.0066, 0.0076, 0.0070, 0.0070)  # from the middle to one side
 TOOTH_TIPS = (0.0, 0.0007, 0.0002, 0.0008, 0.0013)  # how much higher than the first tooth's they lie
-TIP_ROUNDING = 0.0008
-GAP_WIDTH, GAP_DARKNESS = 0.00025, 0.33
-TIPS_DIFFER, SHADES_DIFFER, HABIT = 0.0004, 0.04, 1.5  # of a person's teeth; phases per number of the head's shape
+TIP_ROUNDING = 0.0011
+GAP_WIDTH, GAP_DARKNESS = 0.00045, 0.33
 
 
 def lips_apart(head: HeadModel, points: Tensor) -> Tensor:
@@ -201,25 +199,28 @@ class MouthFrame:
         """Outer and inner edge (P,2) of the upper and of the lower lip."""
         return (self.above, self.upper), (self.below, self.lower)
 
-    def rounded(self, amount: float) -> MouthFrame:
-        """The same with a round lower lip: a mesh that drops its jaw pulls it to a point; amount 0..1, how far it is half an ellipse."""
+    def rounded(self, amount: float, outer: float = 0.0) -> MouthFrame:
+        """The same with a round lower lip: a mesh that drops its jaw pulls it to a point.
+
+        Args:
+            amount: 0..1, how far it is half an ellipse.
+            outer: 0..1, how far the edge towards the chin goes along.
+        """
         x, y = self.lower.unbind(-1)
         y = _smoothed(_smoothed(y))
         share = ((x - x[0]) / (x[-1] - x[0])).clamp(0, 1)
         corners = torch.lerp(y[0], y[-1], share)
         arc = corners + (y - corners).max() * (4 * share * (1 - share)).sqrt()
         y = torch.lerp(y, y.maximum(arc), ROUND * amount).maximum(edge_at(self.upper, x))
-        # the edge towards the chin goes along
-        down = torch.stack([x, _smoothed(_smoothed(y - self.lower[:, 1]))], -1)
+        down = torch.stack([x, outer * _smoothed(_smoothed(y - self.lower[:, 1]))], -1)
         return replace(self, lower=torch.stack([x, y], -1), below=_lowered(self.below, edge_at(down, self.below[:, 0])))
 
-    def with_whole_lips(self, own: MouthFrame, amount: float, outwards: float) -> MouthFrame:
-        """The same with lips as thick as another mouth's: a mesh that drops its jaw draws them thin.
+    def with_whole_lips(self, own: MouthFrame, amount: float) -> MouthFrame:
+        """The same with lips as thick as another mouth's: a mesh that drops its jaw draws them thin. The upper one grows towards the nose.
 
         Args:
             own: the other mouth.
             amount: 0..1, how far they are.
-            outwards: 0..1, how far the upper lip grows towards the nose, and not over the teeth.
         """
         lost = []
         for (outer, edge), (own_outer, own_edge) in zip(self.lips, own.lips, strict=True):
@@ -231,9 +232,8 @@ class MouthFrame:
         grown = torch.stack([self.upper[:, 0], lost[0]], -1)
         return replace(
             self,
-            upper=_lowered(self.upper, (1 - outwards) * lost[0].minimum(room)),
             lower=_lowered(self.lower, -lost[1].minimum(room)),
-            above=_lowered(self.above, -outwards * edge_at(grown, self.above[:, 0])),
+            above=_lowered(self.above, -edge_at(grown, self.above[:, 0])),
         )
 
     def straight(self, places: Tensor) -> Tensor:
@@ -343,34 +343,20 @@ class DentalArch:
         return torch.lerp(lengths[left], lengths[left + 1], place - left)
 
 
-def teeth_habit(shape: Tensor) -> Tensor:
-    """(2T+1,) in -1..1: how a person's teeth differ from usual ones, by the numbers (S,) of the head's shape; first how far they show."""
-    count = 2 * len(TOOTH_WIDTHS) + 1
-    numbers = F.pad(shape[:count], (0, max(0, count - len(shape))))
-    return torch.sin(HABIT * numbers + 2.4 * torch.arange(count).to(shape))
-
-
-def upper_teeth_row(along: Tensor, height: Tensor, habit: Tensor | None = None, pixel: float = 0.0) -> tuple[Tensor, Tensor]:
+def upper_teeth_row(along: Tensor, height: Tensor) -> tuple[Tensor, Tensor]:
     """A row of teeth as it is seen from the front.
 
     Args:
-        along: distance from the row's middle along it, in metres, negative to one side.
+        along: distance from the row's middle along it, in metres.
         height: above the tips of the front teeth, in metres.
-        habit: of `teeth_habit`; None for a row that is alike on both sides.
-        pixel: size of a pixel in metres, for gaps that are narrower.
 
     Returns:
         how far points lie above the tip of their tooth in metres, and their brightness, about 1.
     """
     edges = along.new_tensor((0.0, *TOOTH_WIDTHS)).cumsum(0)
-    number = (torch.searchsorted(edges, along.abs().contiguous(), right=True) - 1).clamp(0, len(TOOTH_WIDTHS) - 1)
+    number = (torch.searchsorted(edges, along.contiguous(), right=True) - 1).clamp(0, len(TOOTH_WIDTHS) - 1)
     half = (edges[number + 1] - edges[number]) / 2
-    beside = (along.abs() - edges[number] - half).abs() / half
+    beside = (along - edges[number] - half).abs() / half
     tip = along.new_tensor(TOOTH_TIPS)[number] + TIP_ROUNDING * beside.clamp(max=1) ** 2.5
-    gap_width = math.hypot(GAP_WIDTH, pixel / 2)
-    gap = GAP_WIDTH / gap_width * torch.exp(-(((1 - beside) * half / gap_width) ** 2))
-    brightness = (1 - GAP_DARKNESS * gap) * (0.93 + 0.07 * (height / 0.003).clamp(0, 1)) * (1 - 0.06 * beside.square())
-    if habit is not None:
-        own = habit[1 + number + len(TOOTH_WIDTHS) * (along < 0)]
-        tip, brightness = tip + TIPS_DIFFER * own, brightness * (1 + SHADES_DIFFER * own)
-    return height - tip, brightness
+    gap = torch.exp(-(((1 - beside) * half / GAP_WIDTH) ** 2))
+    return height - tip, (1 - GAP_DARKNESS * gap) * (0.93 + 0.07 * (height / 0.003).clamp(0, 1)) * (1 - 0.06 * beside.square())

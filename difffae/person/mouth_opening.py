@@ -46,6 +46,7 @@ class Opening:
     below, above   (h,w) distance from the upper lip downwards, and from the lower lip upwards, in widths
     inside         (h,w) distance from the nearer lip, negative outside
     alpha          (h,w) share of the opening
+    teeth          0..1, how far the photograph shows teeth
     """
 
     rows: slice
@@ -59,9 +60,10 @@ class Opening:
     above: Tensor
     inside: Tensor
     alpha: Tensor
+    teeth: float = 0.0
 
     @classmethod
-    def of(cls, frame: MouthFrame, own: MouthFrame, size: tuple[int, int]) -> Opening:
+    def of(cls, frame: MouthFrame, own: MouthFrame, size: tuple[int, int], teeth: float = 0.0) -> Opening:
         middle = frame.middle
         reach = 0.85 * frame.width
         low, high = (middle - reach).floor().tolist(), (middle + reach).ceil().tolist()
@@ -72,12 +74,12 @@ class Opening:
         below, above = down - edge_at(frame.upper, along), edge_at(frame.lower, along) - down
         between = torch.minimum(below, above)
         # lips meet in a round corner
-        radius = min(CORNER[0], CORNER[1] * frame.opening) * smooth_step(frame.opening - own.opening, *PARTS)
+        radius = teeth * min(CORNER[0], CORNER[1] * frame.opening) * smooth_step(frame.opening - own.opening, *PARTS)
         if radius > 0:
             between = between.minimum(radius - torch.hypot((radius - below).clamp_min(0), (radius - above).clamp_min(0)))
         inside = torch.stack([between, along - frame.upper[0, 0], frame.upper[-1, 0] - along]).amin(0)
         alpha = (inside * frame.width + 0.6).clamp(0, 1) * ((below + above) * frame.width / 1.2).clamp(0, 1)
-        return cls(rows, columns, frame, own, places, along, down, below, above, inside, alpha)
+        return cls(rows, columns, frame, own, places, along, down, below, above, inside, alpha, teeth)
 
     @cached_property
     def outer(self) -> tuple[Tensor, Tensor]:
@@ -86,8 +88,8 @@ class Opening:
 
     @cached_property
     def parts(self) -> float:
-        """How far the lips part, 0..1."""
-        return smooth_step(self.frame.opening - self.own.opening, *PARTS)
+        """How far lips that show teeth part, 0..1."""
+        return self.teeth * smooth_step(self.frame.opening - self.own.opening, *PARTS)
 
     @property
     def here(self) -> tuple[slice, slice, slice, slice]:
@@ -173,25 +175,28 @@ def mouth_marks(head: HeadModel, points: Tensor, size: tuple[int, int]) -> Tenso
     return (head.landmarks(points) + points.new_tensor([1, 1, 0])) * scale - points.new_tensor([0.5, 0.5, 0])
 
 
-def moved_marks(move: Move) -> tuple[Tensor, Tensor]:
-    """Landmarks (B,N,3) in pixels of mouths now, and in the photographs: of lips that part, where the photographs show them.
+def moved_marks(move: Move, row: int, now: Tensor, before: Tensor, teeth: float) -> tuple[Tensor, Tensor]:
+    """Landmarks (N,3) in pixels of a mouth now, and in the photograph: of lips that part and show teeth, where the photograph shows them.
 
     A fit takes a part of teeth for lips, and the other way round. What lies beside its lips in a photograph moves along with them.
     Landmarks of photographs come with their eyes; without these the fit's are taken, which lie less exactly.
+
+    Args:
+        move: the move.
+        row: of the batch.
+        now, before: (N,3) of the fit.
+        teeth: 0..1, how far the photograph shows teeth.
     """
-    source = move.source
-    now, before = (mouth_marks(source.head, posed.points, source.size) for posed in (move.posed, source.posed))
-    if source.eyes is None:
+    eyes, lips = move.source.eyes, list(LIP_MARKS)
+    if eyes is None or teeth == 0:
         return now, before
-    lips = list(LIP_MARKS)
+    frame, own = MouthFrame.of(now), MouthFrame.of(before)
+    away = own.straight(eyes.landmarks[row, lips, :2].to(now)) - own.straight(before[lips, :2])
+    parts = teeth * smooth_step(frame.opening - own.opening, *PARTS)
+    away = parts * min(frame.frontal, own.frontal) * away.clamp(-FARTHEST, FARTHEST)
     moved, shown = now.clone(), before.clone()
-    for row, seen in enumerate(source.eyes.landmarks[:, lips, :2]):
-        frame, own = MouthFrame.of(now[row]), MouthFrame.of(before[row])
-        away = own.straight(seen.to(now)) - own.straight(before[row, lips, :2])
-        parts = smooth_step(frame.opening - own.opening, *PARTS)
-        away = parts * min(frame.frontal, own.frontal) * away.clamp(-FARTHEST, FARTHEST)
-        shown[row, lips, :2] += away[:, :1] * own.along + away[:, 1:] * own.down
-        moved[row, lips, :2] += away[:, :1] * frame.along + away[:, 1:] * frame.down
+    shown[lips, :2] += away[:, :1] * own.along + away[:, 1:] * own.down
+    moved[lips, :2] += away[:, :1] * frame.along + away[:, 1:] * frame.down
     return moved, shown
 
 
