@@ -156,3 +156,17 @@ def _mean_log(skin: Skin, colours: Tensor) -> Tensor:
     values = colours @ colours.new_tensor(LUMINANCE)
     mean = (skin.area * values.clamp_min(1e-4) ** GAMMA).sum(1) / skin.area.sum(1)
     return (mean.log() / GAMMA)[:, None, None]
+
+
+def inwards(source: Source) -> Tensor:
+    """(1 or B,1,H,W): 0 at the border of a square, rising softly to 1 inside; 1 at sides at which the photograph ends within it."""
+    o, image = source.options, source.image
+    found = torch.ones_like(image[:1, :1])
+    for dim, n in ((-2, source.size[0]), (-1, source.size[1])):
+        place = torch.arange(n, device=image.device, dtype=image.dtype) + 0.5
+        for side, away in ((0, place), (n - 1, place.flip(0))):
+            x = (away / source.pixels(o.light_border if (dim, side) == (-2, 0) else o.body_border)).clamp(max=1)
+            fall = (1 - x * x * (3 - 2 * x)).view((-1, 1) if dim == -2 else (1, -1))
+            goes_on = source.validity.select(dim, side).mean((1, 2))[:, None, None, None]
+            found = found * (1 - goes_on * fall)
+    return found

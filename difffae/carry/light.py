@@ -22,7 +22,7 @@ from ..head.morphable import HeadModel
 from ..head.rasterizer import Raster, interpolate
 from ..head.shading import sh_shading
 from ..source.regions import Layers
-from .exposure import brightest_cells, exposed, limited, unburnt
+from .exposure import brightest_cells, exposed, inwards, limited, unburnt
 from .motion import Surface
 from .options import CarryOptions
 from .state import Maps, PosedHead, Source
@@ -180,7 +180,13 @@ def natural_colour(colour: Tensor, o: CarryOptions) -> Tensor:
 
 
 def spread_light(
-    source: Source, target: PosedHead, surface: Surface, body: Tensor | None, maps: Maps | None, resting: Tensor
+    source: Source,
+    target: PosedHead,
+    surface: Surface,
+    body: Tensor | None,
+    maps: Maps | None,
+    resting: Tensor,
+    lamp: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The light ratio of the mesh, smoothed, and carried on beside the mesh, where it goes over into that of the body.
 
@@ -192,6 +198,7 @@ def spread_light(
         maps: the source's maps, carried along, or None: then light only fades with the distance
             from the skin.
         resting: (B,2,H,W) source minus target position of what rests on the shoulders, in pixels.
+        lamp: (B,1) in 0..1, how far numbers set the light; None: not at all.
 
     Returns:
         (B,3,H,W) logarithm of the ratio, RGB, on what moves with the head, and the same on what stays on the shoulders.
@@ -201,7 +208,7 @@ def spread_light(
     reach = o.light_reach if maps is None else o.matte_light_reach
     fade = torch.exp(-((distance / source.pixels(reach)) ** 2))[:, None]
     border = inwards(source)
-    log_ratio = _smooth_light(source, target, surface, maps)
+    log_ratio = _smooth_light(source, target, surface, maps, lamp)
     if maps is None or source.person is None:
         return (log_ratio * fade * border,) * 2
     if body is not None:
@@ -212,8 +219,9 @@ def spread_light(
         # from the neck down to the shoulders the body's light takes the place of the skin's, on a collar at once, and slowly along hair.
         # Elsewhere light ends away from skin: a matte of loose hair may hold what is behind it
         shoulders = gaussian_blur(gather(target.shoulders[:, None].to(log_ratio), target.nearest[0]), source.pixels(o.collar_blur))
-        resting = torch.lerp(*(gaussian_blur(maps.resting, size * source.unit) for size in (1, LOCKS)), _near_hair(source, maps))
-        log_ratio = torch.lerp(log_ratio * fade, around, shoulders.maximum(resting))
+        at_once, slowly = (gaussian_blur(maps.resting, size * source.unit) for size in (1, LOCKS))
+        lies_there = torch.lerp(at_once, slowly, _near_hair(source, maps))
+        log_ratio = torch.lerp(log_ratio * fade, around, shoulders.maximum(lies_there))
     else:
         log_ratio = log_ratio * fade
     # whatever the matte says, a face's inside is lit; its mesh may stand out beyond the person
@@ -230,7 +238,7 @@ def spread_light(
     )
 
 
-def _smooth_light(source: Source, target: PosedHead, surface: Surface, maps: Maps | None) -> Tensor:
+def _smooth_light(source: Source, target: PosedHead, surface: Surface, maps: Maps | None, lamp: Tensor | None) -> Tensor:
     """The light ratio of the mesh without what the photograph does not show of it, and going on beside it.
 
     Arguments as of `spread_light`.
@@ -248,7 +256,8 @@ def _smooth_light(source: Source, target: PosedHead, surface: Surface, maps: Map
     eyes = dilate(target.part("eyes", "sockets").to(trust), odd(o.eye_margin * source.side))
     around = _going_on(log_ratio, 1 - eyes, source.pixels(o.eye_blur))
     log_ratio = torch.lerp(log_ratio, around, gaussian_blur(eyes, source.pixels(o.eye_blur)))
-    log_ratio = _without_frown(source, target, log_ratio, 1 - eyes)
+    if lamp is not None:
+        log_ratio = torch.lerp(log_ratio, _without_frown(source, target, log_ratio, 1 - eyes), lamp[:, :, None, None])
     if maps is None:
         return log_ratio
     # hair is a volume around the whole head that light enters: ears, jaws and necks under it do not show
@@ -267,7 +276,8 @@ def _near_hair(source: Source, maps: Maps) -> Tensor:
 
 def _without_frown(source: Source, target: PosedHead, log_ratio: Tensor, known: Tensor) -> Tensor:
     """The light ratio (B,3,H,W), between the brows as bright as it goes on from around: the head model frowns there where faces do not, and
-    light from above would join the brows. Only what is alike on both sides of the face changes, for a nose has a lit and a dark flank.
+    a lamp above would join the brows. (Light of another picture was fitted with that frown.) Only what is alike on both sides of the face
+    changes, for a nose has a lit and a dark flank.
 
     Args:
         known: (B,1,H,W) 0 on the eyes, where the ratio goes on from around, too.
@@ -295,20 +305,6 @@ def _going_on(values: Tensor, weight: Tensor, sigma: float) -> Tensor:
     smooth = gaussian_blur(pull_push(cells, known), sigma / COARSE)
     height, width = values.shape[-2:]
     return F.interpolate(smooth, scale_factor=COARSE, mode="bilinear", align_corners=False)[..., :height, :width]
-
-
-def inwards(source: Source) -> Tensor:
-    """(1 or B,1,H,W): 0 at the border of a square, rising softly to 1 inside; 1 at sides at which the photograph ends within it."""
-    o, image = source.options, source.image
-    found = torch.ones_like(image[:1, :1])
-    for dim, n in ((-2, source.size[0]), (-1, source.size[1])):
-        place = torch.arange(n, device=image.device, dtype=image.dtype) + 0.5
-        for side, away in ((0, place), (n - 1, place.flip(0))):
-            x = (away / source.pixels(o.light_border if (dim, side) == (-2, 0) else o.body_border)).clamp(max=1)
-            fall = (1 - x * x * (3 - 2 * x)).view((-1, 1) if dim == -2 else (1, -1))
-            goes_on = source.validity.select(dim, side).mean((1, 2))[:, None, None, None]
-            found = found * (1 - goes_on * fall)
-    return found
 
 
 def hidden_shading(head: HeadModel, raster: Raster, normals: Tensor, light: Tensor, o: CarryOptions) -> Tensor:

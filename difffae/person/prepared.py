@@ -238,7 +238,7 @@ def start_move(source: Source, target: FaceAttributes) -> Move:
     if moves and maps is not None:
         maps = maps.carried_along(grid)
     if not bool(unlit.all()):
-        lights = spread_light(source, posed, surface, body, maps, resting)
+        lights = spread_light(source, posed, surface, body, maps, resting, target.lamp)
         folds = fold_light(source, target, posed)
         shade = coloured_shade(source.lost_colour, lights[0], grid)
         log_ratio, resting_light = torch.where(unlit, 0, lights[0] + folds + shade), torch.where(unlit, 0, lights[1])
