@@ -276,8 +276,8 @@ def _near_hair(source: Source, maps: Maps) -> Tensor:
 
 def _without_frown(source: Source, target: PosedHead, log_ratio: Tensor, known: Tensor) -> Tensor:
     """The light ratio (B,3,H,W), between the brows as bright as it goes on from around: the head model frowns there where faces do not, and
-    a lamp above would join the brows. (Light of another picture was fitted with that frown.) Only what is alike on both sides of the face
-    changes, for a nose has a lit and a dark flank.
+    a lamp above would join the brows. (Light of another picture was fitted with that frown.) Only what is too dark on both sides of the
+    face changes: lit from the side a nose has a bright and a dark flank, and from below that place shines.
 
     Args:
         known: (B,1,H,W) 0 on the eyes, where the ratio goes on from around, too.
@@ -293,9 +293,8 @@ def _without_frown(source: Source, target: PosedHead, log_ratio: Tensor, known: 
     change = (_going_on(log_ratio, known * (1 - frown), blur) - log_ratio) * gaussian_blur(frown, blur)
     across = F.normalize(inner - other, dim=-1)[:, None, None]
     mirrored = away - 2 * (away * across).sum(-1, keepdim=True) * across + middle
-    change = (change + F.grid_sample(change, mirrored / size * 2 - 1, padding_mode="border", align_corners=False)) / 2
-    # light from below shines there
-    return log_ratio + change * (change.mean(1, keepdim=True) > 0)
+    other_side = F.grid_sample(change, mirrored / size * 2 - 1, padding_mode="border", align_corners=False)
+    return log_ratio + torch.minimum(change, other_side).clamp_min(0)
 
 
 def _going_on(values: Tensor, weight: Tensor, sigma: float) -> Tensor:
