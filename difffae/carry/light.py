@@ -256,8 +256,8 @@ def _smooth_light(source: Source, target: PosedHead, surface: Surface, maps: Map
     eyes = dilate(target.part("eyes", "sockets").to(trust), odd(o.eye_margin * source.side))
     around = _going_on(log_ratio, 1 - eyes, source.pixels(o.eye_blur))
     log_ratio = torch.lerp(log_ratio, around, gaussian_blur(eyes, source.pixels(o.eye_blur)))
-    if lamp is not None:
-        log_ratio = torch.lerp(log_ratio, _without_frown(source, target, log_ratio, 1 - eyes), lamp[:, :, None, None])
+    share = o.glabella_taken if lamp is None else o.glabella_taken + (1 - o.glabella_taken) * lamp[:, :, None, None]
+    log_ratio = log_ratio + share * _without_frown(source, target, log_ratio, 1 - eyes)
     if maps is None:
         return log_ratio
     # hair is a volume around the whole head that light enters: ears, jaws and necks under it do not show
@@ -275,8 +275,8 @@ def _near_hair(source: Source, maps: Maps) -> Tensor:
 
 
 def _without_frown(source: Source, target: PosedHead, log_ratio: Tensor, known: Tensor) -> Tensor:
-    """The light ratio (B,3,H,W), between the brows as bright as it goes on from around: the head model frowns there where faces do not, and
-    a lamp above would join the brows. (Light of another picture was fitted with that frown.) Only what is too dark on both sides of the
+    """What a light ratio (B,3,H,W) lacks between the brows to be as bright as it goes on from around: the head model frowns there where faces
+    do not, and a lamp above would join the brows. (Light of another picture was fitted with that frown.) Only what is too dark on both sides of the
     face changes: lit from the side a nose has a bright and a dark flank, and from below that place shines.
 
     Args:
@@ -284,7 +284,7 @@ def _without_frown(source: Source, target: PosedHead, log_ratio: Tensor, known: 
     """
     head, size = source.head, target.points.new_tensor([source.size[1], source.size[0]])
     if not head.has_face_mesh or source.options.glabella == 0:
-        return log_ratio
+        return torch.zeros_like(log_ratio)
     above, root, inner, other = ((head.landmarks(target.points)[:, list(BETWEEN), :2] + 1) / 2 * size).unbind(1)
     middle, radius = (above + root)[:, None, None] / 2, source.options.glabella * (inner - other).norm(dim=-1).clamp_min(1e-3)
     away = (pixel_grid(*source.size, log_ratio) + 1) / 2 * size - middle
@@ -294,7 +294,7 @@ def _without_frown(source: Source, target: PosedHead, log_ratio: Tensor, known: 
     across = F.normalize(inner - other, dim=-1)[:, None, None]
     mirrored = away - 2 * (away * across).sum(-1, keepdim=True) * across + middle
     other_side = F.grid_sample(change, mirrored / size * 2 - 1, padding_mode="border", align_corners=False)
-    return log_ratio + torch.minimum(change, other_side).clamp_min(0)
+    return torch.minimum(change, other_side).clamp_min(0)
 
 
 def _going_on(values: Tensor, weight: Tensor, sigma: float) -> Tensor:

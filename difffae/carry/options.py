@@ -45,6 +45,8 @@ class CarryOptions:
     eye_blur: float = 0.015
     # how far around the root of the nose light goes on from what is around, in distances of the inner corners of the eyes; 0: nowhere
     glabella: float = 0.75
+    # how far it does in light that is taken from another picture: there the head model's own form was fitted to what was seen
+    glabella_taken: float = 0.4
     # standard deviation of the blur of the change of light on hair, and what its ratio and the inverse approach softly
     hair_light_blur: float = 0.03
     hair_ratio_limit: float = 2.5
