@@ -275,9 +275,9 @@ def _near_hair(source: Source, maps: Maps) -> Tensor:
 
 
 def _without_frown(source: Source, target: PosedHead, log_ratio: Tensor, known: Tensor) -> Tensor:
-    """What a light ratio (B,3,H,W) lacks between the brows to be as bright as it goes on from around: the head model frowns there where faces
-    do not, and a lamp above would join the brows. (Light of another picture was fitted with that frown.) Only what is too dark on both sides of the
-    face changes: lit from the side a nose has a bright and a dark flank, and from below that place shines.
+    """What a light ratio (B,3,H,W) lacks between the brows to be as bright as it goes on from around: the head model frowns there where
+    faces do not, and a lamp above would join the brows. (Light of another picture was fitted with that frown.) Only what is too dark on
+    both sides of the face changes: lit from the side a nose has a bright and a dark flank, and from below that place shines.
 
     Args:
         known: (B,1,H,W) 0 on the eyes, where the ratio goes on from around, too.
