@@ -35,9 +35,9 @@ CELLS = 32  # of a square's side in which a body is known
 BEVEL = 1.5  # tangent of the angle by which a body turns away from the viewer at its outline
 ROUND = 0.8  # and at the ends of its shoulders
 LOCKS = 24.0  # 256ths of the side over which the light of a head goes over into that of the body on hair that hangs down
+BETWEEN = 9, 168, 133, 362  # landmarks between the brows, at the root of the nose, at the inner corners of the eyes
 SMILES = -1.0, 1.3  # change of the coefficients beyond which folds deepen no more
 # --- the shade below a jaw; lengths named u are 1/256 of the side ---
-BETWEEN = 9, 168, 133, 362  # landmarks between the brows, at the root of the nose, at the inner corners of the eyes
 JAW = "jawOpen"
 SHADE_REACH = 14.0  # u below a jaw at which its shade ends
 SHADE_STEPS = 6
@@ -186,7 +186,7 @@ def spread_light(
     body: Tensor | None,
     maps: Maps | None,
     resting: Tensor,
-    lamp: Tensor | None = None,
+    lamp: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """The light ratio of the mesh, smoothed, and carried on beside the mesh, where it goes over into that of the body.
 
@@ -208,8 +208,9 @@ def spread_light(
     reach = o.light_reach if maps is None else o.matte_light_reach
     fade = torch.exp(-((distance / source.pixels(reach)) ** 2))[:, None]
     border = inwards(source)
-    log_ratio = _smooth_light(source, target, surface, maps, lamp)
-    if maps is None or source.person is None:
+    near_hair = None if maps is None else _near_hair(source, maps)
+    log_ratio = _smooth_light(source, target, surface, maps, near_hair, lamp)
+    if maps is None or near_hair is None or source.person is None:
         return (log_ratio * fade * border,) * 2
     if body is not None:
         cells = body.transpose(1, 2).unflatten(2, (CELLS, CELLS))
@@ -220,7 +221,7 @@ def spread_light(
         # Elsewhere light ends away from skin: a matte of loose hair may hold what is behind it
         shoulders = gaussian_blur(gather(target.shoulders[:, None].to(log_ratio), target.nearest[0]), source.pixels(o.collar_blur))
         at_once, slowly = (gaussian_blur(maps.resting, size * source.unit) for size in (1, LOCKS))
-        lies_there = torch.lerp(at_once, slowly, _near_hair(source, maps))
+        lies_there = torch.lerp(at_once, slowly, near_hair)
         log_ratio = torch.lerp(log_ratio * fade, around, shoulders.maximum(lies_there))
     else:
         log_ratio = log_ratio * fade
@@ -238,10 +239,12 @@ def spread_light(
     )
 
 
-def _smooth_light(source: Source, target: PosedHead, surface: Surface, maps: Maps | None, lamp: Tensor | None) -> Tensor:
+def _smooth_light(
+    source: Source, target: PosedHead, surface: Surface, maps: Maps | None, near_hair: Tensor | None, lamp: Tensor | None
+) -> Tensor:
     """The light ratio of the mesh without what the photograph does not show of it, and going on beside it.
 
-    Arguments as of `spread_light`.
+    Arguments as of `spread_light`, and `_near_hair` of the maps.
 
     Returns:
         (B,3,H,W) logarithm of the ratio, RGB.
@@ -258,14 +261,14 @@ def _smooth_light(source: Source, target: PosedHead, surface: Surface, maps: Map
     log_ratio = torch.lerp(log_ratio, around, gaussian_blur(eyes, source.pixels(o.eye_blur)))
     share = o.glabella_taken if lamp is None else o.glabella_taken + (1 - o.glabella_taken) * lamp[:, :, None, None]
     log_ratio = log_ratio + share * _without_frown(source, target, log_ratio, 1 - eyes)
-    if maps is None:
+    if maps is None or near_hair is None:
         return log_ratio
     # hair is a volume around the whole head that light enters: ears, jaws and necks under it do not show
     form = (trust * target.part("face", "scalp") * (1 - eyes)).clamp(max=1)
     volume = _going_on(surface.log_ratio, form, source.pixels(o.hair_light_blur))
     bare = target.part("face", "ears", "neck")
     hair = maps.hair.maximum(dilate(maps.hair, odd(9 * source.unit)) * ~bare)
-    hair = gaussian_blur(hair, 1.5 * source.unit).maximum(maps.resting * _near_hair(source, maps))
+    hair = gaussian_blur(hair, 1.5 * source.unit).maximum(maps.resting * near_hair)
     return torch.lerp(log_ratio, limited(volume, o.hair_ratio_limit), hair)
 
 

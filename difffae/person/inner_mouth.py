@@ -204,9 +204,9 @@ def _shows_teeth(move: Move, row: int, own: MouthFrame) -> float:
     colours = sampled(move.source.image[row : row + 1], places[None])[0].clamp(0, 1)
     luma = luma_of(colours)[0]
     bright = colours[:, luma >= luma.quantile(0.7)].mean(1)[:, None, None]
-    lips = [lip_colour(move, row, own, *edges) for edges in own.lips]
+    lips = _lips(move, row, own)
     brighter = float(luma_of(bright)) / max(sum(float(luma_of(lip)) for lip in lips) / 2, 0.02)
-    colour = _lip_saturation(move, row, own)
+    colour = _mean_saturation(lips)
     paler = 1 - float(_saturation(bright)) / colour if colour > GREY else PALER_IN_GREY
     return max(smooth_step(brighter * (1 + PALER * paler), *TEETH_BESIDE_LIPS), smooth_step(own.opening, *ONLY_UPPER))
 
@@ -221,8 +221,13 @@ def _paler_than_lips(colours: Tensor, lips: float) -> Tensor:
     return smooth_ramp(1 - _saturation(colours)[0] / lips, *PALE) if lips > GREY else torch.ones_like(colours[0])
 
 
-def _lip_saturation(move: Move, row: int, own: MouthFrame) -> float:
-    return sum(float(_saturation(lip_colour(move, row, own, *edges))) for edges in own.lips) / 2
+def _lips(move: Move, row: int, own: MouthFrame) -> list[Tensor]:
+    """Colours (3,1,1) of both lips in the photograph."""
+    return [lip_colour(move, row, own, *edges) for edges in own.lips]
+
+
+def _mean_saturation(colours: list[Tensor]) -> float:
+    return sum(float(_saturation(colour)) for colour in colours) / len(colours)
 
 
 def _own_teeth(move: Move, row: int, opening: Opening, arch: DentalArch, own_arch: DentalArch) -> tuple[Tensor, Tensor]:
@@ -253,7 +258,7 @@ def _own_teeth(move: Move, row: int, opening: Opening, arch: DentalArch, own_arc
     luma = luma_of(shown[:3])[0]
     bright = float(luma[share > 0.5].quantile(0.9))
     width = opening.frame.width * SAMPLES
-    teeth = smooth_ramp(luma, 0.35 * bright, 0.6 * bright) * _paler_than_lips(shown[:3], _lip_saturation(move, row, own))
+    teeth = smooth_ramp(luma, 0.35 * bright, 0.6 * bright) * _paler_than_lips(shown[:3], _mean_saturation(_lips(move, row, own)))
     teeth = dilate(teeth[None, None], 2 * round(0.03 * width) + 1)
     share = share * gaussian_blur(teeth, 0.02 * width)[0, 0]
     return relit_there(move, row, opening, shown[:3]) * (1 - 0.25 * smooth_ramp(hidden, 0.0, GOES_ON[0])), share

@@ -118,7 +118,7 @@ def skin_light(image: Tensor, known: Tensor, coordinates: tuple[Tensor, Tensor],
     weight = below.to(image)
     if bool(above.any()):
         bright = plain[above].quantile(BRIGHT_PART).clamp_min(1e-3)
-        weight = weight + above * ((luma / bright - TOO_DARK[0]) / (TOO_DARK[1] - TOO_DARK[0])).clamp(0, 1)
+        weight = weight + above * _ramp(luma / bright, TOO_DARK)
     light = pull_push(plain, weight)
     cheek = pull_push(plain, below.to(image))
     return gaussian_blur(light * (cheek / light.clamp_min(0.02)) ** FORWARD, 0.08 * width + 0.6)
