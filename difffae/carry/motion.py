@@ -167,25 +167,17 @@ class Bend:
     """Where every pixel of a bent photograph comes from; offsets are source minus target position, in pixels.
 
     Attributes:
-        under: (B,2,H,W) of all that goes on smoothly.
-        over: (B,2,H,W) of the face, going on a little beyond it.
-        folds: (B,1,H,W) 1 where `under` turns back or nearly does.
-        face: (B,1,H,W) share of the face before the rest.
-        core: (B,1,H,W) the face away from its rim.
-        near: (B,1,H,W) 1 on the side that turns to the camera.
-        folded: (B,1,H,W) 1 beside the head where `under` turns back, so that it would be seen twice.
-        new: (B,1,H,W) 1 on skin of the face that the photograph did not show.
+        under: (B,2,H,W) of what a head goes before, and of all that is not below a jaw.
+        over: (B,2,H,W) of the head.
+        face: (B,1,H,W) share of `over`.
+        core: (B,1,H,W) 1 on what both cameras see well of the face, where it moves as the mesh does.
         share: (B,1,1,1) how far the bent photograph is seen, before what the layers show.
     """
 
     under: Tensor
     over: Tensor
-    folds: Tensor
     face: Tensor
     core: Tensor
-    near: Tensor
-    folded: Tensor
-    new: Tensor
     share: Tensor
 
     @property

@@ -263,51 +263,50 @@ class CutoutOptions:
 
 @dataclass(frozen=True)
 class BendOptions:
-    """How a turned head is bent as one piece. Lengths named u are units of 1/256 of the picture's longer side."""
+    """How a turned head is bent as one piece. Differences of motions are of neighbours, in pixels per pixel."""
 
-    # how well the source's camera has to have seen a face's surface for it to lead (`motion.seen_by_source`)
-    seen: float = 0.12
-    # share of the target's face that the source's camera did not see from which, and at which, only the layers show it
-    unseen: tuple[float, float] = (0.09, 0.094)
-    # the same of how far the outline moves, share of the side: there is no room to bend a background farther
-    farthest: tuple[float, float] = (0.19, 0.2)
-    # the outline of the head leads between these shares of the way from the skull's middle to it
-    ring: tuple[float, float] = (0.95, 1.1)
-    # degrees from straight down between which it begins to
-    jaw: tuple[float, float] = (55, 85)
-    # by how much an outline may widen as the head turns
-    widen: float = 1.03
+    # cells along a side of the coarse picture on which fields are solved, and steps of the solver
+    cells: int = 64
+    steps: int = 60
+    # times that what is pressed or drawn farther than this multiple of what it may be is held
+    rounds: int = 2
+    slack: float = 1.2
+    # cosine between a face's surface and the line of sight, of both cameras, from which on it moves as the mesh does
+    facing: float = 0.5
+    # farthest that a surface is pressed together, drawn out and sheared
+    pressed: float = 0.62
+    drawn: float = 0.6
+    shear: float = 0.6
+    # difference of the depths of neighbouring cells (the crop is 2 wide) at which one surface ends before another
+    step: float = 0.24
+    # how much it matters that neighbours move alike, where one surface is 1: of the background, of the rest of the person, and of hair
+    # that is drawn out as its side comes into view
+    background: float = 0.05
+    person: float = 0.3
+    hair: float = 0.15
+    # how much it matters where they go: the core of the face, the head's outline on the side that comes into view, the background
+    core_weight: float = 1.0
+    ring_weight: float = 0.02
+    background_weight: float = 0.08
+    # the outline leads between these shares of the way from the skull's middle to it, and from this many degrees from straight down on
+    ring: tuple[float, float] = (0.92, 1.1)
+    jaw: tuple[float, float] = (85.0, 100.0)
+    # clothes and shoulders give way within this share of the side around the head
+    collar: float = 0.03
+    # the background goes along within this share of the side around it
+    reach: float = 0.15
+    # a head goes before what rests on this side of its middle, in halves of its width towards where the face goes, and below so many degrees
+    # from straight down
+    far: tuple[float, float] = (-0.3, 0.2)
+    low: tuple[float, float] = (70.0, 90.0)
     # the matte's end counts as the outline up to this share beyond the head model's, or its inverse before it
     widest: float = 1.25
-    # how far the background goes along around the head, share of the side, and at least so many times as far as the head's outline moves
-    reach: float = 0.16
-    reach_of_motion: float = 2.5
     # backgrounds with lines as straight as this stay, and show what is made up behind the head (`backdrop.straight_lines`)
     lines: tuple[float, float] = (0.007, 0.011)
     # validity of a background that goes along: the photograph's own, but not where it was
     background_validity: float = 0.8
-    # strands around the outline that move as it does, share of the side
-    strands: float = 0.03
-    # u from the rim of the face's far side that what it hides does not follow
-    hidden: float = 17.0
-    # u of the face's sideways motion at which one of its sides is the far one
-    sideways: float = 3.0
-    # gradient of the motion (pixels per pixel) from which, and at which, stretched hair gives way to what the layers show
+    # gradient of the motion (pixels per pixel) from which, and at which, what is drawn out is sharp no more
     stretched: tuple[float, float] = (1.1, 1.5)
-    # but not hair or hats that stand out farther than this (the crop is 2 wide), of which the layers know less
-    voluminous: tuple[float, float] = (0.12, 0.2)
-    # u around a fold of close hair in which the layers are seen
-    fold: float = 27.0
-    # u between two folds, one above the other, whose tuft of hair is theirs, too
-    tuft: float = 81.0
-    # shares of the face's height above it between which tufts are left to hats
-    hats: tuple[float, float] = (0.05, 0.2)
-    # a neck that comes into view under an ear begins so far above its lobe, of the way from there down to the chin, and between these
-    # multiples of that way it gives way to the bent photograph's shoulders
-    lobe: float = 0.25
-    collar: tuple[float, float] = (1.5, 2.0)
-    # share of an ear that has to be bare for a neck to come into view, from which, and at which all of it comes
-    bare_ear: tuple[float, float] = (0.35, 0.6)
 
 
 # light as two heads' numbers say it, neither stressed nor held back as edits of photographs need it: for rendered people, whose numbers are

@@ -287,6 +287,75 @@ def harmonic_fill(value: Tensor, weight: Tensor, coarsest: int = 16, finest: int
     return field
 
 
+def smoothest(slopes: tuple[Tensor, Tensor], stiffness: tuple[Tensor, Tensor], value: Tensor, weight: Tensor, steps: int = 40) -> Tensor:
+    """The field x of least energy, the sum of `stiffness` (dx - slope)^2 over neighbours and of `weight` (x - value)^2 over pixels:
+    conjugate gradients, preconditioned by the cosine transform, which solves it for a stiffness and a weight that are the same everywhere.
+
+    Args:
+        slopes: (B,C,H,W-1) and (B,C,H-1,W) wanted differences of neighbours, right minus left and lower minus upper.
+        stiffness: (B,1,H,W-1) and (B,1,H-1,W) how much they matter.
+        value: (B,C,H,W).
+        weight: (B,1,H,W) how much it matters; not 0 everywhere.
+        steps: of conjugate gradients.
+
+    Returns:
+        (B,C,H,W), zero where all slopes and values are zero.
+    """
+
+    def pushed(across: Tensor, down: Tensor, here: Tensor) -> Tensor:
+        """The gradient of the energy, by what pulls along rows, along columns, and at each pixel."""
+        return here + F.pad(across, (1, 0)) - F.pad(across, (0, 1)) + F.pad(down, (0, 0, 1, 0)) - F.pad(down, (0, 0, 0, 1))
+
+    def applied(x: Tensor) -> Tensor:
+        return pushed(stiffness[0] * x.diff(dim=-1), stiffness[1] * x.diff(dim=-2), weight * x)
+
+    columns, rows = (_cosines(size, value) for size in (value.shape[-1], value.shape[-2]))
+    mean = 0.5 * (stiffness[0].mean((1, 2, 3), keepdim=True) + stiffness[1].mean((1, 2, 3), keepdim=True))
+    bending = mean * (rows[1][:, None] + columns[1]) + weight.mean((1, 2, 3), keepdim=True)
+
+    def solved(residual: Tensor) -> Tensor:
+        return rows[0].mT @ ((rows[0] @ residual @ columns[0].mT) / bending) @ columns[0]
+
+    residual = pushed(stiffness[0] * slopes[0], stiffness[1] * slopes[1], weight * value)
+    x, ahead = torch.zeros_like(value), solved(residual)
+    step, size = ahead, (residual * ahead).sum((1, 2, 3), keepdim=True)
+    for _ in range(steps):
+        along = applied(step)
+        share = size / (step * along).sum((1, 2, 3), keepdim=True).clamp_min(1e-20)
+        x, residual = x + share * step, residual - share * along
+        ahead = solved(residual)
+        before, size = size, (residual * ahead).sum((1, 2, 3), keepdim=True)
+        step = ahead + size / before.clamp_min(1e-20) * step
+    return x
+
+
+def _cosines(size: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosine transform (size,size), orthonormal, and what it makes of second differences (size,): frequencies come first."""
+    places = torch.arange(size, device=like.device, dtype=like.dtype)
+    waves = torch.cos(math.pi / size * places[:, None] * (places + 0.5)) * math.sqrt(2 / size)
+    waves[0] /= math.sqrt(2)
+    return waves, 2 - 2 * torch.cos(math.pi / size * places)
+
+
+def inverse_flow(flow: Tensor, steps: int = 40) -> Tensor:
+    """A motion seen from where it ends.
+
+    Args:
+        flow: (B,2,H,W) in -1..1 (x right, y down), where every pixel goes, less where it is; nowhere does it turn back.
+        steps: of the search.
+
+    Returns:
+        (B,2,H,W) where what is at every pixel comes from, less where it is.
+    """
+    here = pixel_grid(flow.shape[-2], flow.shape[-1], flow)
+    place = here.expand(len(flow), -1, -1, -1)
+    for _ in range(steps):
+        # half of the way, since pressed together it would swing
+        gone = F.grid_sample(flow, place, padding_mode="border", align_corners=False).permute(0, 2, 3, 1)
+        place = 0.5 * (place + here - gone)
+    return (place - here).permute(0, 3, 1, 2)
+
+
 def pull_push(image: Tensor, weight: Tensor) -> Tensor:
     """Smooth continuation of known pixels into unknown ones (Gortler et al. 1996, "The Lumigraph").
 

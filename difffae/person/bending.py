@@ -1,47 +1,32 @@
 """A turned head as one piece: the photograph bent, instead of taken apart and put together again.
 
-The head model says where the face goes. Hair, ears and neck follow: between the face, the outline of the head and the shoulders,
-which stay, the motion goes on smoothly (a harmonic field), so that nothing is torn and no outline has to be found. The far side of
-the face hides what lies behind it, and where the near side would be stretched too far the layered head is seen (`passes`). The
-background goes along around the head; where its straight lines would show that, before a plain wall, or where frames of a video have to
-agree, it stays.
+The head model says where what the camera saw of the head goes. The photograph follows by a smooth field, which may press the side that
+turns away and draw the side that turns to the camera, but never tears or folds: whatever is seen was seen, hair beside temples, an ear, the
+line of a jaw and the shade below it included. Clothes and shoulders stay. Where a jaw goes over a neck, a collar or hanging hair it hides
+them: there two such fields are laid over each other, the head's, which ignores what rests on the shoulders, and everybody's. The background
+goes along around the head; where its straight lines would show that, before a plain wall, or where frames of a video have to agree, it stays.
 
-Shape letters: B batch, A directions around the head, H and W picture height and width. Lengths named u are 1/256 of the side.
+Shape letters: B batch, A directions around the head, H and W picture height and width, n cells along a side of the coarse picture on which
+fields are solved. Lengths named u are 1/256 of the side. Motions are target minus source position, in cells.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..carry.hair_volume import along, around_circle, at_direction, below_chin, head_outline, polar, ramp
-from ..carry.motion import Bend, Surface, half_size, seen_by_source
+from ..carry.hair_volume import along, around_circle, at_direction, head_outline, motion_around, polar, ramp
+from ..carry.motion import Bend, Surface, half_size
 from ..carry.options import BendOptions
 from ..carry.state import Maps, Outline, PosedHead, Source
-from ..common.pixels import (
-    dilate,
-    erode,
-    flow_determinant,
-    flow_grid,
-    flow_length,
-    gather,
-    gaussian_blur,
-    gradient_norm,
-    harmonic_fill,
-    nearest_inside,
-    odd,
-    opened,
-    pixel_grid,
-)
-from .mouth import INNER
+from ..common.pixels import closed, dilate, erode, flow_grid, gaussian_blur, inverse_flow, odd, pixel_grid, smoothest
+from ..head.rasterizer import interpolate
 
-SLIP = 0.4  # difference of the motions of neighbouring pixels of which one lies before the other
-STEP = 6.0  # and of their depths, in pixels
 RADII = 91  # along each direction in which the matte's end is looked for
+STILL = 0.02  # cells by which what stays may move
 
 
 def matte_outline(outline: Outline, matte: Tensor, options: BendOptions | None = None) -> Outline:
@@ -64,7 +49,40 @@ def matte_outline(outline: Outline, matte: Tensor, options: BendOptions | None =
     return replace(outline, reach=outline.reach * around_circle(ratio, ratio.shape[1] / 72))
 
 
-def bend(source: Source, target: PosedHead, surface: Surface, resting: Tensor, turned: Tensor, moved_whole: Tensor) -> Bend:
+@dataclass(frozen=True, eq=False)
+class _Coarse:
+    """What a source shows, on the coarse picture; each (B,1,n,n), motions (B,2,n,n).
+
+    Attributes:
+        motion: of the surface that the source's camera saw.
+        depth: of that surface, -1..1.
+        skull: 1 on the head without its neck.
+        core: 1 on what both cameras see well of the face.
+        matte: share of the person.
+        yields: how far hair is drawn out where its side comes into view.
+        ring: 1 where the outline of the head leads, on the side that comes into view.
+        outline: motion of the head's outline.
+        stays: 1 where nothing moves but what rests: clothes, shoulders, the picture's border.
+        resting: motion of what rests.
+        far: 1 below the jaw on the side to which the face goes.
+        behind: how far the background stays.
+    """
+
+    motion: Tensor
+    depth: Tensor
+    skull: Tensor
+    core: Tensor
+    matte: Tensor
+    yields: Tensor
+    ring: Tensor
+    outline: Tensor
+    stays: Tensor
+    resting: Tensor
+    far: Tensor
+    behind: Tensor
+
+
+def bend(source: Source, target: PosedHead, surface: Surface, resting: Tensor, moved: Tensor) -> Bend:
     """Bend photographs to turned heads, and to faces whose outline moves.
 
     Args:
@@ -72,60 +90,22 @@ def bend(source: Source, target: PosedHead, surface: Surface, resting: Tensor, t
         target: the target's head.
         surface: what its mesh shows.
         resting: (B,2,H,W) offset of what rests on the shoulders.
-        turned: (B,1,1,1) how far the skulls moved, as in `Move`.
-        moved_whole: (B,1,1,1) how far they did, or the outline of the face.
+        moved: (B,1,1,1) how far the skulls moved, or the outlines of the faces, 0..1.
     """
-    o, u, head = bend_options(source), source.unit, source.head
-    pixels = pixel_grid(*source.size, source.image)
-    seen = seen_by_source(source, target, surface, flow_grid(surface.offset)) > o.seen
-    face = _face(source, target, surface, pixels, seen)
-    if bool((turned < 1).any()):
-        face = face * (1 - (1 - turned) * _slips(source, target, surface))
-    index, _ = nearest_inside(face[:, 0] > 0.5)
-    moved = gather(surface.offset, index)
-    # as a head turns one side of the face goes away from the neck and hides what is behind it, the other uncovers
-    neck = target.points[:, head.vertex_mask("neck"), 0].mean(1)[:, None, None, None]
-    away = -moved[:, :1] * (pixels[..., 0] - neck).sign() / (o.sideways * u) * (3 * turned).clamp(max=1)
-    far, near = away.clamp(0, 1), (-away).clamp(0, 1)
-    motion, extent, beyond, from_down = _outline_motion(source, target, pixels)
-    ring = ramp(from_down, *o.jaw) * ((extent > o.ring[0]) & (extent < o.ring[1])) * (1 - erode(face, odd(8 * u)))
-    # where the square ends the photograph goes on
-    border = ((pixels.abs().amax(-1) > 1 - 4 / 128) & (_maps(source).matte < 0.1)).to(face)
-    ring = ring * (1 - border)
-    core = erode(face, odd(3 * u))
-    leads = torch.where(far > 0.5, erode(face, odd(o.hidden * u)), core) * (1 - ring)
-    motion = motion * half_size(source)[:, None, None]
-    farthest = flow_length(ring * motion).amax((1, 2, 3), keepdim=True) / source.side
-    beyond = beyond / 2 - o.strands - (o.reach_of_motion * farthest).clamp_min(o.reach)
-    stays, waits = _stays(source, target, pixels, (beyond, far, dilate(face, 3)))
-    free = (1 - face) * (ring < 0.05)
-    value = leads * surface.offset + ring * motion + free * waits * resting
-    under = harmonic_fill(value, (leads + ring + free * stays.maximum(waits).maximum(border)).clamp(max=1))
-    # a side of the face that comes into view, but for what hair goes on covering there
-    skin = target.part("face").to(face)
-    bare = 1 - F.grid_sample(_maps(source).hair, flow_grid(under), padding_mode="border", align_corners=False)
-    new = skin * bare * ~seen
-    unseen = new.sum((1, 2, 3), keepdim=True) / skin.sum((1, 2, 3), keepdim=True).clamp_min(1)
-    share = (3 * moved_whole).clamp(max=1) * (1 - ramp(unseen, *o.unseen)) * (1 - ramp(farthest, *o.farthest))
-    folds = folds_in(under)
-    back = folds * (extent > 1)
-    # beside what rests on the shoulders it is clothes that are seen twice, and no background lies behind them
-    clothes = gaussian_blur(dilate((_maps(source).resting > 0.3).to(face), odd(13 * u)), 2 * u)
-    folded = gaussian_blur(dilate(back, odd(7 * u)), 1.5 * u) * ramp(extent, 1.0, 1.05) * (1 - clothes) * ramp(from_down, 25.0, 45.0)
-    over = torch.lerp(gaussian_blur(moved, 1.5 * u), surface.offset, core)
-    rim, front = gaussian_blur(core, 2 * u), ((gaussian_blur(face, 2.5 * u) - 0.5) * 4 + 0.5).clamp(0, 1)
-    soft = gaussian_blur(far, 2 * u)
-    return Bend(
-        under,
-        over,
-        folds,
-        torch.lerp(rim, front, soft),
-        gaussian_blur(core, 2 * u),
-        gaussian_blur(near, 2 * u),
-        folded,
-        opened(new, odd(3 * u)),
-        share,
-    )
+    o, count = bend_options(source), len(source)
+    coarse = _coarse(source, target, resting)
+    head, all_of_it = _fields(o, coarse, coarse.stays * (1 - coarse.far), coarse.stays)
+    all_of_it = torch.lerp(head, all_of_it, coarse.far)
+    offsets = inverse_flow(torch.cat([head, all_of_it]) * (2 / o.cells))
+    offsets = F.interpolate(offsets, source.size, mode="bicubic", align_corners=False) * half_size(source)[:, None, None]
+    over, under = offsets[:count], offsets[count:]
+    low = F.interpolate(coarse.far, source.size, mode="bilinear", align_corners=False)
+    low = F.grid_sample(low, flow_grid(under), padding_mode="border", align_corners=False) > 0
+    face = torch.where(low, _before_the_rest(source, over), 1.0)
+    # eyes and lips move as the mesh does, more finely than cells tell
+    core = _core(source, target, surface)
+    over = torch.lerp(over, surface.offset, core)
+    return Bend(under, over, face.maximum(core), core, (3 * moved).clamp(max=1))
 
 
 def face_reshaped(source: Source, target: PosedHead, still: Tensor) -> Tensor:
@@ -146,102 +126,152 @@ def face_reshaped(source: Source, target: PosedHead, still: Tensor) -> Tensor:
     return (moved - 1).clamp(0, 1)[:, None, None, None] * ~still
 
 
-def folds_in(offset: Tensor) -> Tensor:
-    """(B,1,H,W) 1 where a motion (B,2,H,W) turns back or nearly does, which comes little by little as a head turns."""
-    return ramp(0.3 - flow_determinant(offset), 0.0, 0.2)
-
-
 def bend_options(source: Source) -> BendOptions:
     """Of photographs that are bent."""
     assert source.options.bend is not None
     return source.options.bend
 
 
-def _outlines_of(source: Source) -> tuple[Outline, Outline]:
-    """The head model's and the person's own."""
+def _coarse(source: Source, target: PosedHead, resting: Tensor) -> _Coarse:
+    assert source.person is not None
+    o, head, told, was = bend_options(source), source.head, source.person, source.posed
+    points, size = was.points, (bend_options(source).cells, bend_options(source).cells)
+
+    def small(x: Tensor) -> Tensor:
+        return F.interpolate(x.to(points), size, mode="area")
+
+    normals = [posed.normals[..., 2:] for posed in (was, target)]
+    per_vertex = torch.cat([(target.points - points)[..., :2] * (o.cells / 2), points[..., 2:], *normals], -1)
+    covered = small(was.mesh)
+    motion, depth, facing, facing_now = (small(interpolate(was.raster, head.faces, per_vertex)) / covered.clamp_min(1e-3)).split([2, 1, 1, 1], 1)
+    skull = ((covered > 0.9) & (small(was.part("neck", "shoulders")) < 0.05)).to(points)
+    ears = small(was.part("ears")) > 0.2
+    core = skull * ((facing.minimum(facing_now) > o.facing) & ~ears & (small(was.part("scalp")) < 0.5))
+    pixels = pixel_grid(*size, points)
+    matte, hair = small(told.maps.matte), small(told.maps.hair)
+    ahead, down, reach, outline = _around(source, target, pixels)
+    near = (ahead < 0).to(points)
+    ring = ((reach > o.ring[0]) & (reach < o.ring[1]) & (matte > 0.5) & ~ears) * ramp(down, *o.jaw) * near
+    # where the square ends the photograph goes on
+    border = (pixels.abs().amax(-1) > 1 - 2 / o.cells) * (1 - skull)
+    rests = ((small(told.resting[:, :1]) > 0.5) | (small(told.hanging) > 0.95) | (small(was.part("shoulders")) > 0.5)).to(points)
+    rests = rests * (1 - dilate(skull, odd(o.collar * o.cells)))
+    unmoved = skull * (motion.norm(dim=1, keepdim=True) < STILL)
+    around = gaussian_blur(dilate(skull, odd(o.reach * o.cells)), 0.02 * o.cells)
+    return _Coarse(
+        motion=motion,
+        depth=depth,
+        skull=skull,
+        core=core,
+        matte=matte,
+        yields=hair * (ahead < 0.1),
+        ring=ring,
+        outline=outline * (o.cells / 2),
+        stays=border.maximum(rests).maximum(unmoved),
+        resting=small(resting) * (-o.cells / 2) / half_size(source)[:, None, None] * (1 - unmoved),
+        far=ramp(ahead, *o.far) * (1 - ramp(down, *o.low)),
+        behind=(matte < 0.1) * (1 - around),
+    )
+
+
+def _around(source: Source, target: PosedHead, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Where pixels (n,n,2) of the source lie.
+
+    Returns:
+        each (B,1,n,n): how far to the side to which the face goes, in halves of its width; degrees from straight down, from the skull's
+        middle; distance from there as a share of the person's outline's; and (B,2,n,n) the motion of the head's outline there, -1..1.
+    """
     assert source.person is not None
     assert source.person.outline is not None
     assert source.person.own_outline is not None
-    return source.person.outline, source.person.own_outline
+    outline, own = source.person.outline, source.person.own_outline
+    face = source.head.vertex_mask("face")
+    before, after = (posed.points[:, face, :2] for posed in (source.posed, target))
+    way = F.normalize((after - before).mean(1), dim=-1)[:, None, None]
+    middle = before.mean(1)[:, None, None]
+    half = (before[..., 0].amax(1) - before[..., 0].amin(1))[:, None, None] / 2
+    ahead = ((pixels - middle) * way).sum(-1) / half.clamp_min(1e-4)
+    motion, _ = motion_around(head_outline(source.head, target.points[..., :2]), outline, pixels)
+    angles, size = outline.reach.shape[1], pixels.shape[:2]
+    distance, place = polar(pixels.flatten(0, 1)[None] - outline.middle, angles)
+    reach = (distance / at_direction(own.reach, place).clamp_min(1e-4)).unflatten(1, size)
+    down = ((place - angles / 2).abs() * (360 / angles)).unflatten(1, size)
+    return ahead[:, None], down[:, None], reach[:, None], motion
 
 
-def _face(source: Source, target: PosedHead, surface: Surface, pixels: Tensor, seen: Tensor) -> Tensor:
-    """(B,1,H,W): 1 on the face and the ears of the target that the source's camera saw, without hair that hangs beside them."""
-    head, u, grid = source.head, source.unit, flow_grid(surface.offset)
-    mesh = target.mesh.to(surface.offset)
-    hair = F.grid_sample(_maps(source).hair, grid, padding_mode="border", align_corners=False)
-    above = pixels[..., 1] < target.points[:, head.vertex_mask("ears"), 1].amin(1)[:, None, None, None]
-    bare = (gaussian_blur(hair, 2 * u) < 0.4) | above
-    skin = mesh * (1 - target.part("scalp", "neck", "shoulders").to(mesh))
-    face = skin * erode(mesh, odd(3 * u)) * (seen & bare)
-    return erode(dilate(face, odd(9 * u)), odd(10 * u))
+def _fields(o: BendOptions, coarse: _Coarse, *stays: Tensor) -> tuple[Tensor, ...]:
+    """The motions (B,2,n,n) of all of the picture, if these parts of it (B,1,n,n) stay.
 
-
-def _slips(source: Source, target: PosedHead, surface: Surface) -> Tensor:
-    """(B,1,H,W) 1 where one part of the mesh slips before another, such as a cheek before an ear, but for lips and jaws, which hide
-    what lies behind them."""
-    u, mesh = source.unit, target.mesh.to(surface.offset)
-    hide = dilate(target.part(*INNER, "neck", "shoulders").to(mesh), odd(13 * u))
-    depth = target.raster.depth[:, None] * (source.side / 2)
-    before = (gradient_norm(surface.offset) > SLIP) & (gradient_norm(depth.where(target.mesh, 0.0)) > STEP)
-    return dilate(before.to(mesh) * erode(mesh, odd(7 * u)) * (1 - hide), odd(5 * u))
-
-
-def _maps(source: Source) -> Maps:
-    assert source.person is not None
-    return source.person.maps
-
-
-def _outline_motion(source: Source, target: PosedHead, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """How what lies around a head goes with its outline.
-
-    Returns:
-        (B,2,H,W) source minus target position in -1..1; and of the target's pixels, each (B,1,H,W): the distance from the skull's middle as
-        a share of the outline's, how far they lie beyond the outline (-1..1 wide), and degrees from straight down.
+    Where the camera saw one surface, neighbours keep the difference of their motions, saturating where that would press or draw them too
+    far; elsewhere they move alike. Where they would still be pressed or drawn too far they are held.
     """
-    o, now = bend_options(source), head_outline(source.head, target.points[..., :2])
-    was, person = _outlines_of(source)
-    angles = was.reach.shape[1]
-    away = pixels.flatten(0, 1)[None] - now.middle
-    distance, place = polar(away, angles)
-    turn = was.turn - now.turn
-    before = (place + turn / (2 * math.pi) * angles).remainder(angles)
-    wider = at_direction(now.reach, place) / at_direction(was.reach, before).clamp_min(1e-4)
-    room = o.widen - 1
-    wider = torch.where(wider > 1, 1 + room * torch.tanh((wider - 1) / room), wider)
-    reach = at_direction(person.reach, before) * wider
-    x, y = away.unbind(-1)
-    c, s = turn.cos(), turn.sin()
-    motion = was.middle + torch.stack([c * x - s * y, s * x + c * y], -1) / wider[..., None] - pixels.flatten(0, 1)
-    size = pixels.shape[:2]
-    shares = (distance / reach.clamp_min(1e-4), (distance - reach).clamp_min(0), (place - angles / 2).abs() * (360 / angles))
-    share, beyond, from_down = (value.unflatten(1, size)[:, None] for value in shares)
-    return motion.transpose(1, 2).unflatten(2, size), share, beyond, from_down
+    dims, count = (-1, -2), len(stays)
+    slopes, stiffness = zip(*(_slopes(o, coarse, dim) for dim in dims), strict=True)
+    weights, values = [], []
+    for held in stays:
+        core, ring = o.core_weight * coarse.core * (1 - held), o.ring_weight * coarse.ring * (1 - held)
+        weight = held + core + ring + o.background_weight * coarse.behind
+        weights.append(weight)
+        values.append((held * coarse.resting + core * coarse.motion + ring * coarse.outline) / weight.clamp_min(1e-6))
+    value, weight = torch.cat(values), torch.cat(weights)
+    slopes, stiffness = ([torch.cat([one] * count) for one in pair] for pair in (slopes, stiffness))
+    field = smoothest(slopes, stiffness, value, weight, o.steps)
+    for _ in range(o.rounds):
+        held = [_held(o, coarse, field, *pair) for pair in zip(dims, slopes, stiffness, strict=True)]
+        slopes, stiffness = zip(*held, strict=True)
+        field = smoothest(slopes, stiffness, value, weight, o.steps)
+    return field.chunk(count)
 
 
-def _stays(source: Source, target: PosedHead, pixels: Tensor, around: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """What does not go with the head.
+def _neighbours(x: Tensor, dim: int) -> Tensor:
+    """The lesser of two neighbours along a dimension."""
+    size = x.shape[dim] - 1
+    return x.narrow(dim, 0, size).minimum(x.narrow(dim, 1, size))
 
-    Args:
-        source: the photographs.
-        target: the target's head.
-        pixels: (H,W,2) positions.
-        around: how far each pixel lies beyond what goes along with the outline, which lie on the face's far side, and the face with what
-            is around it.
 
-    Returns:
-        (B,1,H,W) where the background stays, and where what rests on the shoulders does.
-    """
-    beyond, far, face = around
-    o, head = bend_options(source), source.head
+def _bounds(o: BendOptions, slope: Tensor, dim: int) -> Tensor:
+    """How far neighbours along a dimension may be pressed, drawn or sheared, with the sign of what they are."""
+    bound = torch.full_like(slope, o.shear).copysign(slope)
+    # along the dimension itself they press or draw the picture, across it they shear it
+    bound[:, -1 - dim] = torch.where(slope[:, -1 - dim] < 0, -o.pressed, o.drawn)
+    return bound
+
+
+def _slopes(o: BendOptions, coarse: _Coarse, dim: int) -> tuple[Tensor, Tensor]:
+    """Wanted differences of the motions of neighbours along a dimension, -1 (along rows) or -2, and how much they matter."""
+    slope = coarse.motion.diff(dim=dim)
+    bound = _bounds(o, slope, dim)
+    core, skull = _neighbours(coarse.core, dim), _neighbours(coarse.skull, dim)
+    one = skull * (coarse.depth.diff(dim=dim).abs() < o.step)
+    slope = torch.lerp(bound * torch.tanh(slope / bound), slope, core) * one
+    loose = o.background + (o.person - o.background) * _neighbours(coarse.matte, dim)
+    firm = 1 - (1 - o.hair) * _neighbours(coarse.yields, dim)
+    return slope, torch.lerp(loose, firm, one)
+
+
+def _held(o: BendOptions, coarse: _Coarse, field: Tensor, dim: int, slope: Tensor, stiffness: Tensor) -> tuple[Tensor, Tensor]:
+    """The same where a field keeps the bounds; where it does not, the bounds, which matter as much as a surface."""
+    now = field.diff(dim=dim)
+    bound = _bounds(o, now, dim) * o.slack
+    core = _neighbours(coarse.core, dim).repeat(len(field) // len(coarse.core), 1, 1, 1)
+    beyond = ((now.abs() > bound.abs()).any(1, keepdim=True) & (core < 1)).to(now)
+    kept = torch.where(now.abs() > bound.abs(), bound, now)
+    return torch.lerp(slope, kept, beyond), torch.lerp(stiffness, (3 * stiffness).clamp_min(1.0), beyond)
+
+
+def _before_the_rest(source: Source, offset: Tensor) -> Tensor:
+    """(B,1,H,W) 1 where the head, whose offset is given, hides what rests on the shoulders."""
     assert source.person is not None
-    distance = target.nearest_above[1][:, None] / source.side
-    bare = _maps(source).matte < 0.1
-    stays = ((beyond > 0) & (distance > o.strands + o.reach)).to(face)
-    # a jaw goes over its neck, which keeps its place
-    below = below_chin(head, target.points[..., :2], pixels) > 0.4
-    behind = bare & below & (far > 0.5)
-    stays = stays.maximum(behind * (1 - face))
-    low = below_chin(head, source.posed.points[..., :2], pixels, 1.6) > 0.6
-    cloth = erode((((source.person.resting[:, :1] > 0.5) & low) | (source.person.hanging > 0.95)).to(face), 3)
-    return stays, cloth.maximum(target.shoulders[:, None].to(face))
+    u = source.unit
+    skull = source.posed.mesh.to(offset) * (1 - source.posed.part("neck", "shoulders").to(offset))
+    # parts of the mesh end in saw teeth
+    skull = ((gaussian_blur(skull, 2 * u) - 0.5) * 3 + 0.5).clamp(0, 1) * (1 - source.person.hanging)
+    return F.grid_sample(skull, flow_grid(offset), padding_mode="border", align_corners=False)
+
+
+def _core(source: Source, target: PosedHead, surface: Surface) -> Tensor:
+    """(B,1,H,W) 1 on what both cameras see well of the face."""
+    o, u = bend_options(source), source.unit
+    bare = target.mesh & ~target.part("scalp", "ears", "neck", "shoulders")
+    well = bare & (surface.facing.minimum(surface.source_facing) > o.facing)
+    return gaussian_blur(erode(closed(well.to(surface.offset), odd(5 * u), -2), odd(9 * u)), 2.5 * u)

@@ -226,10 +226,9 @@ def start_move(source: Source, target: FaceAttributes) -> Move:
     surface = follow_surface(source, posed, ratio)
     if moves:
         resting = torch.where(still, 0, resting_offset(source, posed, surface))
-        turned = skull_turned(source, posed, still)
-        whole = turned.maximum(face_reshaped(source, posed, still))
+        whole = skull_turned(source, posed, still).maximum(face_reshaped(source, posed, still))
         if o.bend is not None and source.person is not None and source.person.outline is not None and bool(whole.any()):
-            bent = bend(source, posed, surface, resting, turned, whole)
+            bent = bend(source, posed, surface, resting, whole)
         if bent is None or not bool((bent.share == 1).all()):
             offset = torch.where(still, 0, spread_offset(source, posed, surface, resting))
         if bent is not None:
@@ -238,7 +237,14 @@ def start_move(source: Source, target: FaceAttributes) -> Move:
     if moves and maps is not None:
         maps = maps.carried_along(grid)
     if not bool(unlit.all()):
-        lights = spread_light(source, posed, surface, body, maps, resting, target.lamp)
+        if bent is None or source.person is None:
+            lights = spread_light(source, posed, surface, body, maps, resting, target.lamp)
+        else:
+            # every pixel of a bent photograph takes the light of its own place along
+            own, rest = follow_surface(source, source.posed, ratio), torch.zeros_like(resting)
+            there = spread_light(source, source.posed, own, body, source.person.maps, rest, target.lamp)
+            grids = grid, flow_grid(resting)
+            lights = tuple(F.grid_sample(one, at, padding_mode="border", align_corners=False) for one, at in zip(there, grids, strict=True))
         folds = fold_light(source, target, posed)
         shade = coloured_shade(source.lost_colour, lights[0], grid)
         log_ratio, resting_light = torch.where(unlit, 0, lights[0] + folds + shade), torch.where(unlit, 0, lights[1])
