@@ -271,6 +271,10 @@ class BendOptions:
     # times that what is pressed or drawn farther than this multiple of what it may be is held
     rounds: int = 2
     slack: float = 1.2
+    # how well the source's camera has to have seen a face's surface (`motion.seen_by_source`), and the share of the target's face that it
+    # did not see so well from which, and at which, only the layers show it
+    seen: float = 0.12
+    unseen: tuple[float, float] = (0.09, 0.1)
     # cosine between a face's surface and the line of sight, of both cameras, from which on it moves as the mesh does
     facing: float = 0.5
     # farthest that a surface is pressed together, drawn out and sheared
@@ -284,7 +288,8 @@ class BendOptions:
     background: float = 0.05
     person: float = 0.3
     hair: float = 0.15
-    # how much it matters where they go: the core of the face, the head's outline on the side that comes into view, the background
+    # how much it matters where they go: what stays, the core of the face, the outline on the side that comes into view, the background
+    held_weight: float = 10.0
     core_weight: float = 1.0
     ring_weight: float = 0.02
     background_weight: float = 0.08
@@ -295,8 +300,8 @@ class BendOptions:
     collar: float = 0.03
     # the background goes along within this share of the side around it
     reach: float = 0.15
-    # a head goes before what rests on this side of its middle, in halves of its width towards where the face goes, and below so many degrees
-    # from straight down
+    # a head goes before what rests on this side of its middle, in halves of its width towards where the face goes, and where it is so many
+    # degrees from straight down
     far: tuple[float, float] = (-0.3, 0.2)
     low: tuple[float, float] = (70.0, 90.0)
     # the matte's end counts as the outline up to this share beyond the head model's, or its inverse before it

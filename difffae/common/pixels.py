@@ -287,7 +287,14 @@ def harmonic_fill(value: Tensor, weight: Tensor, coarsest: int = 16, finest: int
     return field
 
 
-def smoothest(slopes: tuple[Tensor, Tensor], stiffness: tuple[Tensor, Tensor], value: Tensor, weight: Tensor, steps: int = 40) -> Tensor:
+def smoothest(
+    slopes: tuple[Tensor, Tensor],
+    stiffness: tuple[Tensor, Tensor],
+    value: Tensor,
+    weight: Tensor,
+    steps: int = 40,
+    start: Tensor | None = None,
+) -> Tensor:
     """The field x of least energy, the sum of `stiffness` (dx - slope)^2 over neighbours and of `weight` (x - value)^2 over pixels:
     conjugate gradients, preconditioned by the cosine transform, which solves it for a stiffness and a weight that are the same everywhere.
 
@@ -297,10 +304,15 @@ def smoothest(slopes: tuple[Tensor, Tensor], stiffness: tuple[Tensor, Tensor], v
         value: (B,C,H,W).
         weight: (B,1,H,W) how much it matters; not 0 everywhere.
         steps: of conjugate gradients.
+        start: (B,C,H,W) a field to begin with; None: zero.
 
     Returns:
         (B,C,H,W), zero where all slopes and values are zero.
     """
+    kind, exact = value.dtype, torch.float64 if value.device.type != "mps" else torch.float32
+    # each step makes last bits count for more
+    slopes, stiffness = ((pair[0].to(exact), pair[1].to(exact)) for pair in (slopes, stiffness))
+    value, weight = value.to(exact), weight.to(exact)
 
     def pushed(across: Tensor, down: Tensor, here: Tensor) -> Tensor:
         """The gradient of the energy, by what pulls along rows, along columns, and at each pixel."""
@@ -317,7 +329,9 @@ def smoothest(slopes: tuple[Tensor, Tensor], stiffness: tuple[Tensor, Tensor], v
         return rows[0].mT @ ((rows[0] @ residual @ columns[0].mT) / bending) @ columns[0]
 
     residual = pushed(stiffness[0] * slopes[0], stiffness[1] * slopes[1], weight * value)
-    x, ahead = torch.zeros_like(value), solved(residual)
+    x = torch.zeros_like(value) if start is None else start.to(exact)
+    residual = residual - applied(x)
+    ahead = solved(residual)
     step, size = ahead, (residual * ahead).sum((1, 2, 3), keepdim=True)
     for _ in range(steps):
         along = applied(step)
@@ -326,7 +340,7 @@ def smoothest(slopes: tuple[Tensor, Tensor], stiffness: tuple[Tensor, Tensor], v
         ahead = solved(residual)
         before, size = size, (residual * ahead).sum((1, 2, 3), keepdim=True)
         step = ahead + size / before.clamp_min(1e-20) * step
-    return x
+    return x.to(kind)
 
 
 def _cosines(size: int, like: Tensor) -> tuple[Tensor, Tensor]:

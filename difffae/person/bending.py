@@ -3,8 +3,10 @@
 The head model says where what the camera saw of the head goes. The photograph follows by a smooth field, which may press the side that
 turns away and draw the side that turns to the camera, but never tears or folds: whatever is seen was seen, hair beside temples, an ear, the
 line of a jaw and the shade below it included. Clothes and shoulders stay. Where a jaw goes over a neck, a collar or hanging hair it hides
-them: there two such fields are laid over each other, the head's, which ignores what rests on the shoulders, and everybody's. The background
-goes along around the head; where its straight lines would show that, before a plain wall, or where frames of a video have to agree, it stays.
+them: there two such fields are laid over each other, the head's, which ignores what rests on the shoulders, and that of the whole picture.
+A face of which the camera saw too little, such as one that turns from a half profile to the viewer, is put together from layers instead
+(`passes`). The background goes along around the head; where its straight lines would show that, before a plain wall, or where frames of a
+video have to agree, it stays.
 
 Shape letters: B batch, A directions around the head, H and W picture height and width, n cells along a side of the coarse picture on which
 fields are solved. Lengths named u are 1/256 of the side. Motions are target minus source position, in cells.
@@ -19,9 +21,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..carry.hair_volume import along, around_circle, at_direction, head_outline, motion_around, polar, ramp
-from ..carry.motion import Bend, Surface, half_size
+from ..carry.motion import Bend, Surface, half_size, seen_by_source
 from ..carry.options import BendOptions
-from ..carry.state import Maps, Outline, PosedHead, Source
+from ..carry.state import Outline, PosedHead, Source
 from ..common.pixels import closed, dilate, erode, flow_grid, gaussian_blur, inverse_flow, odd, pixel_grid, smoothest
 from ..head.rasterizer import interpolate
 
@@ -105,7 +107,8 @@ def bend(source: Source, target: PosedHead, surface: Surface, resting: Tensor, m
     # eyes and lips move as the mesh does, more finely than cells tell
     core = _core(source, target, surface)
     over = torch.lerp(over, surface.offset, core)
-    return Bend(under, over, face.maximum(core), core, (3 * moved).clamp(max=1))
+    share = (3 * moved).clamp(max=1) * (1 - ramp(_unseen(source, target, surface, under), *o.unseen))
+    return Bend(under, over, face.maximum(core), core, share)
 
 
 def face_reshaped(source: Source, target: PosedHead, still: Tensor) -> Tensor:
@@ -135,7 +138,7 @@ def bend_options(source: Source) -> BendOptions:
 def _coarse(source: Source, target: PosedHead, resting: Tensor) -> _Coarse:
     assert source.person is not None
     o, head, told, was = bend_options(source), source.head, source.person, source.posed
-    points, size = was.points, (bend_options(source).cells, bend_options(source).cells)
+    points, size = was.points, (o.cells, o.cells)
 
     def small(x: Tensor) -> Tensor:
         return F.interpolate(x.to(points), size, mode="area")
@@ -143,7 +146,8 @@ def _coarse(source: Source, target: PosedHead, resting: Tensor) -> _Coarse:
     normals = [posed.normals[..., 2:] for posed in (was, target)]
     per_vertex = torch.cat([(target.points - points)[..., :2] * (o.cells / 2), points[..., 2:], *normals], -1)
     covered = small(was.mesh)
-    motion, depth, facing, facing_now = (small(interpolate(was.raster, head.faces, per_vertex)) / covered.clamp_min(1e-3)).split([2, 1, 1, 1], 1)
+    seen = small(interpolate(was.raster, head.faces, per_vertex)) / covered.clamp_min(1e-3)
+    motion, depth, facing, facing_now = seen.split([2, 1, 1, 1], 1)
     skull = ((covered > 0.9) & (small(was.part("neck", "shoulders")) < 0.05)).to(points)
     ears = small(was.part("ears")) > 0.2
     core = skull * ((facing.minimum(facing_now) > o.facing) & ~ears & (small(was.part("scalp")) < 0.5))
@@ -205,21 +209,20 @@ def _fields(o: BendOptions, coarse: _Coarse, *stays: Tensor) -> tuple[Tensor, ..
     Where the camera saw one surface, neighbours keep the difference of their motions, saturating where that would press or draw them too
     far; elsewhere they move alike. Where they would still be pressed or drawn too far they are held.
     """
-    dims, count = (-1, -2), len(stays)
-    slopes, stiffness = zip(*(_slopes(o, coarse, dim) for dim in dims), strict=True)
+    count = len(stays)
+    rows, columns = ([torch.cat([one] * count) for one in _slopes(o, coarse, dim)] for dim in (-1, -2))
     weights, values = [], []
-    for held in stays:
-        core, ring = o.core_weight * coarse.core * (1 - held), o.ring_weight * coarse.ring * (1 - held)
+    for stay in stays:
+        held, free = o.held_weight * stay, 1 - stay
+        core, ring = o.core_weight * coarse.core * free, o.ring_weight * coarse.ring * free
         weight = held + core + ring + o.background_weight * coarse.behind
         weights.append(weight)
         values.append((held * coarse.resting + core * coarse.motion + ring * coarse.outline) / weight.clamp_min(1e-6))
     value, weight = torch.cat(values), torch.cat(weights)
-    slopes, stiffness = ([torch.cat([one] * count) for one in pair] for pair in (slopes, stiffness))
-    field = smoothest(slopes, stiffness, value, weight, o.steps)
+    field = smoothest((rows[0], columns[0]), (rows[1], columns[1]), value, weight, o.steps)
     for _ in range(o.rounds):
-        held = [_held(o, coarse, field, *pair) for pair in zip(dims, slopes, stiffness, strict=True)]
-        slopes, stiffness = zip(*held, strict=True)
-        field = smoothest(slopes, stiffness, value, weight, o.steps)
+        rows, columns = _held(o, coarse, field, -1, *rows), _held(o, coarse, field, -2, *columns)
+        field = smoothest((rows[0], columns[0]), (rows[1], columns[1]), value, weight, o.steps, field)
     return field.chunk(count)
 
 
@@ -249,14 +252,15 @@ def _slopes(o: BendOptions, coarse: _Coarse, dim: int) -> tuple[Tensor, Tensor]:
     return slope, torch.lerp(loose, firm, one)
 
 
-def _held(o: BendOptions, coarse: _Coarse, field: Tensor, dim: int, slope: Tensor, stiffness: Tensor) -> tuple[Tensor, Tensor]:
+def _held(o: BendOptions, coarse: _Coarse, field: Tensor, dim: int, slope: Tensor, stiffness: Tensor) -> list[Tensor]:
     """The same where a field keeps the bounds; where it does not, the bounds, which matter as much as a surface."""
     now = field.diff(dim=dim)
     bound = _bounds(o, now, dim) * o.slack
     core = _neighbours(coarse.core, dim).repeat(len(field) // len(coarse.core), 1, 1, 1)
-    beyond = ((now.abs() > bound.abs()).any(1, keepdim=True) & (core < 1)).to(now)
+    # little by little, so that no last bit decides
+    beyond = ((now / bound).amax(1, keepdim=True) - 1).clamp(0, 0.1) * 10 * (1 - core)
     kept = torch.where(now.abs() > bound.abs(), bound, now)
-    return torch.lerp(slope, kept, beyond), torch.lerp(stiffness, (3 * stiffness).clamp_min(1.0), beyond)
+    return [torch.lerp(slope, kept, beyond), torch.lerp(stiffness, (3 * stiffness).clamp_min(1.0), beyond)]
 
 
 def _before_the_rest(source: Source, offset: Tensor) -> Tensor:
@@ -275,3 +279,12 @@ def _core(source: Source, target: PosedHead, surface: Surface) -> Tensor:
     bare = target.mesh & ~target.part("scalp", "ears", "neck", "shoulders")
     well = bare & (surface.facing.minimum(surface.source_facing) > o.facing)
     return gaussian_blur(erode(closed(well.to(surface.offset), odd(5 * u), -2), odd(9 * u)), 2.5 * u)
+
+
+def _unseen(source: Source, target: PosedHead, surface: Surface, offset: Tensor) -> Tensor:
+    """(B,1,1,1) the share of the target's face that the source's camera did not see, but for what hair goes on covering there."""
+    assert source.person is not None
+    seen = seen_by_source(source, target, surface, flow_grid(surface.offset)) > bend_options(source).seen
+    skin = target.part("face").to(offset)
+    bare = 1 - F.grid_sample(source.person.maps.hair, flow_grid(offset), padding_mode="border", align_corners=False)
+    return (skin * bare * ~seen).sum((1, 2, 3), keepdim=True) / skin.sum((1, 2, 3), keepdim=True).clamp_min(1)

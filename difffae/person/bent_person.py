@@ -20,13 +20,12 @@ from .rims import MovedPerson, person_of
 PRESSED = (0.3, 0.6)  # gradient of the motion from which, and at which, several pixels of the photograph are one
 
 
-def bent_person(move: Move, layered: MovedPerson, near: Tensor) -> MovedPerson:
-    """The bent photograph, with eyes and mouth as the layers show them.
+def bent_person(move: Move, face: MovedPerson) -> MovedPerson:
+    """The bent photograph.
 
     Args:
-        move: of turned heads.
-        layered: everything, put together from layers.
-        near: (B,1,H,W) 1 where the person moves nearby.
+        move: of turned heads, or of faces whose outline moves.
+        face: its inside, with a mouth that opens.
     """
     assert move.bend is not None
     source, told, o, u = move.source, person_of(move), bend_options(move.source), move.source.unit
@@ -53,18 +52,9 @@ def bent_person(move: Move, layered: MovedPerson, near: Tensor) -> MovedPerson:
     left = torch.lerp(told.vacated, back.place, back.wall)
     behind = torch.lerp(gone_along, torch.lerp(torch.ones_like(left), back.validity, left), busy.maximum(back.wall))
     valid = (1 - unknown) * torch.lerp(behind, 1 - 0.5 * strained * (1 - move.bend.core), alpha)
-    bent = MovedPerson(torch.lerp(whole, apart, busy), valid, alpha)
     well = gaussian_blur(erode(ramp(move.seen, 0.3, 0.6), odd(3 * u)), 1.5 * u)
-    bent = _over(bent, layered, erode(move.bend.core, odd(4 * u)) * well)
-    return _over(layered, bent, near * move.bend.share)
-
-
-def _over(below: MovedPerson, above: MovedPerson, share: Tensor) -> MovedPerson:
-    return MovedPerson(
-        torch.lerp(below.image, above.image, share),
-        torch.lerp(below.validity, above.validity, share),
-        torch.lerp(below.alpha, above.alpha, share),
-    )
+    bent = MovedPerson(torch.lerp(whole, apart, busy), valid, alpha)
+    return bent.under(face, erode(move.bend.core, odd(4 * u)) * well)
 
 
 def _shown(bend: Bend, picture: Tensor) -> Tensor:

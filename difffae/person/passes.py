@@ -118,33 +118,45 @@ def person_before_background(move: Move, image: Tensor, validity: Tensor) -> Mov
     source, maps = move.source, move.known_maps
     if move.all_still:
         return MovedPerson(torch.where(move.unlit, source.image, lit_in_place(move)), source.validity, person_of(move).layers.person)
-    seen = validity
+    near, size = _activity(move), round(source.pixels(source.options.line)) | 1
+    # what hardly moves stays one surface, before a background that does not move at all
+    still = torch.lerp(move.resting_image, image, maps.matte)
+    if bool(move.still.any()):
+        still = torch.where(move.still, lit_in_place(move), still)
+    still = torch.where(move.unlit & move.still, source.image, still)
+    still_valid = torch.where(move.still, source.validity, validity.maximum(1 - maps.matte) * source.validity)
+    person = MovedPerson(still, still_valid, person_of(move).layers.person)
+    bent = torch.zeros_like(near) if move.bend is None else near * move.bend.share
+    if move.bend is None or bool((move.bend.share < 1).any()):
+        person = person.under(_layered(move, validity), (near - bent) / (1 - bent).clamp_min(1e-6))
+    inside = erode(move.posed.mesh.to(image), size) * (1 - move.still.to(image))
+    image, valid = closed_lines(person.image, person.validity, inside, size)
+    person = MovedPerson(without_stairs(move, image), valid, person.alpha)
+    return person if move.bend is None else person.under(bent_person(move, _face(move, validity)), bent)
+
+
+def _layered(move: Move, validity: Tensor) -> MovedPerson:
+    """Everything, put together from layers."""
     move, validity = with_map(move, validity)
-    person = MovedPerson(relit(_sharp(move, person_of(move).maps.colours), move.light_ratio), validity, cut_out_moved(move))
+    person = MovedPerson(_lit(move), validity, cut_out_moved(move))
     trust = (distrust_edges_and_cloth, distrust_behind_teeth)
     for improve in (close_gaps, smooth_outline, *trust, keep_teeth, fill_holes, redraw_rims, hair_outline):
         person = improve(move, person)
-    layered = hang_hair(move, in_order(move, person))
-    near = _activity(move)
-    # what hardly moves stays one surface, before a background that does not move at all
-    image = torch.lerp(move.resting_image, image, maps.matte)
-    if bool(move.still.any()):
-        image = torch.where(move.still, lit_in_place(move), image)
-    image = torch.lerp(image, layered.image, near)
-    image = torch.where(move.unlit & move.still, source.image, image)
-    still_valid = torch.where(move.still, source.validity, seen.maximum(1 - maps.matte) * source.validity)
-    valid = torch.lerp(still_valid, layered.validity, near)
-    alpha = torch.lerp(person_of(move).layers.person, layered.alpha, near)
-    size = round(source.pixels(source.options.line)) | 1
-    mesh = move.posed.mesh.to(image.dtype)
-    image, valid = closed_lines(image, valid, erode(mesh, size) * (1 - move.still.to(mesh)), size)
-    layered = MovedPerson(without_stairs(move, image), valid, alpha)
-    return layered if move.bend is None else bent_person(move, layered, near)
+    return hang_hair(move, in_order(move, person))
 
 
-def _sharp(move: Move, picture: Tensor) -> Tensor:
-    """A picture (B,3,H,W) moved without loss of detail."""
-    return F.grid_sample(picture, move.grid, mode="bicubic", padding_mode="border", align_corners=False).clamp(0, 1)
+def _face(move: Move, validity: Tensor) -> MovedPerson:
+    """The inside of the face of a bent head: eyes, and the mouth as it opens."""
+    person = MovedPerson(_lit(move), validity, torch.ones_like(validity))
+    for improve in (distrust_behind_teeth, keep_teeth, fill_holes):
+        person = improve(move, person)
+    return person
+
+
+def _lit(move: Move) -> Tensor:
+    """(B,3,H,W) the colours of the person, moved without loss of detail."""
+    colours = F.grid_sample(person_of(move).maps.colours, move.grid, mode="bicubic", padding_mode="border", align_corners=False)
+    return relit(colours.clamp(0, 1), move.light_ratio)
 
 
 def cut_out_moved(move: Move) -> Tensor:

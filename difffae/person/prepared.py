@@ -237,14 +237,13 @@ def start_move(source: Source, target: FaceAttributes) -> Move:
     if moves and maps is not None:
         maps = maps.carried_along(grid)
     if not bool(unlit.all()):
-        if bent is None or source.person is None:
+        if bent is None or bool((bent.share < 1).any()):
             lights = spread_light(source, posed, surface, body, maps, resting, target.lamp)
         else:
-            # every pixel of a bent photograph takes the light of its own place along
-            own, rest = follow_surface(source, source.posed, ratio), torch.zeros_like(resting)
-            there = spread_light(source, source.posed, own, body, source.person.maps, rest, target.lamp)
-            grids = grid, flow_grid(resting)
-            lights = tuple(F.grid_sample(one, at, padding_mode="border", align_corners=False) for one, at in zip(there, grids, strict=True))
+            lights = torch.zeros_like(source.image), torch.zeros_like(source.image)
+        if bent is not None:
+            own = _own_light(source, ratio, body, target.lamp, grid, resting)
+            lights = torch.lerp(lights[0], own[0], bent.share), torch.lerp(lights[1], own[1], bent.share)
         folds = fold_light(source, target, posed)
         shade = coloured_shade(source.lost_colour, lights[0], grid)
         log_ratio, resting_light = torch.where(unlit, 0, lights[0] + folds + shade), torch.where(unlit, 0, lights[1])
@@ -264,6 +263,29 @@ def start_move(source: Source, target: FaceAttributes) -> Move:
         unlit=_all_zero(log_ratio),
         bend=bent,
     )
+
+
+def _own_light(
+    source: Source, ratio: Tensor, body: Tensor | None, lamp: Tensor | None, grid: Tensor, resting: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The light of a bent photograph (`spread_light`): every pixel takes that of its own place along, whatever the target's mesh shows
+    where it goes.
+
+    Args:
+        source: the photographs.
+        ratio: (B,V,3) logarithm of the light ratio on the head's vertices.
+        body: the same on the body, or None.
+        lamp: (B,1) how far numbers set the light, or None.
+        grid: (B,H,W,2) source positions of the target's pixels.
+        resting: (B,2,H,W) offset of what rests on the shoulders.
+    """
+    assert source.person is not None
+    surface = follow_surface(source, source.posed, ratio)
+    head, rest = spread_light(source, source.posed, surface, body, source.person.maps, torch.zeros_like(resting), lamp)
+    head, rest = (
+        F.grid_sample(one, at, padding_mode="border", align_corners=False) for one, at in ((head, grid), (rest, flow_grid(resting)))
+    )
+    return head, rest
 
 
 def moved_image(move: Move) -> Tensor:

@@ -35,6 +35,14 @@ class MovedPerson:
     validity: Tensor
     alpha: Tensor
 
+    def under(self, other: MovedPerson, share: Tensor) -> MovedPerson:
+        """What is seen where the other one lies before this one, as far as a share (B,1,H,W) says."""
+        return MovedPerson(
+            torch.lerp(self.image, other.image, share),
+            torch.lerp(self.validity, other.validity, share),
+            torch.lerp(self.alpha, other.alpha, share),
+        )
+
 
 def vacated(maps: Maps, cut: Cutout, resting: Tensor) -> Tensor:
     """Where the background shows once the head has gone: its place, and that of strands beside it.

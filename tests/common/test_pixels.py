@@ -8,7 +8,19 @@ import torch.nn.functional as F
 from people import person
 from scipy.ndimage import distance_transform_edt
 
-from difffae.common.pixels import dilate, erode, gaussian_blur, harmonic_fill, nearest_inside, opened, pixel_grid, pull_push, relit
+from difffae.common.pixels import (
+    dilate,
+    erode,
+    gaussian_blur,
+    harmonic_fill,
+    inverse_flow,
+    nearest_inside,
+    opened,
+    pixel_grid,
+    pull_push,
+    relit,
+    smoothest,
+)
 from difffae.head.morphable import HeadModel
 from difffae.head.render import render
 
@@ -134,3 +146,39 @@ def test_a_harmonic_field_is_the_plane_through_its_border():
     filled = harmonic_fill(values, border)
     assert filled.amax() <= values.amax() + 1e-5
     assert filled.amin() >= values.amin() - 1e-5
+
+
+def test_the_smoothest_field_is_that_of_least_squares() -> None:
+    """Against a dense solution of the same energy."""
+    draw = torch.Generator().manual_seed(5)
+    height, width = 7, 9
+    stiffness = torch.rand(1, 1, height, width - 1, generator=draw), torch.rand(1, 1, height - 1, width, generator=draw)
+    stiffness[0][..., :4] *= 0.02
+    slopes = torch.randn(1, 2, height, width - 1, generator=draw), torch.randn(1, 2, height - 1, width, generator=draw)
+    value, weight = torch.randn(1, 2, height, width, generator=draw), torch.rand(1, 1, height, width, generator=draw) ** 4
+    places = torch.arange(height * width).unflatten(0, (height, width))
+    ends = [places[:, :-1].flatten(), places[:-1].flatten()], [places[:, 1:].flatten(), places[1:].flatten()]
+    first, second = (torch.cat(end) for end in ends)
+    rows = torch.zeros(len(first), height * width)
+    rows[torch.arange(len(first)), second] += 1
+    rows[torch.arange(len(first)), first] -= 1
+    root = torch.cat([one.flatten() for one in stiffness]).sqrt()
+    system = torch.cat([rows * root[:, None], torch.diag(weight.flatten().sqrt())])
+    field = smoothest(slopes, stiffness, value, weight, steps=100)
+    for channel in range(2):
+        wanted = torch.cat([one[0, channel].flatten() for one in slopes]) * root
+        right = torch.cat([wanted, value[0, channel].flatten() * weight.flatten().sqrt()])
+        exact = torch.linalg.lstsq(system, right[:, None]).solution[:, 0].unflatten(0, (height, width))
+        assert (field[0, channel] - exact).abs().max() < 1e-3
+    assert not smoothest(tuple(0 * one for one in slopes), stiffness, 0 * value, weight).any()
+
+
+def test_an_inverse_flow_leads_back() -> None:
+    grid = pixel_grid(64, 64, torch.zeros(1))
+    flow = 0.2 * torch.stack([torch.sin(2 * grid[..., 1]) + 1.5 * torch.tanh(2 * grid[..., 0]), torch.cos(3 * grid[..., 0])])[None]
+    flow = flow * (1 - (grid.abs().amax(-1) / 0.95) ** 4).clamp_min(0)
+    back = inverse_flow(flow)
+    there = (grid + back[0].permute(1, 2, 0))[None]
+    again = F.grid_sample(flow, there, align_corners=False)
+    assert flow.abs().max() > 0.3
+    assert (back + again).abs().max() < 2e-3
