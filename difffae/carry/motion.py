@@ -171,6 +171,7 @@ class Bend:
         over: (B,2,H,W) of the head.
         face: (B,1,H,W) share of `over`.
         core: (B,1,H,W) 1 on what both cameras see well of the face, where it moves as the mesh does.
+        hides: (B,1,H,W) 1 on the side to which the face goes, where it hides the background that was there.
         share: (B,1,1,1) how far the bent photograph is seen, before what the layers show.
     """
 
@@ -178,6 +179,7 @@ class Bend:
     over: Tensor
     face: Tensor
     core: Tensor
+    hides: Tensor
     share: Tensor
 
     @property

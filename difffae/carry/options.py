@@ -265,16 +265,15 @@ class CutoutOptions:
 class BendOptions:
     """How a turned head is bent as one piece. Differences of motions are of neighbours, in pixels per pixel."""
 
-    # cells along a side of the coarse picture on which fields are solved, and steps of the solver
-    cells: int = 64
-    steps: int = 60
+    # cells along a side of the coarse picture on which fields are solved
+    cells: int = 48
     # times that what is pressed or drawn farther than this multiple of what it may be is held
     rounds: int = 2
     slack: float = 1.2
     # how well the source's camera has to have seen a face's surface (`motion.seen_by_source`), and the share of the target's face that it
     # did not see so well from which, and at which, only the layers show it
     seen: float = 0.12
-    unseen: tuple[float, float] = (0.09, 0.1)
+    unseen: tuple[float, float] = (0.12, 0.13)
     # cosine between a face's surface and the line of sight, of both cameras, from which on it moves as the mesh does
     facing: float = 0.5
     # farthest that a surface is pressed together, drawn out and sheared
@@ -287,11 +286,11 @@ class BendOptions:
     # that is drawn out as its side comes into view
     background: float = 0.05
     person: float = 0.3
-    hair: float = 0.15
+    hair: float = 0.08
     # how much it matters where they go: what stays, the core of the face, the outline on the side that comes into view, the background
     held_weight: float = 10.0
     core_weight: float = 1.0
-    ring_weight: float = 0.02
+    ring_weight: float = 0.05
     background_weight: float = 0.08
     # the outline leads between these shares of the way from the skull's middle to it, and from this many degrees from straight down on
     ring: tuple[float, float] = (0.92, 1.1)
@@ -304,6 +303,8 @@ class BendOptions:
     # degrees from straight down
     far: tuple[float, float] = (-0.3, 0.2)
     low: tuple[float, float] = (70.0, 90.0)
+    # a background that the photograph shows is hidden by a head that goes before it, and keeps its place, on this side of the head's middle
+    hides: tuple[float, float] = (0.3, 0.6)
     # the matte's end counts as the outline up to this share beyond the head model's, or its inverse before it
     widest: float = 1.25
     # backgrounds with lines as straight as this stay, and show what is made up behind the head (`backdrop.straight_lines`)

@@ -287,68 +287,34 @@ def harmonic_fill(value: Tensor, weight: Tensor, coarsest: int = 16, finest: int
     return field
 
 
-def smoothest(
-    slopes: tuple[Tensor, Tensor],
-    stiffness: tuple[Tensor, Tensor],
-    value: Tensor,
-    weight: Tensor,
-    steps: int = 40,
-    start: Tensor | None = None,
-) -> Tensor:
-    """The field x of least energy, the sum of `stiffness` (dx - slope)^2 over neighbours and of `weight` (x - value)^2 over pixels:
-    conjugate gradients, preconditioned by the cosine transform, which solves it for a stiffness and a weight that are the same everywhere.
+def smoothest(slopes: tuple[Tensor, Tensor], stiffness: tuple[Tensor, Tensor], value: Tensor, weight: Tensor) -> Tensor:
+    """The field x of least energy, the sum of `stiffness` (dx - slope)^2 over neighbours and of `weight` (x - value)^2 over pixels. It is
+    exact, by elimination of one row after the other, and for small pictures: it takes H inverses of W by W numbers.
 
     Args:
         slopes: (B,C,H,W-1) and (B,C,H-1,W) wanted differences of neighbours, right minus left and lower minus upper.
         stiffness: (B,1,H,W-1) and (B,1,H-1,W) how much they matter.
         value: (B,C,H,W).
         weight: (B,1,H,W) how much it matters; not 0 everywhere.
-        steps: of conjugate gradients.
-        start: (B,C,H,W) a field to begin with; None: zero.
 
     Returns:
         (B,C,H,W), zero where all slopes and values are zero.
     """
-    kind, exact = value.dtype, torch.float64 if value.device.type != "mps" else torch.float32
-    # each step makes last bits count for more
-    slopes, stiffness = ((pair[0].to(exact), pair[1].to(exact)) for pair in (slopes, stiffness))
-    value, weight = value.to(exact), weight.to(exact)
-
-    def pushed(across: Tensor, down: Tensor, here: Tensor) -> Tensor:
-        """The gradient of the energy, by what pulls along rows, along columns, and at each pixel."""
-        return here + F.pad(across, (1, 0)) - F.pad(across, (0, 1)) + F.pad(down, (0, 0, 1, 0)) - F.pad(down, (0, 0, 0, 1))
-
-    def applied(x: Tensor) -> Tensor:
-        return pushed(stiffness[0] * x.diff(dim=-1), stiffness[1] * x.diff(dim=-2), weight * x)
-
-    columns, rows = (_cosines(size, value) for size in (value.shape[-1], value.shape[-2]))
-    mean = 0.5 * (stiffness[0].mean((1, 2, 3), keepdim=True) + stiffness[1].mean((1, 2, 3), keepdim=True))
-    bending = mean * (rows[1][:, None] + columns[1]) + weight.mean((1, 2, 3), keepdim=True)
-
-    def solved(residual: Tensor) -> Tensor:
-        return rows[0].mT @ ((rows[0] @ residual @ columns[0].mT) / bending) @ columns[0]
-
-    residual = pushed(stiffness[0] * slopes[0], stiffness[1] * slopes[1], weight * value)
-    x = torch.zeros_like(value) if start is None else start.to(exact)
-    residual = residual - applied(x)
-    ahead = solved(residual)
-    step, size = ahead, (residual * ahead).sum((1, 2, 3), keepdim=True)
-    for _ in range(steps):
-        along = applied(step)
-        share = size / (step * along).sum((1, 2, 3), keepdim=True).clamp_min(1e-20)
-        x, residual = x + share * step, residual - share * along
-        ahead = solved(residual)
-        before, size = size, (residual * ahead).sum((1, 2, 3), keepdim=True)
-        step = ahead + size / before.clamp_min(1e-20) * step
-    return x.to(kind)
-
-
-def _cosines(size: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Cosine transform (size,size), orthonormal, and what it makes of second differences (size,): frequencies come first."""
-    places = torch.arange(size, device=like.device, dtype=like.dtype)
-    waves = torch.cos(math.pi / size * places[:, None] * (places + 0.5)) * math.sqrt(2 / size)
-    waves[0] /= math.sqrt(2)
-    return waves, 2 - 2 * torch.cos(math.pi / size * places)
+    across, down = stiffness[0][:, 0], stiffness[1][:, 0]
+    pulled, sunk = stiffness[0] * slopes[0], stiffness[1] * slopes[1]
+    right = weight * value + F.pad(pulled, (1, 0)) - F.pad(pulled, (0, 1)) + F.pad(sunk, (0, 0, 1, 0)) - F.pad(sunk, (0, 0, 0, 1))
+    right = right.permute(0, 2, 3, 1)  # (B,H,W,C)
+    held = weight[:, 0] + F.pad(across, (1, 0)) + F.pad(across, (0, 1)) + F.pad(down, (0, 0, 1, 0)) + F.pad(down, (0, 0, 0, 1))
+    blocks = torch.diag_embed(held) - torch.diag_embed(across, 1) - torch.diag_embed(across, -1)  # (B,H,W,W)
+    inverses, sums = [torch.linalg.inv(blocks[:, 0])], [right[:, 0]]
+    for row in range(1, value.shape[-2]):
+        above = down[:, row - 1, :, None]
+        sums.append(right[:, row] + above * (inverses[-1] @ sums[-1]))
+        inverses.append(torch.linalg.inv(blocks[:, row] - above * inverses[-1] * above.mT))
+    rows = [inverses[-1] @ sums[-1]]
+    for row in range(value.shape[-2] - 2, -1, -1):
+        rows.append(inverses[row] @ (sums[row] + down[:, row, :, None] * rows[-1]))
+    return torch.stack(rows[::-1], 2).permute(0, 3, 2, 1)
 
 
 def inverse_flow(flow: Tensor, steps: int = 40) -> Tensor:

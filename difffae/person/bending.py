@@ -67,6 +67,7 @@ class _Coarse:
         stays: 1 where nothing moves but what rests: clothes, shoulders, the picture's border.
         resting: motion of what rests.
         far: 1 below the jaw on the side to which the face goes.
+        hides: 1 on the side to which the face goes.
         behind: how far the background stays.
     """
 
@@ -81,6 +82,7 @@ class _Coarse:
     stays: Tensor
     resting: Tensor
     far: Tensor
+    hides: Tensor
     behind: Tensor
 
 
@@ -101,14 +103,14 @@ def bend(source: Source, target: PosedHead, surface: Surface, resting: Tensor, m
     offsets = inverse_flow(torch.cat([head, all_of_it]) * (2 / o.cells))
     offsets = F.interpolate(offsets, source.size, mode="bicubic", align_corners=False) * half_size(source)[:, None, None]
     over, under = offsets[:count], offsets[count:]
-    low = F.interpolate(coarse.far, source.size, mode="bilinear", align_corners=False)
-    low = F.grid_sample(low, flow_grid(under), padding_mode="border", align_corners=False) > 0
-    face = torch.where(low, _before_the_rest(source, over), 1.0)
+    sides = F.interpolate(torch.cat([coarse.far, coarse.hides], 1), source.size, mode="bilinear", align_corners=False)
+    low, hides = F.grid_sample(sides, flow_grid(under), padding_mode="border", align_corners=False).split(1, 1)
+    face = torch.where(low > 0, _before_the_rest(source, over), 1.0)
     # eyes and lips move as the mesh does, more finely than cells tell
     core = _core(source, target, surface)
     over = torch.lerp(over, surface.offset, core)
     share = (3 * moved).clamp(max=1) * (1 - ramp(_unseen(source, target, surface, under), *o.unseen))
-    return Bend(under, over, face.maximum(core), core, share)
+    return Bend(under, over, face.maximum(core), core, hides, share)
 
 
 def face_reshaped(source: Source, target: PosedHead, still: Tensor) -> Tensor:
@@ -174,6 +176,7 @@ def _coarse(source: Source, target: PosedHead, resting: Tensor) -> _Coarse:
         stays=border.maximum(rests).maximum(unmoved),
         resting=small(resting) * (-o.cells / 2) / half_size(source)[:, None, None] * (1 - unmoved),
         far=ramp(ahead, *o.far) * (1 - ramp(down, *o.low)),
+        hides=ramp(ahead, *o.hides),
         behind=(matte < 0.1) * (1 - around),
     )
 
@@ -219,10 +222,10 @@ def _fields(o: BendOptions, coarse: _Coarse, *stays: Tensor) -> tuple[Tensor, ..
         weights.append(weight)
         values.append((held * coarse.resting + core * coarse.motion + ring * coarse.outline) / weight.clamp_min(1e-6))
     value, weight = torch.cat(values), torch.cat(weights)
-    field = smoothest((rows[0], columns[0]), (rows[1], columns[1]), value, weight, o.steps)
+    field = smoothest((rows[0], columns[0]), (rows[1], columns[1]), value, weight)
     for _ in range(o.rounds):
         rows, columns = _held(o, coarse, field, -1, *rows), _held(o, coarse, field, -2, *columns)
-        field = smoothest((rows[0], columns[0]), (rows[1], columns[1]), value, weight, o.steps, field)
+        field = smoothest((rows[0], columns[0]), (rows[1], columns[1]), value, weight)
     return field.chunk(count)
 
 

@@ -13,7 +13,7 @@ from ..carry.hair_volume import ramp
 from ..carry.motion import Bend
 from ..carry.options import CutoutOptions
 from ..carry.state import Move
-from ..common.pixels import erode, flow_grid, flow_length, gaussian_blur, gradient_norm, odd, relit
+from ..common.pixels import erode, flow_determinant, flow_grid, flow_length, gaussian_blur, gradient_norm, odd, relit
 from .bending import bend_options
 from .rims import MovedPerson, person_of
 
@@ -42,6 +42,14 @@ def bent_person(move: Move, face: MovedPerson) -> MovedPerson:
     dragged_wall = relit(dragged_wall, move.light_ratio)
     before_wall = back.filled + (whole - dragged_wall) + alpha * (dragged_wall - back.filled)
     whole = torch.lerp(whole, before_wall, back.wall)
+    # an outline that is drawn out would be soft
+    drawn = flow_determinant(move.bend.offset).clamp(0.4, 1)
+    alpha = ((alpha - 0.5) / drawn + 0.5).clamp(0, 1)
+    steep = torch.lerp(torch.lerp(dragged_wall, back.filled, back.wall), colours, alpha)
+    whole = torch.lerp(whole, steep, ramp(1 - drawn, 0.1, 0.3) * (1 - ramp(alpha, 0.9, 1.0)))
+    # where a head goes it hides what is behind it, which would else be pressed together beside it
+    kept = move.bend.hides * (1 - told.vacated.maximum(told.maps.matte)) * (1 - back.wall)
+    whole = torch.lerp(whole, torch.lerp(move.resting_image, person, alpha), kept)
     plain = gaussian_blur(back.validity, 4 * u) / CutoutOptions().fill_validity
     # what can be made up behind the head is not as good as the background itself, gone along, but for lines that would be crooked
     busy = ((0.8 - plain) / 0.2).clamp(0, 1) * ramp(back.lines, *o.lines)
@@ -53,6 +61,7 @@ def bent_person(move: Move, face: MovedPerson) -> MovedPerson:
     behind = torch.lerp(gone_along, torch.lerp(torch.ones_like(left), back.validity, left), busy.maximum(back.wall))
     valid = (1 - unknown) * torch.lerp(behind, 1 - 0.5 * strained * (1 - move.bend.core), alpha)
     well = gaussian_blur(erode(ramp(move.seen, 0.3, 0.6), odd(3 * u)), 1.5 * u)
+    valid = torch.lerp(valid, torch.ones_like(valid), kept * (1 - alpha))
     bent = MovedPerson(torch.lerp(whole, apart, busy), valid, alpha)
     return bent.under(face, erode(move.bend.core, odd(4 * u)) * well)
 

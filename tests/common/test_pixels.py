@@ -164,12 +164,12 @@ def test_the_smoothest_field_is_that_of_least_squares() -> None:
     rows[torch.arange(len(first)), first] -= 1
     root = torch.cat([one.flatten() for one in stiffness]).sqrt()
     system = torch.cat([rows * root[:, None], torch.diag(weight.flatten().sqrt())])
-    field = smoothest(slopes, stiffness, value, weight, steps=100)
+    field = smoothest(slopes, stiffness, value, weight)
     for channel in range(2):
         wanted = torch.cat([one[0, channel].flatten() for one in slopes]) * root
         right = torch.cat([wanted, value[0, channel].flatten() * weight.flatten().sqrt()])
         exact = torch.linalg.lstsq(system, right[:, None]).solution[:, 0].unflatten(0, (height, width))
-        assert (field[0, channel] - exact).abs().max() < 1e-3
+        assert (field[0, channel] - exact).abs().max() < 1e-4
     assert not smoothest(tuple(0 * one for one in slopes), stiffness, 0 * value, weight).any()
 
 
