@@ -43,10 +43,11 @@ def bent_person(move: Move, face: MovedPerson) -> MovedPerson:
     before_wall = back.filled + (whole - dragged_wall) + alpha * (dragged_wall - back.filled)
     whole = torch.lerp(whole, before_wall, back.wall)
     # an outline that is drawn out would be soft
-    drawn = flow_determinant(move.bend.offset).clamp(0.4, 1)
+    drawn = gaussian_blur(flow_determinant(move.bend.offset), 4 * u).clamp(0.4, 1)
+    soft = ramp(alpha, 0.02, 0.2) * ramp(1 - drawn, 0.1, 0.3)
     alpha = ((alpha - 0.5) / drawn + 0.5).clamp(0, 1)
     steep = torch.lerp(torch.lerp(dragged_wall, back.filled, back.wall), colours, alpha)
-    whole = torch.lerp(whole, steep, ramp(1 - drawn, 0.1, 0.3) * (1 - ramp(alpha, 0.9, 1.0)))
+    whole = torch.lerp(whole, steep, soft * (1 - ramp(alpha, 0.9, 1.0)))
     # where a head goes it hides what is behind it, which would else be pressed together beside it
     kept = move.bend.hides * (1 - told.vacated.maximum(told.maps.matte)) * (1 - back.wall)
     whole = torch.lerp(whole, torch.lerp(move.resting_image, person, alpha), kept)
