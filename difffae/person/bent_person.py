@@ -13,7 +13,7 @@ from ..carry.hair_volume import ramp
 from ..carry.motion import Bend
 from ..carry.options import CutoutOptions
 from ..carry.state import Move
-from ..common.pixels import erode, flow_determinant, flow_grid, flow_length, gaussian_blur, gradient_norm, odd, relit
+from ..common.pixels import dilate, erode, flow_determinant, flow_grid, flow_length, gaussian_blur, gradient_norm, odd, relit
 from .bending import bend_options
 from .rims import MovedPerson, person_of
 
@@ -40,7 +40,9 @@ def bent_person(move: Move, face: MovedPerson) -> MovedPerson:
     apart = torch.lerp(torch.lerp(move.resting_image, back.filled, vacated), person, alpha)
     # a plain wall stays, to the bit, and what the photograph shows before it goes: the person with strands and light that no matte holds
     dragged_wall = relit(dragged_wall, move.light_ratio)
-    before_wall = back.filled + (whole - dragged_wall) + alpha * (dragged_wall - back.filled)
+    # but for what lies far from it, such as the ends of strands
+    around = gaussian_blur(dilate((alpha > 0.1).to(alpha), odd(14 * u)), 2 * u)
+    before_wall = back.filled + around * (whole - dragged_wall) + alpha * (dragged_wall - back.filled)
     whole = torch.lerp(whole, before_wall, back.wall)
     # an outline that is drawn out would be soft
     drawn = gaussian_blur(flow_determinant(move.bend.offset), 4 * u).clamp(0.4, 1)
