@@ -61,6 +61,7 @@ class _Coarse:
         skull: 1 on the head without its neck.
         core: 1 on what both cameras see well of the face.
         matte: share of the person.
+        ears: 1 on ears.
         yields: how far hair is drawn out where its side comes into view.
         ring: 1 where the outline of the head leads, on the side that comes into view.
         outline: motion of the head's outline.
@@ -76,6 +77,7 @@ class _Coarse:
     skull: Tensor
     core: Tensor
     matte: Tensor
+    ears: Tensor
     yields: Tensor
     ring: Tensor
     outline: Tensor
@@ -170,6 +172,7 @@ def _coarse(source: Source, target: PosedHead, resting: Tensor) -> _Coarse:
         skull=skull,
         core=core,
         matte=matte,
+        ears=small(was.part("ears")),
         yields=hair * (ahead < 0.1),
         ring=ring,
         outline=outline * (o.cells / 2),
@@ -248,6 +251,7 @@ def _slopes(o: BendOptions, coarse: _Coarse, dim: int) -> tuple[Tensor, Tensor]:
     slope = coarse.motion.diff(dim=dim)
     bound = _bounds(o, slope, dim)
     core, skull = _neighbours(coarse.core, dim), _neighbours(coarse.skull, dim)
+    slope = slope * (1 - o.ears * _neighbours(coarse.ears, dim))
     one = skull * (coarse.depth.diff(dim=dim).abs() < o.step)
     slope = torch.lerp(bound * torch.tanh(slope / bound), slope, core) * one
     loose = o.background + (o.person - o.background) * _neighbours(coarse.matte, dim)

@@ -44,10 +44,11 @@ def bent_person(move: Move, face: MovedPerson) -> MovedPerson:
     around = gaussian_blur(dilate((alpha > 0.1).to(alpha), odd(14 * u)), 2 * u)
     before_wall = back.filled + around * (whole - dragged_wall) + alpha * (dragged_wall - back.filled)
     whole = torch.lerp(whole, before_wall, back.wall)
-    # an outline that is drawn out would be soft
+    # an outline of skin that is drawn out would be soft
     drawn = gaussian_blur(flow_determinant(move.bend.offset), 4 * u).clamp(0.4, 1)
-    soft = ramp(alpha, 0.02, 0.2) * ramp(1 - drawn, 0.1, 0.3)
-    alpha = ((alpha - 0.5) / drawn + 0.5).clamp(0, 1)
+    share = ramp(1 - drawn, 0.1, 0.3) * (1 - gaussian_blur(dilate(move.known_maps.hair, odd(5 * u)), u))
+    soft = ramp(alpha, 0.02, 0.2) * share
+    alpha = torch.lerp(alpha, gaussian_blur(((alpha - 0.5) / drawn.sqrt() + 0.5).clamp(0, 1), 0.6), share)
     steep = torch.lerp(torch.lerp(dragged_wall, back.filled, back.wall), colours, alpha)
     whole = torch.lerp(whole, steep, soft * (1 - ramp(alpha, 0.9, 1.0)))
     # where a head goes it hides what is behind it, which would else be pressed together beside it
