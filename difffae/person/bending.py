@@ -28,7 +28,8 @@ from ..common.pixels import closed, dilate, erode, flow_grid, gaussian_blur, inv
 from ..head.rasterizer import interpolate
 
 RADII = 91  # along each direction in which the matte's end is looked for
-STILL = 0.02  # cells by which what stays may move
+STILL = 0.02  # cells by which what stays may move; what moves twice as far does not stay
+SOFT = 0.05  # around limits of cosines and shares of the face's width
 
 
 def matte_outline(outline: Outline, matte: Tensor, options: BendOptions | None = None) -> Outline:
@@ -154,17 +155,18 @@ def _coarse(source: Source, target: PosedHead, resting: Tensor) -> _Coarse:
     motion, depth, facing, facing_now = seen.split([2, 1, 1, 1], 1)
     skull = ((covered > 0.9) & (small(was.part("neck", "shoulders")) < 0.05)).to(points)
     ears = small(was.part("ears")) > 0.2
-    core = skull * ((facing.minimum(facing_now) > o.facing) & ~ears & (small(was.part("scalp")) < 0.5))
+    core = skull * ramp(facing.minimum(facing_now), o.facing - SOFT, o.facing + SOFT) * (~ears & (small(was.part("scalp")) < 0.5))
     pixels = pixel_grid(*size, points)
     matte, hair = small(told.maps.matte), small(told.maps.hair)
     ahead, down, reach, outline = _around(source, target, pixels)
-    near = (ahead < 0).to(points)
+    # little by little, so that frames of a video agree
+    near = ramp(-ahead, -SOFT, SOFT)
     ring = ((reach > o.ring[0]) & (reach < o.ring[1]) & (matte > 0.5) & ~ears) * ramp(down, *o.jaw) * near
     # where the square ends the photograph goes on
     border = (pixels.abs().amax(-1) > 1 - 2 / o.cells) * (1 - skull)
     rests = ((small(told.resting[:, :1]) > 0.5) | (small(told.hanging) > 0.95) | (small(was.part("shoulders")) > 0.5)).to(points)
     rests = rests * (1 - dilate(skull, odd(o.collar * o.cells)))
-    unmoved = skull * (motion.norm(dim=1, keepdim=True) < STILL)
+    unmoved = skull * (2 - motion.norm(dim=1, keepdim=True) / STILL).clamp(0, 1)
     around = gaussian_blur(dilate(skull, odd(o.reach * o.cells)), 0.02 * o.cells)
     return _Coarse(
         motion=motion,
@@ -173,7 +175,7 @@ def _coarse(source: Source, target: PosedHead, resting: Tensor) -> _Coarse:
         core=core,
         matte=matte,
         ears=small(was.part("ears")),
-        yields=hair * (ahead < 0.1),
+        yields=hair * ramp(0.1 - ahead, -SOFT, SOFT),
         ring=ring,
         outline=outline * (o.cells / 2),
         stays=border.maximum(rests).maximum(unmoved),
@@ -252,7 +254,7 @@ def _slopes(o: BendOptions, coarse: _Coarse, dim: int) -> tuple[Tensor, Tensor]:
     bound = _bounds(o, slope, dim)
     core, skull = _neighbours(coarse.core, dim), _neighbours(coarse.skull, dim)
     slope = slope * (1 - o.ears * _neighbours(coarse.ears, dim))
-    one = skull * (coarse.depth.diff(dim=dim).abs() < o.step)
+    one = skull * (2 - coarse.depth.diff(dim=dim).abs() / o.step).clamp(0, 1)
     slope = torch.lerp(bound * torch.tanh(slope / bound), slope, core) * one
     loose = o.background + (o.person - o.background) * _neighbours(coarse.matte, dim)
     firm = 1 - (1 - o.hair) * _neighbours(coarse.yields, dim)
