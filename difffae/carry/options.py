@@ -282,7 +282,8 @@ class BendOptions:
     shear: float = 0.6
     # by how much less an ear is drawn out than the head model's, which lies closer to the head, as a share
     ears: float = 1.0
-    # difference of the depths of neighbouring cells (the crop is 2 wide) from which on, and at twice of which, one surface ends before another
+    # difference of the depths of neighbouring cells (the crop is 2 wide) from which on one surface ends before another, and at twice of it
+    # all of it does
     step: float = 0.2
     # how much it matters that neighbours move alike, where one surface is 1: of the background, of the rest of the person, and of hair
     # that is drawn out as its side comes into view
