@@ -298,6 +298,8 @@ class BendOptions:
     # the outline leads between these shares of the way from the skull's middle to it, and from this many degrees from straight down on
     ring: tuple[float, float] = (0.92, 1.1)
     jaw: tuple[float, float] = (85.0, 100.0)
+    # motion in pixels up to which, and from which on not at all, the picture stays as it is
+    resting: tuple[float, float] = (0.03, 0.15)
     # clothes and shoulders give way within this share of the side around the head
     collar: float = 0.03
     # the background goes along within this share of the side around it

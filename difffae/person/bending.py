@@ -24,7 +24,7 @@ from ..carry.hair_volume import along, around_circle, at_direction, head_outline
 from ..carry.motion import Bend, Surface, half_size, seen_by_source
 from ..carry.options import BendOptions
 from ..carry.state import Outline, PosedHead, Source
-from ..common.pixels import closed, dilate, erode, flow_grid, gaussian_blur, inverse_flow, odd, pixel_grid, smoothest
+from ..common.pixels import closed, dilate, erode, flow_grid, flow_length, gaussian_blur, inverse_flow, odd, pixel_grid, smoothest
 from ..head.rasterizer import interpolate
 
 RADII = 91  # along each direction in which the matte's end is looked for
@@ -105,6 +105,7 @@ def bend(source: Source, target: PosedHead, surface: Surface, resting: Tensor, m
     all_of_it = torch.lerp(head, all_of_it, coarse.far)
     offsets = inverse_flow(torch.cat([head, all_of_it]) * (2 / o.cells))
     offsets = F.interpolate(offsets, source.size, mode="bicubic", align_corners=False) * half_size(source)[:, None, None]
+    offsets = offsets * ramp(flow_length(offsets), *o.resting)
     over, under = offsets[:count], offsets[count:]
     sides = F.interpolate(torch.cat([coarse.far, coarse.hides], 1), source.size, mode="bilinear", align_corners=False)
     low, hides = F.grid_sample(sides, flow_grid(under), padding_mode="border", align_corners=False).split(1, 1)

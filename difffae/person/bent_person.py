@@ -31,7 +31,8 @@ def bent_person(move: Move, face: MovedPerson) -> MovedPerson:
     source, told, o, u = move.source, person_of(move), bend_options(move.source), move.source.unit
     back = told.backdrop
     shown = _shown(move.bend, torch.cat([source.image, told.maps.colours, told.maps.matte, 1 - source.validity, back.filled], 1))
-    whole, colours, alpha, unknown, dragged_wall = shown.split([3, 3, 1, 1, 3], 1)
+    whole, colours, soft_alpha, unknown, dragged_wall = shown.split([3, 3, 1, 1, 3], 1)
+    alpha, share = _steep(move, soft_alpha)
     whole, colours = relit(whole, move.light_ratio), relit(colours, move.light_ratio)
     person = torch.lerp(colours, whole, ((alpha - 0.9) / 0.1).clamp(0, 1))
     dragged = (flow_length(move.bend.offset) - 0.5).clamp(0, 0.5) * 2
@@ -41,16 +42,11 @@ def bent_person(move: Move, face: MovedPerson) -> MovedPerson:
     # a plain wall stays, to the bit, and what the photograph shows before it goes: the person with strands and light that no matte holds
     dragged_wall = relit(dragged_wall, move.light_ratio)
     # but for what lies far from it, such as the ends of strands
-    around = gaussian_blur(dilate((alpha > 0.1).to(alpha), odd(14 * u)), 2 * u)
-    before_wall = back.filled + around * (whole - dragged_wall) + alpha * (dragged_wall - back.filled)
+    around = gaussian_blur(dilate((soft_alpha > 0.1).to(alpha), odd(14 * u)), 2 * u)
+    before_wall = back.filled + around * (whole - dragged_wall) + soft_alpha * (dragged_wall - back.filled)
     whole = torch.lerp(whole, before_wall, back.wall)
-    # an outline of skin that is drawn out would be soft
-    drawn = gaussian_blur(flow_determinant(move.bend.offset), 4 * u).clamp(0.4, 1)
-    share = ramp(1 - drawn, 0.1, 0.3) * (1 - gaussian_blur(dilate(move.known_maps.hair, odd(5 * u)), u))
-    soft = ramp(alpha, 0.02, 0.2) * share
-    alpha = torch.lerp(alpha, gaussian_blur(((alpha - 0.5) / drawn.sqrt() + 0.5).clamp(0, 1), 0.6), share)
     steep = torch.lerp(torch.lerp(dragged_wall, back.filled, back.wall), colours, alpha)
-    whole = torch.lerp(whole, steep, soft * (1 - ramp(alpha, 0.9, 1.0)))
+    whole = torch.lerp(whole, steep, ramp(soft_alpha, 0.0, 0.002) * (1 - ramp(alpha, 0.9, 1.0)) * ramp(share, 0.0, 0.05))
     # where a head goes it hides what is behind it, which would else be pressed together beside it
     kept = move.bend.hides * (1 - told.vacated.maximum(told.maps.matte)) * (1 - back.wall)
     whole = torch.lerp(whole, torch.lerp(move.resting_image, person, alpha), kept)
@@ -68,6 +64,16 @@ def bent_person(move: Move, face: MovedPerson) -> MovedPerson:
     valid = torch.lerp(valid, torch.ones_like(valid), kept * (1 - alpha))
     bent = MovedPerson(torch.lerp(whole, apart, busy), valid, alpha)
     return bent.under(face, erode(move.bend.core, odd(4 * u)) * well)
+
+
+def _steep(move: Move, alpha: Tensor) -> tuple[Tensor, Tensor]:
+    """The outline (B,1,H,W) of a bent person, as steep as it was where it was drawn out, but for hair's; and where that is (B,1,H,W)."""
+    assert move.bend is not None
+    u = move.source.unit
+    drawn = gaussian_blur(flow_determinant(move.bend.offset), 4 * u).clamp(0.4, 1)
+    share = ramp(1 - drawn, 0.1, 0.3) * (1 - gaussian_blur(dilate(move.known_maps.hair, odd(5 * u)), u))
+    steep = gaussian_blur(((alpha - 0.5) / drawn.sqrt() + 0.5).clamp(0, 1), 0.6)
+    return torch.lerp(alpha, steep, share), share
 
 
 def _shown(bend: Bend, picture: Tensor) -> Tensor:

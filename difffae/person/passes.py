@@ -118,7 +118,7 @@ def person_before_background(move: Move, image: Tensor, validity: Tensor) -> Mov
     source, maps = move.source, move.known_maps
     if move.all_still:
         return MovedPerson(torch.where(move.unlit, source.image, lit_in_place(move)), source.validity, person_of(move).layers.person)
-    near, size = _activity(move), round(source.pixels(source.options.line)) | 1
+    near = _activity(move)
     # what hardly moves stays one surface, before a background that does not move at all
     still = torch.lerp(move.resting_image, image, maps.matte)
     if bool(move.still.any()):
@@ -129,10 +129,18 @@ def person_before_background(move: Move, image: Tensor, validity: Tensor) -> Mov
     bent = torch.zeros_like(near) if move.bend is None else near * move.bend.share
     if move.bend is None or bool((move.bend.share < 1).any()):
         person = person.under(_layered(move, validity), (near - bent) / (1 - bent).clamp_min(1e-6))
-    inside = erode(move.posed.mesh.to(image), size) * (1 - move.still.to(image))
+    person = _without_lines(move, person)
+    if move.bend is None:
+        return person
+    return person.under(bent_person(move, _without_lines(move, _face(move, validity))), bent)
+
+
+def _without_lines(move: Move, person: MovedPerson) -> MovedPerson:
+    """The same with narrow lines that fold over closed, and no stairs where one part of the head hides another."""
+    size = round(move.source.pixels(move.source.options.line)) | 1
+    inside = erode(move.posed.mesh.to(person.image), size) * (1 - move.still.to(person.image))
     image, valid = closed_lines(person.image, person.validity, inside, size)
-    person = MovedPerson(without_stairs(move, image), valid, person.alpha)
-    return person if move.bend is None else person.under(bent_person(move, _face(move, validity)), bent)
+    return MovedPerson(without_stairs(move, image), valid, person.alpha)
 
 
 def _layered(move: Move, validity: Tensor) -> MovedPerson:

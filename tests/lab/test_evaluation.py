@@ -341,7 +341,8 @@ def test_evaluate_scores_checkpoints_and_folders(tmp_path: Path, capfd: pytest.C
     assert hou["means"]["APD"] is None
     assert hou["means"]["CSIM"] == pytest.approx(1)
     assert ours["means"]["APD"] < 0.03  # the preview turns the head
-    assert ours["values"]["1.png"]["ALD"] < hou["values"]["1.png"]["ALD"]
+    # of both directions: the copied source is as far from the query in either, and one picture's estimate of light says little
+    assert ours["means"]["ALD"] < 0.9 * hou["means"]["ALD"]
     assert "| Hou | / | / |" in (tmp_path / "table.md").read_text()
     kept = tmp_path / "kept" / "Ours"
     before = (kept / "1.png").stat().st_mtime_ns
