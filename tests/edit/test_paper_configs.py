@@ -95,9 +95,8 @@ def test_both_sizes_have_table_4s_encoder() -> None:
 def test_a_narrow_step_reaches_every_weight(name: str) -> None:
     paper = profile(name)
     model = narrow(paper).build(seed=0)
-    size = (
-        256  # 512 pixels would take minutes; the layout is the same. At 128 the encoder's middle is one cell, which attends to nothing else
-    )
+    # 512 pixels would take minutes; the layout is the same. At 128 the encoder's middle is one cell, which attends to nothing else
+    size = 256
     torch.nn.init.normal_(model.denoiser.unet.conv_out.weight, std=0.02)  # zero at the start: it would stop every other gradient
     assert torch.isfinite(training_step(model, size))
     parts = {f"{part}.{key}": p for part in ("denoiser", "slots") for key, p in getattr(model, part).named_parameters()}
