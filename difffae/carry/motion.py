@@ -120,7 +120,7 @@ def steady_neck(head: HeadModel, before: Tensor, points: Tensor) -> Tensor:
         missing = F.avg_pool1d(F.pad(missing[:, None], (6, 6), mode="replicate"), 13, 1)[:, 0]
         out = side * (points[..., 0] - axis) / at_direction(now, place).clamp_min(1e-3)
         moved[..., 0] += side * at_direction(missing, place) * out.clamp(0, 1) * back
-    weight = ramp(points[..., 1], top, lobe) * (1 - ramp((_roll(head, before) - _roll(head, points)).abs(), *NECK_LEANS))
+    weight = ramp(points[..., 1], top, lobe) * (1 - ramp((roll_of(head, before) - roll_of(head, points)).abs(), *NECK_LEANS))
     return moved * weight[..., None]
 
 
@@ -130,7 +130,7 @@ def _reach(out: Tensor, y: Tensor, rows: Tensor, counts: Tensor) -> Tensor:
     return torch.where(near, out[:, None], 0.0).amax(-1)
 
 
-def _roll(head: HeadModel, points: Tensor) -> Tensor:
+def roll_of(head: HeadModel, points: Tensor) -> Tensor:
     """(B,1) degrees of the line through both ears."""
     ears = points[:, head.vertex_mask("ears"), :2]
     left = (ears[..., :1] < ears[..., :1].mean(1, keepdim=True)).to(ears)

@@ -300,6 +300,8 @@ class BendOptions:
     jaw: tuple[float, float] = (85.0, 100.0)
     # motion in pixels up to which, and from which on not at all, the picture stays as it is
     resting: tuple[float, float] = (0.03, 0.15)
+    # degrees of roll between which a background can follow no more
+    rolls: tuple[float, float] = (8.0, 14.0)
     # clothes and shoulders give way within this share of the side around the head
     collar: float = 0.03
     # the background goes along within this share of the side around it

@@ -5,8 +5,8 @@ turns away and draw the side that turns to the camera, but never tears or folds:
 line of a jaw and the shade below it included. Clothes and shoulders stay. Where a jaw goes over a neck, a collar or hanging hair it hides
 them: there two such fields are laid over each other, the head's, which ignores what rests on the shoulders, and that of the whole picture.
 A face of which the camera saw too little, such as one that turns from a half profile to the viewer, is put together from layers instead
-(`passes`). The background goes along around the head; where its straight lines would show that, before a plain wall, or where frames of a
-video have to agree, it stays.
+(`passes`), and so is a head that rolls before anything but a plain wall. The background goes along around the head; where its straight
+lines would show that, before a plain wall, or where frames of a video have to agree, it stays.
 
 Shape letters: B batch, A directions around the head, H and W picture height and width, n cells along a side of the coarse picture on which
 fields are solved. Lengths named u are 1/256 of the side. Motions are target minus source position, in cells.
@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..carry.hair_volume import along, around_circle, at_direction, head_outline, motion_around, polar, ramp
-from ..carry.motion import Bend, Surface, half_size, seen_by_source
+from ..carry.motion import Bend, Surface, half_size, roll_of, seen_by_source
 from ..carry.options import BendOptions
 from ..carry.state import Outline, PosedHead, Source
 from ..common.pixels import closed, dilate, erode, flow_grid, flow_length, gaussian_blur, inverse_flow, odd, pixel_grid, smoothest
@@ -29,6 +29,7 @@ from ..head.rasterizer import interpolate
 
 RADII = 91  # along each direction in which the matte's end is looked for
 STILL = 0.02  # cells by which what stays may move; what moves twice as far does not stay
+LEAST = 1e-4  # how much it matters anywhere that nothing moves
 SOFT = 0.05  # around limits of cosines and shares of the face's width
 
 
@@ -66,11 +67,14 @@ class _Coarse:
         yields: how far hair is drawn out where its side comes into view.
         ring: 1 where the outline of the head leads, on the side that comes into view.
         outline: motion of the head's outline.
-        stays: 1 where nothing moves but what rests: clothes, shoulders, the picture's border.
+        stays: 1 where nothing moves but what rests: clothes, shoulders, parts of the head that do not move.
         resting: motion of what rests.
         far: 1 below the jaw on the side to which the face goes.
         hides: 1 on the side to which the face goes.
         behind: how far the background stays.
+        border: 1 at the picture's border.
+        free: how far the background does not matter to the head: it is hidden there, or filled.
+        rolls: (B,1,1,1) 1 if the head rolls by more than what a background can follow.
     """
 
     motion: Tensor
@@ -87,6 +91,9 @@ class _Coarse:
     far: Tensor
     hides: Tensor
     behind: Tensor
+    border: Tensor
+    free: Tensor
+    rolls: Tensor
 
 
 def bend(source: Source, target: PosedHead, surface: Surface, resting: Tensor, moved: Tensor) -> Bend:
@@ -114,6 +121,8 @@ def bend(source: Source, target: PosedHead, surface: Surface, resting: Tensor, m
     core = _core(source, target, surface)
     over = torch.lerp(over, surface.offset, core)
     share = (3 * moved).clamp(max=1) * (1 - ramp(_unseen(source, target, surface, under), *o.unseen))
+    assert source.person is not None
+    share = share * (1 - coarse.rolls * (1 - source.person.backdrop.wall))
     return Bend(under, over, face.maximum(core), core, hides, share)
 
 
@@ -160,6 +169,7 @@ def _coarse(source: Source, target: PosedHead, resting: Tensor) -> _Coarse:
     pixels = pixel_grid(*size, points)
     matte, hair = small(told.maps.matte), small(told.maps.hair)
     ahead, down, reach, outline = _around(source, target, pixels)
+    rolls = ramp((roll_of(head, target.points) - roll_of(head, points)).abs(), *o.rolls)[..., None, None]
     # little by little, so that frames of a video agree
     near = ramp(-ahead, -SOFT, SOFT)
     ring = ((reach > o.ring[0]) & (reach < o.ring[1]) & (matte > 0.5) & ~ears) * ramp(down, *o.jaw) * near
@@ -168,6 +178,7 @@ def _coarse(source: Source, target: PosedHead, resting: Tensor) -> _Coarse:
     rests = ((small(told.resting[:, :1]) > 0.5) | (small(told.hanging) > 0.95) | (small(was.part("shoulders")) > 0.5)).to(points)
     rests = rests * (1 - dilate(skull, odd(o.collar * o.cells)))
     unmoved = skull * (2 - motion.norm(dim=1, keepdim=True) / STILL).clamp(0, 1)
+    hides = ramp(ahead, *o.hides)
     around = gaussian_blur(dilate(skull, odd(o.reach * o.cells)), 0.02 * o.cells)
     return _Coarse(
         motion=motion,
@@ -179,11 +190,14 @@ def _coarse(source: Source, target: PosedHead, resting: Tensor) -> _Coarse:
         yields=hair * ramp(0.1 - ahead, -SOFT, SOFT),
         ring=ring,
         outline=outline * (o.cells / 2),
-        stays=border.maximum(rests).maximum(unmoved),
+        stays=rests.maximum(unmoved),
         resting=small(resting) * (-o.cells / 2) / half_size(source)[:, None, None] * (1 - unmoved),
         far=ramp(ahead, *o.far) * (1 - ramp(down, *o.low)),
-        hides=ramp(ahead, *o.hides),
+        hides=hides,
         behind=(matte < 0.1) * (1 - around),
+        border=border,
+        free=(1 - matte) * hides.maximum(told.backdrop.wall * rolls),
+        rolls=rolls,
     )
 
 
@@ -222,9 +236,10 @@ def _fields(o: BendOptions, coarse: _Coarse, *stays: Tensor) -> tuple[Tensor, ..
     rows, columns = ([torch.cat([one] * count) for one in _slopes(o, coarse, dim)] for dim in (-1, -2))
     weights, values = [], []
     for stay in stays:
+        stay = stay.maximum(coarse.border * (1 - coarse.free))
         held, free = o.held_weight * stay, 1 - stay
         core, ring = o.core_weight * coarse.core * free, o.ring_weight * coarse.ring * free
-        weight = held + core + ring + o.background_weight * coarse.behind
+        weight = held + core + ring + o.background_weight * coarse.behind * (1 - coarse.free) + LEAST
         weights.append(weight)
         values.append((held * coarse.resting + core * coarse.motion + ring * coarse.outline) / weight.clamp_min(1e-6))
     value, weight = torch.cat(values), torch.cat(weights)
@@ -257,7 +272,8 @@ def _slopes(o: BendOptions, coarse: _Coarse, dim: int) -> tuple[Tensor, Tensor]:
     slope = slope * (1 - o.ears * _neighbours(coarse.ears, dim))
     one = skull * (2 - coarse.depth.diff(dim=dim).abs() / o.step).clamp(0, 1)
     slope = torch.lerp(bound * torch.tanh(slope / bound), slope, core) * one
-    loose = o.background + (o.person - o.background) * _neighbours(coarse.matte, dim)
+    loose = o.background * (1 - 0.9 * _neighbours(coarse.free, dim))
+    loose = loose + (o.person - loose) * _neighbours(coarse.matte, dim)
     firm = 1 - (1 - o.hair) * _neighbours(coarse.yields, dim)
     return slope, torch.lerp(loose, firm, one)
 
@@ -266,7 +282,7 @@ def _held(o: BendOptions, coarse: _Coarse, field: Tensor, dim: int, slope: Tenso
     """The same where a field keeps the bounds; where it does not, the bounds, which matter as much as a surface."""
     now = field.diff(dim=dim)
     bound = _bounds(o, now, dim) * o.slack
-    core = _neighbours(coarse.core, dim).repeat(len(field) // len(coarse.core), 1, 1, 1)
+    core = _neighbours(coarse.core.maximum(coarse.free), dim).repeat(len(field) // len(coarse.core), 1, 1, 1)
     # little by little, so that no last bit decides
     beyond = ((now / bound).amax(1, keepdim=True) - 1).clamp(0, 0.1) * 10 * (1 - core)
     kept = torch.where(now.abs() > bound.abs(), bound, now)

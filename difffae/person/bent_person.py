@@ -45,7 +45,9 @@ def bent_person(move: Move, face: MovedPerson) -> MovedPerson:
     around = gaussian_blur(dilate((soft_alpha > 0.1).to(alpha), odd(14 * u)), 2 * u)
     before_wall = back.filled + around * (whole - dragged_wall) + soft_alpha * (dragged_wall - back.filled)
     whole = torch.lerp(whole, before_wall, back.wall)
-    steep = torch.lerp(torch.lerp(dragged_wall, back.filled, back.wall), colours, alpha)
+    # beside it the photograph's own background, where that is seen
+    beside = torch.lerp(torch.lerp(whole, dragged_wall, ramp(soft_alpha, 0.05, 0.3)), back.filled, back.wall)
+    steep = torch.lerp(beside, colours, alpha)
     whole = torch.lerp(whole, steep, ramp(soft_alpha, 0.0, 0.002) * (1 - ramp(alpha, 0.9, 1.0)) * ramp(share, 0.0, 0.05))
     # where a head goes it hides what is behind it, which would else be pressed together beside it
     kept = move.bend.hides * (1 - told.vacated.maximum(told.maps.matte)) * (1 - back.wall)
@@ -67,11 +69,13 @@ def bent_person(move: Move, face: MovedPerson) -> MovedPerson:
 
 
 def _steep(move: Move, alpha: Tensor) -> tuple[Tensor, Tensor]:
-    """The outline (B,1,H,W) of a bent person, as steep as it was where it was drawn out, but for hair's; and where that is (B,1,H,W)."""
+    """The outline (B,1,H,W) of a bent person, of bare skin as steep as it was where it was drawn out; and where that is (B,1,H,W)."""
     assert move.bend is not None
-    u = move.source.unit
+    u, was = move.source.unit, move.source.posed
+    skin = dilate(was.part("face", "ears", "neck").to(alpha), odd(9 * u)) * (1 - dilate(was.part("scalp").to(alpha), odd(5 * u)))
+    skin = F.grid_sample(skin, flow_grid(move.bend.offset), padding_mode="border", align_corners=False)
     drawn = gaussian_blur(flow_determinant(move.bend.offset), 4 * u).clamp(0.4, 1)
-    share = ramp(1 - drawn, 0.1, 0.3) * (1 - gaussian_blur(dilate(move.known_maps.hair, odd(5 * u)), u))
+    share = skin * ramp(1 - drawn, 0.1, 0.3) * (1 - gaussian_blur(dilate(move.known_maps.hair, odd(5 * u)), u))
     steep = gaussian_blur(((alpha - 0.5) / drawn.sqrt() + 0.5).clamp(0, 1), 0.6)
     return torch.lerp(alpha, steep, share), share
 

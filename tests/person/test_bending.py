@@ -46,11 +46,11 @@ def test_the_face_goes_with_the_mesh_and_all_else_smoothly(head: HeadModel, afro
     for offset in (bend.under, bend.over):
         assert gradient_norm(offset)[bend.core < 0.01].quantile(0.99) < 4.0
         assert enlarged(offset)[beside].quantile(0.001) > 0.1
-    # where the square ends the photograph goes on: its background keeps its place
-    behind = (dilate(afro[1].person, 17) == 0).expand(-1, 2, -1, -1)
+    # where the square ends the photograph goes on: its background keeps its place, but where the head hides it
+    behind = ((dilate(afro[1].person, 17) == 0) & (bend.hides == 0)).expand(-1, 2, -1, -1)
     border = torch.ones_like(behind)
     border[..., 1:-1, 1:-1] = False
-    assert (behind & border).sum() > 400
+    assert (behind & border).sum() > 200
     assert bend.under[behind & border].abs().max() < 0.5
 
 
