@@ -172,6 +172,7 @@ class Bend:
         face: (B,1,H,W) share of `over`.
         core: (B,1,H,W) 1 on what both cameras see well of the face, where it moves as the mesh does.
         hides: (B,1,H,W) 1 on the side to which the face goes, where it hides the background that was there.
+        rolls: (B,1,1,1) 1 if the head rolls by more than what a background can follow.
         share: (B,1,1,1) how far the bent photograph is seen, before what the layers show.
     """
 
@@ -180,6 +181,7 @@ class Bend:
     face: Tensor
     core: Tensor
     hides: Tensor
+    rolls: Tensor
     share: Tensor
 
     @property

@@ -271,9 +271,9 @@ class BendOptions:
     rounds: int = 2
     slack: float = 1.2
     # how well the source's camera has to have seen a face's surface (`motion.seen_by_source`), and the share of the target's face that it
-    # did not see so well from which, and at which, only the layers show it
+    # did not see so well from which, and at which, only the layers show it: both at once would be two heads
     seen: float = 0.12
-    unseen: tuple[float, float] = (0.12, 0.13)
+    unseen: tuple[float, float] = (0.12, 0.1201)
     # cosine between a face's surface and the line of sight, of both cameras, from which on it moves as the mesh does
     facing: float = 0.35
     # farthest that a surface is pressed together, drawn out and sheared

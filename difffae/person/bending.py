@@ -5,8 +5,8 @@ turns away and draw the side that turns to the camera, but never tears or folds:
 line of a jaw and the shade below it included. Clothes and shoulders stay. Where a jaw goes over a neck, a collar or hanging hair it hides
 them: there two such fields are laid over each other, the head's, which ignores what rests on the shoulders, and that of the whole picture.
 A face of which the camera saw too little, such as one that turns from a half profile to the viewer, is put together from layers instead
-(`passes`), and so is a head that rolls before anything but a plain wall. The background goes along around the head; where its straight
-lines would show that, before a plain wall, or where frames of a video have to agree, it stays.
+(`passes`). The background goes along around the head; where its straight lines would show that, before a plain wall, behind a head that
+rolls, or where frames of a video have to agree, it stays.
 
 Shape letters: B batch, A directions around the head, H and W picture height and width, n cells along a side of the coarse picture on which
 fields are solved. Lengths named u are 1/256 of the side. Motions are target minus source position, in cells.
@@ -121,9 +121,7 @@ def bend(source: Source, target: PosedHead, surface: Surface, resting: Tensor, m
     core = _core(source, target, surface)
     over = torch.lerp(over, surface.offset, core)
     share = (3 * moved).clamp(max=1) * (1 - ramp(_unseen(source, target, surface, under), *o.unseen))
-    assert source.person is not None
-    share = share * (1 - coarse.rolls * (1 - source.person.backdrop.wall))
-    return Bend(under, over, face.maximum(core), core, hides, share)
+    return Bend(under, over, face.maximum(core), core, hides, coarse.rolls, share)
 
 
 def face_reshaped(source: Source, target: PosedHead, still: Tensor) -> Tensor:
@@ -196,7 +194,7 @@ def _coarse(source: Source, target: PosedHead, resting: Tensor) -> _Coarse:
         hides=hides,
         behind=(matte < 0.1) * (1 - around),
         border=border,
-        free=(1 - matte) * hides.maximum(told.backdrop.wall * rolls),
+        free=(1 - matte) * hides.maximum(rolls),
         rolls=rolls,
     )
 

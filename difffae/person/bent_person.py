@@ -54,7 +54,7 @@ def bent_person(move: Move, face: MovedPerson) -> MovedPerson:
     whole = torch.lerp(whole, torch.lerp(move.resting_image, person, alpha), kept)
     plain = gaussian_blur(back.validity, 4 * u) / CutoutOptions().fill_validity
     # what can be made up behind the head is not as good as the background itself, gone along, but for lines that would be crooked
-    busy = ((0.8 - plain) / 0.2).clamp(0, 1) * ramp(back.lines, *o.lines)
+    busy = (((0.8 - plain) / 0.2).clamp(0, 1) * ramp(back.lines, *o.lines)).maximum(move.bend.rolls)
     if source.options.still_background:
         busy = torch.ones_like(busy)
     strained = ramp(gaussian_blur(gradient_norm(move.bend.offset), 1.5 * u), *o.stretched)
