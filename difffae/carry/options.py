@@ -275,9 +275,9 @@ class BendOptions:
     seen: float = 0.12
     unseen: tuple[float, float] = (0.12, 0.1201)
     # cosine between a face's surface and the line of sight, of both cameras, from which on it moves as the mesh does
-    facing: float = 0.35
+    facing: float = 0.5
     # farthest that a surface is pressed together, drawn out and sheared
-    pressed: float = 0.8
+    pressed: float = 0.62
     drawn: float = 0.6
     shear: float = 0.6
     # by how much less an ear is drawn out than the head model's, which lies closer to the head, as a share

@@ -73,7 +73,7 @@ class _Coarse:
         hides: 1 on the side to which the face goes.
         behind: how far the background stays.
         border: 1 at the picture's border.
-        free: how far the background does not matter to the head: it is hidden there, or filled.
+        free: how far the background does not matter to the head, since it stays.
         rolls: (B,1,1,1) 1 if the head rolls by more than what a background can follow.
     """
 
@@ -194,7 +194,7 @@ def _coarse(source: Source, target: PosedHead, resting: Tensor) -> _Coarse:
         hides=hides,
         behind=(matte < 0.1) * (1 - around),
         border=border,
-        free=(1 - matte) * hides.maximum(rolls),
+        free=(1 - matte) * rolls,
         rolls=rolls,
     )
 
