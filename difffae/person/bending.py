@@ -29,6 +29,7 @@ from ..head.rasterizer import interpolate
 
 RADII = 91  # along each direction in which the matte's end is looked for
 STILL = 0.02  # cells by which what stays may move; what moves twice as far does not stay
+LOOSE = 0.1  # how stiff a background that does not matter is, as a share
 LEAST = 1e-4  # how much it matters anywhere that nothing moves
 SOFT = 0.05  # around limits of cosines and shares of the face's width
 
@@ -72,7 +73,7 @@ class _Coarse:
         far: 1 below the jaw on the side to which the face goes.
         hides: 1 on the side to which the face goes.
         behind: how far the background stays.
-        border: 1 at the picture's border.
+        border: how far the picture's border stays.
         free: how far the background does not matter to the head, since it stays.
         rolls: (B,1,1,1) 1 if the head rolls by more than what a background can follow.
     """
@@ -162,21 +163,22 @@ def _coarse(source: Source, target: PosedHead, resting: Tensor) -> _Coarse:
     seen = small(interpolate(was.raster, head.faces, per_vertex)) / covered.clamp_min(1e-3)
     motion, depth, facing, facing_now = seen.split([2, 1, 1, 1], 1)
     skull = ((covered > 0.9) & (small(was.part("neck", "shoulders")) < 0.05)).to(points)
-    ears = small(was.part("ears")) > 0.2
-    core = skull * ramp(facing.minimum(facing_now), o.facing - SOFT, o.facing + SOFT) * (~ears & (small(was.part("scalp")) < 0.5))
+    ears = small(was.part("ears"))
+    beside = ears <= 0.2
+    core = skull * ramp(facing.minimum(facing_now), o.facing - SOFT, o.facing + SOFT) * (beside & (small(was.part("scalp")) < 0.5))
     pixels = pixel_grid(*size, points)
     matte, hair = small(told.maps.matte), small(told.maps.hair)
     ahead, down, reach, outline = _around(source, target, pixels)
     rolls = ramp((roll_of(head, target.points) - roll_of(head, points)).abs(), *o.rolls)[..., None, None]
     # little by little, so that frames of a video agree
     near = ramp(-ahead, -SOFT, SOFT)
-    ring = ((reach > o.ring[0]) & (reach < o.ring[1]) & (matte > 0.5) & ~ears) * ramp(down, *o.jaw) * near
+    ring = ((reach > o.ring[0]) & (reach < o.ring[1]) & (matte > 0.5) & beside) * ramp(down, *o.jaw) * near
     # where the square ends the photograph goes on
     border = (pixels.abs().amax(-1) > 1 - 2 / o.cells) * (1 - skull)
     rests = ((small(told.resting[:, :1]) > 0.5) | (small(told.hanging) > 0.95) | (small(was.part("shoulders")) > 0.5)).to(points)
     rests = rests * (1 - dilate(skull, odd(o.collar * o.cells)))
     unmoved = skull * (2 - motion.norm(dim=1, keepdim=True) / STILL).clamp(0, 1)
-    hides = ramp(ahead, *o.hides)
+    free = (1 - matte) * rolls
     around = gaussian_blur(dilate(skull, odd(o.reach * o.cells)), 0.02 * o.cells)
     return _Coarse(
         motion=motion,
@@ -184,17 +186,17 @@ def _coarse(source: Source, target: PosedHead, resting: Tensor) -> _Coarse:
         skull=skull,
         core=core,
         matte=matte,
-        ears=small(was.part("ears")),
+        ears=ears,
         yields=hair * ramp(0.1 - ahead, -SOFT, SOFT),
         ring=ring,
         outline=outline * (o.cells / 2),
         stays=rests.maximum(unmoved),
         resting=small(resting) * (-o.cells / 2) / half_size(source)[:, None, None] * (1 - unmoved),
         far=ramp(ahead, *o.far) * (1 - ramp(down, *o.low)),
-        hides=hides,
-        behind=(matte < 0.1) * (1 - around),
-        border=border,
-        free=(1 - matte) * rolls,
+        hides=ramp(ahead, *o.hides),
+        behind=(matte < 0.1) * (1 - around) * (1 - free),
+        border=border * (1 - free),
+        free=free,
         rolls=rolls,
     )
 
@@ -234,12 +236,12 @@ def _fields(o: BendOptions, coarse: _Coarse, *stays: Tensor) -> tuple[Tensor, ..
     rows, columns = ([torch.cat([one] * count) for one in _slopes(o, coarse, dim)] for dim in (-1, -2))
     weights, values = [], []
     for stay in stays:
-        stay = stay.maximum(coarse.border * (1 - coarse.free))
+        stay = stay.maximum(coarse.border)
         held, free = o.held_weight * stay, 1 - stay
         core, ring = o.core_weight * coarse.core * free, o.ring_weight * coarse.ring * free
-        weight = held + core + ring + o.background_weight * coarse.behind * (1 - coarse.free) + LEAST
+        weight = held + core + ring + o.background_weight * coarse.behind + LEAST
         weights.append(weight)
-        values.append((held * coarse.resting + core * coarse.motion + ring * coarse.outline) / weight.clamp_min(1e-6))
+        values.append((held * coarse.resting + core * coarse.motion + ring * coarse.outline) / weight)
     value, weight = torch.cat(values), torch.cat(weights)
     field = smoothest((rows[0], columns[0]), (rows[1], columns[1]), value, weight)
     for _ in range(o.rounds):
@@ -270,7 +272,7 @@ def _slopes(o: BendOptions, coarse: _Coarse, dim: int) -> tuple[Tensor, Tensor]:
     slope = slope * (1 - o.ears * _neighbours(coarse.ears, dim))
     one = skull * (2 - coarse.depth.diff(dim=dim).abs() / o.step).clamp(0, 1)
     slope = torch.lerp(bound * torch.tanh(slope / bound), slope, core) * one
-    loose = o.background * (1 - 0.9 * _neighbours(coarse.free, dim))
+    loose = o.background * (1 - (1 - LOOSE) * _neighbours(coarse.free, dim))
     loose = loose + (o.person - loose) * _neighbours(coarse.matte, dim)
     firm = 1 - (1 - o.hair) * _neighbours(coarse.yields, dim)
     return slope, torch.lerp(loose, firm, one)

@@ -222,3 +222,26 @@ def test_what_lies_beside_a_jaw_that_moves_goes_on_smoothly(head: HeadModel, afr
     above = rows < source.posed.points[0, head.vertex_mask("face"), 1].min() - 0.1
     moved = carry(image, face, expressed(head, face, jawOpen=0.6), head, layers=layers).image
     assert (moved - image)[..., above].abs().max() < 1 / 255
+
+
+@pytest.mark.parametrize("roll", [20.0, -30.0])
+def test_a_head_that_rolls_keeps_its_form_before_a_background_that_stays(head: HeadModel, roll: float) -> None:
+    """A background that goes along would have to be wrung around the head, or press it out of shape."""
+    face = person(head, 3)
+    covered = render(head, face, SIZE).mask
+    pixels = pixel_grid(SIZE, SIZE, covered)
+    busy = 0.5 + 0.3 * torch.stack([torch.sin(9 * pixels[..., 0]), torch.cos(7 * pixels[..., 1]), torch.sin(5 * pixels.sum(-1))])
+    image, none = torch.where(covered > 0, SKIN[None, :, None, None], busy), torch.zeros_like(covered)
+    source = prepare(image, face, head, layers=Layers(covered, covered, none, none))
+    target = replace(face, pose=person(head, 3, roll=roll).pose)
+    move, moved = start_move(source, target), source.move(target)
+    assert move.bend.share.item() == 1
+    # as large as before, and where the head model has it
+    above = pixels[..., 1] < source.posed.points[0, head.vertex_mask("face"), 1].max() - 0.1
+    wanted = move.posed.mesh & ~move.posed.part("neck", "shoulders") & above
+    shown = (moved.person_alpha > 0.5) & above
+    assert (wanted & shown).sum() / (wanted | shown).sum() > 0.9
+    # far from both, the photograph
+    apart = (dilate(covered.maximum((moved.person_alpha > 0.02).to(covered)), 25) == 0).expand_as(image)
+    assert apart.sum() > 3000
+    assert (moved.image - image)[apart].abs().max() < 0.02
