@@ -173,6 +173,7 @@ class Bend:
         core: (B,1,H,W) 1 on what both cameras see well of the face, where it moves as the mesh does.
         hides: (B,1,H,W) 1 on the side to which the face goes, where it hides the background that was there.
         rolls: (B,1,1,1) 1 if the head rolls by more than what a background can follow.
+        gone: (B,1,H,W) 1 where the photograph shows an ear that the turned head hides.
         share: (B,1,1,1) how far the bent photograph is seen, before what the layers show.
     """
 
@@ -182,6 +183,7 @@ class Bend:
     core: Tensor
     hides: Tensor
     rolls: Tensor
+    gone: Tensor
     share: Tensor
 
     @property

@@ -298,6 +298,8 @@ class BendOptions:
     # the outline leads between these shares of the way from the skull's middle to it, and from this many degrees from straight down on
     ring: tuple[float, float] = (0.92, 1.1)
     jaw: tuple[float, float] = (85.0, 100.0)
+    # share of an ear that a turn leaves in sight at which, and from which on no more, it is hidden
+    hidden: tuple[float, float] = (0.1, 0.4)
     # motion in pixels up to which, and from which on not at all, the picture stays as it is
     resting: tuple[float, float] = (0.03, 0.15)
     # degrees of roll between which a background can follow no more

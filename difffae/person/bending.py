@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..carry.hair_volume import along, around_circle, at_direction, head_outline, motion_around, polar, ramp
-from ..carry.motion import Bend, Surface, half_size, roll_of, seen_by_source
+from ..carry.motion import Bend, Surface, half_size, roll_of, seen_by_source, seen_depth
 from ..carry.options import BendOptions
 from ..carry.state import Outline, PosedHead, Source
 from ..common.pixels import closed, dilate, erode, flow_grid, flow_length, gaussian_blur, inverse_flow, odd, pixel_grid, smoothest
@@ -122,7 +122,7 @@ def bend(source: Source, target: PosedHead, surface: Surface, resting: Tensor, m
     core = _core(source, target, surface)
     over = torch.lerp(over, surface.offset, core)
     share = (3 * moved).clamp(max=1) * (1 - ramp(_unseen(source, target, surface, under), *o.unseen))
-    return Bend(under, over, face.maximum(core), core, hides, coarse.rolls, share)
+    return Bend(under, over, face.maximum(core), core, hides, coarse.rolls, _hidden_ears(source, target), share)
 
 
 def face_reshaped(source: Source, target: PosedHead, still: Tensor) -> Tensor:
@@ -305,6 +305,33 @@ def _core(source: Source, target: PosedHead, surface: Surface) -> Tensor:
     bare = target.mesh & ~target.part("scalp", "ears", "neck", "shoulders")
     well = bare & (surface.facing.minimum(surface.source_facing) > o.facing)
     return gaussian_blur(erode(closed(well.to(surface.offset), odd(5 * u), -2), odd(9 * u)), 2.5 * u)
+
+
+def _hidden_ears(source: Source, target: PosedHead) -> Tensor:
+    """(B,1,H,W) 1 on the photograph's ear on the side that turns away, as far as it is bare and the turned head hides it: pressed together
+    it would be a second cheek."""
+    assert source.person is not None
+    o, head, was, u = bend_options(source), source.head, source.posed, source.unit
+    ears, face = head.vertex_mask("ears"), head.vertex_mask("face")
+    x = was.points[:, ears, 0]
+    middle, goes = x.mean(1, keepdim=True), (target.points - was.points)[:, face, 0].mean(1).sign()[:, None]
+    far = (goes * (x - middle) > 0).to(x)
+    seen, left = ((_in_sight(posed, ears, source.options.depth_tolerance) * far).sum(1) for posed in (was, target))
+    hidden = (1 - ramp(left / seen.clamp_min(1), *o.hidden)) * (seen > 0)
+    mask = was.part("ears").to(x)
+    around = dilate(mask, odd(9 * u)) * (1 - erode((was.mesh & ~was.part("ears", "neck")).to(mask), odd(3 * u)))
+    pixels = pixel_grid(*source.size, mask)[..., 0]
+    there = around * (goes[..., None] * (pixels - middle[..., None]) > 0)[:, None]
+    # where hair is beside an ear there would be a hole in it
+    bare = 1 - ramp((there * source.person.maps.hair).sum((1, 2, 3)) / there.sum((1, 2, 3)).clamp_min(1), 0.1, 0.3)
+    return gaussian_blur(there * (hidden * bare)[:, None, None, None], 0.7 * u)
+
+
+def _in_sight(posed: PosedHead, part: Tensor, tolerance: float) -> Tensor:
+    """(B,N): 1 for the vertices of a part (V,) that the camera sees."""
+    points = posed.points[:, part]
+    farthest = F.grid_sample(seen_depth(posed.raster), points[:, None, :, :2], mode="nearest", align_corners=False)[:, 0, 0]
+    return ((points[..., 2] <= farthest + tolerance) & (posed.normals[:, part, 2] > 0)).to(points)
 
 
 def _unseen(source: Source, target: PosedHead, surface: Surface, offset: Tensor) -> Tensor:

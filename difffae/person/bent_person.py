@@ -30,7 +30,8 @@ def bent_person(move: Move, face: MovedPerson) -> MovedPerson:
     assert move.bend is not None
     source, told, o, u = move.source, person_of(move), bend_options(move.source), move.source.unit
     back = told.backdrop
-    shown = _shown(move.bend, torch.cat([source.image, told.maps.colours, told.maps.matte, 1 - source.validity, back.filled], 1))
+    image, matte = torch.lerp(source.image, back.filled, move.bend.gone), told.maps.matte * (1 - move.bend.gone)
+    shown = _shown(move.bend, torch.cat([image, told.maps.colours, matte, 1 - source.validity, back.filled], 1))
     whole, colours, soft_alpha, unknown, dragged_wall = shown.split([3, 3, 1, 1, 3], 1)
     alpha, share = _steep(move, soft_alpha)
     whole, colours = relit(whole, move.light_ratio), relit(colours, move.light_ratio)
@@ -61,7 +62,9 @@ def bent_person(move: Move, face: MovedPerson) -> MovedPerson:
     gone_along = torch.lerp(torch.ones_like(alpha), torch.full_like(alpha, o.background_validity), dragged)
     left = torch.lerp(told.vacated, back.place, back.wall)
     behind = torch.lerp(gone_along, torch.lerp(torch.ones_like(left), back.validity, left), busy.maximum(back.wall))
-    valid = (1 - unknown) * torch.lerp(behind, 1 - 0.5 * strained * (1 - move.bend.core), alpha)
+    # what stays is known where it is
+    stays = busy.maximum(back.wall) * (1 - alpha)
+    valid = (1 - torch.lerp(unknown, 1 - source.validity, stays)) * torch.lerp(behind, 1 - 0.5 * strained * (1 - move.bend.core), alpha)
     well = gaussian_blur(erode(ramp(move.seen, 0.3, 0.6), odd(3 * u)), 1.5 * u)
     valid = torch.lerp(valid, torch.ones_like(valid), kept * (1 - alpha))
     bent = MovedPerson(torch.lerp(whole, apart, busy), valid, alpha)
