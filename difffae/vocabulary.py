@@ -12,8 +12,9 @@ MISSING_FACE = ("error", "interpolate", "repeat")  # what to do about frames of 
 BUNDLED_MODELS = ("open-256", "paper-mini")  # that ship, as NAME.safetensors; the first is the default
 ESTIMATORS = ("fit", "network")  # readers of the open head's numbers; the first is the default
 
-# How much of the square the model paints anew, from 0 (nothing: the carried photograph as it is) to 1 (everything, from noise alone).
-DENOISE = 0.2
+# How much of the square the model paints anew, from 0 (nothing: the carried photograph as it is) to 1 (everything, from noise alone): what
+# edits do unless told, and what repairs the places that the photograph could not show.
+DENOISE, REPAIR = 0.0, 0.2
 STEPS = 10  # evaluations of the denoiser
 # Width of the soft border of a square that is pasted back, as a share of its side. Wider, the low frequencies of what stood near the
 # border would stay as a ghost, such as hair above a head that was turned.

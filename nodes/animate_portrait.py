@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.v0_0_2 import io
 
-from ..difffae.vocabulary import DENOISE, STEPS
+from ..difffae.vocabulary import REPAIR, STEPS
 from .sockets import BundleSocket
 
 OTHERS = ("driving_2", "driving_3", "driving_4")
@@ -66,7 +66,7 @@ class DiffFAEAnimatePortrait(io.ComfyNode):
                 io.Combo.Input(
                     "loop", options=["once", "ping-pong"], default="once", advanced=True, tooltip="Forwards, or forwards and back."
                 ),
-                io.Float.Input("denoise", default=DENOISE, min=0.0, max=1.0, step=0.01, tooltip="How much the model paints anew."),
+                io.Float.Input("denoise", default=REPAIR, min=0.0, max=1.0, step=0.01, tooltip="How much the model paints anew."),
                 io.Int.Input("steps", default=STEPS, min=1, max=1000, advanced=True, tooltip="Evaluations of the denoiser for a frame."),
                 io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, tooltip="Of the noise, which all frames share."),
                 io.Int.Input("face", default=0, min=0, max=63, advanced=True, tooltip="Which face of the clip: 0 is the largest."),

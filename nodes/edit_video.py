@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.v0_0_2 import io
 
-from ..difffae.vocabulary import DENOISE, STEPS
+from ..difffae.vocabulary import REPAIR, STEPS
 from .sockets import AttributesSocket, BundleSocket
 
 
@@ -31,7 +31,7 @@ class DiffFAEEditVideo(io.ComfyNode):
                     tooltip="What changes, as JSON; one key is a change of the whole clip. Names are those of Adjust Face Attributes. A list has "
                     "one entry for each face, the largest first, and null for those that stay.",
                 ),
-                io.Float.Input("denoise", default=DENOISE, min=0.0, max=1.0, step=0.01, tooltip="How much the model paints anew."),
+                io.Float.Input("denoise", default=REPAIR, min=0.0, max=1.0, step=0.01, tooltip="How much the model paints anew."),
                 io.Int.Input("steps", default=STEPS, min=1, max=1000, advanced=True, tooltip="Evaluations of the denoiser for a frame."),
                 io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, tooltip="Of the noise, which all frames share."),
                 io.Int.Input("face", default=0, min=0, max=63, advanced=True, tooltip="Which face of the first frame: 0 is the largest."),

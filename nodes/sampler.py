@@ -5,7 +5,7 @@ from __future__ import annotations
 import comfy.samplers
 from comfy_api.v0_0_2 import io
 
-from ..difffae.vocabulary import DENOISE, SAMPLERS, STEPS
+from ..difffae.vocabulary import REPAIR, SAMPLERS, STEPS
 
 # they end at the lowest noise of the model's schedule, which is far from none where the schedule ends in one last step
 STOP_SHORT = ("dpm_fast", "dpm_adaptive")
@@ -46,7 +46,7 @@ class DiffFAESampler(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "denoise",
-                    default=DENOISE,
+                    default=REPAIR,
                     min=0.0,
                     max=1.0,
                     step=0.01,

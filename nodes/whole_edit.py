@@ -17,7 +17,7 @@ from ..difffae.edit.analysing import Choice, analyse, with_attributes, with_slot
 from ..difffae.edit.description import Edit, Faces, Sampling, swaps_from
 from ..difffae.edit.moving import framed, move
 from ..difffae.head.attributes import compose_each
-from ..difffae.vocabulary import FEATHER, SWAPPABLE, TAKEABLE
+from ..difffae.vocabulary import FEATHER, REPAIR, SWAPPABLE, TAKEABLE
 from .adjusting import adjusted
 from .analysis import chosen_faces
 from .bundle import Bundle
@@ -58,7 +58,9 @@ def edited(bundle: Bundle, model: Any, vae: Any, image: Tensor, values: Mapping[
     before = compose_each(faces.attributes, taken, keep_camera=True)
     target = adjusted(before, values, bundle.head.expression_names)
     swaps = swaps_from({name: givers[name] for name in SWAPPABLE if name in givers}, dict.fromkeys(SWAPPABLE, share), photo=bundle.carries)
-    edit = Edit(faces, target, swaps, painter.sampling(Sampling(seed=values["diffusion_seed"])))
+    # a model that is shown no photograph paints everything
+    denoise = REPAIR if values["diffusion"] and bundle.carries else None
+    edit = Edit(faces, target, swaps, painter.sampling(Sampling(denoise, seed=values["diffusion_seed"])))
     edit = replace(edit, target=framed(bundle, edit))
     moved = move(bundle, edit)
     picture, _, cut_out, unseen = pasted_back(edit.faces, painter.painted(edit, moved), moved, None, FEATHER, image.shape[-1])

@@ -143,7 +143,7 @@ def test_what_comfyui_users_get_works_without_the_researchers_rooms(tmp_path: Pa
     def call(*line: str) -> subprocess.CompletedProcess:
         return subprocess.run([sys.executable, "-m", "difffae", *line], cwd=tmp_path, env=environment, capture_output=True, text=True)
 
-    assert call("edit", "--preview").returncode == 0
+    assert call("edit").returncode == 0
     assert (tmp_path / "out.png").is_file()
     missing = call("train", "slots")
     assert missing.returncode == 2

@@ -44,7 +44,7 @@ def dev_table(arguments: argparse.Namespace) -> None:
     subjects = _subjects(arguments)
     with tqdm(total=len(subjects.pairs), desc="pairs") as bar:
         subjects.tick = bar.update
-        records = blocks.cross_edits(subjects, "preview" if arguments.denoise == 0 else "edit", arguments.take)
+        records = blocks.cross_edits(subjects, take=arguments.take)
     numbers = {name: statistic(records) for name, statistic in DEV_TABLE.items()}
     for name, value in numbers.items():
         print(f"{name:52s} " + (f"{value:9.3f}" if isinstance(value, float) else f"{'/' if value is None else value:>9}"))
@@ -100,7 +100,7 @@ def run(arguments: argparse.Namespace) -> None:
 def _subjects(arguments: argparse.Namespace) -> blocks.Subjects:
     pairs = blocks.pair_names(arguments.portraits, files_of(arguments.portraits, "dev"), arguments.pairs)
     model = load_model(arguments)
-    return blocks.Subjects(model, arguments.portraits, pairs, arguments.steps, arguments.sampler, arguments.seed)
+    return blocks.Subjects(model, arguments.portraits, pairs, arguments.steps, arguments.sampler, arguments.seed, arguments.denoise)
 
 
 def _parts(subjects: blocks.Subjects, arguments: argparse.Namespace) -> dict[str, tuple[Callable[[], Measured], int]]:
@@ -120,7 +120,7 @@ def _parts(subjects: blocks.Subjects, arguments: argparse.Namespace) -> dict[str
     def carry() -> Measured:
         found: Measured = {}
         part = subjects.with_sampler(arguments.sampler, arguments.steps, few)
-        for name in ("no-carry", "preview", *blocks.LESS):
+        for name in ("no-carry", "painted", *blocks.LESS):
             found |= {f"{name} {block}": records for block, records in blocks.ablation(part, name).items()}
         return found
 
@@ -218,6 +218,7 @@ def _settings(model: DiffFAE, arguments: argparse.Namespace) -> dict[str, Any]:
         "steps": arguments.steps,
         "sampler": arguments.sampler,
         "seed": arguments.seed,
+        "denoise": arguments.denoise,
         "sampler_pairs": arguments.sampler_pairs,
         "estimator": type(model.estimator).__name__,
         "identity": model.model.identity,

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from ..common.errors import ConfigError
 from ..head.axes import AXES, COEFFICIENTS, PRESETS, TURN_LIMIT, check_names
-from ..vocabulary import DENOISE, ESTIMATORS, FRAMINGS, SAMPLERS, STEPS, SWAPPABLE, TAKEABLE
+from ..vocabulary import DENOISE, ESTIMATORS, FRAMINGS, REPAIR, SAMPLERS, STEPS, SWAPPABLE, TAKEABLE
 
 ALL_FACES = "all"
 
@@ -161,8 +161,8 @@ def add_faces(parser: argparse.ArgumentParser, several: bool = False) -> None:
 
 def add_sampling(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("sampling")
-    text = f"how much is painted anew, 0 (the moved photograph alone) to 1 (everything); default: {DENOISE}, or 1 without a photograph"
-    group.add_argument("--preview", dest="denoise", action="store_const", const=0.0, help="without diffusion, the same as --denoise 0")
+    text = f"how much is painted anew, {DENOISE:g} (the default: the moved photograph alone) to 1 (everything, the default without one); "
+    text += f"{REPAIR} repairs what the photograph could not show"
     group.add_argument("--denoise", type=fraction, metavar="X", help=text)
     group.add_argument("--steps", type=positive, default=STEPS, metavar="N", help="evaluations of the denoiser (default: %(default)s)")
     group.add_argument("--sampler", choices=SAMPLERS, default=SAMPLERS[0], help="default: %(default)s")

@@ -251,8 +251,8 @@ class Sampling:
     """How the model paints.
 
     denoise  how much is painted anew, from 0 (nothing: the carried photograph as it is, at once) to 1 (everything, from noise
-             alone); None is `vocabulary.DENOISE`, or 1 where there is no photograph to keep: a model that carries none, or a
-             region that is repainted from its token
+             alone); `vocabulary.REPAIR` repairs what the photograph could not show. None is 0, or 1 where there is no photograph
+             to keep: a model that carries none, or a region that is repainted from its token
     steps    evaluations of the denoiser
     sampler  one of vocabulary.SAMPLERS
     seed     of the noise

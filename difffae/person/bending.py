@@ -319,12 +319,13 @@ def _hidden_ears(source: Source, target: PosedHead) -> Tensor:
     seen, left = ((_in_sight(posed, ears, source.options.depth_tolerance) * far).sum(1) for posed in (was, target))
     hidden = (1 - ramp(left / seen.clamp_min(1), *o.hidden)) * (seen > 0)
     mask = was.part("ears").to(x)
-    around = dilate(mask, odd(9 * u)) * (1 - erode((was.mesh & ~was.part("ears", "neck")).to(mask), odd(3 * u)))
+    around = dilate(mask, odd(13 * u)) * (1 - erode((was.mesh & ~was.part("ears", "neck")).to(mask), odd(3 * u)))
     pixels = pixel_grid(*source.size, mask)[..., 0]
     there = around * (goes[..., None] * (pixels - middle[..., None]) > 0)[:, None]
     # where hair is beside an ear there would be a hole in it
     bare = 1 - ramp((there * source.person.maps.hair).sum((1, 2, 3)) / there.sum((1, 2, 3)).clamp_min(1), 0.1, 0.3)
-    return gaussian_blur(there * (hidden * bare)[:, None, None, None], 0.7 * u)
+    # half an ear is no ear
+    return gaussian_blur(there * ramp(hidden * bare, 0.4, 0.6)[:, None, None, None], 0.7 * u)
 
 
 def _in_sight(posed: PosedHead, part: Tensor, tolerance: float) -> Tensor:

@@ -87,7 +87,7 @@ def test_pictures_with_a_face(tried: Tried, tmp_path: Path) -> None:
     for name, content in bad_pictures(30, portrait, 7):
         path = tmp_path / name
         path.write_bytes(content)
-        statuses.append(tried("edit", "--source", str(path), "--yaw", "5", "--preview"))
+        statuses.append(tried("edit", "--source", str(path), "--yaw", "5"))
     assert set(statuses) == {0, 2}
 
 
@@ -101,7 +101,7 @@ def test_checkpoints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         path = tmp_path / "x.safetensors"
         path.write_bytes(mutated(whole[index % 2], generator))
         option = ("--model", "--identity", "--head")[0 if index % 10 else 1 + index // 10 % 2]  # the others load the model first
-        assert main(["edit", option, str(path), "--preview", "--output", str(tmp_path / "out.png")]) == 2
+        assert main(["edit", option, str(path), "--output", str(tmp_path / "out.png")]) == 2
         said = capsys.readouterr().err
         assert said.startswith("difffae: ")
         assert said.count("\n") == 1
@@ -179,8 +179,8 @@ def test_numbers(tried: Tried) -> None:
             axis = options[name]
             value = f"{generator.choice((axis.low - 0.01, axis.high + 0.01, axis.low * 100, -1e9)):g}"
         query = ["--query", SOURCE] if name in others else []
-        statuses.append(tried("edit", "--source", SOURCE, "--preview", *query, f"--{name}={value}"))
+        statuses.append(tried("edit", "--source", SOURCE, *query, f"--{name}={value}"))
     for axis in generator.sample(AXES, 3):
         for limit in (axis.low, axis.high):
-            assert tried("edit", "--source", SOURCE, "--preview", f"--{axis.option}={limit:g}") == 0
+            assert tried("edit", "--source", SOURCE, f"--{axis.option}={limit:g}") == 0
     assert statuses.count(2) > 50

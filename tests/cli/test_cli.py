@@ -92,7 +92,7 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
 def test_the_documented_options_parse():
     line = (
         "edit --source A.png --query B.jpg --take pose expression light --output out.png --pose-from C.png --expression-from D.png "
-        "--light-from E.png --strength 0.7 --steps 20 --sampler ddim --seed 0 --face 0 --sheet sheet.png --device cpu --preview "
+        "--light-from E.png --strength 0.7 --steps 20 --sampler ddim --seed 0 --face 0 --sheet sheet.png --device cpu --denoise 0.2 "
         "--yaw 15 --pitch -3.5 --roll 2 --smile 0.6 --jaw-open 0.2 --blink 1 --brow-up -0.5 --gaze-x 0.1 --gaze-y -0.1 "
         "--light-azimuth -45 --light-elevation 20 --light-strength 0.5 --preset wink --beyond-limit "
         "--coefficients jawForward=0.3 tongueOut=0.5"
@@ -288,7 +288,7 @@ def test_missing_device(cli: Callable[..., Run]):
 
 @pytest.mark.slow
 def test_numbers_change_the_face_only(edit: Callable[..., Run], tmp_path: Path):
-    run = edit("edit", "--source", SOURCE, "--yaw", "15", "--smile", "-0.6", "--light-azimuth", "-45", "--preview")
+    run = edit("edit", "--source", SOURCE, "--yaw", "15", "--smile", "-0.6", "--light-azimuth", "-45")
     assert run == Run(0, ["out.png"], [])
     assert files(tmp_path) == ["out.png"]  # no sheet was asked for
     before, after = pixels(SOURCE).astype(int), pixels(tmp_path / "out.png").astype(int)
@@ -304,7 +304,7 @@ def test_strength_zero_returns_the_source_bit_for_bit(edit: Callable[..., Run], 
 
 @pytest.mark.slow
 def test_groups_come_from_different_pictures(edit: Callable[..., Run], tmp_path: Path):
-    line = ["edit", "--source", SOURCE, "--preview", "--output"]
+    line = ["edit", "--source", SOURCE, "--output"]
     assert edit(*line, "all.png", "--query", QUERY).status == 0
     assert edit(*line, "light.png", "--query", QUERY, "--take", "light").status == 0
     assert edit(*line, "same.png", "--light-from", QUERY).status == 0
@@ -315,7 +315,7 @@ def test_groups_come_from_different_pictures(edit: Callable[..., Run], tmp_path:
 @pytest.mark.slow
 def test_sampling_repeats_with_its_seed(edit: Callable[..., Run], tmp_path: Path):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        run = edit("edit", "--source", SOURCE, "--query", QUERY, "--steps", "2", "--seed", str(seed), "--output", f"{name}.png")
+        run = edit("edit", "--source", SOURCE, "--query", QUERY, "--denoise", "0.2", "--steps", "2", "--seed", str(seed), "--output", f"{name}.png")
         assert run.status == 0
         assert "2/2" in "".join(run.err)
     assert np.array_equal(pixels(tmp_path / "a.png"), pixels(tmp_path / "b.png"))
@@ -325,7 +325,7 @@ def test_sampling_repeats_with_its_seed(edit: Callable[..., Run], tmp_path: Path
 @pytest.mark.slow
 def test_swap_render_and_report(edit: Callable[..., Run], tmp_path: Path):
     line = ["--source", SOURCE, "--reference", QUERY]
-    assert edit("swap", *line, "--regions", "background", "--steps", "2", "--sheet", "s.png").status == 0
+    assert edit("swap", *line, "--regions", "background", "--denoise", "0.2", "--steps", "2", "--sheet", "s.png").status == 0
     assert not np.array_equal(pixels(tmp_path / "out.png"), pixels(SOURCE))
     assert edit("render", "--source", SOURCE, "--query", QUERY, "--take", "pose") == Run(0, ["render.png"], [])
     shown = pixels(tmp_path / "render.png")
@@ -371,7 +371,7 @@ def test_odd_files_give_a_correct_result(edit: Callable[..., Run], tmp_path: Pat
     inputs = tmp_path / "inputs"
     inputs.mkdir()
     path = variants(inputs)[name]
-    line = ["--yaw", "12", "--preview"]
+    line = ["--yaw", "12"]
     assert edit("edit", "--source", path, *line) == Run(0, ["out.png"], [])
     result = pixels(tmp_path / "out.png")
     assert result.shape[:2] == (384, 384)
@@ -401,7 +401,7 @@ def test_several_faces(edit: Callable[..., Run], tmp_path: Path):
     both.paste(Image.open(SOURCE), (0, 64))
     both.paste(Image.open(QUERY), (384, 0))  # the larger face
     both.save(tmp_path / "two.png")
-    line = ["edit", "--source", "two.png", "--light-azimuth", "60", "--preview"]
+    line = ["edit", "--source", "two.png", "--light-azimuth", "60"]
     run = edit(*line)
     assert run.status == 0
     assert len(run.err) == 1
@@ -421,7 +421,7 @@ def test_all_faces_in_one_run(edit: Callable[..., Run], tmp_path: Path):
     both.paste(Image.open(QUERY), (384, 0))  # the larger face
     both.save(tmp_path / "two.png")
     (tmp_path / "faces.json").write_text('[null, {"smile": 0.6}]')
-    line = ["edit", "--source", "two.png", "--preview"]
+    line = ["edit", "--source", "two.png"]
     before = pixels(tmp_path / "two.png").astype(int)
     assert edit(*line, "--light-azimuth", "60", "--face", "all") == Run(0, ["out.png"], [])
     after = pixels(tmp_path / "out.png").astype(int)
@@ -440,7 +440,7 @@ def test_tiny_and_cut_pictures(edit: Callable[..., Run], tmp_path: Path):
     source.crop((190, 0, 384, 384)).save(tmp_path / "cut_left.png")
     source.crop((100, 0, 300, 150)).save(tmp_path / "cut_below.png")
     for name in ("tiny", "cut_above", "cut_left", "cut_below"):
-        run = edit("edit", "--source", f"{name}.png", "--yaw", "8", "--preview", "--output", f"{name}_out.png")
+        run = edit("edit", "--source", f"{name}.png", "--yaw", "8", "--output", f"{name}_out.png")
         if run.status == 0:
             assert pixels(tmp_path / f"{name}_out.png").shape == pixels(tmp_path / f"{name}.png").shape
             assert not np.array_equal(pixels(tmp_path / f"{name}_out.png"), pixels(tmp_path / f"{name}.png"))
@@ -456,7 +456,7 @@ def test_huge_picture_within_memory(tmp_path: Path):
         "import resource, sys; from difffae.cli import main; status = main(sys.argv[1:])\n"
         "print(status, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
     )
-    line = ["edit", "--source", "huge.jpg", "--yaw", "10", "--preview", "--output", "out.jpg"]
+    line = ["edit", "--source", "huge.jpg", "--yaw", "10", "--output", "out.jpg"]
     run = subprocess.run(
         [sys.executable, "-c", code, *line], capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}
     )

@@ -279,7 +279,7 @@ def test_command_line(model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
         assert main(list(line)) == 0
         return capsys.readouterr().out
 
-    run("edit", "--yaw", "15", "--light-from", str(QUERY), "--preview", "--source", str(SOURCE), "--output", "out.png", "--sheet", "s.webp")
+    run("edit", "--yaw", "15", "--light-from", str(QUERY), "--source", str(SOURCE), "--output", "out.png", "--sheet", "s.webp")
     recipe = Recipe.from_json(run("report", "out.png", "--json"))
     assert recipe.checkpoint["sha256"] == sha256(asset_path("open-256.safetensors").read_bytes()).hexdigest()
     assert recipe.steps == [
@@ -299,7 +299,7 @@ def test_command_line(model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
     for words in (recipe.checkpoint["sha256"], "edit: take light", "yaw=15", "mouthSmileLeft", "identity distance", URI):
         assert words in shown
 
-    run("swap", "--regions", "hair", "--strength", "0", "--seed", "5", "--steps", "2", "--output", "swap.jpg")
+    run("swap", "--regions", "hair", "--strength", "0", "--seed", "5", "--denoise", "0.2", "--steps", "2", "--output", "swap.jpg")
     recipe = read_recipe("swap.jpg")
     taken = {"regions": ["hair"], "strength": 0.0, "photo": True}
     painted = {"denoise": 0.2, "steps": 2, "sampler": "dpmpp_2m", "seed": 5}

@@ -25,7 +25,7 @@ from difffae.lab.prepare.portraits import dev_files
 from difffae.lab.prepare.shards import write_shard
 from difffae.lab.tables import grid
 from difffae.report.measures import away_from_head, psnr
-from difffae.vocabulary import REGIONS
+from difffae.vocabulary import REGIONS, REPAIR
 
 SOURCE, QUERY = asset_path("source.png"), asset_path("query.png")
 
@@ -226,7 +226,7 @@ def test_noise_on_the_codes_is_light_and_repeatable(portraits: tuple[Portrait, P
 @pytest.mark.slow
 def test_without_carry_nothing_of_the_photograph_is_copied(model: DiffFAE, portraits: tuple[Portrait, Portrait], tmp_path: Path):
     source = portraits[0]
-    subjects = Subjects(model, tmp_path, [], steps=2)
+    subjects = Subjects(model, tmp_path, [], steps=2, denoise=REPAIR)
     own, bare = (psnr(subjects.edit(source, source, mode=mode), source.picture).item() for mode in ("edit", "no-carry"))
     assert own > bare + 3
 
@@ -235,13 +235,13 @@ def test_without_carry_nothing_of_the_photograph_is_copied(model: DiffFAE, portr
 def test_parts_of_carry_are_left_out_and_come_back(model: DiffFAE, portraits: tuple[Portrait, Portrait], tmp_path: Path):
     subjects = Subjects(model, tmp_path, [])
     source, query = portraits
-    whole = subjects.edit(source, query, mode="preview")
+    whole = subjects.edit(source, query)
     less = {mode: subjects.edit(source, query, mode=mode) for mode in LESS}
     # the two bundled photographs are lit alike, so that holding the light back is seen on a lamp from the side
     lit = model.analyse(read_image(asset_path("side_light.jpg"))[0])
-    held = subjects.edit(source, lit, mode="held-light") - subjects.edit(source, lit, mode="preview")
+    held = subjects.edit(source, lit, mode="held-light") - subjects.edit(source, lit)
     # lips that close over teeth are painted over any line between them, so that open lines are seen the other way round
-    opened = subjects.edit(query, source, mode="open-lines") - subjects.edit(query, source, mode="preview")
+    opened = subjects.edit(query, source, mode="open-lines") - subjects.edit(query, source)
     assert set(less) == {"no-matte", "unstretched", "open-lines", "held-light"}
     for mode, crop in less.items():
         change = {"held-light": held, "open-lines": opened}.get(mode, crop - whole).abs().max()
@@ -251,7 +251,7 @@ def test_parts_of_carry_are_left_out_and_come_back(model: DiffFAE, portraits: tu
     size = whole.shape[-1]
     away = away_from_head(source.landmarks, size, size, 1.0) * away_from_head(query.landmarks, size, size, 1.0)
     assert psnr(less["unstretched"], whole, away) > psnr(less["no-matte"], whole, away) + 6
-    assert torch.equal(subjects.edit(source, query, mode="preview"), whole)
+    assert torch.equal(subjects.edit(source, query), whole)
 
 
 @pytest.mark.slow
@@ -267,7 +267,7 @@ def test_synthetic_pair_with_a_known_answer(model: DiffFAE, portraits: tuple[Por
         tmp_path / "a.safetensors", {"images": images, "labels": labels, "tone": torch.tensor([20.0]), "hat": torch.ones(1), **attributes}
     )
     subjects = Subjects(model, tmp_path, [], synthetic=tmp_path, synthetic_count=5)
-    (found,) = synthetic_pairs(subjects, "preview")
+    (found,) = synthetic_pairs(subjects)
     assert found["looks"] == {"skin tone": "medium", "hat": "yes"}
     assert found["source_psnr"] == 100
     assert found["known_psnr"] > 40  # the same codes on both sides: nothing moves
@@ -281,7 +281,7 @@ def test_synthetic_pair_with_a_known_answer(model: DiffFAE, portraits: tuple[Por
 def test_figure_of_the_card_shows_pictures_and_rendered_people(portraits: tuple[Portrait, Portrait], tmp_path: Path):
     people = torch.stack([torch.zeros(3, 256, 256), portraits[1].picture[0]]).mul(255).to(torch.uint8)  # no face in the first
     write_shard(tmp_path / "a.safetensors", {"images": people[:, None].expand(2, 2, 3, -1, -1)})
-    line = f"figure card --preview --cell 64 --source {SOURCE} --synthetic {tmp_path} --rows 3 --output {tmp_path / 'page.png'}"
+    line = f"figure card --cell 64 --source {SOURCE} --synthetic {tmp_path} --rows 3 --output {tmp_path / 'page.png'}"
     assert main(line.split()) == 0
     page = read_image(tmp_path / "page.png")[0]
     step = 64 + grid.GAP

@@ -331,7 +331,7 @@ def test_evaluate_scores_checkpoints_and_folders(tmp_path: Path, capfd: pytest.C
     (tmp_path / "pairs.csv").write_text("source,query,result\nsource.png,query.png,1.png\nquery.png,source.png,2.png\n")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "1.png").write_bytes(SOURCE.read_bytes())
-    line = ["evaluate", "--pairs-file", tmp_path / "pairs.csv", "--pictures", SOURCE.parent, "--preview", "--device", "cpu"]
+    line = ["evaluate", "--pairs-file", tmp_path / "pairs.csv", "--pictures", SOURCE.parent, "--device", "cpu"]
     line += ["--results", f"Hou={tmp_path / 'other'}", "--edits", "Hou=light", "--models", "Ours=open-256"]
     line += ["--keep", tmp_path / "kept", "--output", tmp_path / "table.md"]
     assert main([str(part) for part in line]) == 0
@@ -389,17 +389,17 @@ def test_speed_counts_evaluations_and_reads_finetuning(tmp_path: Path, capfd: py
     torch.save({"config": {}, "model": {}, "ema": {}, "spent": 90.25}, tmp_path / "last.pt")
     line = ["evaluate", "--table", "speed", "--models", "Tuned=open-256", "--runs", "1", "--device", "cpu"]
     line += ["--output", str(tmp_path / "speed.md")]
-    assert main([*line, "--steps", "3", "--finetuned", f"Tuned={tmp_path / 'last.pt'}"]) == 0
+    assert main([*line, "--denoise", "0.2", "--steps", "3", "--finetuned", f"Tuned={tmp_path / 'last.pt'}"]) == 0
     text = (tmp_path / "speed.md").read_text()
     assert "| Tuned | 90.2 min |" in text
     assert "| 3 (dpmpp_2m, denoise 0.2) |" in text
     (row,) = json.loads((tmp_path / "speed.json").read_text())["rows"]
     assert (row["evaluations"], row["denoise"], row["finetuning_minutes"]) == (3, 0.2, 90.25)
     assert not any(words in text for words in ("DiffusionRig", "0.8126", "0.8379"))
-    assert main([*line, "--steps", "3", "--preview"]) == 0
+    assert main([*line, "--steps", "3"]) == 0
     text = (tmp_path / "speed.md").read_text()
     assert "| Tuned | - |" in text
     assert "| 0 (dpmpp_2m, denoise 0) |" in text
     capfd.readouterr()
-    assert main([*line, "--preview", "--finetuned", f"Other={tmp_path / 'last.pt'}"]) == 2
+    assert main([*line, "--finetuned", f"Other={tmp_path / 'last.pt'}"]) == 2
     assert "--finetuned Other: there is no row of this name" in capfd.readouterr().err

@@ -122,8 +122,8 @@ def test_portraits_at_the_size_of_a_512_model(model: DiffFAE):
     [
         ("tokens", 6, 1, ""),
         ("attention", 12, 5, "--steps 1"),
-        ("lights", 11, 2, "--preview --query QUERY"),
-        ("edits", 6, 1, "--preview"),
+        ("lights", 11, 2, "--query QUERY"),
+        ("edits", 6, 1, ""),
         ("swaps", 7, 2, "--steps 1"),
     ],
 )

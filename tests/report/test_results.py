@@ -105,7 +105,7 @@ def test_the_recipe_measures_the_face_at_its_place(model: DiffFAE) -> None:
 def test_command_line(model: DiffFAE, group: Tensor, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, result = str(tmp_path / "group.png"), str(tmp_path / "result.png")
     write_image(source, group)
-    assert main(["edit", "--source", source, "--face", "1", "--yaw", "15", "--preview", "--output", result]) == 0
+    assert main(["edit", "--source", source, "--face", "1", "--yaw", "15", "--output", result]) == 0
     capsys.readouterr()
     assert main(["report", "--source", source, "--face", "1", "--query", source, "--result", result, "--json"]) == 0
     measured = json.loads(capsys.readouterr().out)

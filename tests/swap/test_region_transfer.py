@@ -221,7 +221,7 @@ def people(model: DiffFAE) -> tuple[Portrait, Portrait]:
 @pytest.mark.slow
 def test_a_swap_shows_the_references_regions_and_keeps_the_person(model: DiffFAE, people):
     source, reference = people
-    result = model.swap(source, reference, sampling=Sampling(steps=4))
+    result = model.swap(source, reference, sampling=Sampling(0.2, steps=4))
     alone = model.swap(source, reference, sampling=Sampling(steps=4), photo=False)
     own = model.identity.embed(source.picture, source.landmarks[..., :2])
     shown = model.analyse(result.image)
@@ -239,10 +239,10 @@ def test_a_swap_shows_the_references_regions_and_keeps_the_person(model: DiffFAE
 @pytest.mark.slow
 def test_swapping_with_oneself_changes_little(model: DiffFAE, people):
     source, _ = people
-    result = model.swap(source, source, sampling=Sampling(steps=4))
+    result = model.swap(source, source, sampling=Sampling(0.2, steps=4))
     assert psnr(result.crop, source.picture) > 26  # lit strands of the fringe, and soft outlines
-    assert torch.equal(model.swap(source, source, (), sampling=Sampling(steps=4)).image, source.image)
-    assert torch.equal(model.swap(source, source, ("hair",), strength=0.0, sampling=Sampling(steps=4)).image, source.image)
+    assert torch.equal(model.swap(source, source, (), sampling=Sampling(0.2, steps=4)).image, source.image)
+    assert torch.equal(model.swap(source, source, ("hair",), strength=0.0, sampling=Sampling(0.2, steps=4)).image, source.image)
 
 
 @pytest.mark.slow
@@ -252,7 +252,7 @@ def test_large_pictures_lend_their_detail(model: DiffFAE, people):
     noise = torch.randn(1, 1, *large[1].shape[-2:], generator=torch.Generator().manual_seed(0))
     large[1] = (large[1] + 0.2 * gaussian_blur(noise, 1.0)[0]).clamp(0, 1)
     source, reference = (model.analyse(image) for image in large)
-    result = model.swap(source, reference, ("background",), sampling=Sampling(steps=2))
+    result = model.swap(source, reference, ("background",), sampling=Sampling(0.2, steps=2))
 
     def grain(portrait: Portrait, image: Tensor) -> float:
         """Of a part of the background, left of the head and above the shoulders."""

@@ -90,7 +90,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def command(clips: Path, output: Path, *options: str) -> list[str]:
-    common = ["--preview", "--estimator", "network", "--output", str(output)]
+    common = ["--estimator", "network", "--output", str(output)]
     return [sys.executable, "-m", "difffae", "animate", "--driving", str(clips), *common, *options]
 
 

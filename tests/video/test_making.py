@@ -108,7 +108,7 @@ def test_the_background_is_the_same_in_every_frame(model: DiffFAE, me: Portrait)
     changes = [Adjustments(yaw=yaw, blink=blink) for yaw, blink in ((0, 0.5), (10, 0), (-8, 1))]
     targets = FaceAttributes.cat([adjust(me.attributes, change, model.head.expression_names) for change in changes])
     # sums round; where the model paints, what it paints near the head is blended with what is around
-    for sampling, most in ((MOVED, 0.05), (Sampling(steps=2), 0.3)):
+    for sampling, most in ((MOVED, 0.05), (Sampling(0.2, steps=2), 0.3)):
         frames = torch.stack(list(rendering.driven_pictures(model, [(me, lambda rows: targets[rows])], range(3), sampling)))
         whole = (255 * frames).round()  # what is encoded
         # a difference that is smaller than a step may still cross one: of what is painted by one, at the few pixels of a corner
@@ -254,7 +254,7 @@ def test_each_face_has_its_own_keyframes_on_the_command_line(pair: Path, tmp_pat
     def moved(keys: object, *options: str) -> torch.Tensor:
         (tmp_path / "keys.json").write_text(json.dumps(keys))
         command = ["animate", "--source", str(pair), "--keyframes", str(tmp_path / "keys.json"), "--output", str(tmp_path / "out.mp4")]
-        assert main([*command, "--preview", *options]) == 0
+        assert main([*command, *options]) == 0
         return shown(tmp_path / "out.mp4")
 
     both = moved([yaw, jaw])
@@ -299,7 +299,7 @@ def test_faces_of_clips_have_their_own_keyframes_on_the_command_line(
 
     def change(keys: object, *options: str) -> tuple[float, float]:
         (tmp_path / "keys.json").write_text(json.dumps(keys))
-        common = ["--keyframes", str(tmp_path / "keys.json"), "--preview", "--estimator", "network", "--output", str(tmp_path / "out.mp4")]
+        common = ["--keyframes", str(tmp_path / "keys.json"), "--estimator", "network", "--output", str(tmp_path / "out.mp4")]
         assert main(["edit", "--source", str(two), *common, *options]) == 0
         far = 255 * (shown(tmp_path / "out.mp4") - shown(two)).abs().mean((0, 1))
         return float(far[:, :180].mean()), float(far[:, 300:].mean())
@@ -318,7 +318,7 @@ def test_faces_of_clips_have_their_own_keyframes_on_the_command_line(
         assert main([*command, "--face", option]) == 2
         assert message.format(two) in capfd.readouterr().err
     # a driven portrait: whom the list leaves out keeps still
-    command = ["animate", "--source", str(pair), "--driving", str(clip), "--keyframes", str(tmp_path / "keys.json"), "--preview"]
+    command = ["animate", "--source", str(pair), "--driving", str(clip), "--keyframes", str(tmp_path / "keys.json")]
     (tmp_path / "keys.json").write_text(json.dumps([None, smile]))
     assert main([*command, "--estimator", "network", "--output", str(tmp_path / "driven.mp4")]) == 0
     # one piece: each is encoded by itself. In cells of 4 pixels, since a codec changes single pixels of a still by up to 10 steps
@@ -360,7 +360,7 @@ def test_results_do_not_depend_on_how_many_cores_there_are(model: DiffFAE, me: P
 def test_commands(clip: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     keys = tmp_path / "keys.json"
     keys.write_text(json.dumps({"keys": [{"time": 0, "smile": 0}, {"time": 0.3, "smile": 0.5}]}))
-    common = ["--preview", "--estimator", "network", "--output", str(tmp_path / "out.mp4")]
+    common = ["--estimator", "network", "--output", str(tmp_path / "out.mp4")]
     motion = ["--relative", "--multiply", "yaw=0.5", "--only", "eyes", "--keyframes", str(keys)]
     assert main(["animate", "--driving", str(clip), *motion, *common]) == 0
     assert len(list(read_frames(tmp_path / "out.mp4"))) == COUNT

@@ -26,7 +26,7 @@ from ...edit.editor import DiffFAE
 from ...head.attributes import FaceAttributes
 from ...person.prepared import nothing_carried
 from ...report.measures import laplacian_variance, psnr, ssim
-from ...vocabulary import SAMPLERS, STEPS, TAKEABLE
+from ...vocabulary import DENOISE, REPAIR, SAMPLERS, STEPS, TAKEABLE
 from ..prepare.pairs import FIELDS, attributes_of
 from ..prepare.portraits import read_manifest
 from ..prepare.shards import Shards
@@ -148,10 +148,10 @@ class Subjects:
     def edit(
         self, source: Portrait, query: Portrait, take: Sequence[str] = TAKEABLE, mode: str = "edit", framing: str = "source"
     ) -> Tensor:
-        """The edited crop (1,3,S,S). mode: "edit", "preview" (the carried photograph alone), "no-carry", or one of LESS (a preview)."""
+        """The edited crop (1,3,S,S). mode: "edit", "painted" (with diffusion), "no-carry", or one of LESS."""
         if mode == "no-carry":
             return without_carry(self, source, query, take, framing)
-        sampling = Sampling(self.denoise if mode == "edit" else 0.0, self.steps, self.sampler, self.seed)
+        sampling = Sampling({"edit": self.denoise, "painted": REPAIR}.get(mode, DENOISE), self.steps, self.sampler, self.seed)
         with changed(self.model, **(LESS[mode](self.model) if mode in LESS else {})):
             return self.model.edit(source, query, take=take, framing=framing, sampling=sampling).crop
 

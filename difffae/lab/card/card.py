@@ -37,7 +37,7 @@ SPLITS_NOTE = (
 MODES = {
     "edit": "carry on",
     "no-carry": "carry off",
-    "preview": "carry alone, no diffusion",
+    "painted": "with diffusion, denoise 0.2",
     "no-matte": "the same without the matte",
     "unstretched": "carry alone, expressions not stretched",
     "open-lines": "carry alone, lines left open",
@@ -140,7 +140,7 @@ class Card:
             cells = [_cell(row, _same_pairs(self.records(row.block), others)), *(_cell(row, records) for records in others)]
             if any(cell != "/" for cell in cells[1:]):
                 lines.append([row.label, *cells])
-        pairs = len(clusters(self.records("preview edit")))
+        pairs = len(clusters(self.records("painted edit")))
         return _section(f"Ablation: carry ({pairs} pairs)", ("row", *MODES.values()), lines)
 
     def _by_numbers(self) -> list[str]:
