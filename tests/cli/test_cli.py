@@ -315,7 +315,9 @@ def test_groups_come_from_different_pictures(edit: Callable[..., Run], tmp_path:
 @pytest.mark.slow
 def test_sampling_repeats_with_its_seed(edit: Callable[..., Run], tmp_path: Path):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        run = edit("edit", "--source", SOURCE, "--query", QUERY, "--denoise", "0.2", "--steps", "2", "--seed", str(seed), "--output", f"{name}.png")
+        run = edit(
+            "edit", "--source", SOURCE, "--query", QUERY, "--denoise", "0.2", "--steps", "2", "--seed", str(seed), "--output", f"{name}.png"
+        )
         assert run.status == 0
         assert "2/2" in "".join(run.err)
     assert np.array_equal(pixels(tmp_path / "a.png"), pixels(tmp_path / "b.png"))
