@@ -41,7 +41,7 @@ SMALL = 0.2
 # who smile with a score of 0.8 raise the corners of their mouths by 0.07 of the distance between their eyes; the mesh would by 0.15
 EASED = {"mouthSmile": 0.4}
 EASY = 0.4
-LEAST, MOST = -0.3, 1.1  # of a stretched coefficient: shapes are linear, and tear beyond
+LEAST, MOST = -0.1, 1.1  # of a stretched coefficient: shapes are linear, and tear beyond
 # In inter-ocular distances. The lids of the training portraits lie 0.015 farther apart than on the
 # fitted heads, but an iris moves whole only if all of it is inside the opening.
 WIDER = 0.06

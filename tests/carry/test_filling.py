@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from painted import SKIN, WALL
 
-from difffae.carry.filling import closed_lines, without_background
+from difffae.carry.filling import beyond_frame, closed_lines, without_background
 from difffae.carry.options import CarryOptions
 
 
@@ -43,3 +43,22 @@ def test_the_person_takes_no_background_along() -> None:
     assert (solid - SKIN[None, :, None, None]).abs().max() < 1e-5
     assert torch.equal(inner[..., 24:], torch.ones(1, 1, 64, 40))
     assert float(inner[..., :20].max()) == 0
+
+
+def test_hair_that_the_frame_cuts_goes_on_as_in_a_mirror():
+    """A photograph that begins ten rows below the square's top and ends four columns before its right: hair in the left half."""
+    picture = torch.rand(1, 3, 40, 40, generator=torch.Generator().manual_seed(0))
+    picture[..., :10, :] = picture[..., 10:11, :]
+    picture[..., 36:] = picture[..., 35:36]
+    inside, hair = torch.zeros(1, 1, 40, 40), torch.zeros(1, 1, 40, 40)
+    inside[..., 10:, :36] = 1
+    hair[..., :20, :20] = 1  # also where the border repeats it
+    grown = beyond_frame(picture, inside, hair)
+    assert torch.equal(grown[..., 10:, :36], picture[..., 10:, :36])
+    assert torch.allclose(grown[..., 2:10, :15], picture[..., 10:18, :15].flip(-2), atol=1e-6)
+    # no hair, no mirror
+    assert torch.equal(grown[..., 25:], picture[..., 25:])
+    assert torch.equal(beyond_frame(picture, inside, hair * 0), picture)
+    whole = torch.ones_like(inside)
+    assert beyond_frame(picture, whole, hair) is picture
+    assert torch.equal(beyond_frame(picture, whole * 0, hair), picture)
