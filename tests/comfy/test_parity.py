@@ -77,7 +77,7 @@ def test_edit(pack: Pack, model, change, preview: bool) -> None:
     image = portrait("source.png") if change is None else change(portrait("source.png"))
     graph = Graph(pack, image)
     result = graph.finished(graph.adjusted(**NUMBERS), graph.slots, None if preview else 0.2)
-    sampling = pack.library("edit.description").Sampling(denoise=0.0 if preview else None)
+    sampling = pack.library("edit.description").Sampling(denoise=0.0 if preview else 0.2)
     library = model.edit(tensor(image), adjust=adjustments(pack), sampling=sampling).image
     assert result.shape == image.shape
     assert torch.equal(result[..., 3:], image[..., 3:])
@@ -98,7 +98,8 @@ def test_swap(pack: Pack, model, officer: Graph, photo: bool, edited: bool) -> N
     result = graph.finished(target, slots, 0.2 if photo else 1.0)
     words = pack.library("edit.description")
     swap = words.RegionSwap(model.analyse(tensor(officer.image)), ("hair", "background"), photo=photo)
-    library = model.edit(tensor(graph.image), adjust=adjustments(pack) if edited else None, swaps=[swap]).image
+    sampling = words.Sampling(0.2 if photo else None)
+    library = model.edit(tensor(graph.image), adjust=adjustments(pack) if edited else None, swaps=[swap], sampling=sampling).image
     assert psnr(library, tensor(graph.image)) < 30
     assert psnr(tensor(result), library) > 50
 
@@ -115,5 +116,5 @@ def test_a_fresh_sampler_does_what_the_workflows_do(pack: Pack) -> None:
     """And saved workflows, which store every widget, keep their own value."""
     words = pack.library("vocabulary")
     inputs = {own.id: own for own in pack.nodes["DiffFAESampler"].define_schema().inputs}
-    assert (inputs["denoise"].default, inputs["steps"].default) == (words.DENOISE, words.STEPS)
+    assert (inputs["denoise"].default, inputs["steps"].default) == (words.REPAIR, words.STEPS)
     assert not inputs["denoise"].optional
