@@ -138,9 +138,10 @@ def with_map(move: Move, validity: Tensor) -> tuple[Move, Tensor]:
         validity: (B,1,H,W) of the moved picture.
     """
     person, o = move.source.person, MapOptions()
-    if person is None or person.head_map is None:
+    whole = None if person is None else person.head_map.value
+    if whole is None:
         return move, validity
-    completed = person.head_map.look_up(move)
+    completed = whole.look_up(move)
     moves = (move.shift / move.source.pixels(o.moved) - 1).mul(0.5).clamp(0, 1)
     trust = 1 - moves * (1 - ((completed.seen - 0.3) / 0.6).clamp(0, 1))
     return replace(move, seen=move.seen * (trust > 0.5), completed=completed), validity * trust

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..common.pixels import flow_length, nearest_inside, relit
+from ..common.rows import Later
 from ..head.attributes import FaceAttributes
 from ..head.morphable import HeadModel, labelled
 from ..head.rasterizer import Raster
@@ -183,7 +184,7 @@ class PersonSource:
         own_outline: of the person around it, by the matte; None likewise.
         lips_apart: (B,1,1,1) distance of the lips, in units of half the side.
         teeth: (B,1,H,W) where the picture shows upper teeth, or None where it shows none.
-        head_map: the head's colours all around, or None for a head model without labels.
+        head_map: the head's colours all around, or None for a head model without labels; few moves need them.
     """
 
     layers: Layers
@@ -199,7 +200,7 @@ class PersonSource:
     own_outline: Outline | None
     lips_apart: Tensor
     teeth: Tensor | None
-    head_map: HeadMap | None
+    head_map: Later[HeadMap | None]
 
 
 @dataclass(frozen=True, eq=False)

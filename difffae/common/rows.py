@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass, replace
-from typing import Any, TypeVar
+from functools import cached_property
+from typing import Any, Generic, TypeVar
 
 from torch import Tensor
 
 State = TypeVar("State")
+
+
+class Later(Generic[State]):
+    """A dataclass of tensors that is worked out when it is first asked for, and kept; so are its rows, of the same work."""
+
+    def __init__(self, work: Callable[[], State]) -> None:
+        self._work = work
+
+    @cached_property
+    def value(self) -> State:
+        return self._work()
 
 
 def map_tensors(state: State, function: Callable[[Tensor], Tensor]) -> State:
@@ -18,8 +30,15 @@ def map_tensors(state: State, function: Callable[[Tensor], Tensor]) -> State:
     changed: dict[str, Any] = {}
     for field in fields(state):
         value = getattr(state, field.name)
-        changed[field.name] = function(value) if isinstance(value, Tensor) else map_tensors(value, function)
+        if isinstance(value, Later):
+            changed[field.name] = _later(value, function)
+        else:
+            changed[field.name] = function(value) if isinstance(value, Tensor) else map_tensors(value, function)
     return replace(state, **changed)  # type: ignore[type-var]
+
+
+def _later(whole: Later[State], function: Callable[[Tensor], Tensor]) -> Later[State]:
+    return Later(lambda: map_tensors(whole.value, function))
 
 
 def repeat_rows(state: State, batch: int) -> State:

@@ -23,6 +23,7 @@ from ..carry.head_map import head_map, with_map
 from ..carry.options import CutoutOptions
 from ..carry.state import Maps, Move, PersonSource, Source
 from ..common.pixels import dilate, erode, flow_grid, gather, gaussian_blur, odd, opened, pixel_grid, relit
+from ..common.rows import Later
 from ..head.rasterizer import interpolate
 from ..source.regions import Layers
 from .bending import matte_outline
@@ -89,7 +90,7 @@ def person_source(source: Source, layers: Layers) -> PersonSource:
         own_colours=cut.colours,
         lips_apart=lips_apart(head, points),
         teeth=teeth if bool(teeth.any()) else None,
-        head_map=head_map(source, layers, maps),
+        head_map=Later(lambda: head_map(source, layers, maps)),
     )
 
 

@@ -40,8 +40,8 @@ def bald(mask: Tensor) -> Layers:
 
 def map_of(prepared: Prepared) -> HeadMap:
     assert prepared.person is not None
-    assert prepared.person.head_map is not None
-    return prepared.person.head_map
+    assert prepared.person.head_map.value is not None
+    return prepared.person.head_map.value
 
 
 def looked_up(prepared: Prepared, target: FaceAttributes) -> Completed:
