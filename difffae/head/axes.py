@@ -93,7 +93,7 @@ AXES: tuple[Axis, ...] = (
         {"eyeBlink{}": 1, "cheekSquint{}": 0.4, "eyeSquint{}": 0.5, "mouthSmile{}": 0.25},
         {"eyeWide{}": 1},
     ),
-    Axis("squint", "eyes", "Up narrows the eyes, down takes that back.", positive=_both(eyeSquint=1, cheekSquint=0.35, eyeBlink=0.06)),
+    Axis("squint", "eyes", "Up narrows the eyes, down takes that back.", positive=_both(eyeSquint=1, cheekSquint=0.35, eyeBlink=0.14)),
     Axis(
         "gaze_x",
         "eyes",
