@@ -30,7 +30,7 @@ AROUND = 0.04  # how far around the old body its background is not read
 BARE = 0.34  # half the width in which the own neck stays where the reference has no body
 SAMPLES, LIKE = 800, 0.015  # colours of hair and of clothes that are compared, and how alike
 TONE, FADES, GREATEST = 0.03, 0.15, 1.2  # window in which tones are compared, how far their difference reaches, and its greatest logarithm
-SHADE, HUE, USUAL = 0.25, 0.04, 0.12  # greatest logarithms of shade and hue of skin, and how deep shade usually is
+SHADE, HUE = 0.6, 0.06  # greatest logarithms of shade and hue of skin
 DARK = 0.02  # added to colours before they are divided
 CRISP = (0.03, 1e-3)  # window of the guided filter that finds the edge of clothes on skin, and the variance that is no edge
 
@@ -184,8 +184,6 @@ def _in_tone(theirs: Fitted, cloth: Tensor, front: Tensor, skin: Tensor, own_ton
     # of the reference's skin relief and shade, as far as they are such
     other = (theirs.colours + DARK).log() + lighter - level.log()
     shade = other.mean(1, keepdim=True)
-    there = theirs.neck * (1 - cloth) * theirs.alpha
-    deep = ((shade.square() * there).sum() / there.sum().clamp_min(1)).sqrt()
-    other = SHADE * (shade * (USUAL / deep.clamp_min(USUAL)) / SHADE).tanh() + HUE * ((other - shade) / HUE / 3).tanh()
+    other = SHADE * (shade / SHADE).tanh() + HUE * ((other - shade) / HUE / 3).tanh()
     toned = level * (other * theirs.neck).exp() - DARK
     return torch.lerp(toned, theirs.colours, cloth)

@@ -27,7 +27,7 @@ NARROW = 0.05  # skin that is reached through less than this is none: it has the
 WEDGE, UNLIKE = 0.45, 0.12  # half the width of where shoulders are looked for, and how different their skin is from clothes
 ASIDE = 0.3  # beside a neck it may be reached from so far
 ENTRY = (-0.10, 0.16)  # rows, below the chin, in which necks go into collars
-SHOULDERS, STEP, STEEP = (0.25, 0.85), 0.1, 1.5  # how far beside the neck shoulders are compared, in which steps, and how steep they are
+SHOULDERS, STEP, STEEP = (0.33, 0.85), 0.1, 1.5  # how far beside the neck shoulders are compared, in which steps, and how steep they are
 BEYOND = 0.3  # how far shoulders are taken to slope on beyond what is seen
 RAISED, LOWERED, OUTER = 0.35, 0.04, 0.5  # by how much clothes are raised and lowered at most, and lowered more per width beside the collar
 FARTHEST = 0.08  # by which a collar is moved to the neck
@@ -71,7 +71,7 @@ def fitted_clothes(reference: Dressed, source: Dressed) -> Fitted | None:
     if (reference.cloth * reference.alpha > 0.9).sum() < FEWEST * reference.square.side**2:
         return None
     there, grid = _laid_over(reference, source)
-    colours, alpha, cloth, hair, face, own_frame = there.split((3, 1, 1, 1, 1, 1), 1)
+    colours, alpha, cloth, hair, face, skin, own_frame = there.split((3, 1, 1, 1, 1, 1, 1), 1)
     size = grid.new_tensor([reference.picture.shape[-1], reference.picture.shape[-2]])
     inside = (grid.abs() < 1 - 2 * FRAME * reference.square.side / size).all(-1)[:, None].to(alpha)
     seen = inside * (1 - dilate(hair, odd(4 * u))).clamp(0, 1)
@@ -85,15 +85,15 @@ def fitted_clothes(reference: Dressed, source: Dressed) -> Fitted | None:
     for dim in (-1, -2):  # no line of skin along the reference's outline
         dressed = closed(dressed, odd(2 * u), dim)
     chin = gaussian_blur(dilate(face, odd(6 * u)), max(0.5, 2 * u))
-    neck = (seen * alpha * (1 - 1.25 * chin)).clamp(0, 1)
+    neck = (seen * alpha * (1 - 1.25 * chin)).clamp(0, 1) * torch.lerp(gaussian_blur(skin, max(0.5, u)), torch.ones_like(skin), dressed)
     body = _outline(source, alpha, dressed, seen * own_frame, inside)  # below the frame outlines are guesses
     shown = gaussian_blur(erode(sure.to(colours), 3), 0.7).maximum(neck * (1 - dressed))
     return Fitted(body, torch.lerp(_going_on(colours, sure, source), colours, shown), dressed, neck)
 
 
 def _laid_over(reference: Dressed, source: Dressed) -> tuple[Tensor, Tensor]:
-    """The reference's maps (1,8,H,W) in the source's frame, and where they were read (1,H,W,2) in -1..1 of its picture, which goes on as
-    far down as it is needed. The maps are its person's colours, alpha, cloth, hair and face, and 1 where the picture is its own."""
+    """The reference's maps (1,9,H,W) in the source's frame, and where they were read (1,H,W,2) in -1..1 of its picture, which goes on as
+    far down as it is needed. The maps are its person's colours, alpha, cloth, hair, face and what is like skin, and 1 where the picture is its own."""
     cloth = ((_without_islands(reference) - 0.3) / 0.4).clamp(0, 1)
     low = reference.below_chin()
     crisp = torch.lerp(reference.alpha, ((reference.alpha - 0.25) / 0.5).clamp(0, 1), low * (1 - reference.hair))
@@ -109,7 +109,7 @@ def _laid_over(reference: Dressed, source: Dressed) -> tuple[Tensor, Tensor]:
     grid = (torch.stack([x, y], -1) * 2 / x.new_tensor([width, full.picture.shape[-2]]) - 1)[None]
     colours = F.grid_sample(front, grid, mode="bicubic", padding_mode="border", align_corners=False).clamp(0, 1)
     own_rows = torch.arange(full.picture.shape[-2], device=x.device)[:, None] < height
-    maps = torch.cat([full.alpha, full.cloth, full.hair, full.face, own_rows.to(x).expand_as(full.face)], 1)
+    maps = torch.cat([full.alpha, full.cloth, full.hair, full.face, like_skin(full), own_rows.to(x).expand_as(full.face)], 1)
     maps = F.grid_sample(maps, grid, padding_mode="border", align_corners=False)
     return torch.cat([colours, maps], 1), grid
 
