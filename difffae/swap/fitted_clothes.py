@@ -31,8 +31,10 @@ SHOULDERS, STEP, STEEP = (0.33, 0.85), 0.1, 1.5  # how far beside the neck shoul
 BEYOND = 0.3  # how far shoulders are taken to slope on beyond what is seen
 RAISED, LOWERED, OUTER = 0.35, 0.04, 0.5  # by how much clothes are raised and lowered at most, and lowered more per width beside the collar
 FARTHEST = 0.08  # by which a collar is moved to the neck
+RISE = 0.4  # of shoulders towards a neck, below which they are no collars
+WIDE = 0.06  # width in which a shoulder's height is read
 COLLAR = (0.3, 0.42)  # half the width in which the outline is the reference's, and from which on the source's
-SOFTER = ((0.03, 0.003), (0.15, 0.01), (0.5, 0.03))  # how far from what is seen clothes are how much smoother
+SOFTER = ((0.1, 0.001), (0.3, 0.01), (0.6, 0.03))  # how far from what is seen clothes are how much smoother
 FOLDS, DEEPEST = 0.05, 0.15  # width over which the source's folds are measured, and how much darker or lighter they may be
 SLOPE = 0.7  # of shoulders towards the reference's frame, if they are higher than the source's
 LONGEST = 4.0  # how much of a picture is added below it at most
@@ -86,7 +88,7 @@ def fitted_clothes(reference: Dressed, source: Dressed) -> Fitted | None:
         dressed = closed(dressed, odd(2 * u), dim)
     chin = gaussian_blur(dilate(face, odd(6 * u)), max(0.5, 2 * u))
     neck = (seen * alpha * (1 - 1.25 * chin)).clamp(0, 1) * torch.lerp(gaussian_blur(skin, max(0.5, u)), torch.ones_like(skin), dressed)
-    body = _outline(source, alpha, dressed, seen * own_frame, inside)  # below the frame outlines are guesses
+    body = _outline(source, alpha * (1 - hair), dressed, seen * own_frame, inside)  # below the frame outlines are guesses
     shown = gaussian_blur(erode(sure.to(colours), 3), 0.7).maximum(neck * (1 - dressed))
     return Fitted(body, torch.lerp(_going_on(colours, sure, source), colours, shown), dressed, neck)
 
@@ -163,19 +165,36 @@ def _outline(source: Dressed, alpha: Tensor, cloth: Tensor, seen: Tensor, inside
     """The body (1,1,H,W): around the neck the reference's outline, beside that the source's, and collars of the reference anywhere."""
     side = source.square.side
     away = (torch.arange(alpha.shape[-1], device=alpha.device, dtype=alpha.dtype) + 0.5 - source.middle).abs() / side
-    near = (1 - (away - COLLAR[0]) / (COLLAR[1] - COLLAR[0])).clamp(0, 1) * gaussian_blur(seen, max(0.5, 0.01 * side))
+    near_neck = (1 - (away - COLLAR[0]) / (COLLAR[1] - COLLAR[0])).clamp(0, 1)
+    near = near_neck * gaussian_blur(seen, max(0.5, 0.01 * side))
     own = source.alpha * source.below_chin()
     # a wider neck than the source's shows only where it is in a collar
     cover = opened((cloth * alpha * seen > 0.5).to(alpha), odd(0.02 * side))
     cover = cover.cummax(-1).values.minimum(cover.flip(-1).cummax(-1).values.flip(-1))
     theirs = alpha * torch.lerp(source.alpha, torch.ones_like(alpha), gaussian_blur(cover, max(0.5, 0.005 * side)))
     # where the source is bare, clothes follow its shoulders up to the neck
-    bare = gaussian_blur(opened(like_skin(source) * own, odd(0.03 * side)), 1.0)
+    bare = gaussian_blur(opened(like_skin(source) * own * (1 - source.cloth), odd(0.03 * side)), 1.0)
     own = torch.lerp(own, own.minimum(theirs.maximum(bare)), near * seen)
+    line = _shoulder_line(source)
+    own = torch.lerp(own, own.minimum(theirs.maximum(bare).maximum(line)), near_neck)
     # what stands out of that are clothes that hang together with the body
     out = (theirs * cloth.maximum(cover) * seen > 0.5).to(alpha) * _no_step(source.alpha * source.below_chin(), inside)
     out = _grown(out * (own > 0.5), out, 3)
     return own.maximum(theirs * gaussian_blur(dilate(out, 3), 0.7) * seen)
+
+
+def _shoulder_line(source: Dressed) -> Tensor:
+    """(1,1,H,W): 1 below the line along which a source's shoulders rise to its neck; collars stand above it."""
+    side, tops = source.square.side, source.tops()
+    offset = (torch.arange(len(tops), device=tops.device, dtype=tops.dtype) + 0.5 - source.middle) / side
+    rows = torch.arange(source.alpha.shape[-2], device=tops.device, dtype=tops.dtype)[:, None]
+    line = torch.zeros_like(tops)
+    for sign in (-1, 1):
+        last = min(COLLAR[1], float((sign * offset).max()) - FRAME)
+        at = (sign * offset > last - WIDE) & (sign * offset <= last) & tops.isfinite()
+        if last > COLLAR[0] and bool(at.any()):
+            line = torch.where(sign * offset > 0, tops[at].median() - RISE * side * (last - WIDE / 2 - sign * offset), line)
+    return ((rows - line) / max(1.0, 0.01 * side)).clamp(0, 1)[None, None]
 
 
 def _no_step(body: Tensor, inside: Tensor) -> Tensor:
@@ -194,7 +213,7 @@ def _going_on(colours: Tensor, sure: Tensor, source: Dressed) -> Tensor:
     side = source.square.side
     index, away = nearest_inside(sure[:, 0])
     away = away[:, None] / side
-    result = nearest = gather(colours, index)
+    result = nearest = _mirrored(colours, sure, index, 0.01 * side)
     begin = 0.0
     for distance, blur in SOFTER:
         result = torch.lerp(result, gaussian_blur(nearest, max(0.5, blur * side)), ((away - begin) / (distance - begin)).clamp(0, 1))
@@ -207,6 +226,19 @@ def _going_on(colours: Tensor, sure: Tensor, source: Dressed) -> Tensor:
     folds = folds * erode((folds.abs() < DEEPEST).to(folds), odd(0.02 * side))  # what differs more is no fold
     folds = 1 + folds * gaussian_blur(solid, 1.0) * (away / 0.06).clamp(0, 1)
     return (result * folds).clamp(0, 1)
+
+
+def _mirrored(colours: Tensor, sure: Tensor, index: Tensor, blur: float) -> Tensor:
+    """Colours (1,3,H,W) of the nearest (1,H,W) sure pixel (1,1,H,W bool), or of what lies as far behind it, where that is sure as well."""
+    height, width = colours.shape[-2:]
+    rows, columns = torch.meshgrid(torch.arange(height, device=index.device), torch.arange(width, device=index.device), indexing="ij")
+    there = torch.stack([torch.div(index, width, rounding_mode="floor") - rows, index % width - columns], 1).to(colours)
+    there = gaussian_blur(there, max(0.5, blur))  # one smooth border, or what is behind it is torn
+    y = (rows + 2 * there[:, 0]).round().long().clamp(0, height - 1)
+    x = (columns + 2 * there[:, 1]).round().long().clamp(0, width - 1)
+    mirror = y * width + x
+    share = gaussian_blur(gather(sure.to(colours), mirror), max(0.5, blur / 2))
+    return torch.lerp(gather(colours, index), gather(colours, mirror), ((share - 0.5) * 2).clamp(0, 1))
 
 
 def _places(reference: Dressed, source: Dressed) -> tuple[Tensor, Tensor]:
