@@ -33,7 +33,7 @@ TONE, FADES, GREATEST = 0.03, 0.15, 1.2  # window in which tones are compared, h
 SHADE, HUE = 0.6, 0.06  # greatest logarithms of shade and hue of skin
 # how much brighter than a person's lights white clothes are, what counts as either, the darkest white, how much clothes are dimmed at most,
 # and how few pixels tell nothing
-WHITE, BRIGHT, DIMMEST, DIMMED, FEWEST = 1.15, 0.97, 0.5, 0.7, 30
+WHITE, BRIGHT, DIMMEST, DIMMED, FEWEST = 1.15, 0.97, 0.5, 0.8, 30
 DARK = 0.02  # added to colours before they are divided
 CRISP = (0.03, 1e-3)  # window of the guided filter that finds the edge of clothes on skin, and the variance that is no edge
 

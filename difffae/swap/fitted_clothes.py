@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..common.pixels import closed, dilate, erode, gather, gaussian_blur, nearest_inside, odd, opened
-from .dressed import Dressed, foreground, inner_face, like_skin, some
+from .dressed import Dressed, foreground, like_skin
 from .longer import longer
 
 # shares of the face's side
@@ -31,10 +31,11 @@ SHOULDERS, STEP, STEEP = (0.33, 0.85), 0.1, 1.5  # how far beside the neck shoul
 BEYOND = 0.3  # how far shoulders are taken to slope on beyond what is seen
 RAISED, LOWERED, OUTER = 0.35, 0.04, 0.5  # by how much clothes are raised and lowered at most, and lowered more per width beside the collar
 FARTHEST = 0.08  # by which a collar is moved to the neck
-RISE = 0.4  # of shoulders towards a neck, below which they are no collars
+RISE = 0.8  # of shoulders towards a neck, below which they are no collars
 WIDE = 0.06  # width in which a shoulder's height is read
 COLLAR = (0.3, 0.42)  # half the width in which the outline is the reference's, and from which on the source's
-SOFTER = ((0.1, 0.001), (0.3, 0.01), (0.6, 0.03))  # how far from what is seen clothes are how much smoother
+MIRRORED = 0.16  # how far from what is seen clothes are mirrored
+SOFTER = ((0.1, 0.001), (0.2, 0.01), (0.5, 0.03))  # how far from what is seen clothes are how much smoother
 FOLDS, DEEPEST = 0.05, 0.15  # width over which the source's folds are measured, and how much darker or lighter they may be
 SLOPE = 0.7  # of shoulders towards the reference's frame, if they are higher than the source's
 LONGEST = 4.0  # how much of a picture is added below it at most
@@ -96,7 +97,7 @@ def fitted_clothes(reference: Dressed, source: Dressed) -> Fitted | None:
 def _laid_over(reference: Dressed, source: Dressed) -> tuple[Tensor, Tensor]:
     """The reference's maps (1,9,H,W) in the source's frame, and where they were read (1,H,W,2) in -1..1 of its picture, which goes on as
     far down as it is needed. The maps are its person's colours, alpha, cloth, hair, face and what is like skin, and 1 where the picture is its own."""
-    cloth = ((_without_islands(reference) - 0.3) / 0.4).clamp(0, 1)
+    cloth = ((reference.cloth - 0.3) / 0.4).clamp(0, 1)
     low = reference.below_chin()
     crisp = torch.lerp(reference.alpha, ((reference.alpha - 0.25) / 0.5).clamp(0, 1), low * (1 - reference.hair))
     # narrow holes below the shoulders are none
@@ -116,41 +117,6 @@ def _laid_over(reference: Dressed, source: Dressed) -> tuple[Tensor, Tensor]:
     return torch.cat([colours, maps], 1), grid
 
 
-def _without_islands(one: Dressed) -> Tensor:
-    """Clothes (1,1,H,W) without holes: skin hangs together with the face, and broadly."""
-    side = one.square.side
-    other = opened((like_skin(one) < 0.5).to(one.alpha), odd(NARROW * side))  # a shadow below the chin is narrow
-    bare = one.alpha * (1 - one.hair) * (1 - one.cloth) * (1 - other)
-    core = (erode(bare.maximum(one.face), odd(NARROW * side)) > 0.5).to(bare)
-    found = (erode(one.face, odd(2 * NARROW * side)) > 0.5).to(bare) * core
-    found = _grown(found, core, odd(0.02 * side))
-    # beside the neck shoulders are bare in a narrow wedge
-    wedge = dilate(found, odd(ASIDE * side)) * (1 - one.column(NECK))
-    skin = dilate(found, odd(1.7 * NARROW * side)).maximum(wedge).maximum(dilate(one.face, odd(NARROW * side)))
-    skin = gaussian_blur(skin, max(0.5, 0.006 * side))
-    skin = skin * torch.maximum(bare, inner_face(one))
-    worn = torch.lerp((one.alpha * (1 - one.hair) * one.below_chin()).maximum(one.cloth), one.cloth, skin)
-    return worn * (1 - _bare_shoulders(one))
-
-
-def _bare_shoulders(one: Dressed) -> Tensor:
-    """(1,1,H,W): what is taken for clothes beside a neck, but hangs together with it, has colours of skin and none of the clothes'."""
-    side = one.square.side
-    core = (erode(one.cloth * one.alpha, odd(0.1 * side)) * (1 - one.column(WEDGE)) > 0.9)[0, 0]
-    like = like_skin(one)
-    doubtful = ((like > 0.9) & (one.cloth > 0.3) & (one.alpha > 0.5) & (one.column(WEDGE) > 0.5) & (one.below_chin() > 0.5))[0, 0]
-    if not bool(core.any() and doubtful.any()):
-        return torch.zeros_like(like)
-    colours = one.picture[0].permute(1, 2, 0)
-    known = some(colours[core])
-    found = torch.zeros_like(like)
-    found[0, 0][doubtful] = (torch.cat([torch.cdist(part, known).amin(1) for part in colours[doubtful].split(4096)]) > UNLIKE).to(found)
-    found = opened(found, odd(0.02 * side))
-    neck = ((like > 0.9) & (one.cloth < 0.3) & (one.alpha > 0.9) & (one.hair < 0.1)).to(like) * one.below_chin()
-    window = odd(0.02 * side)
-    return gaussian_blur(_grown(dilate(neck, window) * found, found, window), max(0.5, 0.004 * side))
-
-
 def _grown(found: Tensor, within: Tensor, window: int) -> Tensor:
     """What hangs together in a mask (1,1,H,W) with a part of it that is found (1,1,H,W), by steps of an odd window."""
     for _ in range(500):
@@ -165,8 +131,7 @@ def _outline(source: Dressed, alpha: Tensor, cloth: Tensor, seen: Tensor, inside
     """The body (1,1,H,W): around the neck the reference's outline, beside that the source's, and collars of the reference anywhere."""
     side = source.square.side
     away = (torch.arange(alpha.shape[-1], device=alpha.device, dtype=alpha.dtype) + 0.5 - source.middle).abs() / side
-    near_neck = (1 - (away - COLLAR[0]) / (COLLAR[1] - COLLAR[0])).clamp(0, 1)
-    near = near_neck * gaussian_blur(seen, max(0.5, 0.01 * side))
+    near = (1 - (away - COLLAR[0]) / (COLLAR[1] - COLLAR[0])).clamp(0, 1) * gaussian_blur(seen, max(0.5, 0.01 * side))
     own = source.alpha * source.below_chin()
     # a wider neck than the source's shows only where it is in a collar
     cover = opened((cloth * alpha * seen > 0.5).to(alpha), odd(0.02 * side))
@@ -176,7 +141,7 @@ def _outline(source: Dressed, alpha: Tensor, cloth: Tensor, seen: Tensor, inside
     bare = gaussian_blur(opened(like_skin(source) * own * (1 - source.cloth), odd(0.03 * side)), 1.0)
     own = torch.lerp(own, own.minimum(theirs.maximum(bare)), near * seen)
     line = _shoulder_line(source)
-    own = torch.lerp(own, own.minimum(theirs.maximum(bare).maximum(line)), near_neck)
+    own = own.minimum(theirs.maximum(bare).maximum(line))
     # what stands out of that are clothes that hang together with the body
     out = (theirs * cloth.maximum(cover) * seen > 0.5).to(alpha) * _no_step(source.alpha * source.below_chin(), inside)
     out = _grown(out * (own > 0.5), out, 3)
@@ -184,7 +149,7 @@ def _outline(source: Dressed, alpha: Tensor, cloth: Tensor, seen: Tensor, inside
 
 
 def _shoulder_line(source: Dressed) -> Tensor:
-    """(1,1,H,W): 1 below the line along which a source's shoulders rise to its neck; collars stand above it."""
+    """(1,1,H,W): 1 below the line along which a source's shoulders rise to its neck, and beside it; collars stand above it."""
     side, tops = source.square.side, source.tops()
     offset = (torch.arange(len(tops), device=tops.device, dtype=tops.dtype) + 0.5 - source.middle) / side
     rows = torch.arange(source.alpha.shape[-2], device=tops.device, dtype=tops.dtype)[:, None]
@@ -193,7 +158,8 @@ def _shoulder_line(source: Dressed) -> Tensor:
         last = min(COLLAR[1], float((sign * offset).max()) - FRAME)
         at = (sign * offset > last - WIDE) & (sign * offset <= last) & tops.isfinite()
         if last > COLLAR[0] and bool(at.any()):
-            line = torch.where(sign * offset > 0, tops[at].median() - RISE * side * (last - WIDE / 2 - sign * offset), line)
+            inner = (sign * offset > 0) & (sign * offset < last - WIDE / 2)
+            line = torch.where(inner, tops[at].median() - RISE * side * (last - WIDE / 2 - sign * offset), line)
     return ((rows - line) / max(1.0, 0.01 * side)).clamp(0, 1)[None, None]
 
 
@@ -213,7 +179,9 @@ def _going_on(colours: Tensor, sure: Tensor, source: Dressed) -> Tensor:
     side = source.square.side
     index, away = nearest_inside(sure[:, 0])
     away = away[:, None] / side
-    result = nearest = _mirrored(colours, sure, index, 0.01 * side)
+    nearest = gather(colours, index)
+    close = (1 - away / MIRRORED).clamp(0, 1)
+    result = torch.lerp(nearest, _mirrored(colours, sure, index, 0.01 * side), (2 * close).clamp(max=1))
     begin = 0.0
     for distance, blur in SOFTER:
         result = torch.lerp(result, gaussian_blur(nearest, max(0.5, blur * side)), ((away - begin) / (distance - begin)).clamp(0, 1))
