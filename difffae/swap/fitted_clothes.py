@@ -96,7 +96,8 @@ def fitted_clothes(reference: Dressed, source: Dressed) -> Fitted | None:
 
 def _laid_over(reference: Dressed, source: Dressed) -> tuple[Tensor, Tensor]:
     """The reference's maps (1,9,H,W) in the source's frame, and where they were read (1,H,W,2) in -1..1 of its picture, which goes on as
-    far down as it is needed. The maps are its person's colours, alpha, cloth, hair, face and what is like skin, and 1 where the picture is its own."""
+    far down as it is needed. The maps are its person's colours, alpha, cloth, hair, face and what is like skin, and 1 where the picture
+    is its own."""
     cloth = ((reference.cloth - 0.3) / 0.4).clamp(0, 1)
     low = reference.below_chin()
     crisp = torch.lerp(reference.alpha, ((reference.alpha - 0.25) / 0.5).clamp(0, 1), low * (1 - reference.hair))
