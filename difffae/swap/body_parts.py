@@ -38,7 +38,7 @@ SWEEPS = 120
 FEWEST = 20  # samples of a kind, below which there is none of it
 NECK, ASIDE = 0.15, 0.27  # of the side: half the width of necks, and how far beside the middle a body is dressed
 NAPE = 0.2  # of the side above the chin: from there on masks miss hair beside a neck
-LOW = 0.12  # of the side below the chin: where necks are bare at least by half
+LOW, OPEN = 0.12, 0.3  # of the side below the chin: from there on a neck is dressed as likely as this
 SAID = 0.1  # how little masks say where they are sure
 
 
@@ -81,7 +81,9 @@ def _expected(one: dict[str, Tensor], middle: float, chin: float, side: float) -
     aside = (torch.arange(alpha.shape[-1], device=alpha.device, dtype=alpha.dtype) - middle).abs() / side
     below = (rows - chin) / side
     # below the head: bare in the neck's columns just under the chin, dressed beside and farther down
-    worn = torch.maximum(((aside - NECK) / (ASIDE - NECK)).clamp(0, 1) * ((below + 0.1) / 0.1).clamp(0, 1), 0.5 * (below / LOW).clamp(0, 1))
+    worn = torch.maximum(
+        ((aside - NECK) / (ASIDE - NECK)).clamp(0, 1) * ((below + 0.1) / 0.1).clamp(0, 1), OPEN * (below / LOW).clamp(0, 1)
+    )
     worn = worn.expand_as(alpha)
     said = torch.cat([(1 - hair - cloth).clamp(0, 1), hair.clamp(0, 1), cloth.clamp(0, 1)], 1)
     guess = torch.cat([1 - worn, 0.3 * torch.ones_like(worn), worn], 1)
@@ -111,7 +113,7 @@ def _pure(features: Tensor, picture: Tensor, seeds: Tensor, side: float) -> Tens
             continue
         if kind == 1 and float(at[:, 0].max()) < float((seeds[0, 0] * rows).max()) - SHORT * side:
             continue  # short hair lies on no shoulder
-        shades = SHADES[:-1] if kind == 0 else (1.0,)
+        shades = (1.0,) if kind else SHADES[:-1]
         known = torch.cat([_features(picture * shade)[0, :, at[:, 0], at[:, 1]].T for shade in shades])
         clear = torch.cat([torch.cdist(part, known).kthvalue(NEIGHBOUR, 1).values for part in own.split(2048)]) > ALIKE
         if float(clear.sum()) > max(FEWEST, LEFT * len(clear)):
@@ -169,7 +171,7 @@ def _like(features: Tensor, picture: Tensor, seeds: Tensor, body: Tensor, middle
         if len(at) < FEWEST:
             costs.append(own.new_full((len(own),), 0.25))
             continue
-        shades = SHADES if kind == 0 else SHADES[:1]
+        shades = (1.0,) if kind else SHADES
         colours = torch.cat([_features(picture * shade)[0, :, at[:, 0], at[:, 1]].T for shade in shades])
         spots = at.repeat(len(shades), 1).to(own) * (FAR_COST / (FAR * side))
         parts = zip(own.split(2048), (places.to(own) * (FAR_COST / (FAR * side))).split(2048), strict=True)

@@ -30,7 +30,8 @@ from .region_parts import BACKGROUND, CLOTHES, FACE, HAIR, FaceAreas, Parts
 from .uncovered import continued, drawn_in
 
 LOW, LONG = 0.12, 0.02  # hair from so far above the chin downwards is too long to be taken away if there is so much, of the area
-EARS, TAPER = 0.15, 2.5  # where ears are on the way from brows to mouth, and rows per column by which long hair stands out from there
+# where ears are on the way from brows to mouth, and rows per column by which long hair stands out from there, and from other long hair
+EARS, TAPER = 0.15, (2.5, 0.6)
 # lengths as shares of the side
 STRANDS = 0.03  # how far strands stand out from hair that masks hold
 SEAM = 0.03  # of the reference's skin beside its hair, in which it turns into the source's
@@ -122,7 +123,7 @@ def _planned(base: Parts, reference: Parts, areas: FaceAreas, t: TransferOptions
     side = max(areas.skin.shape[-2:])
     above, upper = _above_brows(areas), _above_chin(areas)
     bare, hair, person = _worn(reference, areas, above, upper)
-    hangs = base.shares[:, HAIR : HAIR + 1] * _hanging_low(base, areas)
+    hangs = base.shares[:, HAIR : HAIR + 1] * _hanging_low(base, reference, areas)
     old = base.shares[:, HAIR : HAIR + 1] - hangs
     kept = kept_face(areas, old)
     gone = ((dilate(old, odd(2 * STRANDS * side)) - 0.05) / 0.3).clamp(0, 1) * (1 - kept) * (1 - hangs)
@@ -140,16 +141,22 @@ def _planned(base: Parts, reference: Parts, areas: FaceAreas, t: TransferOptions
     return _Swap(reference, areas, _tinted(base, reference, areas, own, t), ((own - 0.02) / 0.96).clamp(0, 1), head, gone, hangs)
 
 
-def _hanging_low(base: Parts, areas: FaceAreas) -> Tensor:
-    """(B,1,H,W): 1 on long hair from the ears downwards, farther down the farther it is from the head; 0 for hair that ends at the chin."""
+def _hanging_low(base: Parts, reference: Parts, areas: FaceAreas) -> Tensor:
+    """(B,1,H,W): 1 on long hair from the ears downwards, farther down the farther it is from the head, and from the mouth where the
+    reference's is long as well; 0 for hair that ends at the chin."""
     hair, side = base.shares[:, HAIR : HAIR + 1], max(base.shares.shape[-2:])
     rows, first, last = rows_of(areas.features)
-    low = (rows > rows_of(areas.skin)[2] - LOW * side).to(hair)
-    long = ((hair * low).sum((2, 3), keepdim=True) > LONG * side**2).to(hair)
     columns, left, right = rows_of(areas.skin.transpose(-1, -2))
     away = torch.maximum(left - columns.T, columns.T - right).clamp_min(0)
-    line = torch.lerp(first, last, EARS) + TAPER * away
-    return long * ((rows - line) / (SOFT * side)).clamp(0, 1)
+    line = torch.where(_is_long(reference, areas), last + TAPER[1] * away, torch.lerp(first, last, EARS) + TAPER[0] * away)
+    return _is_long(base, areas) * ((rows - line) / (SOFT * side)).clamp(0, 1).expand_as(hair)
+
+
+def _is_long(parts: Parts, areas: FaceAreas) -> Tensor:
+    """(B,1,1,1) bool: whether much hair hangs beside the chin and below it."""
+    hair, side = parts.shares[:, HAIR : HAIR + 1], max(parts.shares.shape[-2:])
+    rows, _, last = rows_of(areas.skin)
+    return (hair * (rows > last - LOW * side)).sum((2, 3), keepdim=True) > LONG * side**2
 
 
 def _worn(reference: Parts, areas: FaceAreas, above: Tensor, upper: Tensor) -> tuple[Tensor, Tensor, Tensor]:
