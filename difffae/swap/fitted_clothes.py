@@ -27,7 +27,7 @@ NARROW = 0.05  # skin that is reached through less than this is none: it has the
 WEDGE, UNLIKE = 0.45, 0.12  # half the width of where shoulders are looked for, and how different their skin is from clothes
 ASIDE = 0.3  # beside a neck it may be reached from so far
 ENTRY = (-0.10, 0.16)  # rows, below the chin, in which necks go into collars
-SHOULDERS, STEP, STEEP = (0.33, 0.85), 0.1, 1.5  # how far beside the neck shoulders are compared, in which steps, and how steep they are
+SHOULDERS, STEP, STEEP = (0.25, 0.85), 0.1, 1.5  # how far beside the neck shoulders are compared, in which steps, and how steep they are
 BEYOND = 0.3  # how far shoulders are taken to slope on beyond what is seen
 RAISED, LOWERED, OUTER = 0.35, 0.04, 0.5  # by how much clothes are raised and lowered at most, and lowered more per width beside the collar
 FARTHEST = 0.08  # by which a collar is moved to the neck
@@ -141,8 +141,9 @@ def _outline(source: Dressed, alpha: Tensor, cloth: Tensor, seen: Tensor, inside
     # where the source is bare, clothes follow its shoulders up to the neck
     bare = gaussian_blur(opened(like_skin(source) * own * (1 - source.cloth), odd(0.03 * side)), 1.0)
     own = torch.lerp(own, own.minimum(theirs.maximum(bare)), near * seen)
-    line = _shoulder_line(source)
-    own = own.minimum(theirs.maximum(bare).maximum(line))
+    rows = torch.arange(alpha.shape[-2], device=alpha.device, dtype=alpha.dtype)[:, None]
+    below = ((rows - _shoulder_line(source)) / max(1.0, 0.01 * side)).clamp(0, 1)
+    own = own.minimum(theirs.maximum(bare).maximum(below))
     # what stands out of that are clothes that hang together with the body
     out = (theirs * cloth.maximum(cover) * seen > 0.5).to(alpha) * _no_step(source.alpha * source.below_chin(), inside)
     out = _grown(out * (own > 0.5), out, 3)
@@ -150,10 +151,9 @@ def _outline(source: Dressed, alpha: Tensor, cloth: Tensor, seen: Tensor, inside
 
 
 def _shoulder_line(source: Dressed) -> Tensor:
-    """(1,1,H,W): 1 below the line along which a source's shoulders rise to its neck, and beside it; collars stand above it."""
+    """(W,): the rows to which a source's shoulders rise beside its neck at most, above which there are collars; 0 farther out."""
     side, tops = source.square.side, source.tops()
     offset = (torch.arange(len(tops), device=tops.device, dtype=tops.dtype) + 0.5 - source.middle) / side
-    rows = torch.arange(source.alpha.shape[-2], device=tops.device, dtype=tops.dtype)[:, None]
     line = torch.zeros_like(tops)
     for sign in (-1, 1):
         last = min(COLLAR[1], float((sign * offset).max()) - FRAME)
@@ -161,7 +161,7 @@ def _shoulder_line(source: Dressed) -> Tensor:
         if last > COLLAR[0] and bool(at.any()):
             inner = (sign * offset > 0) & (sign * offset < last - WIDE / 2)
             line = torch.where(inner, tops[at].median() - RISE * side * (last - WIDE / 2 - sign * offset), line)
-    return ((rows - line) / max(1.0, 0.01 * side)).clamp(0, 1)[None, None]
+    return line
 
 
 def _no_step(body: Tensor, inside: Tensor) -> Tensor:
@@ -242,7 +242,7 @@ def _lower(reference: Dressed, source: Dressed, columns: Tensor) -> Tensor:
     Between the shoulders it goes evenly from one to the other, beyond what is seen of both it stays.
     """
     side, theirs = source.square.side, reference.tops()
-    tops = _sloping(source.tops(), BEYOND * side)
+    tops = _sloping(source.tops().maximum(_shoulder_line(source)), BEYOND * side)
     x, y = _across(source, reference, columns, tops)
     at = x.floor().long().clamp(0, len(theirs) - 1)
     scale = side * source.camera[0] / (reference.square.side * reference.camera[0])
