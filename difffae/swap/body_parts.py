@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..common.pixels import dilate, erode, gaussian_blur, odd, opened
+from ..common.pixels import closed, dilate, erode, gaussian_blur, odd, opened
 from ..source.whole_matte import resized
 from .dressed import Dressed, some
 
@@ -31,6 +31,7 @@ ALIKE, LEFT = 0.06, 0.15  # colours nearer to skin or hair than this are no sure
 SHORT = 0.15  # of the side: hair that ends so far above the lowest sure skin is short
 LOCK = 0.01  # of the side: hair that is narrower is an outline
 GAP = 0.1  # of the side: hair may be hidden so far by an ear
+LIGHTS = 0.035  # of the side: what is narrower between skin is skin
 JOINED = 0.03  # of the side: skin that is reached through less than this is none
 TIE = 0.06  # how far a pixel's own colour counts against its neighbours
 EDGE = 6.0  # by how many times the usual squared difference of neighbours an edge parts them, inverse
@@ -140,15 +141,17 @@ def _joined(kinds: Tensor, one: dict[str, Tensor], chin: float, side: float) -> 
     found = _grown(one["face"] * core, core)
     bare = skin * gaussian_blur(dilate(found, odd(JOINED * side)), 1.0).clamp(0, 1)
     bare = skin.minimum(bare.maximum(one["face"]))
+    for dim in (-1, -2):  # lights and necklaces on skin
+        bare = closed(bare, odd(LIGHTS * side), dim).minimum(1 - hair).maximum(bare)
     locks = opened((hair > 0.5).to(kinds), odd(LOCK * side))
     rows = torch.arange(hair.shape[-2], device=hair.device)[:, None]
     known = ((one["hair"] > 0.5) | (rows < chin - NAPE / 2 * side)).to(kinds)  # beside a face nothing else is a person's
     locks = _grown(locks * known, locks, odd(2 * GAP * side))
     locks = hair * gaussian_blur(dilate(locks, odd(LOCK * side)), 1.0).clamp(0, 1)
-    left = 1 - bare - locks
+    left = (1 - bare - locks).clamp_min(0)
     # what is no hair goes to what it is beside it
-    more = (hair - locks) * bare / (skin + cloth).clamp_min(1e-3)
-    return torch.cat([bare + more, locks, left - more], 1)
+    more = (hair - locks) * (bare / (skin + cloth).clamp_min(1e-3)).clamp(max=1)
+    return torch.cat([bare + more, locks, (left - more).clamp_min(0)], 1)
 
 
 def _grown(found: Tensor, within: Tensor, window: int = 3) -> Tensor:
