@@ -37,6 +37,7 @@ TIE = 0.06  # how far a pixel's own colour counts against its neighbours
 EDGE = 6.0  # by how many times the usual squared difference of neighbours an edge parts them, inverse
 SWEEPS = 120
 FEWEST = 20  # samples of a kind, below which there is none of it
+WIDE, WIDEST = 0.35, 0.22  # of the side: beside the middle where a body is dressed most likely, and where skin gets rarer
 NECK, ASIDE = 0.15, 0.27  # of the side: half the width of necks, and how far beside the middle a body is dressed
 NAPE = 0.2  # of the side above the chin: from there on masks miss hair beside a neck
 LOW, OPEN = 0.12, 0.3  # of the side below the chin: from there on a neck is dressed as likely as this
@@ -82,9 +83,7 @@ def _expected(one: dict[str, Tensor], middle: float, chin: float, side: float) -
     aside = (torch.arange(alpha.shape[-1], device=alpha.device, dtype=alpha.dtype) - middle).abs() / side
     below = (rows - chin) / side
     # below the head: bare in the neck's columns just under the chin, dressed beside and farther down
-    worn = torch.maximum(
-        ((aside - NECK) / (ASIDE - NECK)).clamp(0, 1) * ((below + 0.1) / 0.1).clamp(0, 1), OPEN * (below / LOW).clamp(0, 1)
-    )
+    worn = torch.maximum(((aside - NECK) / (WIDE - NECK)).clamp(0, 1) * ((below + 0.1) / 0.1).clamp(0, 1), OPEN * (below / LOW).clamp(0, 1))
     worn = worn.expand_as(alpha)
     said = torch.cat([(1 - hair - cloth).clamp(0, 1), hair.clamp(0, 1), cloth.clamp(0, 1)], 1)
     guess = torch.cat([1 - worn, 0.3 * torch.ones_like(worn), worn], 1)
@@ -183,7 +182,7 @@ def _like(features: Tensor, picture: Tensor, seeds: Tensor, body: Tensor, middle
         found = [(torch.cdist(c, colours) + dim + torch.cdist(p, spots).clamp(max=far)).kthvalue(NEIGHBOUR, 1).values for c, p in parts]
         costs.append(torch.cat(found).clamp(max=ODD if kind == 2 else 1.0))
         if kind == 0:
-            costs[0] = costs[0] + FAR_COST * (((places[:, 1] - middle).abs() / side - NECK) / (FAR - NECK)).clamp(0, 1.5)
+            costs[0] = costs[0] + FAR_COST * (((places[:, 1] - middle).abs() / side - WIDEST) / (FAR - NECK)).clamp(0, 1.5)
     odds = torch.softmax(-torch.stack(costs) / SHARPNESS, 0)
     result = torch.full_like(seeds, 1 / 3)
     result[0][:, body] = odds.clamp_min(0.02)
