@@ -23,9 +23,6 @@ from .longer import longer
 NECK = 0.17  # half the width in which a neck may be bare where that is not seen
 FRAME = 0.02  # what lies so near to the reference's frame is not read
 HOLES = 0.06  # width of gaps in a body that are none
-NARROW = 0.05  # skin that is reached through less than this is none: it has the colour of skin, like some ties
-WEDGE, UNLIKE = 0.45, 0.12  # half the width of where shoulders are looked for, and how different their skin is from clothes
-ASIDE = 0.3  # beside a neck it may be reached from so far
 ENTRY = (-0.10, 0.16)  # rows, below the chin, in which necks go into collars
 SHOULDERS, STEP, STEEP = (0.3, 0.85), 0.1, 1.5  # how far beside the neck shoulders are compared, in which steps, and how steep they are
 BEYOND = 0.3  # how far shoulders are taken to slope on beyond what is seen
