@@ -222,7 +222,7 @@ class TransferOptions:
     # hid
     skin_validity: float = 0.6
     # how far that skin may be from its own colours around it (0..1): highlights and beards do not come along
-    unlike: float = 0.1
+    unlike: float = 0.04
 
 
 @dataclass(frozen=True)

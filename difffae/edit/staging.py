@@ -17,8 +17,9 @@ from ..common.pixels import erode
 from ..faces.crop import FaceCrop, extract
 from ..source.whole_matte import whole_matte
 from ..swap.backgrounds import fitted_background, with_background
+from ..swap.body_parts import body_parts
 from ..swap.clothes import with_clothes
-from ..swap.dressed import Dressed, clothes_by_colour
+from ..swap.dressed import Dressed
 from ..swap.region_parts import FaceAreas
 from .analysing import layers_of
 from .description import Faces, Parts, RegionSwap
@@ -146,7 +147,8 @@ def dressed(parts: Parts, faces: Faces, row: int) -> Dressed:
         alpha = whole_matte(parts.matte, whole, square, layers.person, sure, hair)
     known = _placed(torch.ones_like(cloth), square)
     found = Dressed(whole, alpha, hair, _placed(cloth, square), face, square, own.camera[0])
-    return replace(found, cloth=clothes_by_colour(found, known))
+    cloth, hair = body_parts(found, known)
+    return replace(found, cloth=cloth, hair=hair)
 
 
 def _placed(values: Tensor, square: FaceCrop) -> Tensor:

@@ -13,7 +13,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..common.pixels import dilate, erode, gaussian_blur, nearest_inside, odd, opened, pull_push, relit
+from ..common.pixels import dilate, erode, gaussian_blur, luma_of, nearest_inside, odd, opened, pull_push, relit
 from ..source.whole_matte import resized
 from .backgrounds import filled
 from .dressed import SURE, Dressed, foreground, inner_face, like_skin, some
@@ -30,7 +30,10 @@ AROUND = 0.04  # how far around the old body its background is not read
 BARE = 0.34  # half the width in which the own neck stays where the reference has no body
 SAMPLES, LIKE = 800, 0.015  # colours of hair and of clothes that are compared, and how alike
 TONE, FADES, GREATEST = 0.03, 0.15, 1.2  # window in which tones are compared, how far their difference reaches, and its greatest logarithm
-SHADE, HUE, USUAL = 0.25, 0.04, 0.12  # greatest logarithms of shade and hue of skin, and how deep shade usually is
+SHADE, HUE = 0.6, 0.06  # greatest logarithms of shade and hue of skin
+# how much brighter than a person's lights white clothes are, what counts as either, the darkest white, how much clothes are dimmed at most,
+# and how few pixels tell nothing
+WHITE, BRIGHT, DIMMEST, DIMMED, FEWEST = 1.15, 0.97, 0.5, 0.8, 30
 DARK = 0.02  # added to colours before they are divided
 CRISP = (0.03, 1e-3)  # window of the guided filter that finds the edge of clothes on skin, and the variance that is no edge
 
@@ -54,6 +57,7 @@ def with_clothes(source: Dressed, reference: Dressed) -> Tensor:
     skin = _own_skin(small)
     front = foreground(small.picture, small.alpha)
     cloth = _crisp_cloth(theirs, side)
+    theirs = replace(theirs, colours=_no_brighter(theirs, cloth, small))
     worn = _in_tone(theirs, cloth, front, skin * (small.alpha > SURE), _tone(small), _tone(other), side)
     head = _head(small, skin, cloth, theirs.alpha)
     body = theirs.alpha * small.below_chin(COLLARS)
@@ -155,6 +159,17 @@ def _tone(one: Dressed) -> Tensor:
     return ((colours if len(colours) else one.picture.flatten(2)[0].T).median(0).values)[None, :, None, None]
 
 
+def _no_brighter(theirs: Fitted, cloth: Tensor, one: Dressed) -> Tensor:
+    """The new body's colours (1,3,H,W), its clothes (1,1,H,W) as bright at most as a person's light makes what is white."""
+    inside, there = (erode(one.alpha, odd(0.03 * one.square.side)) > 0.9), cloth * theirs.alpha * one.below_chin() > 0.9
+    if int(inside.sum()) < FEWEST or int(there.sum()) < FEWEST:
+        return theirs.colours
+    own, new = (luma_of(picture)[where] for picture, where in ((one.picture, inside), (theirs.colours, there)))
+    most = max(WHITE * float(some(own.sort().values, SAMPLES).quantile(BRIGHT)), DIMMEST)
+    share = min(1.0, max(most / float(some(new, SAMPLES).quantile(BRIGHT)), DIMMED))
+    return torch.lerp(theirs.colours, theirs.colours * share, cloth)
+
+
 def _in_tone(theirs: Fitted, cloth: Tensor, front: Tensor, skin: Tensor, own_tone: Tensor, their_tone: Tensor, side: float) -> Tensor:
     """The new body (1,3,H,W), its skin in the tones of the own.
 
@@ -184,8 +199,6 @@ def _in_tone(theirs: Fitted, cloth: Tensor, front: Tensor, skin: Tensor, own_ton
     # of the reference's skin relief and shade, as far as they are such
     other = (theirs.colours + DARK).log() + lighter - level.log()
     shade = other.mean(1, keepdim=True)
-    there = theirs.neck * (1 - cloth) * theirs.alpha
-    deep = ((shade.square() * there).sum() / there.sum().clamp_min(1)).sqrt()
-    other = SHADE * (shade * (USUAL / deep.clamp_min(USUAL)) / SHADE).tanh() + HUE * ((other - shade) / HUE / 3).tanh()
+    other = SHADE * (shade / SHADE).tanh() + HUE * ((other - shade) / HUE / 3).tanh()
     toned = level * (other * theirs.neck).exp() - DARK
     return torch.lerp(toned, theirs.colours, cloth)

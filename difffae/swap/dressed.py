@@ -15,7 +15,6 @@ from ..common.pixels import dilate, erode, gaussian_blur, odd
 from ..faces.crop import FaceCrop
 from ..source.whole_matte import resized, working_size
 
-ASIDE = 0.26  # of the face's side: how far beside the neck a body is dressed for sure
 SURE = 0.98  # alpha from which on a pixel is the person's alone
 COARSE, SAMPLES, LIKE = 160, 600, 0.03  # side at which bare skin is looked for, colours that are compared, and how alike
 
@@ -103,49 +102,6 @@ class Dressed:
         columns = torch.arange(body.shape[1], device=body.device)
         good = (first < height) & ~hair[there, columns] & (first > 0)
         return torch.where(good, first.to(self.picture), torch.nan)
-
-
-def clothes_by_colour(whole: Dressed, known: Tensor) -> Tensor:
-    """Clothes of a person, of which the square around the face is roughly known: below the chin everything is dressed but what hangs
-    together with the face and has rather the colour of skin than that of clothes.
-
-    Args:
-        whole: the photograph, with `cloth` of the square alone.
-        known: (1,1,H,W) 1 in the square.
-
-    Returns:
-        (1,1,H,W) in 0..1.
-    """
-    side, size = whole.square.side, (whole.picture.shape[-2], whole.picture.shape[-1])
-    scale = min(1.0, COARSE / side)
-    coarse = max(2, round(size[0] * scale)), max(2, round(size[1] * scale))
-    below = whole.below_chin()
-    rough = torch.lerp(below * whole.alpha * (1 - whole.hair), whole.cloth, known)
-    names = {"alpha": whole.alpha, "cloth": whole.cloth, "face": whole.face, "known": known, "rough": rough, "below": below}
-    small = {name: resized(values, coarse)[0, 0] for name, values in names.items()}
-    bare = resized((1 - whole.cloth - whole.hair).clamp_min(0) * known * whole.alpha, coarse)[0, 0] > 0.9
-    body = (small["alpha"] > 0.5) & (small["below"] > 0)
-    columns = torch.arange(coarse[1], device=body.device, dtype=whole.picture.dtype)
-    aside = (columns - whole.middle * scale).abs() > ASIDE * side * scale
-    skin = ((small["face"] > 0.95) & (small["alpha"] > 0.95)) | (bare & body)
-    worn = body & (small["rough"] > 0.9) & ((small["known"] > 0.5) | aside)
-    if not bool(body.any() and skin.any() and worn.any()):
-        return rough
-    colours = resized(whole.picture, coarse)[0].permute(1, 2, 0)
-    cost = [torch.cdist(colours[body], some(colours[sure])).amin(1) for sure in (skin, worn)]
-    prior = torch.where(small["known"] > 0.5, 1 - small["cloth"], 0.5)[body]
-    like = torch.zeros_like(small["alpha"])
-    like[body] = torch.sigmoid((cost[1] - cost[0]) / LIKE + torch.logit(prior, 0.15))
-    like = gaussian_blur(like[None, None], 1.5)
-    free = ((like[0, 0] > 0.5) & body) | (small["face"] > 0.5)
-    found = (small["face"] > 0.5).to(like)[None, None]
-    for _ in range(2 * COARSE):
-        grown = dilate(found, 3) * free
-        if torch.equal(grown, found):
-            break
-        found = grown
-    dressed = resized(1 - gaussian_blur(found * free, 0.6), size)
-    return torch.lerp(rough, dressed * whole.alpha * (1 - whole.hair), below)
 
 
 def inner_face(one: Dressed) -> Tensor:

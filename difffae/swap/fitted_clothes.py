@@ -16,23 +16,23 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..common.pixels import closed, dilate, erode, gather, gaussian_blur, nearest_inside, odd, opened
-from .dressed import Dressed, foreground, inner_face, like_skin, some
+from .dressed import Dressed, foreground, like_skin
 from .longer import longer
 
 # shares of the face's side
 NECK = 0.17  # half the width in which a neck may be bare where that is not seen
 FRAME = 0.02  # what lies so near to the reference's frame is not read
 HOLES = 0.06  # width of gaps in a body that are none
-NARROW = 0.05  # skin that is reached through less than this is none: it has the colour of skin, like some ties
-WEDGE, UNLIKE = 0.45, 0.12  # half the width of where shoulders are looked for, and how different their skin is from clothes
-ASIDE = 0.3  # beside a neck it may be reached from so far
 ENTRY = (-0.10, 0.16)  # rows, below the chin, in which necks go into collars
-SHOULDERS, STEP, STEEP = (0.25, 0.85), 0.1, 1.5  # how far beside the neck shoulders are compared, in which steps, and how steep they are
+SHOULDERS, STEP, STEEP = (0.3, 0.85), 0.1, 1.5  # how far beside the neck shoulders are compared, in which steps, and how steep they are
 BEYOND = 0.3  # how far shoulders are taken to slope on beyond what is seen
 RAISED, LOWERED, OUTER = 0.35, 0.04, 0.5  # by how much clothes are raised and lowered at most, and lowered more per width beside the collar
 FARTHEST = 0.08  # by which a collar is moved to the neck
+RISE = 0.8  # of shoulders towards a neck, below which they are no collars
+WIDE = 0.06  # width in which a shoulder's height is read
 COLLAR = (0.3, 0.42)  # half the width in which the outline is the reference's, and from which on the source's
-SOFTER = ((0.03, 0.003), (0.15, 0.01), (0.5, 0.03))  # how far from what is seen clothes are how much smoother
+MIRRORED = 0.16  # how far from what is seen clothes are mirrored
+SOFTER = ((0.1, 0.001), (0.2, 0.01), (0.5, 0.03))  # how far from what is seen clothes are how much smoother
 FOLDS, DEEPEST = 0.05, 0.15  # width over which the source's folds are measured, and how much darker or lighter they may be
 SLOPE = 0.7  # of shoulders towards the reference's frame, if they are higher than the source's
 LONGEST = 4.0  # how much of a picture is added below it at most
@@ -71,7 +71,7 @@ def fitted_clothes(reference: Dressed, source: Dressed) -> Fitted | None:
     if (reference.cloth * reference.alpha > 0.9).sum() < FEWEST * reference.square.side**2:
         return None
     there, grid = _laid_over(reference, source)
-    colours, alpha, cloth, hair, face, own_frame = there.split((3, 1, 1, 1, 1, 1), 1)
+    colours, alpha, cloth, hair, face, skin, own_frame = there.split((3, 1, 1, 1, 1, 1, 1), 1)
     size = grid.new_tensor([reference.picture.shape[-1], reference.picture.shape[-2]])
     inside = (grid.abs() < 1 - 2 * FRAME * reference.square.side / size).all(-1)[:, None].to(alpha)
     seen = inside * (1 - dilate(hair, odd(4 * u))).clamp(0, 1)
@@ -85,16 +85,17 @@ def fitted_clothes(reference: Dressed, source: Dressed) -> Fitted | None:
     for dim in (-1, -2):  # no line of skin along the reference's outline
         dressed = closed(dressed, odd(2 * u), dim)
     chin = gaussian_blur(dilate(face, odd(6 * u)), max(0.5, 2 * u))
-    neck = (seen * alpha * (1 - 1.25 * chin)).clamp(0, 1)
-    body = _outline(source, alpha, dressed, seen * own_frame, inside)  # below the frame outlines are guesses
+    neck = (seen * alpha * (1 - 1.25 * chin)).clamp(0, 1) * torch.lerp(gaussian_blur(skin, max(0.5, u)), torch.ones_like(skin), dressed)
+    body = _outline(source, alpha * (1 - hair), dressed, seen * own_frame, inside)  # below the frame outlines are guesses
     shown = gaussian_blur(erode(sure.to(colours), 3), 0.7).maximum(neck * (1 - dressed))
     return Fitted(body, torch.lerp(_going_on(colours, sure, source), colours, shown), dressed, neck)
 
 
 def _laid_over(reference: Dressed, source: Dressed) -> tuple[Tensor, Tensor]:
-    """The reference's maps (1,8,H,W) in the source's frame, and where they were read (1,H,W,2) in -1..1 of its picture, which goes on as
-    far down as it is needed. The maps are its person's colours, alpha, cloth, hair and face, and 1 where the picture is its own."""
-    cloth = ((_without_islands(reference) - 0.3) / 0.4).clamp(0, 1)
+    """The reference's maps (1,9,H,W) in the source's frame, and where they were read (1,H,W,2) in -1..1 of its picture, which goes on as
+    far down as it is needed. The maps are its person's colours, alpha, cloth, hair, face and what is like skin, and 1 where the picture
+    is its own."""
+    cloth = ((reference.cloth - 0.3) / 0.4).clamp(0, 1)
     low = reference.below_chin()
     crisp = torch.lerp(reference.alpha, ((reference.alpha - 0.25) / 0.5).clamp(0, 1), low * (1 - reference.hair))
     # narrow holes below the shoulders are none
@@ -109,44 +110,9 @@ def _laid_over(reference: Dressed, source: Dressed) -> tuple[Tensor, Tensor]:
     grid = (torch.stack([x, y], -1) * 2 / x.new_tensor([width, full.picture.shape[-2]]) - 1)[None]
     colours = F.grid_sample(front, grid, mode="bicubic", padding_mode="border", align_corners=False).clamp(0, 1)
     own_rows = torch.arange(full.picture.shape[-2], device=x.device)[:, None] < height
-    maps = torch.cat([full.alpha, full.cloth, full.hair, full.face, own_rows.to(x).expand_as(full.face)], 1)
+    maps = torch.cat([full.alpha, full.cloth, full.hair, full.face, like_skin(full), own_rows.to(x).expand_as(full.face)], 1)
     maps = F.grid_sample(maps, grid, padding_mode="border", align_corners=False)
     return torch.cat([colours, maps], 1), grid
-
-
-def _without_islands(one: Dressed) -> Tensor:
-    """Clothes (1,1,H,W) without holes: skin hangs together with the face, and broadly."""
-    side = one.square.side
-    other = opened((like_skin(one) < 0.5).to(one.alpha), odd(NARROW * side))  # a shadow below the chin is narrow
-    bare = one.alpha * (1 - one.hair) * (1 - one.cloth) * (1 - other)
-    core = (erode(bare.maximum(one.face), odd(NARROW * side)) > 0.5).to(bare)
-    found = (erode(one.face, odd(2 * NARROW * side)) > 0.5).to(bare) * core
-    found = _grown(found, core, odd(0.02 * side))
-    # beside the neck shoulders are bare in a narrow wedge
-    wedge = dilate(found, odd(ASIDE * side)) * (1 - one.column(NECK))
-    skin = dilate(found, odd(1.7 * NARROW * side)).maximum(wedge).maximum(dilate(one.face, odd(NARROW * side)))
-    skin = gaussian_blur(skin, max(0.5, 0.006 * side))
-    skin = skin * torch.maximum(bare, inner_face(one))
-    worn = torch.lerp((one.alpha * (1 - one.hair) * one.below_chin()).maximum(one.cloth), one.cloth, skin)
-    return worn * (1 - _bare_shoulders(one))
-
-
-def _bare_shoulders(one: Dressed) -> Tensor:
-    """(1,1,H,W): what is taken for clothes beside a neck, but hangs together with it, has colours of skin and none of the clothes'."""
-    side = one.square.side
-    core = (erode(one.cloth * one.alpha, odd(0.1 * side)) * (1 - one.column(WEDGE)) > 0.9)[0, 0]
-    like = like_skin(one)
-    doubtful = ((like > 0.9) & (one.cloth > 0.3) & (one.alpha > 0.5) & (one.column(WEDGE) > 0.5) & (one.below_chin() > 0.5))[0, 0]
-    if not bool(core.any() and doubtful.any()):
-        return torch.zeros_like(like)
-    colours = one.picture[0].permute(1, 2, 0)
-    known = some(colours[core])
-    found = torch.zeros_like(like)
-    found[0, 0][doubtful] = (torch.cat([torch.cdist(part, known).amin(1) for part in colours[doubtful].split(4096)]) > UNLIKE).to(found)
-    found = opened(found, odd(0.02 * side))
-    neck = ((like > 0.9) & (one.cloth < 0.3) & (one.alpha > 0.9) & (one.hair < 0.1)).to(like) * one.below_chin()
-    window = odd(0.02 * side)
-    return gaussian_blur(_grown(dilate(neck, window) * found, found, window), max(0.5, 0.004 * side))
 
 
 def _grown(found: Tensor, within: Tensor, window: int) -> Tensor:
@@ -170,12 +136,29 @@ def _outline(source: Dressed, alpha: Tensor, cloth: Tensor, seen: Tensor, inside
     cover = cover.cummax(-1).values.minimum(cover.flip(-1).cummax(-1).values.flip(-1))
     theirs = alpha * torch.lerp(source.alpha, torch.ones_like(alpha), gaussian_blur(cover, max(0.5, 0.005 * side)))
     # where the source is bare, clothes follow its shoulders up to the neck
-    bare = gaussian_blur(opened(like_skin(source) * own, odd(0.03 * side)), 1.0)
+    bare = gaussian_blur(opened(like_skin(source) * own * (1 - source.cloth), odd(0.03 * side)), 1.0)
     own = torch.lerp(own, own.minimum(theirs.maximum(bare)), near * seen)
+    rows = torch.arange(alpha.shape[-2], device=alpha.device, dtype=alpha.dtype)[:, None]
+    below = ((rows - _shoulder_line(source)) / max(1.0, 0.01 * side)).clamp(0, 1)
+    own = own.minimum(theirs.maximum(bare).maximum(below))
     # what stands out of that are clothes that hang together with the body
     out = (theirs * cloth.maximum(cover) * seen > 0.5).to(alpha) * _no_step(source.alpha * source.below_chin(), inside)
     out = _grown(out * (own > 0.5), out, 3)
     return own.maximum(theirs * gaussian_blur(dilate(out, 3), 0.7) * seen)
+
+
+def _shoulder_line(source: Dressed) -> Tensor:
+    """(W,): the rows to which a source's shoulders rise beside its neck at most, above which there are collars; 0 farther out."""
+    side, tops = source.square.side, source.tops()
+    offset = (torch.arange(len(tops), device=tops.device, dtype=tops.dtype) + 0.5 - source.middle) / side
+    line = torch.zeros_like(tops)
+    for sign in (-1, 1):
+        last = min(COLLAR[1], float((sign * offset).max()) - FRAME)
+        at = (sign * offset > last - WIDE) & (sign * offset <= last) & tops.isfinite()
+        if last > COLLAR[0] and bool(at.any()):
+            inner = (sign * offset > 0) & (sign * offset < last - WIDE / 2)
+            line = torch.where(inner, tops[at].median() - RISE * side * (last - WIDE / 2 - sign * offset), line)
+    return line
 
 
 def _no_step(body: Tensor, inside: Tensor) -> Tensor:
@@ -194,7 +177,9 @@ def _going_on(colours: Tensor, sure: Tensor, source: Dressed) -> Tensor:
     side = source.square.side
     index, away = nearest_inside(sure[:, 0])
     away = away[:, None] / side
-    result = nearest = gather(colours, index)
+    nearest = gather(colours, index)
+    close = (1 - away / MIRRORED).clamp(0, 1)
+    result = torch.lerp(nearest, _mirrored(colours, sure, index, 0.01 * side), (2 * close).clamp(max=1))
     begin = 0.0
     for distance, blur in SOFTER:
         result = torch.lerp(result, gaussian_blur(nearest, max(0.5, blur * side)), ((away - begin) / (distance - begin)).clamp(0, 1))
@@ -207,6 +192,19 @@ def _going_on(colours: Tensor, sure: Tensor, source: Dressed) -> Tensor:
     folds = folds * erode((folds.abs() < DEEPEST).to(folds), odd(0.02 * side))  # what differs more is no fold
     folds = 1 + folds * gaussian_blur(solid, 1.0) * (away / 0.06).clamp(0, 1)
     return (result * folds).clamp(0, 1)
+
+
+def _mirrored(colours: Tensor, sure: Tensor, index: Tensor, blur: float) -> Tensor:
+    """Colours (1,3,H,W) of the nearest (1,H,W) sure pixel (1,1,H,W bool), or of what lies as far behind it, where that is sure as well."""
+    height, width = colours.shape[-2:]
+    rows, columns = torch.meshgrid(torch.arange(height, device=index.device), torch.arange(width, device=index.device), indexing="ij")
+    there = torch.stack([torch.div(index, width, rounding_mode="floor") - rows, index % width - columns], 1).to(colours)
+    there = gaussian_blur(there, max(0.5, blur))  # one smooth border, or what is behind it is torn
+    y = (rows + 2 * there[:, 0]).round().long().clamp(0, height - 1)
+    x = (columns + 2 * there[:, 1]).round().long().clamp(0, width - 1)
+    mirror = y * width + x
+    share = gaussian_blur(gather(sure.to(colours), mirror), max(0.5, blur / 2))
+    return torch.lerp(gather(colours, index), gather(colours, mirror), ((share - 0.5) * 2).clamp(0, 1))
 
 
 def _places(reference: Dressed, source: Dressed) -> tuple[Tensor, Tensor]:
@@ -241,7 +239,7 @@ def _lower(reference: Dressed, source: Dressed, columns: Tensor) -> Tensor:
     Between the shoulders it goes evenly from one to the other, beyond what is seen of both it stays.
     """
     side, theirs = source.square.side, reference.tops()
-    tops = _sloping(source.tops(), BEYOND * side)
+    tops = _sloping(source.tops().maximum(_shoulder_line(source)), BEYOND * side)
     x, y = _across(source, reference, columns, tops)
     at = x.floor().long().clamp(0, len(theirs) - 1)
     scale = side * source.camera[0] / (reference.square.side * reference.camera[0])

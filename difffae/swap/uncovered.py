@@ -15,6 +15,7 @@ RIM = 0.02  # of what stays, whose background is drawn in to it
 REACH, REACH_OF_GAP = 0.06, 1.6  # how far around the gap the background is drawn along, at least, and in widths of the gap
 SMOOTH = 0.035  # standard deviation of the blur of what is drawn where
 OUTLINE = 0.01  # the same of what hides: strands are no outline to draw along
+EVEN = 0.006  # standard deviation of the blur of how much farther it looks
 NARROW = 0.03  # widest gap that is closed by a mirror
 MIRRORED = 0.12  # reach of a mirror beside clothes
 BORDER = 0.06  # at the picture's border nothing moves
@@ -63,7 +64,8 @@ def drawn_in(picture: Tensor, before: Tensor, after: Tensor) -> tuple[Tensor, Te
         grid = flow_grid(flow)
         looked = F.grid_sample(seen, grid, mode="nearest", padding_mode="border", align_corners=False)
         hidden = (looked < 0.5).to(picture)
-        flow = flow + times * hidden * F.grid_sample(there, grid, mode="nearest", padding_mode="border", align_corners=False)
+        step = times * hidden * F.grid_sample(there, grid, mode="nearest", padding_mode="border", align_corners=False)
+        flow = flow + gaussian_blur(step, max(0.5, EVEN * side))  # pixels that leap one by one are specks
     filled = torch.lerp(pull_push(picture, seen), picture, seen)
     result = F.grid_sample(filled, flow_grid(flow), mode="bicubic", padding_mode="border", align_corners=False).clamp(0, 1)
     return result, (flow.square().sum(1, keepdim=True).sqrt() / 0.5).clamp(0, 1).maximum(covered)
