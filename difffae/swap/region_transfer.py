@@ -29,9 +29,6 @@ from .kinds import hanging_together, kept_face, rows_of, told_apart, whole_face,
 from .region_parts import BACKGROUND, CLOTHES, FACE, HAIR, FaceAreas, Parts
 from .uncovered import continued, drawn_in
 
-LOW, LONG = 0.12, 0.02  # hair from so far above the chin downwards is too long to be taken away if there is so much, of the area
-# where ears are on the way from brows to mouth, and rows per column by which long hair stands out from there, and from other long hair
-EARS, TAPER = 0.15, (2.5, 0.6)
 # lengths as shares of the side
 STRANDS = 0.03  # how far strands stand out from hair that masks hold
 SEAM = 0.03  # of the reference's skin beside its hair, in which it turns into the source's
@@ -59,7 +56,6 @@ class _Swap:
         own: (B,1,H,W) 1 where the source's skin is shown, 0 where the reference's is.
         head: (B,1,H,W) share of the reference's head in the result: its hair, and skin beside it.
         gone: (B,1,H,W) share of the source's hair, with its strands.
-        hangs: (B,1,H,W) share of its hair that is too long to be taken away.
     """
 
     reference: Parts
@@ -68,7 +64,6 @@ class _Swap:
     own: Tensor
     head: Tensor
     gone: Tensor
-    hangs: Tensor
 
 
 def take_hair(
@@ -123,10 +118,9 @@ def _planned(base: Parts, reference: Parts, areas: FaceAreas, t: TransferOptions
     side = max(areas.skin.shape[-2:])
     above, upper = _above_brows(areas), _above_chin(areas)
     bare, hair, person = _worn(reference, areas, above, upper)
-    hangs = base.shares[:, HAIR : HAIR + 1] * _hanging_low(base, reference, areas)
-    old = base.shares[:, HAIR : HAIR + 1] - hangs
+    old = base.shares[:, HAIR : HAIR + 1]
     kept = kept_face(areas, old)
-    gone = ((dilate(old, odd(2 * STRANDS * side)) - 0.05) / 0.3).clamp(0, 1) * (1 - kept) * (1 - hangs)
+    gone = ((dilate(old, odd(2 * STRANDS * side)) - 0.05) / 0.3).clamp(0, 1) * (1 - kept)
     # the forehead and what the old hair hid of face and ears are the reference's
     hidden = gaussian_blur(((dilate(old, odd(HIDDEN * side)) - 0.05) / 0.3).clamp(0, 1), 1.5) * dilate(areas.skin, 5) * (1 - kept)
     beside = gaussian_blur(dilate(hair, odd(SEAM * side)), SEAM / 2 * side) * dilate(areas.mesh, odd(SEAM * side))
@@ -137,26 +131,8 @@ def _planned(base: Parts, reference: Parts, areas: FaceAreas, t: TransferOptions
     # above the brows the head ends where the reference's does
     own = own * torch.lerp(torch.ones_like(own), person, above)
     head = (gaussian_blur(hair, 0.7) * (1 - areas.features) + below).maximum(person * above * dilate(areas.mesh, odd(0.1 * side)))
-    head = head.minimum(gaussian_blur(person, 0.7)) * (1 - hangs * (1 - hair))  # what hangs low hangs before ears
-    return _Swap(reference, areas, _tinted(base, reference, areas, own, t), ((own - 0.02) / 0.96).clamp(0, 1), head, gone, hangs)
-
-
-def _hanging_low(base: Parts, reference: Parts, areas: FaceAreas) -> Tensor:
-    """(B,1,H,W): 1 on long hair from the ears downwards, farther down the farther it is from the head, and from the mouth where the
-    reference's is long as well; 0 for hair that ends at the chin."""
-    hair, side = base.shares[:, HAIR : HAIR + 1], max(base.shares.shape[-2:])
-    rows, first, last = rows_of(areas.features)
-    columns, left, right = rows_of(areas.skin.transpose(-1, -2))
-    away = torch.maximum(left - columns.T, columns.T - right).clamp_min(0)
-    line = torch.where(_is_long(reference, areas), last + TAPER[1] * away, torch.lerp(first, last, EARS) + TAPER[0] * away)
-    return _is_long(base, areas) * ((rows - line) / (SOFT * side)).clamp(0, 1).expand_as(hair)
-
-
-def _is_long(parts: Parts, areas: FaceAreas) -> Tensor:
-    """(B,1,1,1) bool: whether much hair hangs beside the chin and below it."""
-    hair, side = parts.shares[:, HAIR : HAIR + 1], max(parts.shares.shape[-2:])
-    rows, _, last = rows_of(areas.skin)
-    return (hair * (rows > last - LOW * side)).sum((2, 3), keepdim=True) > LONG * side**2
+    head = head.minimum(gaussian_blur(person, 0.7))
+    return _Swap(reference, areas, _tinted(base, reference, areas, own, t), ((own - 0.02) / 0.96).clamp(0, 1), head, gone)
 
 
 def _worn(reference: Parts, areas: FaceAreas, above: Tensor, upper: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -278,7 +254,7 @@ def _without(base: Parts, swap: _Swap, t: TransferOptions) -> Parts:
     person, behind, side = 1 - shares[:, BACKGROUND:], shares[:, BACKGROUND:], max(image.shape[-2:])
     body = _without_hair(base, swap)
     picture = torch.cat([image, base.carried.validity], 1)
-    drawn, moved = drawn_in(picture, dilate(person.maximum(swap.gone), 5), body.alpha.maximum(swap.head).maximum(swap.hangs))
+    drawn, moved = drawn_in(picture, dilate(person.maximum(swap.gone), 5), body.alpha.maximum(swap.head))
     background, known = drawn.split((3, 1), 1)
     assert base.backdrop is not None
     assert base.backdrop_validity is not None

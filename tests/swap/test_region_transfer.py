@@ -25,7 +25,7 @@ from difffae.source.regions import Layers
 from difffae.swap.backgrounds import covering
 from difffae.swap.region_parts import HAIR, TAKEN, FaceAreas, Parts, refined
 from difffae.swap.region_sources import SwapReference, SwapSource, _aligned, reference_parts, source_parts
-from difffae.swap.region_transfer import _hanging_low, take_hair
+from difffae.swap.region_transfer import take_hair
 
 
 @pytest.fixture(scope="module")
@@ -269,29 +269,3 @@ def test_a_model_that_carries_nothing_says_so(model: DiffFAE, people, monkeypatc
     monkeypatch.setattr(model, "carry_options", None)
     with pytest.raises(ConfigError, match="photo: model 'open-256' carries no photograph; swap its tokens alone"):
         model.swap(*people, photo=True)
-
-
-def test_long_hair_stays_from_the_ears_down_and_short_hair_goes(two):
-    base, reference, areas, _ = two
-    side = base.shares.shape[-1]
-    rows = torch.arange(side)[:, None].expand(side, side)
-    chin = int((areas.skin[0, 0] > 0.5).any(1).nonzero().amax())
-    columns = (areas.skin[0, 0] > 0.5).any(0).nonzero()
-    beside = torch.arange(side) < int(columns.amin()) - 4
-    # a curtain of hair at the left, from the brows to the border: above LOW and LONG
-    curtain = ((rows > chin - side // 3) & beside & (torch.arange(side) > int(columns.amin()) - side // 6)).float()[None, None]
-    assert curtain[..., chin:, :].sum() > 0.02 * side**2
-    hair = torch.eye(4)[HAIR][None, :, None, None]
-    image = torch.lerp(base.carried.image, BROWN[:, None, None].expand_as(base.carried.image), curtain)
-    long = replace(base, carried=replace(base.carried, image=image), shares=torch.lerp(base.shares, hair.expand_as(base.shares), curtain))
-    kept = _hanging_low(long, reference, areas)
-    assert kept[0, 0, chin:][curtain[0, 0, chin:] > 0].mean() > 0.95
-    brows = int((areas.features[0, 0] > 0.5).any(1).nonzero().amin())
-    assert kept[0, 0, :brows].max() == 0
-    assert _hanging_low(base, reference, areas).max() == 0
-    result = take_hair(long, reference, areas).carried.image
-    new = dilate(reference.shares[:, HAIR : HAIR + 1], 15) > 0.01  # which lies over it
-    low = (erode(curtain, 5) > 0) & (rows > chin) & ~new
-    assert low.sum() > 200
-    changed = (result - image).abs().amax(1, keepdim=True) > 0.02
-    assert changed[low].float().mean() < 0.02  # the corner at the left, which hangs out too far
