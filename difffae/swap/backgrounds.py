@@ -9,15 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..carry.backdrop import behind, grown
 from ..carry.cutout import unmixed
-from ..common.pixels import dilate, erode, gather, gaussian_blur, nearest_inside, odd, pull_push
+from ..carry.options import CutoutOptions
+from ..common.pixels import dilate, erode, gather, gaussian_blur, nearest_inside, odd
 from ..source.whole_matte import resized, working_size
 
 # lengths as shares of the picture's longer side
 AROUND = 0.02  # how far around the reference's person its background is not read
 SOFT = 0.006  # width of the border of what is filled in its place
-MIRRORED = 0.15  # how far into the place the background beside it goes on as in a mirror, before its colours alone do
-FILLED_AT = 160  # pixels: side at which these colours are filled in
 RIM = 0.012  # width of the person's rim that the old background shone on
 SPILL = 0.8  # share of that light which is taken away
 SURE = 0.98  # alpha from which on a pixel is the person's alone
@@ -38,56 +38,25 @@ def fitted_background(picture: Tensor, alpha: Tensor, size: tuple[int, int]) -> 
     person = dilate((alpha > 0.02).to(picture), odd(2 * AROUND * side))
     place = gaussian_blur(dilate(person, odd(2 * SOFT * side)), max(0.5, SOFT * side)).maximum(person)
     small = working_size(picture)
-    fill = filled(resized(picture, small), (resized(person, small) > 0).to(person))
+    fill = without_person(resized(picture, small), (resized(person, small) > 0).to(person))
     fill = F.interpolate(fill, picture.shape[-2:], mode="bicubic", align_corners=False) if small != tuple(picture.shape[-2:]) else fill
     whole = torch.lerp(picture, fill, place)
     return covering(whole, size).clamp(0, 1), (dilate(covering(place, size).abs(), 7) < 1e-4).to(picture)
 
 
-def filled(picture: Tensor, person: Tensor) -> Tensor:
-    """A background without what covers it: beside that it goes on mirrored, further in its colours do.
+def without_person(picture: Tensor, person: Tensor) -> Tensor:
+    """A background without what covers it: it goes on with its structure, and smoothly if it is a plain wall.
 
     Args:
-        picture: (1,3,h,w) RGB 0..1, even sides.
+        picture: (1,3,h,w) RGB 0..1.
         person: (1,1,h,w) 1 on what covers it, else 0.
 
     Returns:
         (1,3,h,w).
     """
-    height, width = picture.shape[-2:]
-    side = max(height, width)
-    scale = FILLED_AT / side
-    coarse = max(2, round(height * scale)), max(2, round(width * scale))
-    share = resized(1 - person, coarse)
-    known = ((share - 0.9) / 0.1).clamp(0, 1)
-    smooth = pull_push(resized(picture * (1 - person), coarse) / share.clamp_min(1e-3), known)
-    smooth = torch.lerp(gaussian_blur(smooth, 0.02 * FILLED_AT), smooth, known)
-    smooth = F.interpolate(smooth, (height, width), mode="bicubic", align_corners=False).clamp(0, 1)
-    blurred = gaussian_blur(torch.lerp(picture, smooth, person), 0.012 * side)
-    both = torch.cat([torch.lerp(picture, smooth, person), blurred, 1 - person], 1)
-    sides = [_mirrored(both, person), _mirrored(both.flip(-1), person.flip(-1))]
-    (left, from_left), (right, from_right) = sides[0], (values.flip(-1) for values in sides[1])
-    # nearer to the left border its side counts, nearer to the right border that
-    between = from_right / (from_left + from_right).clamp_min(1)
-    share = torch.where(from_left.isfinite() & from_right.isfinite(), between, from_left.isfinite().to(between))
-    share = ((share - 0.3) / 0.4).clamp(0, 1)
-    beside = torch.lerp(right, left, share)
-    depth = torch.minimum(from_left, from_right).clamp(max=side) / (MIRRORED * side)
-    sharp, soft, free = beside[:, :3], beside[:, 3:6], beside[:, 6:]
-    return torch.lerp(smooth, torch.lerp(sharp, soft, (3 * depth).clamp(0, 1)), free.clamp(0, 1) * (1 - depth).clamp(0, 1))
-
-
-def _mirrored(values: Tensor, person: Tensor) -> tuple[Tensor, Tensor]:
-    """Values (1,C,h,w) where a mask (1,1,h,w) is set, mirrored at its left border, row by row; and the distance from that in pixels
-    (1,1,h,w), inf where there is nothing to the left."""
-    width = person.shape[-1]
-    columns = torch.arange(width, device=person.device, dtype=person.dtype)
-    border = torch.cummax(torch.where(person < 0.5, columns, -1.0), dim=-1).values
-    away = torch.where(border < 0, torch.inf, columns - border)
-    # a ragged outline is no edge of the background
-    smooth = gaussian_blur(border.clamp_min(0), 0.02 * width)
-    at = torch.where(person < 0.5, columns, (2 * smooth - columns).minimum(border).abs().clamp(max=width - 1))
-    return values.gather(-1, at.round().long().expand(-1, values.shape[1], -1, -1)), away
+    o = CutoutOptions()
+    smooth, _, wall = behind(picture, person, o)
+    return smooth if bool((wall == 1).all()) else torch.lerp(grown(picture, person, smooth, o), smooth, wall)
 
 
 def covering(picture: Tensor, size: tuple[int, int]) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..common.pixels import dilate, erode, gaussian_blur, luma_of, nearest_inside, odd, opened, pull_push, relit
 from ..source.whole_matte import resized
-from .backgrounds import filled
+from .backgrounds import without_person
 from .dressed import SURE, Dressed, foreground, inner_face, like_skin, some
 from .fitted_clothes import Fitted, fitted_clothes
 
@@ -64,7 +64,7 @@ def with_clothes(source: Dressed, reference: Dressed) -> Tensor:
     removed = (small.alpha - head - body).clamp(0, 1)
     person = dilate((small.alpha > 0.02).to(front), odd(2 * AROUND * side))
     gone = gaussian_blur(dilate((removed > 0.05).to(front), odd(2 * AROUND * side)), max(0.5, 0.3 * AROUND * side))
-    instead = filled(small.picture, person)
+    instead = without_person(small.picture, person)
     # beyond the old outline what looks like the background already is its own
     unlike = gaussian_blur((((instead - small.picture).abs().amax(1, keepdim=True) - 0.03) / 0.03).clamp(0, 1), 1.0)
     gone = gone * torch.where(small.alpha > 0, 1.0, unlike)
