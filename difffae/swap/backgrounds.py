@@ -16,8 +16,9 @@ from ..common.pixels import dilate, erode, gather, gaussian_blur, nearest_inside
 from ..source.whole_matte import resized, working_size
 
 # lengths as shares of the picture's longer side
-AROUND = 0.02  # how far around the reference's person its background is not read
+AROUND = 0.03  # how far around the reference's person its background is not read
 SOFT = 0.006  # width of the border of what is filled in its place
+DEEP = 0.1  # so deep in its place colours are smooth
 RIM = 0.012  # width of the person's rim that the old background shone on
 SPILL = 0.8  # share of that light which is taken away
 SURE = 0.98  # alpha from which on a pixel is the person's alone
@@ -56,6 +57,10 @@ def without_person(picture: Tensor, person: Tensor) -> Tensor:
     """
     o = CutoutOptions()
     smooth, _, wall = behind(picture, person, o)
+    # what goes on from both sides meets in the middle, without a seam
+    side = max(picture.shape[-2:])
+    deep = nearest_inside(person[:, 0] < 0.5)[1][:, None] / (DEEP * side)
+    smooth = torch.lerp(smooth, gaussian_blur(smooth, 0.5 * DEEP * side), deep.clamp(0, 1).square())
     return smooth if bool((wall == 1).all()) else torch.lerp(grown(picture, person, smooth, o), smooth, wall)
 
 
