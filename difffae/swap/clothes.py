@@ -30,7 +30,7 @@ AROUND = 0.04  # how far around the old body its background is not read
 BARE = 0.34  # half the width in which the own neck stays where the reference has no body
 SAMPLES, LIKE = 800, 0.015  # colours of hair and of clothes that are compared, and how alike
 TONE, FADES, GREATEST = 0.03, 0.15, 1.2  # window in which tones are compared, how far their difference reaches, and its greatest logarithm
-SHADE, HUE = 0.6, 0.06  # greatest logarithms of shade and hue of skin
+SHADE, HUE = 0.35, 0.06  # greatest logarithms of shade and hue of skin
 # how much brighter than a person's lights white clothes are, what counts as either, the darkest white, how much clothes are dimmed at most,
 # and how few pixels tell nothing
 WHITE, BRIGHT, DIMMEST, DIMMED, FEWEST = 1.15, 0.97, 0.5, 0.8, 30
