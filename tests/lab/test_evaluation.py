@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from statistics import fmean
 from types import SimpleNamespace
 
 import numpy as np
@@ -22,6 +23,7 @@ from difffae.head.attributes import FaceAttributes
 from difffae.lab.tables.comparison import Method, compare
 from difffae.lab.tables.frechet import frechet_distance
 from difffae.lab.tables.inception import Inception, resize
+from difffae.lab.tables.intervals import bootstrap_interval
 from difffae.lab.tables.judge import Codes, Judge
 from difffae.lab.tables.pairs import read_pairs
 from difffae.lab.tables.report import LAYOUTS, markdown, to_dict
@@ -403,3 +405,15 @@ def test_speed_counts_evaluations_and_reads_finetuning(tmp_path: Path, capfd: py
     capfd.readouterr()
     assert main([*line, "--finetuned", f"Other={tmp_path / 'last.pt'}"]) == 2
     assert "--finetuned Other: there is no row of this name" in capfd.readouterr().err
+
+
+def test_intervals_are_those_of_resampled_pairs():
+    values = [float(number) for number in range(100)]
+    low, high = bootstrap_interval(fmean, values)
+    # of a mean of 100 numbers with a standard deviation of 28.9: 1.96 times 2.89 to both sides
+    assert abs(low - (49.5 - 5.66)) < 0.6
+    assert abs(high - (49.5 + 5.66)) < 0.6
+    assert bootstrap_interval(fmean, values) == (low, high)
+    assert bootstrap_interval(fmean, [2.5] * 5) == (2.5, 2.5)
+    assert bootstrap_interval(fmean, values[:4]) is None
+    assert bootstrap_interval(lambda drawn: None, values) is None

@@ -6,17 +6,16 @@ records. Quotients divide sums over the pairs by sums: 0 is perfect, 1 is doing 
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Any
 
 from ...source.slots import REGIONS
+from ..tables.intervals import RESAMPLES, bootstrap_interval
 
 Record = dict[str, Any]
 Statistic = Callable[[Sequence[Record]], float | None]
-RESAMPLES = 1000
 LEAST_LIGHT = 0.5  # pairs whose lights differ by less do not count in the light's quotient
 TAKES = ("pose", "expression", "light")
 DRIFTS = tuple((attribute, take) for take in TAKES for attribute in TAKES if attribute != take)
@@ -129,13 +128,7 @@ def clusters(records: Sequence[Record]) -> list[list[Record]]:
 
 def bootstrap(statistic: Statistic, records: Sequence[Record], seed: int = 0, resamples: int = RESAMPLES) -> tuple[float, float] | None:
     """95 % percentile interval of a statistic over resampled pairs; None for fewer than 5 of them."""
-    groups = clusters(records)
-    if len(groups) < 5:
-        return None
-    rng = random.Random(seed)
-    drawn = ([record for group in rng.choices(groups, k=len(groups)) for record in group] for _ in range(resamples))
-    values = sorted(value for sample in drawn if (value := statistic(sample)) is not None)
-    return (values[int(0.025 * len(values))], values[min(len(values) - 1, int(0.975 * len(values)))]) if values else None
+    return bootstrap_interval(lambda drawn: statistic([record for group in drawn for record in group]), clusters(records), seed, resamples)
 
 
 def _values(records: Sequence[Record], name: str) -> list[float]:

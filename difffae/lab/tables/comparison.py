@@ -14,6 +14,7 @@ from ...common.images import read_image
 from ...vocabulary import TAKEABLE
 from .frechet import frechet_distance
 from .inception import Inception
+from .intervals import bootstrap_interval
 from .judge import METRICS, TAKEN_BY, Codes, Judge
 from .pairs import Pair
 
@@ -41,8 +42,15 @@ class Scores:
     fid_pictures: int = 0
 
     def mean(self, metric: str, among: set[str]) -> float | None:
-        found = [values[metric] for name, values in self.values.items() if name in among and metric in values]
+        found = self._found(metric, among)
         return fmean(found) if found else None
+
+    def interval(self, metric: str, among: set[str]) -> tuple[float, float] | None:
+        """95 % bootstrap interval of the mean over the pairs; None for fewer than 5 of them."""
+        return bootstrap_interval(fmean, self._found(metric, among))
+
+    def _found(self, metric: str, among: set[str]) -> list[float]:
+        return [values[metric] for name, values in self.values.items() if name in among and metric in values]
 
     def scored(self, among: set[str]) -> int:
         return len(self.values.keys() & among)

@@ -50,6 +50,7 @@ def to_dict(result: Comparison, settings: dict[str, Any]) -> dict[str, Any]:
             {
                 "name": scores.method.name,
                 "edits": list(scores.method.edits),
+                "intervals": {name: scores.interval(name, among) for name in COLUMNS if name != "FID"},
                 "means": {name: scores.mean(name, among) for name in COLUMNS if name != "FID"} | {"FID": scores.fid},
                 "scored": scores.scored(among),
                 "counts": {name: dict(zip(("scored", "asked"), result.counts(scores, name), strict=True)) for name in COLUMNS},
@@ -80,7 +81,8 @@ def markdown(result: Comparison, layout: Layout, settings: dict[str, Any]) -> st
         *table([layout.first, *(COLUMNS[name] for name in columns), "problems"], rows),
         "",
         f"Estimator: {result.names['estimator']} ({result.names['codes']}). Identity network of CSIM: {result.names['identity']}.",
-        'Brackets: how many results a number is taken over, of the pairs that ask for it; "/": of none, since the method cannot change it.',
+        "Square brackets: 95 % bootstrap interval over the pairs. Round ones: how many results a number is taken over, of the pairs",
+        'that ask for it; "/": of none, since the method cannot change it.',
         "APD, AED, ALD: mean absolute difference of result and query in these codes; CSIM: cosine of result and source.",
         "Numbers of another estimator or identity network must not stand in this table.",
     ]
@@ -117,7 +119,8 @@ def _value(result: Comparison, scores: Scores, name: str, among: set[str]) -> st
     if not asked:
         return "/"
     shown = "-" if value is None else f"{value:.2f}" if name == "FID" else f"{value:.4f}"
-    return f"{shown} ({scored} of {asked})"
+    ends = None if name == "FID" else scores.interval(name, among)
+    return f"{shown}{'' if ends is None else f' [{ends[0]:.4f}, {ends[1]:.4f}]'} ({scored} of {asked})"
 
 
 def check_output(path: str | Path | None) -> Path | None:
