@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ..carry.filling import beyond_frame
 from ..carry.framing import within_frame
 from ..common.batches import common_batch, expanded
 from ..common.errors import ConfigError, ImageError
@@ -178,13 +179,14 @@ def prepare(parts: Parts, faces: Faces, camera: Tensor | None = None, rows: slic
     canvas = Canvas.of(faces, side, 0 if parts.matte is None else canvas_margin(faces, side), batch, rows)
     pictures, inside = native_rows(faces, side, batch, rows, canvas.margin)
     assert faces.attributes is not None
-    own = canvas.attributes(faces.attributes.to(pictures.device).expand(batch)[rows])
+    own, frame = canvas.attributes(faces.attributes.to(pictures.device).expand(batch)[rows]), inside
     if state is not None and state.redraw is not None:
         inside = inside * _kept(parts, own, canvas.cells(expanded(state.redraw, batch)[rows].to(pictures)), canvas.width)
     alone = _alone(parts, faces, Apart(pictures, inside), own, canvas, batch, rows)
     landmarks = None if faces.landmarks is None else canvas.points(expanded(faces.landmarks, batch)[rows], faces.picture.shape[-1])
     options = options_on(canvas, parts.carry_options)
-    photos = prepare_photos(alone.image, own, parts.head, alone.inside, alone.layers, options, landmarks)
+    image = alone.image if alone.layers is None else beyond_frame(alone.image, frame, alone.layers.hair)
+    photos = prepare_photos(image, own, parts.head, alone.inside, alone.layers, options, landmarks)
     # clothes and backgrounds were replaced in the whole photographs (staging)
     taken = () if state is None else tuple(one for one in state.taken if REGIONS[HAIR] in one.regions)
     if not taken:

@@ -26,7 +26,6 @@ from torch import Tensor
 
 from ..carry.exposure import face_skin
 from ..carry.expression import stretch_expression
-from ..carry.filling import beyond_frame
 from ..carry.hair_volume import hair_offsets, outline_offsets
 from ..carry.light import body_below, chin_shade, fold_light, log_light_ratio, log_shading, smile_folds, spread_light
 from ..carry.motion import (
@@ -172,8 +171,6 @@ def prepare(
     (torch.Size([1, 3, 256, 256]), torch.Size([1, 1, 256, 256]))
     """
     o, face = options or CarryOptions(), source.expand(len(image))
-    if inside_picture is not None and layers is not None:
-        image = beyond_frame(image, inside_picture, layers.hair)
     lifted = offsets = image.new_zeros(len(image), head.vertex_count, 3)
     if layers is not None:
         lifted = hair_offsets(head, face, head(face.shape, face.expression, face.pose), layers.hair)
