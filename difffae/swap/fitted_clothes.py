@@ -238,7 +238,7 @@ def _lower(reference: Dressed, source: Dressed, columns: Tensor) -> Tensor:
 
     Between the shoulders it goes evenly from one to the other, beyond what is seen of both it stays.
     """
-    side, theirs = source.square.side, reference.tops()
+    side, theirs = source.square.side, reference.tops().maximum(_shoulder_line(reference))
     tops = _sloping(source.tops().maximum(_shoulder_line(source)), BEYOND * side)
     x, y = _across(source, reference, columns, tops)
     at = x.floor().long().clamp(0, len(theirs) - 1)

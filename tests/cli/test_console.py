@@ -44,7 +44,6 @@ def test_an_output_that_the_console_cannot_show(tmp_path: Path) -> None:
         "edit",
         "--yaw",
         "5",
-        "--preview",
         "--source",
         str(asset_path("source.png")),
         "--output",
