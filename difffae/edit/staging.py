@@ -74,7 +74,7 @@ def staged(parts: Parts, faces: Faces, taken: tuple[RegionSwap, ...], batch: int
     known: dict[tuple[int, int], Dressed] = {}
     images, shares = [], []
     for row in rows:
-        own = dressed(parts, faces, row)
+        own = dressed(parts, faces, row, any("clothes" in one.regions for one in mine))
         now = own.picture
         for name in STAGED:
             for one in mine:
@@ -82,7 +82,8 @@ def staged(parts: Parts, faces: Faces, taken: tuple[RegionSwap, ...], batch: int
                 if name not in one.regions:
                     continue
                 if number not in known:
-                    known[number] = dressed(parts, one.reference, number[1])
+                    gives = any("clothes" in other.regions for other in mine if other.reference is one.reference)
+                    known[number] = dressed(parts, one.reference, number[1], gives)
                 taken_over = _taken(name, replace(own, picture=now), known[number])
                 now = taken_over if one.strength == 1 else torch.lerp(now, taken_over, one.strength)
         images.append(now.to(_photographs(faces).device))
@@ -119,13 +120,14 @@ def _taken(name: str, own: Dressed, other: Dressed) -> Tensor:
     return with_background(own.picture, own.alpha, fitted_background(other.picture, other.alpha, size)[0])
 
 
-def dressed(parts: Parts, faces: Faces, row: int) -> Dressed:
+def dressed(parts: Parts, faces: Faces, row: int, whole_body: bool = True) -> Dressed:
     """One whole photograph, and what it shows where.
 
     Args:
         parts: the networks.
         faces: with slots and attributes.
         row: which of them.
+        whole_body: whether clothes and hair are told apart beyond the square too, which takes a second; backgrounds do not need it.
     """
     whole, square = _whole(faces, row), _square(faces, row)
     one = slice(row, row + 1) if len(faces) > 1 else slice(0, 1)
@@ -145,10 +147,11 @@ def dressed(parts: Parts, faces: Faces, row: int) -> Dressed:
     else:
         sure = _placed(erode(areas.skin, 9), square)
         alpha = whole_matte(parts.matte, whole, square, layers.person, sure, hair)
-    known = _placed(torch.ones_like(cloth), square)
     found = Dressed(whole, alpha, hair, _placed(cloth, square), face, square, own.camera[0])
-    cloth, hair = body_parts(found, known)
-    return replace(found, cloth=cloth, hair=hair)
+    if not whole_body:
+        return found
+    worn, hair = body_parts(found, _placed(torch.ones_like(cloth), square))
+    return replace(found, cloth=worn, hair=hair)
 
 
 def _placed(values: Tensor, square: FaceCrop) -> Tensor:
