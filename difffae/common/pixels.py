@@ -232,6 +232,13 @@ def closed(x: Tensor, size: int, dim: int) -> Tensor:
     return _extreme(_extreme(x, size, torch.maximum, -torch.inf, [dim]), size, torch.minimum, torch.inf, [dim])
 
 
+def connected(start: Tensor, within: Tensor, window: int = 3) -> Tensor:
+    """What hangs together in a mask (B,1,H,W), over gaps less wide than an odd window, with a part of it (B,1,H,W)."""
+    while not torch.equal(found := dilate(start, window) * within, start):
+        start = found
+    return start
+
+
 def flow_length(flow: Tensor) -> Tensor:
     """How far a displacement (B,2,H,W) goes: (B,1,H,W)."""
     return flow.square().sum(1, keepdim=True).sqrt()

@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..common.pixels import closed, dilate, erode, gaussian_blur, odd, opened
+from ..common.pixels import closed, connected, dilate, erode, gaussian_blur, odd, opened
 from ..source.whole_matte import resized
 from .dressed import Dressed, some
 
@@ -137,7 +137,7 @@ def _joined(kinds: Tensor, one: dict[str, Tensor], chin: float, side: float) -> 
     """Kinds (1,K,h,w) whose skin hangs together with the face, and whose hair with the hair that masks know; the rest is clothes."""
     skin, hair, cloth = kinds.split(1, 1)
     core = opened((skin > 0.5).to(kinds), odd(JOINED * side))
-    found = _grown(one["face"] * core, core)
+    found = connected(one["face"] * core, core)
     bare = skin * gaussian_blur(dilate(found, odd(JOINED * side)), 1.0).clamp(0, 1)
     bare = skin.minimum(bare.maximum(one["face"]))
     for dim in (-1, -2):  # lights and necklaces on skin
@@ -145,22 +145,12 @@ def _joined(kinds: Tensor, one: dict[str, Tensor], chin: float, side: float) -> 
     locks = opened((hair > 0.5).to(kinds), odd(LOCK * side))
     rows = torch.arange(hair.shape[-2], device=hair.device)[:, None]
     known = ((one["hair"] > 0.5) | (rows < chin - NAPE / 2 * side)).to(kinds)  # beside a face nothing else is a person's
-    locks = _grown(locks * known, locks, odd(2 * GAP * side))
+    locks = connected(locks * known, locks, odd(2 * GAP * side))
     locks = hair * gaussian_blur(dilate(locks, odd(LOCK * side)), 1.0).clamp(0, 1)
     left = (1 - bare - locks).clamp_min(0)
     # what is no hair goes to what it is beside it
     more = (hair - locks) * (bare / (skin + cloth).clamp_min(1e-3)).clamp(max=1)
     return torch.cat([bare + more, locks, (left - more).clamp_min(0)], 1)
-
-
-def _grown(found: Tensor, within: Tensor, window: int = 3) -> Tensor:
-    """What hangs together in a mask (1,1,h,w), over gaps less wide than an odd window, with a part of it that is found (1,1,h,w)."""
-    for _ in range(4 * SIDE):
-        grown = dilate(found, window) * within
-        if torch.equal(grown, found):
-            break
-        found = grown
-    return found
 
 
 def _like(features: Tensor, picture: Tensor, seeds: Tensor, body: Tensor, middle: float, side: float) -> Tensor:

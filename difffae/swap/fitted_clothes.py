@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..common.pixels import closed, dilate, erode, gather, gaussian_blur, nearest_inside, odd, opened
+from ..common.pixels import closed, connected, dilate, erode, gather, gaussian_blur, nearest_inside, odd, opened
 from .dressed import Dressed, foreground, like_skin
 from .longer import longer
 
@@ -115,16 +115,6 @@ def _laid_over(reference: Dressed, source: Dressed) -> tuple[Tensor, Tensor]:
     return torch.cat([colours, maps], 1), grid
 
 
-def _grown(found: Tensor, within: Tensor, window: int) -> Tensor:
-    """What hangs together in a mask (1,1,H,W) with a part of it that is found (1,1,H,W), by steps of an odd window."""
-    for _ in range(500):
-        grown = dilate(found, window) * within
-        if torch.equal(grown, found):
-            break
-        found = grown
-    return found
-
-
 def _outline(source: Dressed, alpha: Tensor, cloth: Tensor, seen: Tensor, inside: Tensor) -> Tensor:
     """The body (1,1,H,W): around the neck the reference's outline, beside that the source's, and collars of the reference anywhere."""
     side = source.square.side
@@ -143,7 +133,7 @@ def _outline(source: Dressed, alpha: Tensor, cloth: Tensor, seen: Tensor, inside
     own = own.minimum(theirs.maximum(bare).maximum(below))
     # what stands out of that are clothes that hang together with the body
     out = (theirs * cloth.maximum(cover) * seen > 0.5).to(alpha) * _no_step(source.alpha * source.below_chin(), inside)
-    out = _grown(out * (own > 0.5), out, 3)
+    out = connected(out * (own > 0.5), out, 3)
     return own.maximum(theirs * gaussian_blur(dilate(out, 3), 0.7) * seen)
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..common.pixels import closed, dilate, erode, gaussian_blur, odd, opened
+from ..common.pixels import closed, connected, dilate, erode, gaussian_blur, odd, opened
 from .dressed import some
 from .region_parts import BACKGROUND, CLOTHES, FACE, HAIR, FaceAreas
 
@@ -169,13 +169,7 @@ def kept_face(areas: FaceAreas, hair: Tensor) -> Tensor:
 def hanging_together(share: Tensor, start: Tensor, gap: int) -> Tensor:
     """(B,1,H,W): 1 on what of a share (B,1,H,W) hangs together with some of it (B,1,H,W bool), over gaps less wide than an odd window."""
     there = (share > 0.3).to(share)
-    found = there * start
-    for _ in range(max(share.shape[-2:])):
-        grown = dilate(found, gap) * there
-        if torch.equal(grown, found):
-            break
-        found = grown
-    return dilate(found, 5)
+    return dilate(connected(there * start, there, gap), 5)
 
 
 def _one(
