@@ -73,7 +73,7 @@ def beyond_frame(image: Tensor, inside: Tensor, hair: Tensor) -> Tensor:
             continue
         mirrored, nearest = ([_index(end, size, back) for end, size in zip(ends, one.shape[1:], strict=True)] for back in (True, False))
         shown, at_end = (there[:, at[0]][:, :, at[1]] for at in (mirrored, nearest))
-        share = (1 - known) * gaussian_blur(((shown.minimum(at_end) - 0.2) / 0.3).clamp(0, 1)[None], 1.0)[0] * (known == 0)
+        share = gaussian_blur(((shown.minimum(at_end) - 0.2) / 0.3).clamp(0, 1)[None], 1.0)[0] * (known == 0)
         rows.append(torch.lerp(one, one[:, mirrored[0]][:, :, mirrored[1]], share))
     return torch.stack(rows)
 

@@ -319,6 +319,8 @@ def _hidden_ears(source: Source, target: PosedHead) -> Tensor:
     seen, left = ((_in_sight(posed, ears, source.options.depth_tolerance) * far).sum(1) for posed in (was, target))
     hidden = (1 - ramp(left / seen.clamp_min(1), *o.hidden)) * (seen > 0)
     mask = was.part("ears").to(x)
+    if not bool((hidden > 0).any()):
+        return torch.zeros_like(mask)
     around = dilate(mask, odd(13 * u)) * (1 - erode((was.mesh & ~was.part("ears", "neck")).to(mask), odd(3 * u)))
     pixels = pixel_grid(*source.size, mask)[..., 0]
     there = around * (goes[..., None] * (pixels - middle[..., None]) > 0)[:, None]
