@@ -25,6 +25,7 @@ from ..difffae.estimation.choose import Estimator
 from ..difffae.faces.landmarker import FaceLandmarker
 from ..difffae.head.morphable import HeadModel
 from ..difffae.source.identity import IdentityEncoder
+from ..difffae.source.hair_matte import HairMatte
 from ..difffae.source.matte import PersonMatte
 from ..difffae.source.slots import SlotEncoder
 from .memory import hand_back_after
@@ -117,6 +118,10 @@ class Bundle:
     @property
     def matte(self) -> PersonMatte:
         return self._part("matte")
+
+    @property
+    def hair(self) -> HairMatte:
+        return self._part("hair")
 
     @property
     def estimator(self) -> Estimator:

@@ -146,7 +146,7 @@ def remember(
         if tokens is not None:
             layers = layers_of(tokens, photo.float() / 255, len(photo))
     scenes = PromptServer.instance.app.get(STORE)
-    told = () if tokens is None else (tokens.masks, tokens.matte)
+    told = () if tokens is None else (tokens.masks, tokens.matte, tokens.hair)
     key = _key([attributes] if own is None else [attributes, own], photo, *(None if part is None else part.cpu() for part in told))
     if scenes is not None and key not in scenes.kept:
         scenes.add(key, Scene(copy.deepcopy(head).cpu() if head.faces.device.type != "cpu" else head, attributes, photo, layers, own=own))

@@ -260,7 +260,7 @@ def estimated(parts: Parts, faces: Faces, estimator: Estimator | None = None) ->
 
 
 def with_slots(parts: Parts, faces: AnyFaces) -> AnyFaces:
-    """The same faces with tokens, masks and matte, encoded if they are not known yet."""
+    """The same faces with tokens, masks, matte and hair, encoded if they are not known yet."""
     if faces.slots is not None:
         return faces
     encoder = parts.encoder
@@ -270,7 +270,8 @@ def with_slots(parts: Parts, faces: AnyFaces) -> AnyFaces:
         return replace(faces, slots=SlotTokens(tokens))
     masks = torch.cat([row[1] for row in encoded])
     matte = None if parts.matte is None else parts.matte(faces.picture)
-    return replace(faces, slots=SlotTokens(tokens, masks, encoder.config.order, matte))
+    hair = None if parts.hair is None else parts.hair(faces.picture)
+    return replace(faces, slots=SlotTokens(tokens, masks, encoder.config.order, matte, hair))
 
 
 def with_transparency(faces: AnyFaces, transparency: Transparency | None) -> AnyFaces:
@@ -301,13 +302,17 @@ def layers_of(slots: SlotTokens, pictures: Tensor, batch: int, rows: slice = sli
     that knows no regions, or not which slot is which."""
     if slots.masks is None or not slots.order:
         return None
-    matte = slots.matte
-    if matte is not None:
-        matte = expanded(matte, batch)[rows].to(pictures)
-        size = tuple(pictures.shape[-2:])
-        if tuple(matte.shape[-2:]) != size:
-            matte = F.interpolate(matte, size, mode="bilinear", align_corners=False)
-    return layers(expanded(slots.masks, batch)[rows].to(pictures), slots.order, pictures, matte)
+    masks = expanded(slots.masks, batch)[rows].to(pictures)
+    matte, hair = (_shares_of(values, pictures, batch, rows) for values in (slots.matte, slots.hair))
+    return layers(masks, slots.order, pictures, matte, hair)
+
+
+def _shares_of(values: Tensor | None, pictures: Tensor, batch: int, rows: slice) -> Tensor | None:
+    """Some rows of shares (B or 1,1,S,S) at the size of their pictures (b,3,N,N)."""
+    if values is None:
+        return None
+    values, size = expanded(values, batch)[rows].to(pictures), tuple(pictures.shape[-2:])
+    return values if tuple(values.shape[-2:]) == size else F.interpolate(values, size, mode="bilinear", align_corners=False)
 
 
 def region_masks(slots: SlotTokens, pictures: Tensor) -> list[Tensor]:
@@ -322,7 +327,8 @@ def region_masks(slots: SlotTokens, pictures: Tensor) -> list[Tensor]:
     if size != side:  # fitted at the model's size: large pictures would take minutes
         pictures = F.interpolate(pictures, side, mode="bilinear", antialias=True, align_corners=False)
     parts = [slice(first, first + CHUNK) for first in range(0, len(pictures), CHUNK)]
-    found = [fitted_regions(masks[p], slots.order, pictures[p], None if matte is None else matte[p]) for p in parts]
+    mattes = [[None if one is None else one[p] for one in (matte, slots.hair)] for p in parts]
+    found = [fitted_regions(masks[p], slots.order, pictures[p], *told) for p, told in zip(parts, mattes, strict=True)]
     shares = torch.cat(found).clamp(0, 1)
     if size != side:
         shares = F.interpolate(shares, size, mode="bilinear", align_corners=False)

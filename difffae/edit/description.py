@@ -26,6 +26,7 @@ from ..faces.tracking import Gaps
 from ..head.attributes import FaceAttributes
 from ..head.morphable import HeadModel
 from ..source.identity import IdentityEncoder
+from ..source.hair_matte import HairMatte
 from ..source.matte import PersonMatte
 from ..source.other_encoders import SourceEncoder
 from ..source.slots import SlotEncoder
@@ -57,6 +58,10 @@ class Parts(Protocol):
         """None: the slots alone say where the person is."""
 
     @property
+    def hair(self) -> HairMatte | None:
+        """None: the slots alone say where hair is."""
+
+    @property
     def identity(self) -> IdentityEncoder: ...
     @property
     def carry_options(self) -> CarryOptions | None:
@@ -74,12 +79,14 @@ class SlotTokens:
     masks   (B,K,h,w) where each slot looks, summing to 1 over the slots; None for an encoder that knows no regions
     order   the region of every slot (vocabulary.REGIONS)
     matte   (B,1,S,S) share of person, 0..1; None: the masks say where the person is
+    hair    (B,1,S,S) share of hair by a network of its own, 0..1; None: the masks say that too
     """
 
     tokens: Tensor
     masks: Tensor | None = None
     order: tuple[str, ...] = ()
     matte: Tensor | None = None
+    hair: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)

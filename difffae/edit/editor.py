@@ -32,6 +32,7 @@ from ..head.attributes import FaceAttributes, compose_each
 from ..head.morphable import HeadModel
 from ..head.render import Render, render
 from ..source.identity import IdentityEncoder
+from ..source.hair_matte import HairMatte
 from ..source.matte import PersonMatte
 from ..source.other_encoders import SourceEncoder
 from ..source.slots import SlotEncoder
@@ -75,9 +76,10 @@ class DiffFAE:
         checkpoint: CheckpointInfo | None = None,
         estimator: Estimator | None = None,
         matte: PersonMatte | None = None,
+        hair: HairMatte | None = None,
     ) -> None:
-        """estimator: None is the landmark fit of `head`; matte: None is the bundled one. `matte` and `carry_options` may be changed
-        afterwards; without a matte (None) the slots alone say where the person is."""
+        """estimator: None is the landmark fit of `head`; matte, hair: None are the bundled ones. `matte`, `hair` and `carry_options` may be
+        changed afterwards; without a matte (None) the slots alone say where the person is, without `hair` where hair is."""
         self.checkpoint = checkpoint  # the file of `model`, for recipes
         self.device = torch.device(device)
         self.model = model.to(self.device).eval()
@@ -86,6 +88,7 @@ class DiffFAE:
         self.identity = identity.to(self.device).eval()
         matte = (matte or PersonMatte.load()).to(self.device).eval()
         self.matte: PersonMatte | None = matte
+        self.hair: HairMatte | None = (hair or HairMatte.load()).to(self.device).eval()
         self.carry_options = CarryOptions() if model.denoiser.config.carry else None
         self.accelerate("eager")
         self.estimator = (estimator or landmark_fit(self.head, HairFinder.load(matte))).to(self.device).eval()
@@ -118,7 +121,7 @@ class DiffFAE:
         path = asset_path(f"{name}.safetensors") if str(name) in BUNDLED_MODELS else Path(name)
         parts = load_parts(path, identity=identity, head=head, deca=deca, estimators=(estimator,))
         reader = parts.estimators[estimator]
-        return cls(parts.model, parts.head, parts.landmarker, parts.identity, device, parts.checkpoint, reader, parts.matte)
+        return cls(parts.model, parts.head, parts.landmarker, parts.identity, device, parts.checkpoint, reader, parts.matte, parts.hair)
 
     @property
     def image_size(self) -> int:

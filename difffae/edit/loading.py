@@ -18,6 +18,7 @@ from ..head.morphable import BUNDLED as HEAD
 from ..head.morphable import HeadModel
 from ..source.identity import IdentityEncoder
 from ..source.identity_networks import INSIGHTFACE, NETWORKS, load_identity
+from ..source.hair_matte import HairMatte
 from ..source.matte import PersonMatte
 from ..vocabulary import ESTIMATORS
 from .model import DEFAULT_HEAD, DEFAULT_IDENTITY, FINGERPRINTED, KIND, EditModel
@@ -35,9 +36,10 @@ class Parts:
     landmarker  finds faces
     identity    tells persons apart
     matte       finds the person
+    hair        finds hair
     estimators  by kind (vocabulary.ESTIMATORS)
     checkpoint  the model's file
-    files       the files of all parts, by "checkpoint", "landmarks", "matte", "identity", "head", "network" and "estimator" (DECA)
+    files       the files of all parts, by "checkpoint", "landmarks", "matte", "hair", "identity", "head", "network" and "estimator" (DECA)
     """
 
     model: EditModel
@@ -45,6 +47,7 @@ class Parts:
     landmarker: FaceLandmarker
     identity: IdentityEncoder
     matte: PersonMatte
+    hair: HairMatte
     estimators: dict[str, Estimator]
     checkpoint: CheckpointInfo
     files: dict[str, Path]
@@ -94,6 +97,7 @@ def load_parts(
         "checkpoint": path,
         "landmarks": asset_path("landmarks.safetensors"),
         "matte": asset_path("matte.safetensors"),
+        "hair": asset_path("hair.safetensors"),
         "identity": asset_path("identity.safetensors") if identity is None else Path(identity),
         "head": asset_path(HEAD) if head is None else Path(head),
     }
@@ -116,6 +120,7 @@ def load_parts(
         landmarker=FaceLandmarker.load(files["landmarks"]),
         identity=who,
         matte=matte,
+        hair=HairMatte.load(files["hair"]),
         estimators=built,
         checkpoint=CheckpointInfo.of(checkpoint, path),
         files=files,

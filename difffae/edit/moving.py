@@ -175,8 +175,11 @@ def prepare(parts: Parts, faces: Faces, camera: Tensor | None = None, rows: slic
     state = None if faces.slots is None else swapped(faces)
     batch = batch or (len(faces) if state is None else max(len(faces), len(state.tokens)))
     side = native_side(faces)
+    # clothes and backgrounds were replaced in the whole photographs (staging)
+    taken = () if state is None else tuple(one for one in state.taken if REGIONS[HAIR] in one.regions)
     # decided for all faces, not for some rows: all pictures of a video have one size
-    canvas = Canvas.of(faces, side, 0 if parts.matte is None else canvas_margin(faces, side), batch, rows)
+    margin = 0 if parts.matte is None else canvas_margin(faces, side, [one.reference for one in taken])
+    canvas = Canvas.of(faces, side, margin, batch, rows)
     pictures, inside = native_rows(faces, side, batch, rows, canvas.margin)
     assert faces.attributes is not None
     own, frame = canvas.attributes(faces.attributes.to(pictures.device).expand(batch)[rows]), inside
@@ -187,8 +190,6 @@ def prepare(parts: Parts, faces: Faces, camera: Tensor | None = None, rows: slic
     options = options_on(canvas, parts.carry_options)
     image = alone.image if alone.layers is None else beyond_frame(alone.image, frame, alone.layers.hair)
     photos = prepare_photos(image, own, parts.head, alone.inside, alone.layers, options, landmarks)
-    # clothes and backgrounds were replaced in the whole photographs (staging)
-    taken = () if state is None else tuple(one for one in state.taken if REGIONS[HAIR] in one.regions)
     if not taken:
         return PreparedFaces(faces, photos, canvas, pictures, alone)
     camera = own.camera if camera is None else canvas.camera(camera)

@@ -8,6 +8,7 @@ canvas in these pixels (0 without one) and C = N + 2 M its side, K slots, h and 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -73,10 +74,11 @@ def with_photograph(faces: Faces, crop: Faces, tolerance: float = 2 / 255) -> Fa
     return replace(faces, picture=own.expand_as(now), **was)
 
 
-def canvas_margin(faces: Faces, side: int) -> int:
+def canvas_margin(faces: Faces, side: int, givers: Sequence[Faces] = ()) -> int:
     """M: how far photographs whose squares have N = `side` pixels are to be moved beyond them, one for all rows; 0: not at all.
 
-    A margin is needed where the person's upper part comes up to the border of a square and the picture goes on there.
+    A margin is needed where the person's upper part comes up to the border of a square and the picture goes on there, and where hair
+    does that is taken from others (givers), or away for it: that falls below the square, too.
     """
     slots = faces.slots
     if faces.original is None or not faces.squares or slots is None or slots.matte is None or "background" not in slots.order:
@@ -87,7 +89,18 @@ def canvas_margin(faces: Faces, side: int) -> int:
     sides = person[:, :near].any(1), upper[..., :near].any(2), upper[..., -near:].any(2)
     cut = torch.stack([part.float().mean(1) > LEAST_CUT for part in sides]).cpu()
     beyond = torch.tensor([[one.top > 0, one.left > 0, one.left + one.side < one.width] for one in faces.squares]).T
-    return round(MARGIN * side) if bool((cut & beyond).any()) else 0
+    below = any(one.top + one.side < one.height for one in faces.squares)
+    falls = below and bool(givers) and any(_reaches_down(one) for one in (faces, *givers))
+    return round(MARGIN * side) if falls or bool((cut & beyond).any()) else 0
+
+
+def _reaches_down(faces: Faces) -> bool:
+    """Whether hair comes down to the lower border of a square."""
+    hair = None if faces.slots is None else faces.slots.hair
+    if hair is None:
+        return False
+    near = max(1, round(LEAST_CUT * hair.shape[-1]))
+    return bool(((hair[:, 0, -near:] > 0.5).any(1).float().mean(1) > LEAST_CUT).any())
 
 
 def widened(square: FaceCrop, side: int, margin: int) -> FaceCrop:
@@ -179,10 +192,12 @@ class Canvas:
         beyond = self.cells(torch.zeros_like(masks[:, 0]), 1.0)
         masks = self.cells(masks)
         masks[:, slots.order.index("background")] += beyond
-        matte = None
+        matte = hair = None
         if slots.matte is not None and parts.matte is not None:
             matte = self.joined(resize(expanded(slots.matte, batch)[rows].to(pictures), self.side, "bilinear"), parts.matte(pictures))
-        return SlotTokens(slots.tokens, masks, slots.order, matte)
+        if slots.hair is not None and parts.hair is not None:
+            hair = self.joined(resize(expanded(slots.hair, batch)[rows].to(pictures), self.side, "bilinear"), parts.hair(pictures))
+        return SlotTokens(slots.tokens, masks, slots.order, matte, hair)
 
     def cells(self, values: Tensor, beyond: float = 0.0) -> Tensor:
         """Maps of squares (b,...,h,w) at a coarse scale as maps of the canvases, with one value beyond the squares."""

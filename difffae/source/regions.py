@@ -29,6 +29,7 @@ MATTE_WINDOW = 0.03  # same, for a matte, whose own edges are a few pixels wide 
 # does. Least mean error on labelled portraits, real and synthetic, among 0, 0.25, 0.5 and 1
 SLOTS_SAY = 0.5
 WHOLE = 0.06  # least width of a part of the person that the slots missed, not just a rim of two cells (share of the side)
+TRUSTED = (0.5, 0.8)  # share of the sure hair that a network of hair finds, from which on it counts, and counts fully
 SURE_FACE = (0.85, 0.99)  # from here to there the face's slot overrules the matte
 
 
@@ -71,7 +72,9 @@ def light_matte(masks: Tensor, order: Sequence[str], size: tuple[int, int]) -> T
     return (region_shares(masks, order, size) * share).sum(1, keepdim=True)
 
 
-def layers(masks: Tensor, order: Sequence[str], image: Tensor, matte: Tensor | None = None) -> Layers:
+def layers(
+    masks: Tensor, order: Sequence[str], image: Tensor, matte: Tensor | None = None, hair_share: Tensor | None = None
+) -> Layers:
     """What a picture shows where, for `carry`.
 
     Masks and mattes are coarse, so a guided filter (He et al. 2013) fits them to the colours of the picture.
@@ -81,6 +84,7 @@ def layers(masks: Tensor, order: Sequence[str], image: Tensor, matte: Tensor | N
         order: the region of each slot.
         image: (B,3,H,W) RGB 0..1.
         matte: (B,1,H,W), the share of person; None: the slots say that too.
+        hair_share: (B,1,H,W), the share of hair as a network of its own finds it; counts with a matte alone.
     """
     size = (image.shape[-2], image.shape[-1])
     sharp = region_shares(masks, order, size)
@@ -90,6 +94,8 @@ def layers(masks: Tensor, order: Sequence[str], image: Tensor, matte: Tensor | N
         person, loose, hair = _fitted(image, rough, GUIDE_WINDOW).split(1, dim=1)
         return Layers(light_matte(masks, order, size), person, loose, hair)
     found = with_matte(sharp, matte)
+    if hair_share is not None:
+        found = with_hair(found, hair_share)
     person = _fitted(image, 1 - found[:, 3:], MATTE_WINDOW)
     lit = (found[:, :3] * found.new_tensor([LIT[name] for name in REGIONS[:3]])[:, None, None]).sum(1, keepdim=True)
     loose, hair = _fitted(image, torch.cat([found[:, 1:2] + found[:, 2:3], found[:, 1:2]], dim=1), GUIDE_WINDOW).split(1, dim=1)
@@ -158,13 +164,45 @@ def _above_middle(face: Tensor) -> Tensor:
     return (1 - (rows - middle) / (1.5 * spread)).clamp(0, 1).expand_as(face)
 
 
-def fitted_regions(masks: Tensor, order: Sequence[str], image: Tensor, matte: Tensor | None = None) -> Tensor:
+def with_hair(shares: Tensor, hair: Tensor) -> Tensor:
+    """Shares of the regions, corrected by a network that knows hair alone.
+
+    It knows where long hair ends and where clothes of its colour begin, but it misses hair of unusual colours: it counts as far as it
+    finds the hair that the shares are sure of. What the shares call hair above the face's middle stays so, since hats turn with heads.
+
+    Args:
+        shares: (B,R,H,W), summing to 1.
+        hair: (B,1,H,W) in 0..1.
+
+    Returns:
+        (B,R,H,W), summing to 1.
+    """
+    face, own, worn, background = shares.split(1, dim=1)
+    person, above = 1 - background, _above_middle(face)
+    sure = ((own - 0.8) / 0.1).clamp(0, 1) * above
+    found = (hair * sure).sum((2, 3), keepdim=True) / sure.sum((2, 3), keepdim=True).clamp_min(1)
+    trust = ((found - TRUSTED[0]) / (TRUSTED[1] - TRUSTED[0])).clamp(0, 1)
+    told = (hair * person * (1 - ((face - 0.9) / 0.08).clamp(0, 1))).maximum(own * above)
+    told = torch.lerp(own, told, trust)
+    # what is hair no longer goes on as what is beside it
+    rest = torch.cat([face, worn], dim=1)
+    beside = pull_push(rest / rest.sum(1, keepdim=True).clamp_min(1e-4), rest.sum(1, keepdim=True).clamp(0, 1).square())
+    kind = torch.lerp(beside, rest / rest.sum(1, keepdim=True).clamp_min(1e-4), rest.sum(1, keepdim=True).clamp(0, 1))
+    rest = kind / kind.sum(1, keepdim=True).clamp_min(1e-4) * (person - told).clamp_min(0)
+    return torch.cat([rest[:, :1], told, rest[:, 1:], background], dim=1)
+
+
+def fitted_regions(
+    masks: Tensor, order: Sequence[str], image: Tensor, matte: Tensor | None = None, hair_share: Tensor | None = None
+) -> Tensor:
     """Shares of the regions (B,R,H,W), fitted to the picture as in `layers`; they sum to 1."""
     size = (image.shape[-2], image.shape[-1])
     shares = region_shares(masks, order, size)
     if matte is None:
         return _guided(image, shares, GUIDE_WINDOW)
     found = with_matte(shares, matte)
+    if hair_share is not None:
+        found = with_hair(found, hair_share)
     person = _fitted(image, 1 - found[:, 3:], MATTE_WINDOW)
     inside = _guided(image, found[:, :3], GUIDE_WINDOW).clamp_min(1e-4)
     return torch.cat([inside / inside.sum(1, keepdim=True) * person, 1 - person], dim=1)
