@@ -25,8 +25,8 @@ from ..faces.landmarker import FaceLandmarker
 from ..faces.tracking import Gaps
 from ..head.attributes import FaceAttributes
 from ..head.morphable import HeadModel
-from ..source.identity import IdentityEncoder
 from ..source.hair_matte import HairMatte
+from ..source.identity import IdentityEncoder
 from ..source.matte import PersonMatte
 from ..source.other_encoders import SourceEncoder
 from ..source.slots import SlotEncoder

@@ -31,8 +31,8 @@ from ..head.adjust import Adjustments, adjust
 from ..head.attributes import FaceAttributes, compose_each
 from ..head.morphable import HeadModel
 from ..head.render import Render, render
-from ..source.identity import IdentityEncoder
 from ..source.hair_matte import HairMatte
+from ..source.identity import IdentityEncoder
 from ..source.matte import PersonMatte
 from ..source.other_encoders import SourceEncoder
 from ..source.slots import SlotEncoder

@@ -16,9 +16,9 @@ from ..estimation.network import BUNDLED as NETWORK
 from ..faces.landmarker import FaceLandmarker
 from ..head.morphable import BUNDLED as HEAD
 from ..head.morphable import HeadModel
+from ..source.hair_matte import HairMatte
 from ..source.identity import IdentityEncoder
 from ..source.identity_networks import INSIGHTFACE, NETWORKS, load_identity
-from ..source.hair_matte import HairMatte
 from ..source.matte import PersonMatte
 from ..vocabulary import ESTIMATORS
 from .model import DEFAULT_HEAD, DEFAULT_IDENTITY, FINGERPRINTED, KIND, EditModel

@@ -342,7 +342,8 @@ def _prepared_reference(parts: Parts, reference: Faces, camera: Tensor, canvas: 
     own = theirs.attributes(reference.attributes.expand(batch)[rows])
     alone = _alone(parts, reference, Apart(pictures, inside), own, theirs, batch, rows)
     assert alone.layers is not None
-    return SwapReference.of(alone.image, alone.inside, own, camera, parts.head, alone.layers, options_on(theirs, parts.carry_options))
+    image = beyond_frame(alone.image, inside, alone.layers.hair)
+    return SwapReference.of(image, alone.inside, own, camera, parts.head, alone.layers, options_on(theirs, parts.carry_options))
 
 
 def _details(faces: Faces, givers: list[list[Carried]], shares: Tensor, side: int) -> tuple[ReferenceDetail, ...]:

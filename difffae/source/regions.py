@@ -72,9 +72,7 @@ def light_matte(masks: Tensor, order: Sequence[str], size: tuple[int, int]) -> T
     return (region_shares(masks, order, size) * share).sum(1, keepdim=True)
 
 
-def layers(
-    masks: Tensor, order: Sequence[str], image: Tensor, matte: Tensor | None = None, hair_share: Tensor | None = None
-) -> Layers:
+def layers(masks: Tensor, order: Sequence[str], image: Tensor, matte: Tensor | None = None, hair_share: Tensor | None = None) -> Layers:
     """What a picture shows where, for `carry`.
 
     Masks and mattes are coarse, so a guided filter (He et al. 2013) fits them to the colours of the picture.

@@ -40,8 +40,10 @@ ROUNDS = 3  # in which hair is followed
 FOREHEAD = 0.08  # difference of colours from the lower face up to which a forehead is one
 # a bare scalp is this bright in four fifths of it, as a share of skin, and has so much of a face's relief at most
 SCALP, SMOOTHER = 0.8, 0.7
+SCALP_HUE = 0.05  # and its shares of red, green and blue differ from those of skin by this at most
 BESIDE_HEAD = 0.06  # how far around the head model a bare scalp may be, as a share of the side
-STRAY, STRAY_WINDOW, STRAY_REACH = 0.15, 0.05, 0.15  # strands: least difference from an even background, its window, and how far from hair
+STRAY, STRAY_WINDOW, STRAY_REACH = 0.08, 0.05, 0.15  # strands: least difference from an even background, its window, and how far from hair
+STRAND = 0.3  # least share of hair in a pixel that shows a strand
 BROW, FRINGE = 0.02, 0.4  # half the height of brows, as a share of the side, and how much of them hair covers that hangs over them
 STROKE = 0.045  # height of hair around the eyes up to which it may be brows, as a share of the side
 MOUTH = 0.16  # height of an open mouth, as a share of the side
@@ -258,9 +260,12 @@ def _bald(picture: Tensor, colours: Tensor, hair: Tensor, skin: Tensor) -> bool:
     """Whether what masks call hair (H,W) is a bare scalp: smooth, and of the colours of skin (H,W)."""
     if int(hair.sum()) < FEWEST or int(skin.sum()) < FEWEST:
         return False
-    tone = colours[skin].mean(1).median()
+    face, scalp = colours[skin].median(0).values, colours[hair].median(0).values
     relief = (picture - gaussian_blur(picture, 2.0)).abs().mean(1)[0]
-    return bool(colours[hair].mean(1).quantile(0.2) > SCALP * tone) and bool(relief[hair].mean() < SMOOTHER * relief[skin].mean())
+    bright = bool(colours[hair].mean(1).quantile(0.2) > SCALP * face.mean())
+    # grey hair is bright and smooth, too, but it has not skin's hue
+    alike = float((face / face.sum().clamp_min(1e-3) - scalp / scalp.sum().clamp_min(1e-3)).abs().amax()) < SCALP_HUE
+    return bright and alike and bool(relief[hair].mean() < SMOOTHER * relief[skin].mean())
 
 
 def with_strays(picture: Tensor, shares: Tensor) -> Tensor:
@@ -276,7 +281,8 @@ def with_strays(picture: Tensor, shares: Tensor) -> Tensor:
     core = (erode(hair, odd(CORE * side)) > 0.9).to(hair)
     count = core.sum((2, 3), keepdim=True)
     own = (picture * core).sum((2, 3), keepdim=True) / count.clamp_min(1)
-    rather = (picture - own).square().sum(1, keepdim=True) < (picture - smooth).square().sum(1, keepdim=True)
+    line = own - smooth  # a strand that is finer than a pixel is a little of both
+    rather = ((picture - smooth) * line).sum(1, keepdim=True) > STRAND * line.square().sum(1, keepdim=True)
     found = (unlike > STRAY + 2 * uneven.sqrt()) & rather & (near > 0.05) & (count > FEWEST)
     stray = found.to(hair) * behind * (dilate(hair, odd(2 * STRAY_REACH * side)) > 0.5)
     stray = stray * hanging_together(stray.maximum(hair), hair > 0.9, odd(2 * GAP * side))

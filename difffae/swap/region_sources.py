@@ -17,13 +17,15 @@ from torch import Tensor
 
 from ..carry.options import CarryOptions
 from ..common.errors import ConfigError
-from ..common.pixels import flow_grid, gather, nearest_inside, pixel_grid, pull_push
+from ..common.pixels import dilate, flow_grid, gather, nearest_inside, odd, pixel_grid, pull_push
 from ..common.rows import repeat_rows
 from ..head.attributes import FaceAttributes
 from ..head.morphable import HeadModel
 from ..person.prepared import Carried, Prepared, prepare
 from ..source.regions import Layers
 from .region_parts import TAKEN, TAKEN_AWAY, FaceAreas, Parts, moved_shares, refined
+
+CROWN = 0.035  # of the side: how far above a scalp hair stands that is not seen
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,9 +120,13 @@ class SwapReference:
             options: how to move it; its expressions are never stretched.
         """
         o = replace(options or CarryOptions(), stretch_expression=False, eyes=False)
-        layers = refined(picture, layers, FaceAreas.of(head, own, picture), TAKEN)
+        areas = FaceAreas.of(head, own, picture)
+        layers = refined(picture, layers, areas, TAKEN)
+        # a crown that the frame cuts goes on around the head
+        scalp = dilate(areas.mesh, odd(2 * CROWN * picture.shape[-1]))
+        shown = inside_picture.maximum((layers.hair * scalp > 0.5).to(inside_picture))
         # shoulders follow the camera all over, which a move does only near the head
-        grid, inside = _aligned(inside_picture, own.camera, camera)
+        grid, inside = _aligned(shown, own.camera, camera)
         aligned = F.grid_sample(picture, grid, mode="bicubic", padding_mode="border", align_corners=False).clamp(0, 1)
         layers = layers.map(lambda layer: F.grid_sample(layer, grid, padding_mode="border", align_corners=False))
         there = replace(own, camera=camera.expand_as(own.camera))

@@ -25,9 +25,10 @@ from torch import Tensor
 from ..carry.options import TransferOptions
 from ..common.pixels import dilate, erode, gather, gaussian_blur, nearest_inside, odd, opened, pull_push
 from ..vocabulary import REGIONS
+from .backgrounds import without_person
 from .kinds import hanging_together, kept_face, rows_of, told_apart, whole_face, with_strays
 from .region_parts import BACKGROUND, CLOTHES, FACE, HAIR, FaceAreas, Parts
-from .uncovered import continued, drawn_in
+from .uncovered import continued
 
 # lengths as shares of the side
 STRANDS = 0.03  # how far strands stand out from hair that masks hold
@@ -41,7 +42,8 @@ SOFT = 0.01  # standard deviation of the blur between what was seen and what hai
 HAIRLINE, THIN = 0.05, 0.03  # width in which skin shows between hairs, and how far inside hair its colour is read
 FAINT = 0.01  # squared difference of hair from skin up to which they are hardly told apart
 USUAL = 0.2  # difference from a skin's usual colour up to which it is skin, as a share of that
-DRAWN = 0.04  # how far from what was seen the background is drawn in
+AROUND = 0.015  # how far around a person and its hair the background is not read
+BETWEEN = 0.03  # what shows between strands and is narrower says nothing of what lies below them
 CHIN = 0.03  # how far above the chin its skin ends
 
 
@@ -107,7 +109,11 @@ def take_hair(
 def _known_apart(base: Parts, areas: FaceAreas) -> Parts:
     """The base with one more photograph, and with regions as colours tell them; strands that no mask held are no backdrop."""
     image, side = base.carried.image, max(base.shares.shape[-2:])
-    shares = with_strays(image, told_apart(image, base.shares, areas, False))
+    found = told_apart(image, base.shares, areas, False)
+    # what masks call hair goes with it, even where its colours are those of something else
+    hair = found[:, HAIR : HAIR + 1].maximum(((base.shares[:, HAIR : HAIR + 1] - 0.05) / 0.9).clamp(0, 1))
+    rest = found * (1 - _hair_alone(found))
+    shares = with_strays(image, rest * (1 - hair) / rest.sum(1, keepdim=True).clamp_min(1e-4) + hair * _hair_alone(found))
     stray = dilate((shares[:, HAIR : HAIR + 1] * base.shares[:, BACKGROUND:] > 0.1).to(image), odd(STRANDS * side))
     backdrop = None if base.backdrop is None else torch.lerp(base.backdrop, pull_push(base.backdrop, 1 - stray), gaussian_blur(stray, 1.0))
     return replace(base, shares=shares, backdrop=backdrop, owner_share=F.pad(base.owner_share, (0, 0, 0, 0, 0, 1)))
@@ -143,9 +149,7 @@ def _worn(reference: Parts, areas: FaceAreas, above: Tensor, upper: Tensor) -> t
     blunt = ((gaussian_blur(opened(person, odd(PEAK * side)), 0.012 * side) - 0.3) / 0.3).clamp(0, 1)
     person = torch.lerp(person, person.minimum(blunt), above)
     bare, hair = (reference.shares[:, kind : kind + 1].minimum(person) for kind in (FACE, HAIR))
-    # hair falls beside and behind a neck: what masks call so in front of it is its shadow, or a collar
-    throat = erode(areas.mesh * _throat(areas), odd(0.02 * side)) * (1 - upper)
-    hair = hair * (1 - areas.features) * (1 - gaussian_blur(throat, 1.0))
+    hair = hair * (1 - areas.features)
     return bare, hair * hanging_together(hair, upper > 0.5, odd(SEAM * side)), person
 
 
@@ -253,21 +257,15 @@ def _without(base: Parts, swap: _Swap, t: TransferOptions) -> Parts:
     image, shares = base.carried.image, base.shares
     person, behind, side = 1 - shares[:, BACKGROUND:], shares[:, BACKGROUND:], max(image.shape[-2:])
     body = _without_hair(base, swap)
-    picture = torch.cat([image, base.carried.validity], 1)
-    drawn, moved = drawn_in(picture, dilate(person.maximum(swap.gone), 5), body.alpha.maximum(swap.head))
-    background, known = drawn.split((3, 1), 1)
-    assert base.backdrop is not None
+    covered = (dilate(person.maximum(swap.gone), odd(AROUND * side)) > 0.02).to(image)
+    background = torch.cat([without_person(*one) for one in zip(image.split(1), covered.split(1), strict=True)])
     assert base.backdrop_validity is not None
-    # far from what was seen, stretching shows: there it goes on as the backdrop does
-    away = nearest_inside((dilate(person.maximum(swap.gone), 5) < 0.02)[:, 0])[1][:, None]
-    deep = gaussian_blur(((away / side - DRAWN) / DRAWN).clamp(0, 1), 0.01 * side)
-    background, known = torch.lerp(background, base.backdrop, deep), torch.lerp(known, base.backdrop_validity, deep)
-    changed = swap.gone.maximum(body.hidden).maximum(_above_brows(swap.areas) * person).maximum(moved * behind)
+    known, near = base.backdrop_validity, covered * (dilate(swap.gone, odd(AROUND * side)) > 0.02)
+    changed = swap.gone.maximum(body.hidden).maximum(_above_brows(swap.areas) * person).maximum(near * behind)
     # at an outline the person's colours are mixed with the old background
     sure = erode(shares[:, FACE : FACE + 1] + shares[:, CLOTHES : CLOTHES + 1], 5) > 0.9
     pure = torch.where(behind > 0.02, gather(image, nearest_inside(sure[:, 0])[0]), body.colours)
     result = torch.lerp(image, torch.lerp(background, pure, body.alpha), changed)
-    # a background that is to be painted anew stays so where it is drawn in
     guess = torch.lerp(known.clamp(0, t.skin_validity), torch.full_like(known, t.skin_validity), body.alpha)
     validity = torch.lerp(base.carried.validity, guess, changed)
     worn = body.alpha * body.cloth * body.hidden
@@ -285,6 +283,7 @@ def _without_hair(base: Parts, swap: _Swap) -> _Body:
     below = _body_below(shares, swap)
     total = below.sum(1, keepdim=True)
     skin, firm = _inner(bare * (1 - swap.gone)), (_inner(cloth * (1 - swap.gone)) > 0.8).to(image)
+    firm = opened(firm, odd(BETWEEN * side))
     skin = (pull_push(image / areas.shading, skin) * areas.shading).clamp(0, 1)
     worn = continued(image, firm) if bool(firm.any()) else skin
     soft = gaussian_blur(swap.gone, SOFT * side)
@@ -302,7 +301,7 @@ def _without_hair(base: Parts, swap: _Swap) -> _Body:
 def _body_below(shares: Tensor, swap: _Swap) -> Tensor:
     """What of the body lies below hair that is taken away: skin and clothes (B,2,H,W) in 0..1."""
     side = max(shares.shape[-2:])
-    known, low = erode(1 - swap.gone, 3), 1 - _above_chin(swap.areas)
+    known, low = opened(erode(1 - swap.gone, 3), odd(BETWEEN * side)), 1 - _above_chin(swap.areas)
     bare, cloth, behind = (shares[:, kind : kind + 1] for kind in (FACE, CLOTHES, BACKGROUND))
 
     def rather(one: Tensor, other: Tensor, steep: float) -> Tensor:
@@ -319,7 +318,8 @@ def _body_below(shares: Tensor, swap: _Swap) -> Tensor:
     skin = on_mesh * torch.lerp(torch.ones_like(skin), skin, low)
     # beside the neck its outline goes on upwards
     neck = low * dilate(_throat(swap.areas), odd(2 * BESIDE_NECK * side))
-    skin = skin.maximum(gaussian_blur(_nearest_below(bare, known > 0.9) * neck, 1.0))
+    up = gaussian_blur(_nearest_below(bare, known > 0.9) * neck, SOFT * side)
+    skin = skin.maximum(((up - 0.3) / 0.4).clamp(0, 1))
     return torch.cat([skin, worn.maximum(on_mesh * low) * (1 - skin)], 1)
 
 

@@ -18,7 +18,7 @@ from difffae.swap.kinds import hanging_together, told_apart, whole_face, with_st
 from difffae.swap.region_parts import BACKGROUND, CLOTHES, HAIR, FaceAreas
 from difffae.swap.region_sources import reference_parts
 from difffae.swap.region_transfer import take_hair
-from difffae.swap.uncovered import continued, drawn_in
+from difffae.swap.uncovered import continued
 
 SIDE = 128
 
@@ -32,33 +32,6 @@ def striped(side: int = SIDE) -> Tensor:
     """Green and blue stripes, without red."""
     across = torch.sin(pixel_grid(side, side, torch.zeros(1))[..., 0] * 30) * 0.4 + 0.5
     return torch.stack([torch.zeros_like(across), across, 1 - across])[None]
-
-
-def test_a_background_that_nothing_uncovers_stays_to_the_bit():
-    picture = striped()
-    same, moved = drawn_in(picture, disc(20), disc(30))
-    assert torch.equal(same, picture)
-    assert moved.max() == 0
-
-
-def test_nothing_of_what_hid_the_background_is_left():
-    red = torch.tensor([1.0, 0, 0])[:, None, None]
-    picture = torch.lerp(striped(), red.expand(3, SIDE, SIDE)[None], disc(40))
-    result, moved = drawn_in(picture, disc(41), disc(22))
-    outside = 1 - dilate(disc(22), 3)
-    assert (result[:, :1] * outside).max() == 0
-    # as sharp as it was: stripes are stretched, not blurred
-    ring = disc(38) * outside
-    assert ((result[:, 1:2] - 0.5).abs() * ring).sum() / ring.sum() > 0.8 * (striped()[:, 1:2] - 0.5).abs().mean()
-    assert torch.equal(result[moved.expand_as(result) == 0], picture[moved.expand_as(result) == 0])
-    assert torch.equal(result[..., 0], picture[..., 0])
-
-
-def test_a_plain_background_is_plain_again():
-    picture = torch.lerp(torch.full((1, 3, SIDE, SIDE), 0.25), torch.ones(1, 3, SIDE, SIDE), disc(40))
-    result, _ = drawn_in(picture, disc(42), disc(20))
-    outside = (1 - dilate(disc(20), 3)).expand_as(result) > 0
-    torch.testing.assert_close(result[outside], torch.full_like(result[outside], 0.25), atol=1e-5, rtol=0)
 
 
 def test_cloth_goes_on_as_in_a_mirror():
