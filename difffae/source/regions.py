@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..common.errors import ConfigError
-from ..common.pixels import opened, pull_push
+from ..common.pixels import connected, dilate, opened, pull_push
 from ..vocabulary import REGIONS
 from .slots import UNKNOWN_ORDER
 
@@ -28,6 +28,8 @@ MATTE_WINDOW = 0.03  # same, for a matte, whose own edges are a few pixels wide 
 # of the slots' log odds of person is added to the matte's: they decide where the matte does not know (0.5), and change little where it
 # does. Least mean error on labelled portraits, real and synthetic, among 0, 0.25, 0.5 and 1
 SLOTS_SAY = 0.5
+COARSE, GAP = 128, 0.12  # side at which hair is followed from the head on, and how wide the gap before a plait may be (share of the side)
+SAMPLES, FIFTH, LIKE = 300, 5, 0.05  # colours of sure hair, which of the nearest counts, and how alike other hair is to it
 WHOLE = 0.06  # least width of a part of the person that the slots missed, not just a rim of two cells (share of the side)
 TRUSTED = (0.5, 0.8)  # share of the sure hair that a network of hair finds, from which on it counts, and counts fully
 SURE_FACE = (0.85, 0.99)  # from here to there the face's slot overrules the matte
@@ -93,7 +95,7 @@ def layers(masks: Tensor, order: Sequence[str], image: Tensor, matte: Tensor | N
         return Layers(light_matte(masks, order, size), person, loose, hair)
     found = with_matte(sharp, matte)
     if hair_share is not None:
-        found = with_hair(found, hair_share)
+        found = with_hair(found, hair_share, image)
     person = _fitted(image, 1 - found[:, 3:], MATTE_WINDOW)
     lit = (found[:, :3] * found.new_tensor([LIT[name] for name in REGIONS[:3]])[:, None, None]).sum(1, keepdim=True)
     loose, hair = _fitted(image, torch.cat([found[:, 1:2] + found[:, 2:3], found[:, 1:2]], dim=1), GUIDE_WINDOW).split(1, dim=1)
@@ -162,15 +164,17 @@ def _above_middle(face: Tensor) -> Tensor:
     return (1 - (rows - middle) / (1.5 * spread)).clamp(0, 1).expand_as(face)
 
 
-def with_hair(shares: Tensor, hair: Tensor) -> Tensor:
+def with_hair(shares: Tensor, hair: Tensor, image: Tensor) -> Tensor:
     """Shares of the regions, corrected by a network that knows hair alone.
 
     It knows where long hair ends and where clothes of its colour begin, but it misses hair of unusual colours: it counts as far as it
-    finds the hair that the shares are sure of. What the shares call hair above the face's middle stays so, since hats turn with heads.
+    finds the hair that the shares are sure of, and only what hangs together with that or has its colours: it takes rough coats and
+    shadows for hair, too. What the shares call hair above the face's middle stays so, since hats turn with heads.
 
     Args:
         shares: (B,R,H,W), summing to 1.
         hair: (B,1,H,W) in 0..1.
+        image: (B,3,H,W) RGB 0..1.
 
     Returns:
         (B,R,H,W), summing to 1.
@@ -180,14 +184,33 @@ def with_hair(shares: Tensor, hair: Tensor) -> Tensor:
     sure = ((own - 0.8) / 0.1).clamp(0, 1) * above
     found = (hair * sure).sum((2, 3), keepdim=True) / sure.sum((2, 3), keepdim=True).clamp_min(1)
     trust = ((found - TRUSTED[0]) / (TRUSTED[1] - TRUSTED[0])).clamp(0, 1)
-    told = (hair * person * (1 - ((face - 0.9) / 0.08).clamp(0, 1))).maximum(own * above)
-    told = torch.lerp(own, told, trust)
+    hair = hair * person * (1 - ((face - 0.9) / 0.08).clamp(0, 1))
+    told = torch.lerp(own, (hair * _of_one_head(hair, sure, image)).maximum(own * above), trust)
     # what is hair no longer goes on as what is beside it
     rest = torch.cat([face, worn], dim=1)
     beside = pull_push(rest / rest.sum(1, keepdim=True).clamp_min(1e-4), rest.sum(1, keepdim=True).clamp(0, 1).square())
     kind = torch.lerp(beside, rest / rest.sum(1, keepdim=True).clamp_min(1e-4), rest.sum(1, keepdim=True).clamp(0, 1))
     rest = kind / kind.sum(1, keepdim=True).clamp_min(1e-4) * (person - told).clamp_min(0)
     return torch.cat([rest[:, :1], told, rest[:, 1:], background], dim=1)
+
+
+def _of_one_head(hair: Tensor, sure: Tensor, image: Tensor) -> Tensor:
+    """1 on hair (B,1,H,W) that hangs together with what is sure (B,1,H,W), or has the colours of it in an image (B,3,H,W): (B,1,H,W)."""
+    scale = min(1.0, COARSE / max(hair.shape[-2:]))
+    coarse = round(scale * hair.shape[-2]), round(scale * hair.shape[-1])
+    there, core, colours = (F.adaptive_avg_pool2d(values, coarse) for values in (hair, sure, image))
+    there, core = (there > 0.3).to(hair), (core > 0.7).to(hair)
+    near = connected(core * there, there)
+    alike = torch.zeros_like(near)
+    for row, found in enumerate(alike[:, 0]):
+        known = colours[row, :, core[row, 0] > 0].T
+        known = known[:: max(1, len(known) // SAMPLES)]
+        asked = (there[row, 0] > 0) & (near[row, 0] == 0)
+        if len(known) > FIFTH and bool(asked.any()):
+            cost = torch.cdist(colours[row, :, asked].T, known).kthvalue(FIFTH, 1).values
+            found[asked] = (cost < LIKE).to(found)
+    near = near.maximum(connected(near, near.maximum(alike), round(2 * GAP * COARSE) | 1))
+    return F.interpolate(dilate(near, 3), hair.shape[-2:], mode="bilinear", align_corners=False)
 
 
 def fitted_regions(
@@ -200,7 +223,7 @@ def fitted_regions(
         return _guided(image, shares, GUIDE_WINDOW)
     found = with_matte(shares, matte)
     if hair_share is not None:
-        found = with_hair(found, hair_share)
+        found = with_hair(found, hair_share, image)
     person = _fitted(image, 1 - found[:, 3:], MATTE_WINDOW)
     inside = _guided(image, found[:, :3], GUIDE_WINDOW).clamp_min(1e-4)
     return torch.cat([inside / inside.sum(1, keepdim=True) * person, 1 - person], dim=1)

@@ -261,6 +261,8 @@ def _without(base: Parts, swap: _Swap, t: TransferOptions) -> Parts:
     background = torch.cat([without_person(*one) for one in zip(image.split(1), covered.split(1), strict=True)])
     assert base.backdrop_validity is not None
     known, near = base.backdrop_validity, covered * (dilate(swap.gone, odd(AROUND * side)) > 0.02)
+    # beyond it the fill is what is there, which hides its edge
+    near = near.maximum(gaussian_blur(dilate(near, odd(2 * SOFT * side)), SOFT * side) * (behind > 0.5))
     changed = swap.gone.maximum(body.hidden).maximum(_above_brows(swap.areas) * person).maximum(near * behind)
     # at an outline the person's colours are mixed with the old background
     sure = erode(shares[:, FACE : FACE + 1] + shares[:, CLOTHES : CLOTHES + 1], 5) > 0.9
