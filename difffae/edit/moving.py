@@ -142,7 +142,7 @@ class PreparedFaces:
         moved = self.photos.move(target)
         if self.regions is None:
             return self._before(moved), moved.own_share, []
-        areas = FaceAreas.of(self.photos.head, target, self.photos.image)
+        areas = FaceAreas.of(self.photos.head, target, self.photos.image, self.canvas.side)
         mixed = self.regions.parts(moved, areas)
         givers = []
         for one, reference in zip(self.swaps, self.references, strict=True):
@@ -198,7 +198,7 @@ def prepare(parts: Parts, faces: Faces, camera: Tensor | None = None, rows: slic
         if id(reference) not in ready:
             ready[id(reference)] = _prepared_reference(parts, reference, camera, canvas, batch, rows)
     references = tuple(ready[id(one.reference)] for one in taken)
-    return PreparedFaces(faces, photos, canvas, pictures, alone, SwapSource.of(photos), references, taken)
+    return PreparedFaces(faces, photos, canvas, pictures, alone, SwapSource.of(photos, canvas.side), references, taken)
 
 
 def _alone(parts: Parts, faces: Faces, photos: Apart, own: FaceAttributes, canvas: Canvas, batch: int, rows: slice) -> Apart:
@@ -342,8 +342,8 @@ def _prepared_reference(parts: Parts, reference: Faces, camera: Tensor, canvas: 
     own = theirs.attributes(reference.attributes.expand(batch)[rows])
     alone = _alone(parts, reference, Apart(pictures, inside), own, theirs, batch, rows)
     assert alone.layers is not None
-    image = beyond_frame(alone.image, inside, alone.layers.hair)
-    return SwapReference.of(image, alone.inside, own, camera, parts.head, alone.layers, options_on(theirs, parts.carry_options))
+    options = options_on(theirs, parts.carry_options)
+    return SwapReference.of(alone.image, alone.inside, own, camera, parts.head, alone.layers, options, theirs.side)
 
 
 def _details(faces: Faces, givers: list[list[Carried]], shares: Tensor, side: int) -> tuple[ReferenceDetail, ...]:

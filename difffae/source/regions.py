@@ -29,7 +29,8 @@ MATTE_WINDOW = 0.03  # same, for a matte, whose own edges are a few pixels wide 
 # does. Least mean error on labelled portraits, real and synthetic, among 0, 0.25, 0.5 and 1
 SLOTS_SAY = 0.5
 COARSE, GAP = 128, 0.12  # side at which hair is followed from the head on, and how wide the gap before a plait may be (share of the side)
-SAMPLES, FIFTH, LIKE = 300, 5, 0.05  # colours of sure hair, which of the nearest counts, and how alike other hair is to it
+SAMPLES, FIFTH, LIKE = 300, 5, 0.05  # colours that are compared, which of the nearest counts, and how alike hair is to sure hair
+SHADES, UNSURE = (0.75, 0.5, 0.35), 0.01  # a neck lies in the chin's shade; how much nearer to that than to hair hair may be
 WHOLE = 0.06  # least width of a part of the person that the slots missed, not just a rim of two cells (share of the side)
 TRUSTED = (0.5, 0.8)  # share of the sure hair that a network of hair finds, from which on it counts, and counts fully
 SURE_FACE = (0.85, 0.99)  # from here to there the face's slot overrules the matte
@@ -180,12 +181,12 @@ def with_hair(shares: Tensor, hair: Tensor, image: Tensor) -> Tensor:
         (B,R,H,W), summing to 1.
     """
     face, own, worn, background = shares.split(1, dim=1)
-    person, above = 1 - background, _above_middle(face)
+    person, above = 1 - background, (2 * _above_middle(face) - 1).clamp(0, 1)
     sure = ((own - 0.8) / 0.1).clamp(0, 1) * above
     found = (hair * sure).sum((2, 3), keepdim=True) / sure.sum((2, 3), keepdim=True).clamp_min(1)
     trust = ((found - TRUSTED[0]) / (TRUSTED[1] - TRUSTED[0])).clamp(0, 1)
     hair = hair * person * (1 - ((face - 0.9) / 0.08).clamp(0, 1))
-    told = torch.lerp(own, (hair * _of_one_head(hair, sure, image)).maximum(own * above), trust)
+    told = torch.lerp(own, (hair * _of_one_head(hair, sure, face, image)).maximum(own * above), trust)
     # what is hair no longer goes on as what is beside it
     rest = torch.cat([face, worn], dim=1)
     beside = pull_push(rest / rest.sum(1, keepdim=True).clamp_min(1e-4), rest.sum(1, keepdim=True).clamp(0, 1).square())
@@ -194,23 +195,31 @@ def with_hair(shares: Tensor, hair: Tensor, image: Tensor) -> Tensor:
     return torch.cat([rest[:, :1], told, rest[:, 1:], background], dim=1)
 
 
-def _of_one_head(hair: Tensor, sure: Tensor, image: Tensor) -> Tensor:
-    """1 on hair (B,1,H,W) that hangs together with what is sure (B,1,H,W), or has the colours of it in an image (B,3,H,W): (B,1,H,W)."""
+def _of_one_head(hair: Tensor, sure: Tensor, face: Tensor, image: Tensor) -> Tensor:
+    """How far hair (B,1,H,W) hangs together with what is sure (B,1,H,W), or is near to it and has the colours of it in an image (B,3,H,W),
+    rather than those of a face (B,1,H,W) in the shade: (B,1,H,W) in 0..1."""
     scale = min(1.0, COARSE / max(hair.shape[-2:]))
     coarse = round(scale * hair.shape[-2]), round(scale * hair.shape[-1])
-    there, core, colours = (F.adaptive_avg_pool2d(values, coarse) for values in (hair, sure, image))
-    there, core = (there > 0.3).to(hair), (core > 0.7).to(hair)
-    near = connected(core * there, there)
-    alike = torch.zeros_like(near)
-    for row, found in enumerate(alike[:, 0]):
-        known = colours[row, :, core[row, 0] > 0].T
-        known = known[:: max(1, len(known) // SAMPLES)]
-        asked = (there[row, 0] > 0) & (near[row, 0] == 0)
-        if len(known) > FIFTH and bool(asked.any()):
-            cost = torch.cdist(colours[row, :, asked].T, known).kthvalue(FIFTH, 1).values
-            found[asked] = (cost < LIKE).to(found)
-    near = near.maximum(connected(near, near.maximum(alike), round(2 * GAP * COARSE) | 1))
+    there, core, skin, colours = (F.adaptive_avg_pool2d(values, coarse) for values in (hair, sure, face, image))
+    there, alike = (there > 0.3).to(hair), torch.zeros_like(there)
+    for row, (asked, own, bare) in enumerate(zip(there[:, 0] > 0, core[:, 0] > 0.7, skin[:, 0] > 0.95, strict=True)):
+        asked &= ~own
+        known, shaded = _some(colours[row], own), _some(colours[row], bare)
+        if len(known) <= FIFTH or len(shaded) <= FIFTH or not bool(asked.any()):
+            continue
+        shaded = torch.cat([shaded * share for share in SHADES])
+        to_hair, to_skin = (torch.cdist(colours[row, :, asked].T, one).kthvalue(FIFTH, 1).values for one in (known, shaded))
+        there[row, 0][asked] *= (to_hair < to_skin + UNSURE).to(hair)
+        alike[row, 0][asked] = (to_hair < LIKE).to(hair)
+    near = connected((core > 0.7).to(hair) * there, there)
+    near = near.maximum(connected(near, near.maximum(alike * there), round(2 * GAP * COARSE) | 1))
     return F.interpolate(dilate(near, 3), hair.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def _some(colours: Tensor, where: Tensor) -> Tensor:
+    """Colours (N,3) of a picture (3,h,w), evenly picked from a mask (h,w)."""
+    found = colours[:, where].T
+    return found[:: max(1, len(found) // SAMPLES)]
 
 
 def fitted_regions(

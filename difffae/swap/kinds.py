@@ -42,8 +42,7 @@ FOREHEAD = 0.08  # difference of colours from the lower face up to which a foreh
 SCALP, SMOOTHER = 0.8, 0.7
 SCALP_HUE = 0.05  # and its shares of red, green and blue differ from those of skin by this at most
 BESIDE_HEAD = 0.06  # how far around the head model a bare scalp may be, as a share of the side
-STRAY, STRAY_WINDOW, STRAY_REACH = 0.08, 0.05, 0.15  # strands: least difference from an even background, its window, and how far from hair
-STRAND = 0.3  # least share of hair in a pixel that shows a strand
+STRAY, STRAY_WINDOW, STRAY_REACH = 0.15, 0.05, 0.15  # strands: least difference from an even background, its window, and how far from hair
 BROW, FRINGE = 0.02, 0.4  # half the height of brows, as a share of the side, and how much of them hair covers that hangs over them
 STROKE = 0.045  # height of hair around the eyes up to which it may be brows, as a share of the side
 MOUTH = 0.16  # height of an open mouth, as a share of the side
@@ -59,7 +58,7 @@ def told_apart(picture: Tensor, shares: Tensor, areas: FaceAreas, taken: bool) -
         areas: of the head in the picture.
         taken: whether the hair is taken, so that nothing else may be called so, or taken away, so that none may be left.
     """
-    side = max(picture.shape[-2:])
+    side = areas.side
     brows = dilate(areas.features, odd(0.08 * side))
     hair = shares[:, HAIR : HAIR + 1]
     if taken:
@@ -68,7 +67,7 @@ def told_apart(picture: Tensor, shares: Tensor, areas: FaceAreas, taken: bool) -
     thick = torch.lerp(hair, hair * dilate(opened((hair > 0.5).to(hair), window), window), brows)
     shares = torch.cat([shares[:, :1] + hair - thick, thick, shares[:, 2:]], 1)
     if taken:
-        shares = _without_gaps(picture, shares)
+        shares = _without_gaps(picture, shares, side)
     inner = areas.features if taken else sure_features(areas)
     start = _upper(areas, 0.0)
     sure = (hair_of(shares) > 0.9) & start
@@ -100,11 +99,11 @@ def _followed(
 
     inner (B,1,H,W): where no hair is, brows (B,1,H,W): where what has its colours is not followed.
     """
-    side, upper = max(picture.shape[-2:]), _upper(areas, MIDDLE)
+    side, upper = areas.side, _upper(areas, MIDDLE)
     grown = torch.zeros_like(sure)
     for _ in range(ROUNDS):
         ones = [
-            _one(*each, taken=taken)
+            _one(*each, side=side, taken=taken)
             for each in zip(*(values.split(1) for values in (picture, shares, areas.skin, inner, areas.mesh, upper, grown)), strict=True)
         ]
         found, clear = torch.cat([one for one, _ in ones]), torch.tensor([like < ALIKE_AT_MOST for _, like in ones], device=sure.device)
@@ -119,7 +118,7 @@ def _hanging_apart(hair: Tensor, shares: Tensor, sure: Tensor, clear: Tensor, ar
 
     hair (B,1,H,W) by colours, shares (B,R,H,W) by masks, clear (B,1,1,1 bool) where no clothes are like it.
     """
-    side = max(hair.shape[-2:])
+    side = areas.side
     far = hanging_together(hair, sure, odd(GAP_AWAY * side)) * (hair_of(shares) > 0.3)
     if bool(clear.any()):
         far = torch.where(clear, hanging_together(hair, sure, odd(GAP_CLEAR * side)), far)
@@ -144,7 +143,7 @@ def rows_of(area: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def whole_face(areas: FaceAreas) -> FaceAreas:
     """The same with eyes and mouth as part of the skin."""
-    window = odd(MOUTH * max(areas.skin.shape[-2:]))
+    window = odd(MOUTH * areas.side)
     return replace(areas, skin=areas.skin.maximum(erode(dilate(areas.skin, window), window)))
 
 
@@ -156,7 +155,7 @@ def sure_features(areas: FaceAreas) -> Tensor:
 
 def kept_face(areas: FaceAreas, hair: Tensor) -> Tensor:
     """(B,1,H,W): 1 on what of a face no swap of hair changes: eyes, nose and mouth, and brows that no hair (B,1,H,W) hangs over."""
-    side = max(hair.shape[-2:])
+    side = areas.side
     sure = sure_features(areas)
     whole = dilate(areas.features, odd(2 * BROW * side))
     band = whole * (1 - sure)
@@ -175,20 +174,19 @@ def hanging_together(share: Tensor, start: Tensor, gap: int) -> Tensor:
 
 
 def _one(
-    picture: Tensor, shares: Tensor, skin: Tensor, features: Tensor, mesh: Tensor, upper: Tensor, grown: Tensor, *, taken: bool
+    picture: Tensor, shares: Tensor, skin: Tensor, features: Tensor, mesh: Tensor, upper: Tensor, grown: Tensor, *, side: int, taken: bool
 ) -> tuple[Tensor, float]:
     """Shares (1,R,H,W) of one picture by colours, and how much of its clothes has the hair's (0..1). `features` is where no hair is,
     `upper` where hair of masks is sure, `grown` what an earlier round found, each (1,1,H,W)."""
-    side = max(picture.shape[-2:])
     person = 1 - shares[:, BACKGROUND:]
     colours = picture[0].permute(1, 2, 0)
-    cores = _cores(colours, shares, skin, features, upper, grown)
+    cores = _cores(colours, shares, skin, features, upper, grown, side)
     if _bald(picture, colours, cores[1], cores[0]):
         bare = hair_of(shares) * dilate(mesh, odd(BESIDE_HEAD * side))
         return torch.cat([shares[:, :1] + bare, shares[:, 1:2] - bare, shares[:, 2:]], 1), 0.0
     if int(cores[1].sum()) < FEWEST or int(cores[0].sum()) < FEWEST:
         return shares, 1.0
-    cores[2], like_hair = _clear_cloth(colours, cores, skin, taken)
+    cores[2], like_hair = _clear_cloth(colours, cores, skin, side, taken)
     doubtful = ((person > 0.3) & (features < 0.5))[0, 0] & ~erode(cores[1][None, None].to(picture), 3)[0, 0].bool()
     if not taken and like_hair > SAME:
         doubtful &= (shares[:, CLOTHES : CLOTHES + 1] < 0.5)[0, 0]
@@ -216,16 +214,16 @@ def _one(
     return torch.cat([torch.where(doubtful, smooth, shares[:, :BACKGROUND]), shares[:, BACKGROUND:]], 1), like_hair
 
 
-def _cores(colours: Tensor, shares: Tensor, skin: Tensor, features: Tensor, upper: Tensor, grown: Tensor) -> list[Tensor]:
+def _cores(colours: Tensor, shares: Tensor, skin: Tensor, features: Tensor, upper: Tensor, grown: Tensor, side: int) -> list[Tensor]:
     """Where a picture (H,W,3) shows face, hair and clothes for sure: three of (H,W) bool."""
-    window = odd(CORE * max(colours.shape[:2]))
+    window = odd(CORE * side)
     face, hair, cloth = (erode(shares[:, kind : kind + 1], window)[0, 0] > 0.9 for kind in (FACE, HAIR, CLOTHES))
     face = erode(shares[:, FACE : FACE + 1] * skin, window)[0, 0] > 0.7
     # a raised shoulder may be called hair, too
     return [_lower_face(colours, face, features[0, 0]), hair & upper[0, 0] | grown[0, 0], cloth]
 
 
-def _clear_cloth(colours: Tensor, cores: list[Tensor], skin: Tensor, taken: bool) -> tuple[Tensor, float]:
+def _clear_cloth(colours: Tensor, cores: list[Tensor], skin: Tensor, side: int, taken: bool) -> tuple[Tensor, float]:
     """Of what is clothes for sure that (H,W bool) which has not the hair's colours, and the share of the rest."""
     cloth = cores[2]
     if not bool(cloth.any()):
@@ -235,7 +233,7 @@ def _clear_cloth(colours: Tensor, cores: list[Tensor], skin: Tensor, taken: bool
     if taken:
         rows = torch.arange(len(colours), device=colours.device)[:, None]
         chin = int((skin[0, 0] > 0.5).any(1).nonzero().amax()) if bool((skin > 0.5).any()) else len(colours)
-        clear |= (rows > chin + LOW * max(colours.shape[:2])).expand_as(cloth)[cloth]
+        clear |= (rows > chin + LOW * side).expand_as(cloth)[cloth]
     if int(clear.sum()) > FEWEST:
         cloth = cloth.clone()
         cloth[cloth.clone()] = clear
@@ -268,9 +266,8 @@ def _bald(picture: Tensor, colours: Tensor, hair: Tensor, skin: Tensor) -> bool:
     return bright and alike and bool(relief[hair].mean() < SMOOTHER * relief[skin].mean())
 
 
-def with_strays(picture: Tensor, shares: Tensor) -> Tensor:
+def with_strays(picture: Tensor, shares: Tensor, side: int) -> Tensor:
     """Shares whose hair has curls and strands that the matte of the person missed, as colours tell them from an even background."""
-    side = max(picture.shape[-2:])
     behind = shares[:, BACKGROUND:]
     clear = behind * (1 - dilate(1 - behind, odd(CORE * side)))
     near = gaussian_blur(clear, STRAY_WINDOW * side)
@@ -281,18 +278,16 @@ def with_strays(picture: Tensor, shares: Tensor) -> Tensor:
     core = (erode(hair, odd(CORE * side)) > 0.9).to(hair)
     count = core.sum((2, 3), keepdim=True)
     own = (picture * core).sum((2, 3), keepdim=True) / count.clamp_min(1)
-    line = own - smooth  # a strand that is finer than a pixel is a little of both
-    rather = ((picture - smooth) * line).sum(1, keepdim=True) > STRAND * line.square().sum(1, keepdim=True)
+    rather = (picture - own).square().sum(1, keepdim=True) < (picture - smooth).square().sum(1, keepdim=True)
     found = (unlike > STRAY + 2 * uneven.sqrt()) & rather & (near > 0.05) & (count > FEWEST)
     stray = found.to(hair) * behind * (dilate(hair, odd(2 * STRAY_REACH * side)) > 0.5)
     stray = stray * hanging_together(stray.maximum(hair), hair > 0.9, odd(2 * GAP * side))
     return torch.cat([shares[:, :HAIR], hair + stray, shares[:, CLOTHES:BACKGROUND], behind - stray], 1)
 
 
-def _without_gaps(picture: Tensor, shares: Tensor) -> Tensor:
+def _without_gaps(picture: Tensor, shares: Tensor, side: int) -> Tensor:
     """Shares whose hair has gaps where the background shows between strands, by its colour."""
     rows = []
-    side = max(picture.shape[-2:])
     for image, share in zip(picture, shares, strict=True):
         colours, hair, behind = image.permute(1, 2, 0), share[HAIR], share[BACKGROUND]
         cores = [erode(one[None, None], odd(CORE * side))[0, 0] > 0.9 for one in (hair, behind)]

@@ -58,6 +58,7 @@ class FaceAreas:
         skin: (B,1,H,W) 1 on the head model's face and ears.
         mesh: (B,1,H,W) 1 on all of the head model.
         shading: (B,3,H,W) the light on it, RGB; 1 beside it.
+        side: pixels of the square around the face, which is the picture or the middle of it: of this side lengths are shares.
     """
 
     features: Tensor
@@ -65,15 +66,17 @@ class FaceAreas:
     skin: Tensor
     mesh: Tensor
     shading: Tensor
+    side: int
 
     @classmethod
-    def of(cls, head: HeadModel, face: FaceAttributes, picture: Tensor) -> FaceAreas:
+    def of(cls, head: HeadModel, face: FaceAttributes, picture: Tensor, side: int | None = None) -> FaceAreas:
         """Of faces in pictures.
 
         Args:
             head: the head model.
             face: B faces.
             picture: (B,3,H,W).
+            side: of the square around the face; None: the picture is that square.
         """
         vertices = head(face.shape, face.expression, face.pose)
         points = project(vertices, face.camera)
@@ -82,7 +85,7 @@ class FaceAreas:
         skin, mesh = (mask[:, None].to(picture) for mask in (head.skin_mask(raster), raster.face >= 0))
         shading = hidden_shading(head, raster, vertex_normals(vertices, head.faces), face.light, CarryOptions())
         features, below_brows = (_inside(head, points, outline, picture) for outline in (FEATURES, BELOW_BROWS))
-        return cls(features, below_brows, skin, mesh, shading)
+        return cls(features, below_brows, skin, mesh, shading, side or max(height, width))
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,15 +135,15 @@ def refined(picture: Tensor, layers: Layers, areas: FaceAreas, prior: float) -> 
     cloth = (layers.loose - layers.hair).clamp_min(0)
     bare = (layers.person - layers.loose).clamp_min(0)
     hair = layers.hair * (1 - areas.features)
-    hair = hair.maximum(_by_colour(picture, hair, bare * areas.skin, bare * (1 - areas.below_brows), HAIR_REACH, prior))
+    face = bare * areas.skin
+    hair = hair.maximum(_by_colour(picture, hair, face, bare * (1 - areas.below_brows), HAIR_REACH * areas.side, prior, areas.side))
     hair = hair * (1 - areas.features)
-    cloth = cloth.maximum(
-        _by_colour(picture, cloth, bare * areas.skin, bare * (1 - areas.skin) * (1 - areas.below_brows), CLOTH_REACH, CLOTH)
-    ).minimum(1 - hair)
+    where = bare * (1 - areas.skin) * (1 - areas.below_brows)
+    cloth = cloth.maximum(_by_colour(picture, cloth, face, where, CLOTH_REACH * areas.side, CLOTH, areas.side)).minimum(1 - hair)
     return replace(layers, hair=hair, loose=hair + cloth)
 
 
-def _by_colour(picture: Tensor, region: Tensor, bare: Tensor, where: Tensor, reach: float, prior: float) -> Tensor:
+def _by_colour(picture: Tensor, region: Tensor, bare: Tensor, where: Tensor, reach: float, prior: float, side: int) -> Tensor:
     """How far pixels near a region that are said to be bare skin look like the region.
 
     Args:
@@ -148,29 +151,29 @@ def _by_colour(picture: Tensor, region: Tensor, bare: Tensor, where: Tensor, rea
         region: (B,1,H,W) hair or clothes, by the masks.
         bare: (B,1,H,W) skin, by the masks.
         where: (B,1,H,W) the part of the skin that may be something else.
-        reach: how far from the region, as a share of the side.
+        reach: how far from the region, in pixels.
         prior: log odds of the region.
+        side: of the square around the face.
 
     Returns:
         (B,1,H,W) in 0..1.
     """
     from kornia.filters import guided_blur
 
-    side = max(picture.shape[-2:])
     inside = erode(region, 5)
     skin = erode(bare, 2 * round(SKIN_INSIDE * side) + 1)
-    near = ((dilate(region, 2 * round(reach * side) + 1) - 0.3) / 0.4).clamp(0, 1) * where
-    (mean, spread), (mean_skin, spread_skin) = _colours(picture, inside), _colours(picture, skin)
+    near = ((dilate(region, 2 * round(reach) + 1) - 0.3) / 0.4).clamp(0, 1) * where
+    (mean, spread), (mean_skin, spread_skin) = _colours(picture, inside, side), _colours(picture, skin, side)
     odds = (picture - mean_skin).square() / spread_skin - (picture - mean).square() / spread + (spread_skin / spread).log()
     found = torch.sigmoid(gaussian_blur(0.5 * odds.sum(1, keepdim=True), 1.0).clamp(-6, 6) + prior)
     return guided_blur(picture, found * near, 7, GUIDE_EPS, border_type="replicate").clamp(0, 1)
 
 
-def _colours(picture: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+def _colours(picture: Tensor, weight: Tensor, side: int) -> tuple[Tensor, Tensor]:
     """Local mean (B,3,H,W) and overall variance (B,3,1,1) of the colours that a weight (B,1,H,W)
     picks.
     """
-    mean = gaussian_blur(pull_push(picture, weight), COLOUR_WINDOW * max(picture.shape[-2:]))
+    mean = gaussian_blur(pull_push(picture, weight), COLOUR_WINDOW * side)
     spread = (weight * (picture - mean).square()).sum((2, 3), keepdim=True) / weight.sum((2, 3), keepdim=True).clamp_min(1e-4)
     return mean, spread + LEAST_SPREAD
 
@@ -192,8 +195,7 @@ def moved_shares(carried: Carried, layers: Layers, areas: FaceAreas) -> Tensor:
     worn = F.grid_sample(both, grid, padding_mode="border", align_corners=False)
     bare = (1 - worn.sum(1, keepdim=True)).clamp_min(0)
     # beside the head the soft rim of hair and clothes is theirs, not skin
-    side = max(height, width)
-    rim = bare * (1 - dilate(areas.mesh, 5)) * dilate(worn.sum(1, keepdim=True), 2 * round(RIM * side) + 1)
+    rim = bare * (1 - dilate(areas.mesh, 5)) * dilate(worn.sum(1, keepdim=True), 2 * round(RIM * areas.side) + 1)
     kind = pull_push(worn / worn.sum(1, keepdim=True).clamp_min(1e-4), worn.sum(1, keepdim=True).clamp(0, 1))
     worn = worn + rim * kind / kind.sum(1, keepdim=True).clamp_min(1e-4)
     alpha = carried.person_alpha

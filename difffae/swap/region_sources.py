@@ -17,15 +17,13 @@ from torch import Tensor
 
 from ..carry.options import CarryOptions
 from ..common.errors import ConfigError
-from ..common.pixels import dilate, flow_grid, gather, nearest_inside, odd, pixel_grid, pull_push
+from ..common.pixels import flow_grid, gather, nearest_inside, pixel_grid, pull_push
 from ..common.rows import repeat_rows
 from ..head.attributes import FaceAttributes
 from ..head.morphable import HeadModel
 from ..person.prepared import Carried, Prepared, prepare
 from ..source.regions import Layers
 from .region_parts import TAKEN, TAKEN_AWAY, FaceAreas, Parts, moved_shares, refined
-
-CROWN = 0.035  # of the side: how far above a scalp hair stands that is not seen
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,12 +41,13 @@ class SwapSource:
     backdrop_validity: Tensor
 
     @classmethod
-    def of(cls, prepared: Prepared) -> SwapSource:
-        """Of photographs that were prepared with layers. Raises ConfigError for others."""
+    def of(cls, prepared: Prepared, side: int | None = None) -> SwapSource:
+        """Of photographs that were prepared with layers, with a square of some side around the face; None: they are that square. Raises
+        ConfigError for others."""
         if prepared.person is None:
             raise ConfigError("swap: the source was prepared without layers, which say where its regions are; give layers")
         layers = prepared.person.layers
-        areas = FaceAreas.of(prepared.head, prepared.face, prepared.image)
+        areas = FaceAreas.of(prepared.head, prepared.face, prepared.image, side)
         fine = refined(prepared.image, layers, areas, TAKEN_AWAY)
         behind = prepared.person.backdrop
         backdrop = torch.lerp(prepared.image, behind.filled, behind.place)
@@ -107,6 +106,7 @@ class SwapReference:
         head: HeadModel,
         layers: Layers,
         options: CarryOptions | None = None,
+        side: int | None = None,
     ) -> SwapReference:
         """Prepare a reference.
 
@@ -118,15 +118,12 @@ class SwapReference:
             head: the head model.
             layers: of the picture.
             options: how to move it; its expressions are never stretched.
+            side: of the square around the face; None: the picture is that square.
         """
         o = replace(options or CarryOptions(), stretch_expression=False, eyes=False)
-        areas = FaceAreas.of(head, own, picture)
-        layers = refined(picture, layers, areas, TAKEN)
-        # a crown that the frame cuts goes on around the head
-        scalp = dilate(areas.mesh, odd(2 * CROWN * picture.shape[-1]))
-        shown = inside_picture.maximum((layers.hair * scalp > 0.5).to(inside_picture))
+        layers = refined(picture, layers, FaceAreas.of(head, own, picture, side), TAKEN)
         # shoulders follow the camera all over, which a move does only near the head
-        grid, inside = _aligned(shown, own.camera, camera)
+        grid, inside = _aligned(inside_picture, own.camera, camera)
         aligned = F.grid_sample(picture, grid, mode="bicubic", padding_mode="border", align_corners=False).clamp(0, 1)
         layers = layers.map(lambda layer: F.grid_sample(layer, grid, padding_mode="border", align_corners=False))
         there = replace(own, camera=camera.expand_as(own.camera))

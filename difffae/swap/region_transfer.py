@@ -43,7 +43,7 @@ HAIRLINE, THIN = 0.05, 0.03  # width in which skin shows between hairs, and how 
 FAINT = 0.01  # squared difference of hair from skin up to which they are hardly told apart
 USUAL = 0.2  # difference from a skin's usual colour up to which it is skin, as a share of that
 AROUND = 0.015  # how far around a person and its hair the background is not read
-BETWEEN = 0.03  # what shows between strands and is narrower says nothing of what lies below them
+BETWEEN = 0.01  # what shows between strands and is narrower says nothing of what lies below them
 CHIN = 0.03  # how far above the chin its skin ends
 
 
@@ -108,12 +108,8 @@ def take_hair(
 
 def _known_apart(base: Parts, areas: FaceAreas) -> Parts:
     """The base with one more photograph, and with regions as colours tell them; strands that no mask held are no backdrop."""
-    image, side = base.carried.image, max(base.shares.shape[-2:])
-    found = told_apart(image, base.shares, areas, False)
-    # what masks call hair goes with it, even where its colours are those of something else
-    hair = found[:, HAIR : HAIR + 1].maximum(((base.shares[:, HAIR : HAIR + 1] - 0.05) / 0.9).clamp(0, 1))
-    rest = found * (1 - _hair_alone(found))
-    shares = with_strays(image, rest * (1 - hair) / rest.sum(1, keepdim=True).clamp_min(1e-4) + hair * _hair_alone(found))
+    image, side = base.carried.image, areas.side
+    shares = with_strays(image, told_apart(image, base.shares, areas, False), side)
     stray = dilate((shares[:, HAIR : HAIR + 1] * base.shares[:, BACKGROUND:] > 0.1).to(image), odd(STRANDS * side))
     backdrop = None if base.backdrop is None else torch.lerp(base.backdrop, pull_push(base.backdrop, 1 - stray), gaussian_blur(stray, 1.0))
     return replace(base, shares=shares, backdrop=backdrop, owner_share=F.pad(base.owner_share, (0, 0, 0, 0, 0, 1)))
@@ -121,7 +117,7 @@ def _known_apart(base: Parts, areas: FaceAreas) -> Parts:
 
 def _planned(base: Parts, reference: Parts, areas: FaceAreas, t: TransferOptions) -> _Swap:
     """Whose pixels go where."""
-    side = max(areas.skin.shape[-2:])
+    side = areas.side
     above, upper = _above_brows(areas), _above_chin(areas)
     bare, hair, person = _worn(reference, areas, above, upper)
     old = base.shares[:, HAIR : HAIR + 1]
@@ -143,7 +139,7 @@ def _planned(base: Parts, reference: Parts, areas: FaceAreas, t: TransferOptions
 
 def _worn(reference: Parts, areas: FaceAreas, above: Tensor, upper: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Bare skin, hair and person of a reference (B,1,H,W), as far as they are known to be."""
-    side = max(areas.skin.shape[-2:])
+    side = areas.side
     person = (1 - reference.shares[:, BACKGROUND:]) * ((reference.carried.validity - 0.08) / 0.08).clamp(0, 1)
     # hair that its frame cuts off is drawn out to a peak
     blunt = ((gaussian_blur(opened(person, odd(PEAK * side)), 0.012 * side) - 0.3) / 0.3).clamp(0, 1)
@@ -156,24 +152,24 @@ def _worn(reference: Parts, areas: FaceAreas, above: Tensor, upper: Tensor) -> t
 def _above_brows(areas: FaceAreas) -> Tensor:
     """(B,1,H,W): 1 above the brows, 0 below them, by rows."""
     rows, first, _ = rows_of(areas.features)
-    return _above(rows, first, BROWS, areas.skin)
+    return _above(rows, first, BROWS * areas.side, areas.skin)
 
 
 def _above_chin(areas: FaceAreas) -> Tensor:
     """(B,1,H,W): 1 above the chin, 0 below it, by rows."""
     rows, _, last = rows_of(areas.skin)
-    return _above(rows, last, CHIN, areas.skin)
+    return _above(rows, last, CHIN * areas.side, areas.skin)
 
 
 def _above(rows: Tensor, edge: Tensor, width: float, like: Tensor) -> Tensor:
     """(B,1,H,W): 1 where rows lie above an edge by a width, 0 from the edge on."""
-    return ((edge - rows) / (width * len(rows))).clamp(0, 1).expand_as(like)
+    return ((edge - rows) / width).clamp(0, 1).expand_as(like)
 
 
 def _tinted(base: Parts, reference: Parts, areas: FaceAreas, own: Tensor, t: TransferOptions) -> Tensor:
     """The reference (B,3,H,W), its skin in the colours of the base's, which goes on from where it is shown (B,1,H,W)."""
     bare = reference.shares[:, FACE : FACE + 1]
-    side = max(bare.shape[-2:])
+    side = areas.side
     sigma = t.tint_blur * side
     mine = erode(base.shares[:, FACE : FACE + 1] * own, 5) * dilate(areas.skin, 3) * _above_chin(areas)
     theirs = erode(bare, 5) * dilate(areas.skin, 3)
@@ -255,7 +251,7 @@ class _Body:
 def _without(base: Parts, swap: _Swap, t: TransferOptions) -> Parts:
     """The base without its own hair, and without what of its head stands out from the reference's."""
     image, shares = base.carried.image, base.shares
-    person, behind, side = 1 - shares[:, BACKGROUND:], shares[:, BACKGROUND:], max(image.shape[-2:])
+    person, behind, side = 1 - shares[:, BACKGROUND:], shares[:, BACKGROUND:], swap.areas.side
     body = _without_hair(base, swap)
     covered = (dilate(person.maximum(swap.gone), odd(AROUND * side)) > 0.02).to(image)
     background = torch.cat([without_person(*one) for one in zip(image.split(1), covered.split(1), strict=True)])
@@ -280,7 +276,7 @@ def _without(base: Parts, swap: _Swap, t: TransferOptions) -> Parts:
 
 def _without_hair(base: Parts, swap: _Swap) -> _Body:
     image, shares, areas = base.carried.image, base.shares, swap.areas
-    side, above = max(image.shape[-2:]), _above_brows(areas)
+    side, above = areas.side, _above_brows(areas)
     bare, cloth = (shares[:, kind : kind + 1] for kind in (FACE, CLOTHES))
     below = _body_below(shares, swap)
     total = below.sum(1, keepdim=True)
@@ -302,8 +298,8 @@ def _without_hair(base: Parts, swap: _Swap) -> _Body:
 
 def _body_below(shares: Tensor, swap: _Swap) -> Tensor:
     """What of the body lies below hair that is taken away: skin and clothes (B,2,H,W) in 0..1."""
-    side = max(shares.shape[-2:])
-    known, low = opened(erode(1 - swap.gone, 3), odd(BETWEEN * side)), 1 - _above_chin(swap.areas)
+    side = swap.areas.side
+    known, low = erode(1 - swap.gone, 3), 1 - _above_chin(swap.areas)
     bare, cloth, behind = (shares[:, kind : kind + 1] for kind in (FACE, CLOTHES, BACKGROUND))
 
     def rather(one: Tensor, other: Tensor, steep: float) -> Tensor:

@@ -20,8 +20,6 @@ from difffae.swap.region_sources import reference_parts
 from difffae.swap.region_transfer import take_hair
 from difffae.swap.uncovered import continued
 
-SIDE = 128
-
 
 def disc(radius: float, side: int = SIDE) -> Tensor:
     away = pixel_grid(side, side, torch.zeros(1)).norm(dim=-1) * side / 2
@@ -159,8 +157,8 @@ def test_a_curl_that_masks_missed_goes_with_the_hair(scene):
     curl[..., row - 6 : row - 3, column - 8 : column + 8] = 1
     curl = curl * (1 - layers.person)
     with_curl = torch.lerp(image, BROWN[:, None, None].expand_as(image), curl)
-    found = with_strays(with_curl, shares_of(layers))
-    none = with_strays(image, shares_of(layers))
+    found = with_strays(with_curl, shares_of(layers), SIZE)
+    none = with_strays(image, shares_of(layers), SIZE)
     assert curl.sum() > 30
     assert (found[:, HAIR : HAIR + 1] * curl).sum() / curl.sum() > 0.9
     torch.testing.assert_close(found.sum(1), torch.ones_like(found[:, 0]))
