@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..common.pixels import dilate, erode, gather, gaussian_blur, nearest_inside, odd
+from ..common.pixels import connected, dilate, erode, gather, gaussian_blur, nearest_inside, odd, opened
 from ..faces.crop import FaceCrop, extract
 from .matte import INPUT_SIZE, PersonMatte
 
@@ -26,6 +26,9 @@ WINDOWS = (0.05, 0.025, 0.012)  # of the guided filters that fit the outline, as
 EPS, PLAIN_EPS = 2e-5, 4e-4  # variance of colours that is no edge to them, beside hair and elsewhere
 SURE = 0.05  # how wrong the network may be where it is sure
 SAMPLES, LIKE = 1200, 0.025  # colours of person and of background that doubtful places are compared with; their difference that decides
+# shares of the picture's longer side: what is narrower is a crumb unless it hangs together with more, and how far beside that outlines are
+# soft; and the alpha by which parts hang together
+CRUMB, BESIDE, FAINT = 0.06, 0.015, 0.25
 COARSE = 320  # pixels: side at which that is done
 APART = (0.12, 0.3)  # difference of the colours on both sides of an outline (0..1) from which on they alone say how they mix
 
@@ -49,7 +52,7 @@ def whole_matte(network: PersonMatte, picture: Tensor, square: FaceCrop, inner: 
     rough = _connected(_seen(network, picture, square, inner).maximum(face), square)
     small, rough, face, hair = (resized(values, size) for values in (picture, rough, face, hair))
     rough = _by_colour(small, rough, square.side * scale)
-    alpha = _fitted(small, rough, hair, square.side * scale).maximum(face).clamp(0, 1)
+    alpha = _in_one_piece(_fitted(small, rough, hair, square.side * scale)).maximum(face).clamp(0, 1)
     if size == tuple(picture.shape[-2:]):
         return alpha
     return _enlarged(picture, small, alpha, square.side * scale)
@@ -177,6 +180,16 @@ def _fitted(picture: Tensor, rough: Tensor, hair: Tensor, side: float) -> Tensor
     alpha = torch.lerp(alpha, ((mixed - 0.08) / 0.8).clamp(0, 1), 0.7 * sure)
     alpha = torch.lerp(plain, alpha, strands).maximum(inside).minimum(1 - outside)
     return ((alpha - 0.06) / 0.88).clamp(0, 1)
+
+
+def _in_one_piece(alpha: Tensor) -> Tensor:
+    """A matte (1,1,h,w) without crumbs apart from its broad parts: there the background has colours like the person's."""
+    side = max(alpha.shape[-2:])
+    broad = opened((alpha > 0.95).to(alpha), odd(CRUMB * side))
+    if not bool(broad.any()):
+        return alpha
+    held = connected(broad, (alpha > FAINT).to(alpha).maximum(broad))
+    return alpha * (dilate(held, odd(2 * BESIDE * side)) > 0)
 
 
 def _sure(rough: Tensor, strands: Tensor, side: float) -> tuple[Tensor, Tensor]:

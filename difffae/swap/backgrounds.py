@@ -21,6 +21,7 @@ SOFT = 0.006  # width of the border of what is filled in its place
 DEEP = 0.1  # so deep in its place colours are smooth
 RIM = 0.012  # width of the person's rim that the old background shone on
 SPILL = 0.8  # share of that light which is taken away
+MOST = 0.05  # how much of it (0..1) is approached at most: flowers, straw and strands have colours of their own
 SURE = 0.98  # alpha from which on a pixel is the person's alone
 
 
@@ -108,4 +109,6 @@ def _spill(own: Tensor, old: Tensor, alpha: Tensor) -> Tensor:
     inside, beside = (gather(colours, nearest_inside(where[:, 0])[0]) for colours, where in ((own, inner > 0), (old, alpha < 0.02)))
     line = gaussian_blur(beside - inside, max(0.5, RIM / 2 * side))
     lit = ((own - inside) * line).sum(1, keepdim=True) / line.square().sum(1, keepdim=True).clamp_min(1e-3)
-    return SPILL * rim * lit.clamp(0, 1) * line
+    spill = SPILL * rim * lit.clamp(0, 1) * line
+    most = spill.abs().amax(1, keepdim=True).clamp_min(1e-6)
+    return spill * (MOST * torch.tanh(most / MOST) / most)

@@ -21,17 +21,6 @@ from difffae.swap.region_transfer import take_hair
 from difffae.swap.uncovered import continued
 
 
-def disc(radius: float, side: int = SIDE) -> Tensor:
-    away = pixel_grid(side, side, torch.zeros(1)).norm(dim=-1) * side / 2
-    return (away < radius).float()[None, None]
-
-
-def striped(side: int = SIDE) -> Tensor:
-    """Green and blue stripes, without red."""
-    across = torch.sin(pixel_grid(side, side, torch.zeros(1))[..., 0] * 30) * 0.4 + 0.5
-    return torch.stack([torch.zeros_like(across), across, 1 - across])[None]
-
-
 def test_cloth_goes_on_as_in_a_mirror():
     across = torch.arange(64.0).expand(1, 3, 64, -1) / 64
     known = torch.zeros(1, 1, 64, 64)
