@@ -189,7 +189,6 @@ def moved_shares(carried: Carried, layers: Layers, areas: FaceAreas) -> Tensor:
     Returns:
         (B,R,H,W), which sum to 1.
     """
-    height, width = carried.image.shape[-2:]
     grid = flow_grid(carried.offset_to_source)
     both = torch.cat([layers.hair, (layers.loose - layers.hair).clamp_min(0)], dim=1)
     worn = F.grid_sample(both, grid, padding_mode="border", align_corners=False)
