@@ -11,9 +11,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from ..common.pixels import dilate, erode, gaussian_blur, luma_of, nearest_inside, odd, opened, pull_push, relit
+from ..common.pixels import connected, dilate, erode, gaussian_blur, luma_of, nearest_inside, odd, opened, pull_push
 from ..source.whole_matte import resized
 from .backgrounds import without_person
 from .dressed import SURE, Dressed, foreground, inner_face, like_skin, some
@@ -25,15 +26,19 @@ EDGE = 0.02  # width of the rim of old clothes on skin that goes with them
 SAME = 0.05  # difference of colours up to which such a rim is skin
 SEAM = 0.05  # width over which own skin goes over to the reference's above the old clothes
 COLLARS = 0.15  # how much higher than clothes elsewhere collars may stand
-SLIVER = 0.02  # width up to which clothes are none
+SLIVER, ISLAND = 0.02, 0.04  # width up to which clothes are none, and alone
 AROUND = 0.04  # how far around the old body its background is not read
 BARE = 0.34  # half the width in which the own neck stays where the reference has no body
 SAMPLES, LIKE = 800, 0.015  # colours of hair and of clothes that are compared, and how alike
-TONE, FADES, GREATEST = 0.03, 0.15, 1.2  # window in which tones are compared, how far their difference reaches, and its greatest logarithm
-SHADE, HUE = 0.35, 0.06  # greatest logarithms of shade and hue of skin
+BAND, NEAR = 0.05, 0.1
+TONE, FADES, GREATEST = 0.03, 0.2, 1.6  # window in which tones are compared, how far their difference reaches, and its greatest logarithm
+LOCAL, SHADES, HUE = 0.25, (0.35, 1.2), 0.06  # greatest logarithms of shade and hue of skin
 # how much brighter than a person's lights white clothes are, what counts as either, the darkest white, how much clothes are dimmed at most,
 # and how few pixels tell nothing
 WHITE, BRIGHT, DIMMEST, DIMMED, FEWEST = 1.15, 0.97, 0.5, 0.8, 30
+COLOURLESS = 0.01  # mean difference of red, green and blue in black and white
+OTHER = 0.25  # difference from the new neck of what is no neck
+LOOSE = 0.06  # width beside hair in which there is more
 DARK = 0.02  # added to colours before they are divided
 CRISP = (0.03, 1e-3)  # window of the guided filter that finds the edge of clothes on skin, and the variance that is no edge
 
@@ -49,24 +54,30 @@ def with_clothes(source: Dressed, reference: Dressed) -> Tensor:
         (1,3,H,W) RGB 0..1: the source's own pixels wherever neither the old body nor the new one is, and on face and hair.
     """
     small = _without_slivers(source.reduced())
-    other = reference.reduced(small.square.side)
+    other = _without_slivers(reference.reduced(small.square.side))
+    if float((small.picture.amax(1) - small.picture.amin(1)).mean()) < COLOURLESS:
+        other = replace(other, picture=luma_of(other.picture).expand_as(other.picture))
     theirs = fitted_clothes(other, small)
     if theirs is None:
         return source.picture
     side = small.square.side
     skin = _own_skin(small)
     front = foreground(small.picture, small.alpha)
-    cloth = _crisp_cloth(theirs, side)
-    theirs = replace(theirs, colours=_no_brighter(theirs, cloth, small))
-    worn = _in_tone(theirs, cloth, front, skin * (small.alpha > SURE), _tone(small), _tone(other), side)
-    head = _head(small, skin, cloth, theirs.alpha)
-    body = theirs.alpha * small.below_chin(COLLARS)
+    theirs = replace(theirs, colours=_no_brighter(theirs, small))
+    worn = _in_tone(theirs, front, skin * (small.alpha > SURE), _tone(small), _tone(other), small)
+    head = _head(small, skin, theirs.alpha)
+    bare = erode(skin * (small.alpha > SURE), odd(0.02 * side)) * theirs.guessed * (1 - theirs.cloth)
+    bare = bare * ((OTHER - (front - worn).abs().amax(1, keepdim=True)) / (OTHER / 2)).clamp(0, 1)
+    worn = torch.lerp(worn, front, gaussian_blur(bare, max(0.5, 0.015 * side)).minimum(skin))
+    body = theirs.alpha
     removed = (small.alpha - head - body).clamp(0, 1)
     person = dilate((small.alpha > 0.02).to(front), odd(2 * AROUND * side))
     gone = gaussian_blur(dilate((removed > 0.05).to(front), odd(2 * AROUND * side)), max(0.5, 0.3 * AROUND * side))
     instead = without_person(small.picture, person)
-    # beyond the old outline what looks like the background already is its own
+    # beyond the old outline what looks like the background already is its own, and that meets it without a step
     unlike = gaussian_blur((((instead - small.picture).abs().amax(1, keepdim=True) - 0.03) / 0.03).clamp(0, 1), 1.0)
+    alike = (1 - dilate((small.alpha > 0.02).to(front), odd(0.02 * side))) * (1 - unlike)
+    instead = (instead + gaussian_blur(pull_push(small.picture - instead, alike), max(0.5, 0.01 * side))).clamp(0, 1)
     gone = gone * torch.where(small.alpha > 0, 1.0, unlike)
     behind = torch.lerp(small.picture, instead, gone.maximum(((small.alpha - 0.02) / 0.08).clamp(0, 1)))
     own = foreground(small.picture, small.alpha * (1 - small.cloth))
@@ -79,8 +90,9 @@ def with_clothes(source: Dressed, reference: Dressed) -> Tensor:
 
 
 def _without_slivers(one: Dressed) -> Dressed:
-    """The same without thin lines of clothes, as they are found along the outline of a neck."""
+    """The same without thin lines of clothes, as they are found along the outline of a neck, and small ones."""
     broad = opened((one.cloth > 0.5).to(one.cloth), odd(SLIVER * one.square.side))
+    broad = connected(opened(broad, odd(ISLAND * one.square.side)), broad)
     return replace(one, cloth=one.cloth * gaussian_blur(dilate(broad, odd(2 * SLIVER * one.square.side)), 0.7))
 
 
@@ -96,20 +108,25 @@ def _own_skin(one: Dressed) -> Tensor:
     return free * gaussian_blur(dilate(broad, odd(2 * u)), 0.7)
 
 
-def _head(one: Dressed, skin: Tensor, cloth: Tensor, body: Tensor) -> Tensor:
-    """(1,1,H,W): what stays of a person: face, hair, and skin over which no new clothes (1,1,H,W) of the new body (1,1,H,W) lie."""
+def _head(one: Dressed, skin: Tensor, body: Tensor) -> Tensor:
+    """(1,1,H,W): what stays of a person: face, hair, and a band of skin (1,1,H,W) along the jaw, which fades out."""
     side = one.square.side
+    away = nearest_inside((one.face > 0.5)[:, 0])[1][:, None] / side
     face = gaussian_blur(dilate(one.face, odd(2 * JAW * side)), max(0.5, JAW_SOFT * side))
     # the head model's jaw may lie over a collar
     face = ((face - 0.35) / 0.3).clamp(0, 1) * like_skin(one).maximum(inner_face(one))
+    band = (1 - away / BAND).clamp(0, 1)
+    band = band * band * (3 - 2 * band) * skin
     hair = _crisp_hair(one)
-    # beside the neck, skin ends where the new body does
-    near = torch.lerp(body, torch.ones_like(skin), one.column(BARE))
-    stays = torch.maximum(hair, face * (1 - one.cloth.maximum(_old_rim(one, skin)))).maximum(skin * (1 - cloth * body) * near)
+    # masks of hair are too narrow: beside it there is more, if nothing else
+    near = F.max_pool2d(hair, (1, odd(LOOSE * side)), 1, (0, odd(LOOSE * side) // 2))
+    near = near * (1 - dilate(one.cloth, odd(LOOSE * side))) * (1 - skin)
+    stays = torch.maximum(hair.maximum(near), face.maximum(band) * (1 - one.cloth.maximum(_old_rim(one, skin))))
     # collars reach higher
     collar = one.cloth.maximum(dilate(one.cloth, odd(0.06 * side)) * (1 - skin))
-    above = 1 - collar * (1 - hair) * (1 - one.hair) * (1 - face) * one.below_chin(COLLARS)
-    return one.alpha * torch.lerp(above, stays, one.below_chin())
+    above = 1 - collar * (1 - one.hair) * (1 - face) * one.below_chin(COLLARS)
+    alpha = torch.lerp(one.alpha, ((one.alpha - 0.4) / 0.6).clamp(0, 1), body * (1 - hair))
+    return alpha * torch.lerp(above, stays, one.below_chin())
 
 
 def _old_rim(one: Dressed, skin: Tensor) -> Tensor:
@@ -141,16 +158,6 @@ def _crisp_hair(one: Dressed) -> Tensor:
     return torch.lerp(hair, gaussian_blur(result, 0.7), (gaussian_blur(band.to(hair)[None, None], 1.0)))
 
 
-def _crisp_cloth(theirs: Fitted, side: float) -> Tensor:
-    """Clothes (1,1,H,W) against skin, with the edge that colours show."""
-    from kornia.filters import guided_blur
-
-    window, eps = CRISP
-    smooth = gaussian_blur(theirs.cloth, max(0.5, 0.006 * side))
-    found = guided_blur(theirs.colours, smooth, odd(max(5, window * side)), eps, border_type="replicate")
-    return ((gaussian_blur(found, max(0.5, 0.006 * side)) - 0.25) / 0.5).clamp(0, 1)
-
-
 def _tone(one: Dressed) -> Tensor:
     """(1,3,1,1): the usual colour of a person's lower face."""
     rows = torch.arange(one.face.shape[-2], device=one.face.device)[:, None]
@@ -159,46 +166,49 @@ def _tone(one: Dressed) -> Tensor:
     return ((colours if len(colours) else one.picture.flatten(2)[0].T).median(0).values)[None, :, None, None]
 
 
-def _no_brighter(theirs: Fitted, cloth: Tensor, one: Dressed) -> Tensor:
-    """The new body's colours (1,3,H,W), its clothes (1,1,H,W) as bright at most as a person's light makes what is white."""
-    inside, there = (erode(one.alpha, odd(0.03 * one.square.side)) > 0.9), cloth * theirs.alpha * one.below_chin() > 0.9
+def _no_brighter(theirs: Fitted, one: Dressed) -> Tensor:
+    """The new body's colours (1,3,H,W), its clothes as bright at most as a person's light makes what is white."""
+    inside, there = (erode(one.alpha, odd(0.03 * one.square.side)) > 0.9), theirs.cloth * theirs.alpha * one.below_chin() > 0.9
     if int(inside.sum()) < FEWEST or int(there.sum()) < FEWEST:
         return theirs.colours
     own, new = (luma_of(picture)[where] for picture, where in ((one.picture, inside), (theirs.colours, there)))
     most = max(WHITE * float(some(own.sort().values, SAMPLES).quantile(BRIGHT)), DIMMEST)
     share = min(1.0, max(most / float(some(new, SAMPLES).quantile(BRIGHT)), DIMMED))
-    return torch.lerp(theirs.colours, theirs.colours * share, cloth)
+    return torch.lerp(theirs.colours, theirs.colours * share, theirs.cloth)
 
 
-def _in_tone(theirs: Fitted, cloth: Tensor, front: Tensor, skin: Tensor, own_tone: Tensor, their_tone: Tensor, side: float) -> Tensor:
-    """The new body (1,3,H,W), its skin in the tones of the own.
+def _in_tone(theirs: Fitted, front: Tensor, skin: Tensor, own_tone: Tensor, their_tone: Tensor, one: Dressed) -> Tensor:
+    """The new body (1,3,H,W), its skin in the tones of the own: one smooth change, so that relief and shade stay.
 
     Args:
         theirs: the new body.
-        cloth: (1,1,H,W) what of it are clothes.
         front: (1,3,H,W) the person.
         skin: (1,1,H,W) bare skin of the person.
-        own_tone: (1,3,1,1) usual colour of the person's face, which skin takes far from their own.
-        their_tone: (1,3,1,1) the same of the reference: so do the two differ where they are not seen in the same place.
-        side: of the face.
+        own_tone: (1,3,1,1) usual colour of the person's lower face.
+        their_tone: (1,3,1,1) the same of the reference.
+        one: the person.
     """
-    both = skin * theirs.neck * (1 - dilate(cloth, odd(0.02 * side)))
-    near = gaussian_blur(both, TONE * side)
-    mine, other = (gaussian_blur(values * both, TONE * side) / near.clamp_min(1e-4) + DARK for values in (front, theirs.colours))
-    known = (near * (both > 0.5)).clamp(0, 1)
-    lighter = ((own_tone + DARK) / (their_tone + DARK)).log().expand_as(front)
+    side = one.square.side
+    ratio = ((own_tone + DARK) / (their_tone + DARK)).log()
+    near = (nearest_inside((one.face > 0.5)[:, 0])[1][:, None] < NEAR * side).to(skin) * (1 - erode(one.face, odd(0.04 * side)))
+    mine, other = skin * near * one.below_chin(), theirs.skin * near
+    both = []
+    for values, where in ((front, mine), (theirs.colours, other)):
+        weight = gaussian_blur(where, TONE * side)
+        both.append((gaussian_blur(values * where, TONE * side) / weight.clamp_min(1e-4) + DARK, weight))
+    known = ((both[0][1].minimum(both[1][1]) - 0.02) / 0.1).clamp(0, 1)
+    local = torch.zeros_like(front)
     if bool((known > 0.1).any()):
         away = nearest_inside((known > 0.1)[:, 0])[1][:, None] / side
-        lighter = torch.lerp(pull_push((mine / other).log(), known), lighter, 1 - torch.exp(-away / FADES))
-    lighter = gaussian_blur(lighter.clamp(-GREATEST, GREATEST), TONE * side)
-    if not bool((skin > 0.5).any()):
-        return torch.lerp(relit(theirs.colours, lighter.exp()), theirs.colours, cloth)
-    away = nearest_inside((skin > 0.5)[:, 0])[1][:, None] / side
-    level = torch.lerp(pull_push(front, skin.square()), own_tone, 1 - torch.exp(-away / FADES))
-    level = gaussian_blur(level, TONE / 2 * side) + DARK
-    # of the reference's skin relief and shade, as far as they are such
-    other = (theirs.colours + DARK).log() + lighter - level.log()
-    shade = other.mean(1, keepdim=True)
-    other = SHADE * (shade / SHADE).tanh() + HUE * ((other - shade) / HUE / 3).tanh()
-    toned = level * (other * theirs.neck).exp() - DARK
-    return torch.lerp(toned, theirs.colours, cloth)
+        local = _limited(pull_push((both[0][0] / both[1][0]).log() - ratio, known), (LOCAL, LOCAL)) * torch.exp(-away / FADES)
+    local = gaussian_blur(local, TONE * side)
+    relief = _limited((theirs.colours + DARK).log() - (their_tone + DARK).log(), SHADES)
+    toned = (own_tone + DARK) * (local + relief).exp() - DARK
+    return torch.lerp(toned, theirs.colours, theirs.cloth).clamp(0, 1)
+
+
+def _limited(relief: Tensor, shades: tuple[float, float]) -> Tensor:
+    """Logarithms (1,3,H,W) of shade, which are at most so much above and below 0, and of hue, which are small."""
+    shade = relief.mean(1, keepdim=True)
+    high, low = shades
+    return torch.where(shade > 0, high * (shade / high).tanh(), low * (shade / low).tanh()) + HUE * ((relief - shade) / HUE).tanh()

@@ -11,7 +11,7 @@ from torch import Tensor
 from difffae.carry.transparency import Transparency
 from difffae.common.checkpoint import asset_path
 from difffae.common.images import read_image
-from difffae.common.pixels import dilate, erode, pixel_grid
+from difffae.common.pixels import dilate, erode, luma_of, pixel_grid
 from difffae.edit.analysing import with_slots
 from difffae.edit.description import Faces, Sampling
 from difffae.edit.editor import DiffFAE
@@ -23,6 +23,7 @@ from difffae.source.whole_matte import _connected
 from difffae.swap.backgrounds import covering, fitted_background, with_background
 from difffae.swap.clothes import with_clothes
 from difffae.swap.dressed import Dressed, like_skin
+from difffae.swap.fitted_clothes import NATURAL
 from difffae.swap.longer import longer
 
 HEIGHT, WIDTH = 160, 240
@@ -107,16 +108,32 @@ def test_clothes_are_replaced_on_the_body_and_nowhere_else():
 
 
 @pytest.mark.parametrize("neck", [76, 100])
-def test_clothes_lie_on_the_own_shoulders(neck: int):
+def test_a_reference_keeps_its_own_shoulders(neck: int):
+    """They lie where chin under chin puts them, higher by what shoulders differ beyond NATURAL if a bare neck allows it, lower by LOWERED
+    at most; where the old body alone was there is background, and beyond both the photograph itself."""
     me, other = someone(RED, 84, GREEN), someone(BLUE, neck, torch.tensor(0.5))
     result = with_clothes(me, other)
-    aside = (torch.arange(WIDTH) - 120).abs()[None, None, None] > 42  # beyond the collar, by COLLAR and the side of 120
-    away = ((dilate(me.alpha, 3) == 0) & aside).expand(-1, 3, -1, -1)
+    moved = other.alpha.roll(round(8 - NATURAL * 120) if neck < 84 else 0, -2)
+    away = ((dilate(me.alpha, 3) == 0) & (dilate(moved, 5) == 0)).expand(-1, 3, -1, -1)
     assert torch.equal(result[away], me.picture[away])
-    shoulders = (erode(me.cloth, 5) > 0.99) & aside
-    assert shoulders.sum() > 1000
-    shown = result.permute(1, 0, 2, 3)[:, shoulders[:, 0]]
-    assert (shown - BLUE[0, :, 0]).abs().max() < 0.1
+    rows = torch.arange(HEIGHT)[:, None]
+    for where, colour in (
+        ((erode(moved, 7) > 0.99) & (me.face == 0) & (rows > 92), BLUE),
+        (me.alpha * (1 - dilate(moved, 7)) > 0.99, GREEN),
+    ):
+        where = where & (dilate(me.face, 9) == 0)
+        assert where.sum() > (1000 if colour is BLUE else 100 if neck > 84 else -1)
+        if where.any():
+            assert (result.permute(1, 0, 2, 3)[:, where[:, 0]] - colour[0, :, 0]).abs().max() < 0.1
+
+
+def test_black_and_white_people_wear_black_and_white():
+    me, other = someone(RED, 84, GREEN), someone(BLUE, 84, torch.tensor(0.5))
+    me = replace(me, picture=me.picture.mean(1, keepdim=True).expand(-1, 3, -1, -1))
+    result = with_clothes(me, other)
+    assert (result.amax(1) - result.amin(1)).max() < 1e-5
+    worn = (erode(other.cloth * (1 - dilate(me.face, 9)), 9) > 0.99)[:, 0]
+    assert (result.permute(1, 0, 2, 3)[:, worn] - luma_of(BLUE).item()).abs().max() < 0.1
 
 
 def test_a_collar_stands_out_of_the_own_outline():
@@ -164,6 +181,19 @@ def test_lines_go_on_below_a_frame_and_openings_close():
     assert one.cloth[0, 0, HEIGHT - 4, 92:109].max() == 0
     assert one.cloth[0, 0, HEIGHT + 4, 99:102].max() < 0.5
     assert one.cloth[0, 0, HEIGHT + 23].min() > 0.99
+
+
+def test_what_is_small_does_not_go_on_below_a_frame():
+    """A badge in the lowest rows ends; a tie, which is as wide but long, goes on."""
+    me = someone(RED, 84, GREEN)
+    whole = torch.ones_like(me.alpha)
+    rows, columns = torch.meshgrid(torch.arange(HEIGHT), torch.arange(WIDTH), indexing="ij")
+    badge = ((columns > 60) & (columns < 90) & (rows > HEIGHT - 12))[None, None].to(whole)
+    tie = ((columns > 130) & (columns < 150))[None, None].to(whole)
+    picture = torch.lerp(RED.expand(1, 3, HEIGHT, WIDTH), BLUE.expand(1, 3, HEIGHT, WIDTH), badge.maximum(tie))
+    low = longer(replace(me, picture=picture, alpha=whole, cloth=whole), 40).picture[0, :, HEIGHT + 20 :]
+    assert (low[:, :, 66:85] - RED[0]).abs().max() < 0.1
+    assert (low[:, :, 134:147] - BLUE[0]).abs().max() < 0.1
 
 
 def test_own_clothes_change_next_to_nothing():
