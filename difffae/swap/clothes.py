@@ -1,7 +1,8 @@
-"""Clothes that are replaced in a whole photograph: the reference's clothes on the source's body.
+"""Clothes that are replaced in a whole photograph: the source's head on the reference's body.
 
-They lie on the source's shoulders (`fitted_clothes`); where its old collar stood and no new one does, the background goes on. Face, hair
-and neck are the source's; where it was dressed and the reference is bare, skin has the source's tone and the reference's shade.
+Neck, chest, collar and clothes are one piece of the reference's photograph (`fitted_clothes`), its skin in the source's tone. Face, hair
+and background are the source's; own skin goes over to the new neck along the jaw. Where the old body stood and the new one does not, the
+background goes on.
 
 Shape letters: H and W picture height and width.
 """
@@ -24,23 +25,24 @@ from .fitted_clothes import Fitted, fitted_clothes
 JAW, JAW_SOFT = 0.012, 0.015  # clothes keep so far from the face, whose mask is jagged below
 EDGE = 0.02  # width of the rim of old clothes on skin that goes with them
 SAME = 0.05  # difference of colours up to which such a rim is skin
-SEAM = 0.05  # width over which own skin goes over to the reference's above the old clothes
+SEAM = 0.05  # width over which own skin ends above the old clothes
 COLLARS = 0.15  # how much higher than clothes elsewhere collars may stand
 SLIVER, ISLAND = 0.02, 0.04  # width up to which clothes are none, and alone
 AROUND = 0.04  # how far around the old body its background is not read
-BARE = 0.34  # half the width in which the own neck stays where the reference has no body
 SAMPLES, LIKE = 800, 0.015  # colours of hair and of clothes that are compared, and how alike
-BAND, NEAR = 0.05, 0.1
-TONE, FADES, GREATEST = 0.03, 0.2, 1.6  # window in which tones are compared, how far their difference reaches, and its greatest logarithm
-LOCAL, SHADES, HUE = 0.25, (0.35, 1.2), 0.06  # greatest logarithms of shade and hue of skin
+BAND = 0.05  # width over which own skin goes over to the new neck below the jaw
+NEAR, TONE, FADES = 0.1, 0.03, 0.2  # how far from the face and in which window tones are compared, and how far their difference reaches
+# greatest logarithms: by how much a neck differs from the face, of light and shade and of hue of skin; of the tone that needs this in full
+LOCAL, SHADES, HUE, FAR = 0.25, (0.35, 1.2), 0.06, 0.5
+NO_SKIN = 0.3  # logarithm of hue from which on something lies on skin
 # how much brighter than a person's lights white clothes are, what counts as either, the darkest white, how much clothes are dimmed at most,
 # and how few pixels tell nothing
 WHITE, BRIGHT, DIMMEST, DIMMED, FEWEST = 1.15, 0.97, 0.5, 0.8, 30
+LIGHTER = 0.015  # difference that a background without a person may have
 COLOURLESS = 0.01  # mean difference of red, green and blue in black and white
 OTHER = 0.25  # difference from the new neck of what is no neck
 LOOSE = 0.06  # width beside hair in which there is more
 DARK = 0.02  # added to colours before they are divided
-CRISP = (0.03, 1e-3)  # window of the guided filter that finds the edge of clothes on skin, and the variance that is no edge
 
 
 def with_clothes(source: Dressed, reference: Dressed) -> Tensor:
@@ -60,26 +62,11 @@ def with_clothes(source: Dressed, reference: Dressed) -> Tensor:
     theirs = fitted_clothes(other, small)
     if theirs is None:
         return source.picture
-    side = small.square.side
-    skin = _own_skin(small)
-    front = foreground(small.picture, small.alpha)
+    skin, front = _own_skin(small), foreground(small.picture, small.alpha)
     theirs = replace(theirs, colours=_no_brighter(theirs, small))
-    worn = _in_tone(theirs, front, skin * (small.alpha > SURE), _tone(small), _tone(other), small)
-    head = _head(small, skin, theirs.alpha)
-    bare = erode(skin * (small.alpha > SURE), odd(0.02 * side)) * theirs.guessed * (1 - theirs.cloth)
-    bare = bare * ((OTHER - (front - worn).abs().amax(1, keepdim=True)) / (OTHER / 2)).clamp(0, 1)
-    worn = torch.lerp(worn, front, gaussian_blur(bare, max(0.5, 0.015 * side)).minimum(skin))
-    body = theirs.alpha
-    removed = (small.alpha - head - body).clamp(0, 1)
-    person = dilate((small.alpha > 0.02).to(front), odd(2 * AROUND * side))
-    gone = gaussian_blur(dilate((removed > 0.05).to(front), odd(2 * AROUND * side)), max(0.5, 0.3 * AROUND * side))
-    instead = without_person(small.picture, person)
-    # beyond the old outline what looks like the background already is its own, and that meets it without a step
-    unlike = gaussian_blur((((instead - small.picture).abs().amax(1, keepdim=True) - 0.03) / 0.03).clamp(0, 1), 1.0)
-    alike = (1 - dilate((small.alpha > 0.02).to(front), odd(0.02 * side))) * (1 - unlike)
-    instead = (instead + gaussian_blur(pull_push(small.picture - instead, alike), max(0.5, 0.01 * side))).clamp(0, 1)
-    gone = gone * torch.where(small.alpha > 0, 1.0, unlike)
-    behind = torch.lerp(small.picture, instead, gone.maximum(((small.alpha - 0.02) / 0.08).clamp(0, 1)))
+    worn = _in_tone(theirs, small, other, skin * (small.alpha > SURE), front)
+    head, body = _head(small, skin, theirs.alpha), theirs.alpha
+    behind, gone = _behind(small, (small.alpha - head - body).clamp(0, 1))
     own = foreground(small.picture, small.alpha * (1 - small.cloth))
     changed = (body > 0).to(gone).maximum(gone)
     size = (source.picture.shape[-2], source.picture.shape[-1])
@@ -87,6 +74,20 @@ def with_clothes(source: Dressed, reference: Dressed) -> Tensor:
     own = torch.where(head > SURE, source.picture, own)
     made = torch.lerp(torch.lerp(behind, worn, body), own, head)
     return torch.where(head >= 1, source.picture, torch.lerp(source.picture, made, changed)).clamp(0, 1)
+
+
+def _behind(one: Dressed, removed: Tensor) -> tuple[Tensor, Tensor]:
+    """What is behind a person (1,3,H,W) of whom some is removed (1,1,H,W), and where that replaces the photograph (1,1,H,W)."""
+    side, picture = one.square.side, one.picture
+    there = (one.alpha > 0.02).to(picture)
+    gone = gaussian_blur(dilate((removed > 0.05).to(picture), odd(2 * AROUND * side)), max(0.5, 0.3 * AROUND * side))
+    instead = without_person(picture, dilate(there, odd(2 * AROUND * side)))
+    # beyond the old outline what looks like the background already is its own, and that meets it without a step
+    unlike = (gaussian_blur(instead - picture, 1.0).abs().amax(1, keepdim=True) / LIGHTER - 1).clamp(0, 1)
+    alike = (1 - dilate(there, odd(EDGE * side))) * (1 - unlike)
+    instead = (instead + gaussian_blur(pull_push(picture - instead, alike), max(0.5, EDGE / 2 * side))).clamp(0, 1)
+    gone = gone * torch.where(one.alpha > 0, 1.0, unlike)
+    return torch.lerp(picture, instead, gone.maximum(((one.alpha - 0.02) / 0.08).clamp(0, 1))), gone
 
 
 def _without_slivers(one: Dressed) -> Dressed:
@@ -177,34 +178,43 @@ def _no_brighter(theirs: Fitted, one: Dressed) -> Tensor:
     return torch.lerp(theirs.colours, theirs.colours * share, theirs.cloth)
 
 
-def _in_tone(theirs: Fitted, front: Tensor, skin: Tensor, own_tone: Tensor, their_tone: Tensor, one: Dressed) -> Tensor:
-    """The new body (1,3,H,W), its skin in the tones of the own: one smooth change, so that relief and shade stay.
+def _in_tone(theirs: Fitted, one: Dressed, other: Dressed, skin: Tensor, front: Tensor) -> Tensor:
+    """The new body (1,3,H,W), its skin in the tones of the own: one smooth change, so that relief and shade stay. Where the reference shows
+    no neck, the own skin is it.
 
     Args:
         theirs: the new body.
-        front: (1,3,H,W) the person.
-        skin: (1,1,H,W) bare skin of the person.
-        own_tone: (1,3,1,1) usual colour of the person's lower face.
-        their_tone: (1,3,1,1) the same of the reference.
         one: the person.
+        other: the reference.
+        skin: (1,1,H,W) bare skin of the person.
+        front: (1,3,H,W) the person's colours.
     """
-    side = one.square.side
-    ratio = ((own_tone + DARK) / (their_tone + DARK)).log()
-    near = (nearest_inside((one.face > 0.5)[:, 0])[1][:, None] < NEAR * side).to(skin) * (1 - erode(one.face, odd(0.04 * side)))
-    mine, other = skin * near * one.below_chin(), theirs.skin * near
-    both = []
-    for values, where in ((front, mine), (theirs.colours, other)):
-        weight = gaussian_blur(where, TONE * side)
-        both.append((gaussian_blur(values * where, TONE * side) / weight.clamp_min(1e-4) + DARK, weight))
-    known = ((both[0][1].minimum(both[1][1]) - 0.02) / 0.1).clamp(0, 1)
+    side, own_tone, their_tone = one.square.side, _tone(one) + DARK, _tone(other) + DARK
+    lighter = (own_tone / their_tone).log()
+    beside = (nearest_inside((one.face > 0.5)[:, 0])[1][:, None] < NEAR * side).to(skin) * (1 - erode(one.face, odd(2 * EDGE * side)))
+    mine, share = _mean(front, skin * beside * one.below_chin(), TONE * side)
+    new, their_share = _mean(theirs.colours, theirs.skin * beside, TONE * side)
+    known = ((share.minimum(their_share) - 0.02) / 0.1).clamp(0, 1)
     local = torch.zeros_like(front)
     if bool((known > 0.1).any()):
         away = nearest_inside((known > 0.1)[:, 0])[1][:, None] / side
-        local = _limited(pull_push((both[0][0] / both[1][0]).log() - ratio, known), (LOCAL, LOCAL)) * torch.exp(-away / FADES)
-    local = gaussian_blur(local, TONE * side)
-    relief = _limited((theirs.colours + DARK).log() - (their_tone + DARK).log(), SHADES)
-    toned = (own_tone + DARK) * (local + relief).exp() - DARK
-    return torch.lerp(toned, theirs.colours, theirs.cloth).clamp(0, 1)
+        local = pull_push(((mine + DARK) / (new + DARK)).log() - lighter, known)
+        local = gaussian_blur(_limited(local, (LOCAL, LOCAL)) * torch.exp(-away / FADES), TONE * side)
+    relief = (theirs.colours + DARK).log() - their_tone.log()
+    # what is made much lighter or darker has stronger lights than skin of that tone
+    needed = (lighter.abs().amax() / FAR).clamp(max=1)
+    toned = (own_tone * (local + torch.lerp(relief, _limited(relief, SHADES), needed)).exp() - DARK).clamp(0, 1)
+    hue = gaussian_blur((relief - relief.mean(1, keepdim=True)).abs().amax(1, keepdim=True), 1.0)
+    toned = torch.lerp(toned, theirs.colours, theirs.cloth.maximum(((hue - NO_SKIN) / 0.1).clamp(0, 1)))
+    bare = erode(skin, odd(EDGE * side)) * theirs.guessed * (1 - theirs.cloth)
+    bare = bare * (2 - 2 * (front - toned).abs().amax(1, keepdim=True) / OTHER).clamp(0, 1)
+    return torch.lerp(toned, front, gaussian_blur(bare, max(0.5, 0.015 * side)).minimum(skin))
+
+
+def _mean(values: Tensor, where: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
+    """Values (1,C,H,W) of where they are (1,1,H,W), averaged around every pixel, and how many they are (1,1,H,W) in 0..1."""
+    share = gaussian_blur(where, sigma)
+    return gaussian_blur(values * where, sigma) / share.clamp_min(1e-4), share
 
 
 def _limited(relief: Tensor, shades: tuple[float, float]) -> Tensor:

@@ -15,25 +15,28 @@ import torch
 from torch import Tensor
 
 from ..common.pixels import closed, dilate, erode, gather, gaussian_blur, harmonic_fill, nearest_inside, odd, opened, sampled
-from .dressed import Dressed, foreground, like_skin
+from .dressed import Dressed, foreground, like_skin, some
 from .longer import longer
 
 # shares of the face's side
-CHEST = 0.4  # half the width in which a body may be bare where that is not seen
+# how far below the chin and on how much of the square a chest is bare, by how much arms differ from it, and how broad they are
+CHEST, ALIKE, BROAD = (0.12, 0.03), 0.05, 0.08
 CORE, WIDEST = 0.1, 0.24  # half the width that a neck has at least and at most
 FRAME = 0.02  # what lies so near to the reference's frame is not read
 JAGS = 0.15  # width of gaps in a face that are none
 HOLES, STRANDS = 0.06, 0.05  # width of gaps in a body that are none, and of what is none of it
+UNDER = 0.1  # height under the chin in which nothing of its colours is clothes
 ENTRY = (-0.06, 0.1)  # rows, below the chin, in which necks are compared
 ABOVE, LEVEL = 0.3, 0.03  # how far above the chin bodies end, and how far below it hidden shoulders begin
 WIDER, LONG, ASIDE = 0.06, 0.22, 0.3  # by how much a neck's edge is moved at most, and down to and out to where that reaches
 BEYOND = 0.08  # how far beyond the frame outlines are joined with the source's
-STEEP, SLOPE = 1.5, 0.8  # rows per column of outlines that are no shoulders, and of shoulders that are not seen
+# rows per column of outlines that are no shoulders, and of shoulders that are not seen; how round these are
+STEEP, SLOPE, ROUND = 1.5, 0.6, 0.4
 RAISED = 0.4  # by how much the source's shoulders are moved at most
 SHOULDERS = (0.28, 0.5)  # how far beside the neck shoulders' heights are compared
 NATURAL, CLEAR, LOWERED = 0.05, 0.05, 0.08  # difference that is left, what stays of a bare neck, and how much lower bodies are put
-MIRRORED = 0.05  # how far from what is seen clothes are mirrored
-SOFTER = ((0.1, 0.001), (0.2, 0.01), (0.5, 0.03))  # how far from what is seen clothes are how much smoother
+MIRRORED = 0.1  # how far from what is seen clothes are mirrored
+SOFTER = ((0.05, 0.002), (0.15, 0.02), (0.4, 0.05))  # how far from what is seen clothes are how much smoother
 LONGEST = 4.0  # how much of a picture is added below it at most
 FEWEST = 0.003  # of the square: less than that of clothes is none
 
@@ -76,12 +79,12 @@ def fitted_clothes(reference: Dressed, source: Dressed) -> Fitted | None:
     hidden = dilate((hair > 0.2).to(hair), odd(5 * u)).maximum(dilate((face > 0.5).to(face), odd(3 * u)))
     seen = inside * (1 - hidden)
     body = _outline(source, alpha, hidden, inside * own_frame, inside)
-    sure, bare = (erode(share * alpha * seen, odd(u)) > 0.9 for share in (cloth, (1 - cloth) * skin))
+    kinds = cloth * alpha * seen, (1 - cloth) * skin * alpha * seen
+    sure, bare = (erode(kind, odd(u)) > 0.9 for kind in kinds)
     if not bool(sure.any()):
         return None
-    to_cloth, to_bare = (nearest_inside(mask[:, 0])[1][:, None] for mask in (sure, bare))
+    to_cloth, to_bare = (nearest_inside(kind[:, 0] > 0.5)[1][:, None] for kind in kinds)
     likely = torch.sigmoid(3 * (to_bare.clamp(max=1e6) - to_cloth) / u)
-    likely = torch.lerp(torch.ones_like(likely), likely, source.column(CHEST))
     shown = gaussian_blur(seen * (alpha > 0.5), max(0.5, 0.5 * u)).minimum(seen * alpha)
     dressed = torch.lerp(gaussian_blur(likely, max(0.5, u)), cloth, ((shown - 0.3) / 0.4).clamp(0, 1)).clamp(0, 1)
     for dim in (-1, -2):  # no line of skin along the reference's outline
@@ -98,6 +101,10 @@ def _laid_over(reference: Dressed, source: Dressed) -> tuple[Tensor, Tensor, Ten
     they show it or what goes on below it (1,1,H,W), and where its own picture is (1,1,H,W)."""
     cloth = ((reference.cloth - 0.3) / 0.4).clamp(0, 1)
     low, margin = reference.below_chin(), FRAME * reference.square.side
+    rows = torch.arange(cloth.shape[-2], device=cloth.device, dtype=cloth.dtype)[:, None].expand_as(cloth)
+    # what has the chin's colours right under it is skin
+    under = reference.column(CORE) * (1 - (rows - reference.chin) / (UNDER * reference.square.side)).clamp(0, 1).ceil()
+    cloth = cloth * (1 - under * like_skin(reference)) * (1 - _bare_arms(reference))
     crisp = torch.lerp(reference.alpha, ((reference.alpha - 0.25) / 0.5).clamp(0, 1), low * (1 - reference.hair))
     # narrow holes below the shoulders are none, nor are strands beside them
     crisp = crisp.maximum(closed(crisp, odd(HOLES * reference.square.side), -1) * (crisp * low).cummax(-2).values)
@@ -119,6 +126,23 @@ def _laid_over(reference: Dressed, source: Dressed) -> tuple[Tensor, Tensor, Ten
     maps = torch.cat([sampled(front, places).clamp(0, 1), sampled(maps, places, "bilinear")], 1)
     inside = ((x > margin) & (x < width - margin) & (y > margin) & (y < full.picture.shape[-2] - margin)).to(maps)[None, None]
     return maps, inside, (y < height - margin).to(maps)[None, None]
+
+
+def _bare_arms(one: Dressed) -> Tensor:
+    """(1,1,H,W): what is said to be clothes, but has the colours of a chest that is bare far down."""
+    side = one.square.side
+    rows = torch.arange(one.alpha.shape[-2], device=one.alpha.device)[:, None]
+    low = (one.alpha * (1 - one.hair) * one.below_chin() > 0.9) & (rows > one.chin + CHEST[0] * side)
+    bare, worn = low & (erode(1 - one.cloth, odd(0.02 * side)) > 0.9), low & (one.cloth > 0.5)
+    arms = torch.zeros_like(one.alpha)
+    if float(bare.sum()) < CHEST[1] * side**2 or not bool(worn.any()):
+        return arms
+    picture = gaussian_blur(one.picture, max(0.5, 0.01 * side))[0].permute(1, 2, 0)
+    known = some(picture[bare[0, 0]])
+    cost = torch.cat([torch.cdist(part, known).kthvalue(min(5, len(known)), 1).values for part in picture[worn[0, 0]].split(4096)])
+    arms[worn] = (cost < ALIKE).to(arms)
+    arms = opened(arms, odd(BROAD * side))
+    return gaussian_blur(dilate(arms, odd(0.05 * side)), max(0.5, 0.008 * side))
 
 
 def _outline(source: Dressed, alpha: Tensor, hidden: Tensor, frame: Tensor, inside: Tensor) -> Tensor:
@@ -181,7 +205,8 @@ def _beyond(source: Dressed, alpha: Tensor, own: Tensor) -> tuple[Tensor, Tensor
             y = torch.where(outer, rows - (top[end] - mine[end]).clamp(-RAISED * side, RAISED * side), y)
         else:
             y = torch.where(outer, -torch.inf, y)
-            sloping = torch.where(outer, rows - top[end] - SLOPE * (offset - offset[end]), sloping)
+            far = offset - offset[end]
+            sloping = torch.where(outer, rows - top[end] - SLOPE * far - far.square() / (ROUND * side), sloping)
     places = torch.stack([columns.expand(height, -1), y.clamp_min(-1)], -1)[None]
     moved = sampled(torch.cat([_signed(source.alpha * source.below_chin(), side), source.hair], 1), places, "bilinear")
     free = 1 - dilate((moved[:, 1:] > 0.2).to(alpha), odd(0.05 * side))
