@@ -18,7 +18,7 @@ from torch import Tensor
 from ..common.pixels import connected, dilate, erode, gaussian_blur, luma_of, nearest_inside, odd, opened, pull_push
 from ..source.whole_matte import resized
 from .backgrounds import without_person
-from .dressed import SURE, Dressed, foreground, inner_face, like_skin, some
+from .dressed import SURE, Dressed, foreground, inner_face, like_skin, some, whole_face
 from .fitted_clothes import Fitted, fitted_clothes
 
 # shares of the face's side
@@ -30,7 +30,7 @@ COLLARS = 0.15  # how much higher than clothes elsewhere collars may stand
 SLIVER, ISLAND = 0.02, 0.04  # width up to which clothes are none, and alone
 AROUND = 0.04  # how far around the old body its background is not read
 SAMPLES, LIKE = 800, 0.015  # colours of hair and of clothes that are compared, and how alike
-BAND = 0.05  # width over which own skin goes over to the new neck below the jaw
+BAND, CUT = 0.05, 0.3  # width over which own skin goes over to the new neck below the jaw, and the share of that where there is none
 NEAR, TONE, FADES = 0.1, 0.03, 0.2  # how far from the face and in which window tones are compared, and how far their difference reaches
 # greatest logarithms: by how much a neck differs from the face, of light and shade and of hue of skin; of the tone that needs this in full
 LOCAL, SHADES, HUE, FAR = 0.25, (0.35, 1.2), 0.06, 0.5
@@ -112,13 +112,14 @@ def _own_skin(one: Dressed) -> Tensor:
 def _head(one: Dressed, skin: Tensor, body: Tensor) -> Tensor:
     """(1,1,H,W): what stays of a person: face, hair, and a band of skin (1,1,H,W) along the jaw, which fades out."""
     side = one.square.side
-    away = nearest_inside((one.face > 0.5)[:, 0])[1][:, None] / side
-    face = gaussian_blur(dilate(one.face, odd(2 * JAW * side)), max(0.5, JAW_SOFT * side))
+    face = whole_face(one)
+    away = nearest_inside((face > 0.5)[:, 0])[1][:, None] / side
+    face = gaussian_blur(dilate(face, odd(2 * JAW * side)), max(0.5, JAW_SOFT * side))
     # the head model's jaw may lie over a collar
     face = ((face - 0.35) / 0.3).clamp(0, 1) * like_skin(one).maximum(inner_face(one))
-    band = (1 - away / BAND).clamp(0, 1)
+    band = (1 - away / (BAND * torch.lerp(torch.full_like(body, CUT), torch.ones_like(body), body))).clamp(0, 1)
     band = band * band * (3 - 2 * band) * skin
-    hair = _crisp_hair(one)
+    hair = _crisp_hair(one, skin)
     # masks of hair are too narrow: beside it there is more, if nothing else
     near = F.max_pool2d(hair, (1, odd(LOOSE * side)), 1, (0, odd(LOOSE * side) // 2))
     near = near * (1 - dilate(one.cloth, odd(LOOSE * side))) * (1 - skin)
@@ -138,8 +139,8 @@ def _old_rim(one: Dressed, skin: Tensor) -> Tensor:
     return beside * (((one.picture - level).abs().amax(1, keepdim=True) - SAME) / SAME).clamp(0, 1)
 
 
-def _crisp_hair(one: Dressed) -> Tensor:
-    """Hair (1,1,H,W), which near clothes is what has rather its colour than theirs."""
+def _crisp_hair(one: Dressed, skin: Tensor) -> Tensor:
+    """Hair (1,1,H,W), which near clothes is what has rather its colour than theirs or that of skin (1,1,H,W)."""
     side = one.square.side
     hair = ((one.hair - 0.35) / 0.3).clamp(0, 1)
     inner, worn = (erode(one.hair, odd(0.06 * side)) > 0.9)[0, 0], (erode(one.cloth, odd(0.03 * side)) > 0.9)[0, 0]
@@ -150,7 +151,7 @@ def _crisp_hair(one: Dressed) -> Tensor:
     places = band.nonzero()
     own = torch.cat([one.picture[0].permute(1, 2, 0)[band], places * (0.15 / side)], 1)
     cost = []
-    for sure in (inner, worn):
+    for sure in (inner, worn | (erode(skin, odd(0.03 * side)) > 0.9)[0, 0]):
         at = some(sure.nonzero(), SAMPLES)
         known = torch.cat([one.picture[0, :, at[:, 0], at[:, 1]].T, at * (0.15 / side)], 1)
         cost.append(torch.cat([torch.cdist(part, known).amin(1) for part in own.split(4096)]))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..common.pixels import closed, dilate, erode, gather, gaussian_blur, harmonic_fill, nearest_inside, odd, opened, sampled
-from .dressed import Dressed, foreground, like_skin, some
+from .dressed import Dressed, foreground, like_skin, some, whole_face
 from .longer import longer
 
 # shares of the face's side
@@ -23,7 +23,6 @@ from .longer import longer
 CHEST, ALIKE, BROAD = (0.12, 0.03), 0.05, 0.08
 CORE, WIDEST = 0.1, 0.24  # half the width that a neck has at least and at most
 FRAME = 0.02  # what lies so near to the reference's frame is not read
-JAGS = 0.15  # width of gaps in a face that are none
 HOLES, STRANDS = 0.06, 0.05  # width of gaps in a body that are none, and of what is none of it
 UNDER = 0.1  # height under the chin in which nothing of its colours is clothes
 ENTRY = (-0.06, 0.1)  # rows, below the chin, in which necks are compared
@@ -117,9 +116,7 @@ def _laid_over(reference: Dressed, source: Dressed) -> tuple[Tensor, Tensor, Ten
     front = foreground(full.picture, full.alpha)
     front = torch.cat([front[..., :height, :], full.picture[..., height:, :]], -2)
     places = torch.stack([x, y], -1)[None] - 0.5
-    face = full.face
-    for dim in (-1, -2):  # with its mouth, and without a jagged jaw
-        face = closed(face, odd(JAGS * reference.square.side), dim)
+    face = whole_face(full)
     rows = torch.arange(face.shape[-2], device=x.device)[:, None].expand_as(face)
     face = torch.where(rows < reference.chin - ABOVE * reference.square.side, full.alpha, face)
     maps = torch.cat([full.alpha, full.cloth, full.hair, face, like_skin(full)], 1)
