@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..carry.cutout import unmixed
@@ -128,10 +129,11 @@ def whole_face(one: Dressed) -> Tensor:
     Returns:
         (1,1,H,W) in 0..1.
     """
-    face = one.face
+    window = odd(JAGS * one.square.side)
+    face = F.pad(one.face, (window,) * 4)  # the picture's border closes nothing
     for dim in (-1, -2):
-        face = closed(face, odd(JAGS * one.square.side), dim)
-    return face
+        face = closed(face, window, dim)
+    return face[..., window:-window, window:-window]
 
 
 def like_skin(one: Dressed) -> Tensor:

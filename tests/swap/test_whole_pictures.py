@@ -22,7 +22,7 @@ from difffae.head.adjust import Adjustments
 from difffae.source.whole_matte import _connected
 from difffae.swap.backgrounds import covering, fitted_background, with_background
 from difffae.swap.clothes import with_clothes
-from difffae.swap.dressed import Dressed, like_skin
+from difffae.swap.dressed import Dressed, like_skin, whole_face
 from difffae.swap.fitted_clothes import NATURAL
 from difffae.swap.longer import longer
 
@@ -233,6 +233,15 @@ def test_skin_has_the_colours_of_the_lower_face():
     like = like_skin(me)
     assert (like[erode(me.face, 5) == 1] == 1).all()
     assert (like[erode(me.cloth, 5) == 1] == 0).all()
+
+
+def test_a_whole_face_has_its_mouth_and_ends_at_its_chin():
+    me = someone(RED, 84, GREEN)
+    low = disc(120, HEIGHT - 28, 24)  # its chin is near the border
+    mouth = disc(120, HEIGHT - 20, 4)
+    whole = whole_face(replace(me, face=(low - mouth > 0.9).float()))
+    assert (whole[mouth > 0] == 1).all()
+    assert whole[..., HEIGHT - 3 :, :].max() == 0
 
 
 def test_hidden_colours_never_show_and_nothing_asked_changes_nothing():
