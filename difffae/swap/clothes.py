@@ -45,7 +45,7 @@ LOOSE = 0.06  # width beside hair in which there is more
 DARK = 0.02  # added to colours before they are divided
 
 
-def with_clothes(source: Dressed, reference: Dressed) -> Tensor:
+def with_clothes(source: Dressed, reference: Dressed) -> tuple[Tensor, Tensor]:
     """A person in the clothes of a reference.
 
     Args:
@@ -53,7 +53,8 @@ def with_clothes(source: Dressed, reference: Dressed) -> Tensor:
         reference: who wears the clothes.
 
     Returns:
-        (1,3,H,W) RGB 0..1: the source's own pixels wherever neither the old body nor the new one is, and on face and hair.
+        (1,3,H,W) RGB 0..1: the source's own pixels wherever neither the old body nor the new one is, and on face and hair; and the person's
+        share of it (1,1,H,W).
     """
     small = _without_slivers(source.reduced())
     other = _without_slivers(reference.reduced(small.square.side))
@@ -61,7 +62,7 @@ def with_clothes(source: Dressed, reference: Dressed) -> Tensor:
         other = replace(other, picture=luma_of(other.picture).expand_as(other.picture))
     theirs = fitted_clothes(other, small)
     if theirs is None:
-        return source.picture
+        return source.picture, source.alpha
     skin, front = _own_skin(small), foreground(small.picture, small.alpha)
     theirs = replace(theirs, colours=_no_brighter(theirs, small))
     worn = _in_tone(theirs, small, other, skin * (small.alpha > SURE), front)
@@ -73,7 +74,8 @@ def with_clothes(source: Dressed, reference: Dressed) -> Tensor:
     head, body, behind, worn, own, changed = (resized(values, size) for values in (head, body, behind, worn, own, changed))
     own = torch.where(head > SURE, source.picture, own)
     made = torch.lerp(torch.lerp(behind, worn, body), own, head)
-    return torch.where(head >= 1, source.picture, torch.lerp(source.picture, made, changed)).clamp(0, 1)
+    alpha = torch.where(changed > 0, head + (1 - head) * body, source.alpha)
+    return torch.where(head >= 1, source.picture, torch.lerp(source.picture, made, changed)).clamp(0, 1), alpha.clamp(0, 1)
 
 
 def _behind(one: Dressed, removed: Tensor) -> tuple[Tensor, Tensor]:

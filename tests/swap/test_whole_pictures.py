@@ -96,7 +96,7 @@ def test_clothes_are_replaced_on_the_body_and_nowhere_else():
     other = someone(BLUE, 84, torch.tensor(0.5))
     cut = {name: getattr(other, name)[..., :120, :] for name in ("picture", "alpha", "hair", "cloth", "face")}
     other = replace(other, square=replace(other.square, height=120), **cut)
-    result = with_clothes(me, other)
+    result, _ = with_clothes(me, other)
     away = (dilate(me.alpha, 3) == 0).expand(-1, 3, -1, -1)
     assert torch.equal(result[away], me.picture[away])
     face = (erode(me.face, 3) == 1).expand(-1, 3, -1, -1)
@@ -112,10 +112,12 @@ def test_a_reference_keeps_its_own_shoulders(neck: int):
     """They lie where chin under chin puts them, higher by what shoulders differ beyond NATURAL if a bare neck allows it, lower by LOWERED
     at most; where the old body alone was there is background, and beyond both the photograph itself."""
     me, other = someone(RED, 84, GREEN), someone(BLUE, neck, torch.tensor(0.5))
-    result = with_clothes(me, other)
+    result, alpha = with_clothes(me, other)
     moved = other.alpha.roll(round(8 - NATURAL * 120) if neck < 84 else 0, -2)
     away = ((dilate(me.alpha, 3) == 0) & (dilate(moved, 5) == 0)).expand(-1, 3, -1, -1)
     assert torch.equal(result[away], me.picture[away])
+    assert torch.equal(alpha[away[:, :1]], me.alpha[away[:, :1]])
+    assert (alpha - moved.maximum(me.face))[..., 92:, :].abs().mean() < 0.01  # and the person is the new body
     rows = torch.arange(HEIGHT)[:, None]
     for where, colour in (
         ((erode(moved, 7) > 0.99) & (me.face == 0) & (rows > 92), BLUE),
@@ -130,7 +132,7 @@ def test_a_reference_keeps_its_own_shoulders(neck: int):
 def test_black_and_white_people_wear_black_and_white():
     me, other = someone(RED, 84, GREEN), someone(BLUE, 84, torch.tensor(0.5))
     me = replace(me, picture=me.picture.mean(1, keepdim=True).expand(-1, 3, -1, -1))
-    result = with_clothes(me, other)
+    result, _ = with_clothes(me, other)
     assert (result.amax(1) - result.amin(1)).max() < 1e-5
     worn = (erode(other.cloth * (1 - dilate(me.face, 9)), 9) > 0.99)[:, 0]
     assert (result.permute(1, 0, 2, 3)[:, worn] - luma_of(BLUE).item()).abs().max() < 0.1
@@ -143,7 +145,7 @@ def test_a_collar_stands_out_of_the_own_outline():
     collar[..., 72:110, 142:152] = 1
     other = replace(other, alpha=other.alpha.maximum(collar), cloth=other.cloth.maximum(collar))
     other = replace(other, picture=torch.lerp(other.picture, BLUE.expand_as(other.picture), collar))
-    result = with_clothes(me, other)
+    result, _ = with_clothes(me, other)
     out = (erode(collar, 3) == 1) & (dilate(me.alpha, 3) == 0)
     assert out.sum() > 40
     shown = result.permute(1, 0, 2, 3)[:, out[:, 0]]
@@ -156,7 +158,7 @@ def test_bare_necks_have_the_own_tone():
     dark = 0.5 * SKIN.expand_as(other.picture)
     picture = torch.lerp(torch.lerp(other.picture, dark, opening), dark, other.face)
     other = replace(other, picture=picture, cloth=other.cloth * (1 - opening))
-    result = with_clothes(me, other)
+    result, _ = with_clothes(me, other)
     neck = (erode(opening, 9) == 1) & (dilate(me.face, 5) == 0) & (erode(me.alpha, 5) == 1)
     assert neck.sum() > 100
     shown = result.permute(1, 0, 2, 3)[:, neck[:, 0]]
@@ -171,7 +173,7 @@ def test_bare_arms_have_the_own_tone_and_keep_their_relief():
     dark = (SKIN * stripes).expand_as(other.picture)
     bare = opening.maximum(arm).maximum(other.face)
     other = replace(other, picture=torch.lerp(other.picture, dark, bare), cloth=other.cloth * (1 - opening))
-    result = with_clothes(me, other)
+    result, _ = with_clothes(me, other)
     shown = (erode(arm * other.alpha, 13) == 1)[:, 0]
     assert shown.sum() > 300
     found = result.permute(1, 0, 2, 3)[:, shown]
@@ -215,7 +217,7 @@ def test_what_is_small_does_not_go_on_below_a_frame():
 
 def test_own_clothes_change_next_to_nothing():
     me = someone(RED, 84, GREEN)
-    result = with_clothes(me, me)
+    result, _ = with_clothes(me, me)
     assert (result - me.picture).abs().mean() < 0.005  # the outlines alone, which are crisper
     inner = (erode(me.alpha, 7) == 1) & (erode(1 - dilate(me.face, 9), 3) == 1)
     assert inner.sum() > 3000
@@ -225,7 +227,7 @@ def test_own_clothes_change_next_to_nothing():
 def test_no_clothes_to_take_leave_the_picture():
     me, other = someone(RED, 84, GREEN), someone(BLUE, 84, GREEN)
     bare = replace(other, alpha=other.face, cloth=torch.zeros_like(other.cloth))
-    assert torch.equal(with_clothes(me, bare), me.picture)
+    assert all(torch.equal(one, own) for one, own in zip(with_clothes(me, bare), (me.picture, me.alpha), strict=True))
 
 
 def test_skin_has_the_colours_of_the_lower_face():
