@@ -21,7 +21,7 @@ from ..swap.body_parts import body_parts
 from ..swap.clothes import with_clothes
 from ..swap.dressed import Dressed
 from ..swap.region_parts import FaceAreas
-from .analysing import layers_of, with_own_matte
+from .analysing import layers_of
 from .description import Faces, Parts, RegionSwap
 from .native import resize
 
@@ -34,7 +34,7 @@ class Stage:
 
     image  (B,3,H,W) RGB 0..1
     share  (B,1,H,W) bool, where it replaces a photograph's own pixels
-    alpha  (B,1,H,W) the persons' shares of cut-outs, whose outlines other clothes changed; None for all others
+    alpha  (B,1,H,W) the persons' shares, whose outlines other clothes changed; None if they did not
     opaque  whether a background fills what was transparent
     """
 
@@ -51,7 +51,7 @@ class Stage:
             raise ConfigError(f"crop: made for a {made} picture, but this one is {got}; use the picture it was made from")
         whole = whole.to(self.image)
         whole = torch.where(self.share.to(self.image.device), self.image, whole)
-        if self.alpha is not None and faces.transparency is not None:
+        if self.alpha is not None and faces.transparency is not None and faces.transparency.cuts_out:
             faces = replace(faces, transparency=replace(faces.transparency, alpha=self.alpha))
         if not faces.squares:
             return replace(faces, picture=whole)
@@ -95,12 +95,16 @@ def staged(parts: Parts, faces: Faces, taken: tuple[RegionSwap, ...], batch: int
         images.append(now.picture.to(_photographs(faces).device))
         shares.append((now.picture != own.picture).any(1, keepdim=True).to(images[-1].device))
         alphas.append(now.alpha.to(images[-1].device))
-    cut_out = faces.transparency is not None and faces.transparency.cuts_out
-    opaque = any("background" in one.regions for one in mine)
-    stage = Stage(torch.cat(images), torch.cat(shares), torch.cat(alphas) if cut_out else None, opaque)
+    worn, opaque = (any(name in one.regions for one in mine) for name in STAGED)
+    stage = Stage(torch.cat(images), torch.cat(shares), torch.cat(alphas) if worn else None, opaque)
     rest = tuple(replace(one, regions=tuple(name for name in one.regions if name not in STAGED)) for one in taken)
     alone = tuple(one for one in faces.swaps if not one.photo)
-    return replace(with_own_matte(stage.applied(faces)), swaps=(*alone, *(one for one in rest if one.regions))), stage
+    faces = stage.applied(faces)
+    if stage.alpha is not None:
+        assert faces.slots is not None
+        matte = extract(stage.alpha, faces.squares)[0] if faces.squares and faces.original is not None else stage.alpha
+        faces = replace(faces, slots=replace(faces.slots, matte=matte.to(faces.picture)))
+    return replace(faces, swaps=(*alone, *(one for one in rest if one.regions))), stage
 
 
 def _photographs(faces: Faces) -> Tensor:

@@ -12,7 +12,7 @@ from difffae.carry.transparency import Transparency
 from difffae.common.checkpoint import asset_path
 from difffae.common.images import read_image
 from difffae.common.pixels import dilate, erode, luma_of, pixel_grid
-from difffae.edit.analysing import with_slots
+from difffae.edit.analysing import with_own_matte, with_slots
 from difffae.edit.description import Faces, Sampling
 from difffae.edit.editor import DiffFAE
 from difffae.edit.pasting import cut_again
@@ -299,6 +299,25 @@ def test_a_background_swap_reaches_the_whole_picture(model: DiffFAE, pictures: t
     core = erode(own.alpha, 25) == 1
     assert core.float().mean() > 0.05
     assert torch.equal(result.image[None][core.expand(-1, 3, -1, -1)], image[None][core.expand(-1, 3, -1, -1)])
+
+
+@pytest.mark.slow
+def test_backgrounds_and_cut_outs_follow_the_new_body(model: DiffFAE, pictures: tuple[Tensor, Tensor]):
+    image, other = pictures
+    source, reference = model.analyse(image), model.analyse(other)
+    with torch.no_grad():
+        own, theirs = (dressed(model, with_slots(model, one), 0) for one in (source, reference))
+        new = with_clothes(own, theirs)[1]
+    assert ((new - own.alpha).abs() > 0.9).float().mean() > 0.01
+    result = model.swap(source, reference, ("clothes", "background"), sampling=Sampling(denoise=0))
+    fitted, _ = fitted_background(theirs.picture, theirs.alpha, (image.shape[-2], image.shape[-1]))
+    assert ((result.image[None] - fitted) * (new == 0)).abs().max() < 1e-5
+    cut_out = model.analyse(image, alpha=own.alpha[0])
+    with torch.no_grad():
+        new = with_clothes(dressed(model, with_own_matte(with_slots(model, cut_out)), 0), theirs)[1]
+    result = model.swap(cut_out, reference, ("clothes",), sampling=Sampling(denoise=0))
+    assert result.alpha is not None
+    assert (result.alpha - new[0]).abs().max() < 1e-4
 
 
 @pytest.mark.slow
