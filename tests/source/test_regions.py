@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from difffae.common.errors import ConfigError
-from difffae.source.regions import kept_pixels, layers, light_matte, region_shares, swapped_region
+from difffae.source.regions import kept_pixels, layers, light_matte, region_shares, swapped_region, with_hair
 
 ORDER = ("background", "face", "hair", "clothes")
 
@@ -134,3 +134,49 @@ def test_skin_in_front_is_kept_and_the_own_fringe_is_not() -> None:
         keep = kept_pixels(torch.full((1, 1, 4, 4), region), face, (32, 32))
         torch.testing.assert_close(keep[face], torch.full((64,), kept))
         torch.testing.assert_close(keep[~face], torch.full((960,), max(0.0, min(1.0, 1 - (region - 0.2) / 0.4))))
+
+
+SIZE = 128
+
+
+def head() -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
+    """Shares (1,4,128,128) of face, hair, clothes and background, a picture of them, and masks of what is where: the shares call short
+    dark hair hair, and a plait below it clothes, as they do a coat and a shaded neck."""
+    rows, columns = torch.arange(SIZE)[:, None], torch.arange(SIZE)
+    box = lambda top, bottom, left, right: ((rows >= top) & (rows < bottom) & (columns >= left) & (columns < right)).float()  # noqa: E731
+    where = {"hair": box(10, 30, 40, 90), "face": box(30, 74, 44, 86), "plait": box(30, 110, 86, 96), "neck": box(78, 90, 52, 76)}
+    where["coat"], where["chin"] = box(100, 128, 20, 60), box(74, 78, 52, 76)
+    skin, dark, tan = (torch.tensor(colour)[:, None, None] for colour in ([0.8, 0.6, 0.5], [0.1, 0.08, 0.07], [0.6, 0.6, 0.3]))
+    picture = torch.full((3, SIZE, SIZE), 0.9)
+    for mask, colour in (("hair", dark), ("face", skin), ("plait", dark), ("neck", 0.4 * skin), ("coat", tan), ("chin", skin)):
+        picture = torch.lerp(picture, colour.expand_as(picture), where[mask])
+    face, worn = where["face"] + where["chin"], where["plait"] + where["neck"] + where["coat"]
+    shares = torch.stack([face, where["hair"], worn, 1 - face - where["hair"] - worn])[None]
+    return shares, picture[None], where
+
+
+def test_hair_goes_on_where_its_network_finds_more() -> None:
+    shares, picture, where = head()
+    found = where["hair"] + where["plait"] + where["neck"] + where["coat"]
+    told = with_hair(shares, found[None, None], picture)
+    torch.testing.assert_close(told.sum(1), torch.ones(1, SIZE, SIZE))
+    hair = told[0, 1]
+    assert float(hair[(where["hair"] + where["plait"]) > 0].min()) > 0.99
+    # a rough coat lies apart and has other colours, a neck in the shade hangs together with nothing and has those of skin
+    assert float((hair * (where["coat"] + where["neck"])).max()) < 0.01
+    assert torch.equal(told[:, 3], shares[:, 3])
+    torch.testing.assert_close(told[0, 2][where["coat"] > 0], torch.ones(int(where["coat"].sum())))
+
+
+def test_hats_stay_what_turns_with_the_head() -> None:
+    """The network says that the top of a cap is no hair."""
+    shares, picture, where = head()
+    below = where["hair"] * (torch.arange(SIZE)[:, None] >= 13).float()
+    told = with_hair(shares, below[None, None], picture)
+    assert float(told[0, 1][where["hair"] > 0].min()) > 0.99
+
+
+def test_a_network_that_misses_the_hair_changes_nothing() -> None:
+    shares, picture, where = head()
+    found = 0.2 * where["hair"] + where["coat"]
+    assert torch.equal(with_hair(shares, found[None, None], picture)[:, 1], shares[:, 1])
