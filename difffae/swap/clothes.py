@@ -9,6 +9,7 @@ Shape letters: H and W picture height and width.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 import torch
@@ -21,6 +22,8 @@ from .backgrounds import without_person
 from .dressed import SURE, Dressed, foreground, inner_face, like_skin, some, whole_face
 from .fitted_clothes import Fitted, fitted_clothes
 
+log = logging.getLogger(__name__)
+LEAST, FEW = 0.3, 0.6  # share of the new body that a reference has to show, and up to which it is said how little that is
 # shares of the face's side
 JAW, JAW_SOFT = 0.012, 0.015  # clothes keep so far from the face, whose mask is jagged below
 EDGE = 0.02  # width of the rim of old clothes on skin that goes with them
@@ -67,6 +70,12 @@ def with_clothes(source: Dressed, reference: Dressed) -> tuple[Tensor, Tensor]:
     theirs = replace(theirs, colours=_no_brighter(theirs, small))
     worn = _in_tone(theirs, small, other, skin * (small.alpha > SURE), front)
     head, body = _head(small, skin, theirs.alpha), theirs.alpha
+    shown = _shown(theirs, head)
+    if shown < LEAST:
+        log.warning("the reference shows %d %% of the clothes that this picture has room for: too little, they stay", 100 * shown)
+        return source.picture, source.alpha
+    if shown < FEW:
+        log.warning("the reference shows %d %% of the clothes that this picture has room for: the rest is made up", 100 * shown)
     behind, gone = _behind(small, (small.alpha - head - body).clamp(0, 1))
     own = foreground(small.picture, small.alpha * (1 - small.cloth))
     changed = (body > 0).to(gone).maximum(gone)
@@ -76,6 +85,12 @@ def with_clothes(source: Dressed, reference: Dressed) -> tuple[Tensor, Tensor]:
     made = torch.lerp(torch.lerp(behind, worn, body), own, head)
     alpha = torch.where(changed > 0, head + (1 - head) * body, source.alpha)
     return torch.where(head >= 1, source.picture, torch.lerp(source.picture, made, changed)).clamp(0, 1), alpha.clamp(0, 1)
+
+
+def _shown(theirs: Fitted, head: Tensor) -> float:
+    """How much of what shows of a new body beside a head (1,1,H,W) is to be seen in the reference, 0..1."""
+    body = theirs.alpha * (1 - head)
+    return float((body * (1 - theirs.guessed)).sum() / body.sum().clamp_min(1))
 
 
 def _behind(one: Dressed, removed: Tensor) -> tuple[Tensor, Tensor]:

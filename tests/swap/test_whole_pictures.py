@@ -230,6 +230,17 @@ def test_no_clothes_to_take_leave_the_picture():
     assert all(torch.equal(one, own) for one, own in zip(with_clothes(me, bare), (me.picture, me.alpha), strict=True))
 
 
+@pytest.mark.parametrize(("rows", "said"), [(89, "too little, they stay"), (90, "the rest is made up"), (HEIGHT, None)])
+def test_a_reference_that_shows_few_clothes_is_told_of(rows: int, said: str | None, caplog: pytest.LogCaptureFixture):
+    me, other = someone(RED, 84, GREEN), someone(BLUE, 84, GREEN)
+    cut = {name: getattr(other, name)[..., :rows, :] for name in ("picture", "alpha", "hair", "cloth", "face")}
+    result, alpha = with_clothes(me, replace(other, square=replace(other.square, height=rows), **cut))
+    assert len(caplog.messages) == (said is not None)
+    assert said is None or said in caplog.messages[0]
+    kept = said is not None and "stay" in said
+    assert (torch.equal(result, me.picture) and torch.equal(alpha, me.alpha)) == kept
+
+
 def test_skin_has_the_colours_of_the_lower_face():
     me = someone(RED, 84, GREEN)
     like = like_skin(me)
