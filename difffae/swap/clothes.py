@@ -43,7 +43,7 @@ NO_SKIN = 0.3  # logarithm of hue from which on something lies on skin
 WHITE, BRIGHT, DIMMEST, DIMMED, FEWEST = 1.15, 0.97, 0.5, 0.8, 30
 LIGHTER = 0.015  # difference that a background without a person may have
 COLOURLESS = 0.01  # mean difference of red, green and blue in black and white
-OTHER = 0.25  # difference from the new neck of what is no neck
+OWN = 0.03  # half the width over which the own neck goes over to the new chest
 LOOSE = 0.06  # width beside hair in which there is more
 DARK = 0.02  # added to colours before they are divided
 
@@ -209,7 +209,7 @@ def _in_tone(theirs: Fitted, one: Dressed, other: Dressed, skin: Tensor, front: 
     """
     side, own_tone, their_tone = one.square.side, _tone(one) + DARK, _tone(other) + DARK
     lighter = (own_tone / their_tone).log()
-    beside = (nearest_inside((one.face > 0.5)[:, 0])[1][:, None] < NEAR * side).to(skin) * (1 - erode(one.face, odd(2 * EDGE * side)))
+    beside = 1 - erode(one.face, odd(2 * EDGE * side))
     mine, share = _mean(front, skin * beside * one.below_chin(), TONE * side)
     new, their_share = _mean(theirs.colours, theirs.skin * beside, TONE * side)
     known = ((share.minimum(their_share) - 0.02) / 0.1).clamp(0, 1)
@@ -224,9 +224,10 @@ def _in_tone(theirs: Fitted, one: Dressed, other: Dressed, skin: Tensor, front: 
     toned = (own_tone * (local + torch.lerp(relief, _limited(relief, SHADES), needed)).exp() - DARK).clamp(0, 1)
     hue = gaussian_blur((relief - relief.mean(1, keepdim=True)).abs().amax(1, keepdim=True), 1.0)
     toned = torch.lerp(toned, theirs.colours, theirs.cloth.maximum(((hue - NO_SKIN) / 0.1).clamp(0, 1)))
-    bare = erode(skin, odd(EDGE * side)) * theirs.guessed * (1 - theirs.cloth)
-    bare = bare * (2 - 2 * (front - toned).abs().amax(1, keepdim=True) / OTHER).clamp(0, 1)
-    return torch.lerp(toned, front, gaussian_blur(bare, max(0.5, 0.015 * side)).minimum(skin))
+    # the own neck and chest stay where they are bare
+    bare = erode(skin, odd(EDGE * side)) * (1 - theirs.cloth)
+    seam = gaussian_blur(erode(bare, odd(2 * OWN * side)), max(0.5, OWN / 1.5 * side))
+    return torch.lerp(toned, front, seam.minimum(skin))
 
 
 def _mean(values: Tensor, where: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
