@@ -24,8 +24,8 @@ from ..difffae.edit.recipe import file_sha256
 from ..difffae.estimation.choose import Estimator
 from ..difffae.faces.landmarker import FaceLandmarker
 from ..difffae.head.morphable import HeadModel
-from ..difffae.source.identity import IdentityEncoder
 from ..difffae.source.hair_matte import HairMatte
+from ..difffae.source.identity import IdentityEncoder
 from ..difffae.source.matte import PersonMatte
 from ..difffae.source.slots import SlotEncoder
 from .memory import hand_back_after

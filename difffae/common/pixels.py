@@ -265,35 +265,6 @@ def trusted(validity: Tensor) -> Tensor:
     return ((validity - 0.15) / 0.35).clamp(0, 1)
 
 
-def harmonic_fill(value: Tensor, weight: Tensor, coarsest: int = 16, finest: int = 128) -> Tensor:
-    """The smoothest field that takes given values: each free pixel is the mean of its neighbours (Laplace's equation), solved from
-    coarse to fine by Jacobi steps.
-
-    Args:
-        value: (B,C,H,W), times its weight.
-        weight: (B,1,H,W) in 0..1, 1 where the value is given, 0 where it is free.
-        coarsest: side of the coarsest picture.
-        finest: side of the finest but the whole one; beyond, little changes but where values are given.
-
-    Returns:
-        (B,C,H,W), zero where all given values are zero.
-    """
-    size = (weight.shape[-2], weight.shape[-1])
-    sides = [side for side in (coarsest << level for level in range(12)) if side < max(size) and side <= finest]
-    field = torch.zeros_like(value)
-    for side in (*sides, None):
-        shape = size if side is None else (max(2, round(side * size[0] / max(size))), max(2, round(side * size[1] / max(size))))
-        share, mean = F.adaptive_avg_pool2d(weight, shape), F.adaptive_avg_pool2d(value, shape)
-        given, known = mean / share.clamp_min(1e-4), (2 * share).clamp(max=1)
-        held, free = given * known, 0.25 * (1 - known)
-        field = held if side == coarsest or len(sides) == 0 else F.interpolate(field, size=shape, mode="bilinear")
-        for _ in range(4 if side is None and sides else max(12, 1600 // max(shape))):
-            wide = F.pad(field, (1, 1, 1, 1), mode="replicate")
-            around = wide[..., 1:-1, :-2] + wide[..., 1:-1, 2:]
-            field = torch.addcmul(held, around.add_(wide[..., :-2, 1:-1]).add_(wide[..., 2:, 1:-1]), free)
-    return field
-
-
 def smoothest(slopes: tuple[Tensor, Tensor], stiffness: tuple[Tensor, Tensor], value: Tensor, weight: Tensor) -> Tensor:
     """The field x of least energy, the sum of `stiffness` (dx - slope)^2 over neighbours and of `weight` (x - value)^2 over pixels. It is
     exact, by elimination of one row after the other, and for small pictures: it takes H inverses of W by W numbers.

@@ -165,8 +165,7 @@ def cut_again(faces: Faces, pictures: Tensor, moved: MovedPhoto | None, feather:
     results, pictures = [], turned(pictures, faces.turns)
     for row in range(len(pictures)):
         before = faces.transparency.row(row)
-        worn = None if moved is None or moved.stage is None else moved.stage.alpha
-        now = alpha = (before.alpha if worn is None else worn[row if len(worn) > 1 else 0][None]).to(pictures)
+        now = alpha = before.alpha.to(pictures)
         if moved is not None and moved.person_before is not None and moved.person_after is not None and not bool(moved.unchanged[row]):
             square = widened(faces.square(row), moved.side, moved.margin)
             after, first = (v[row if len(v) > 1 else 0][None].to(alpha) for v in (moved.person_after, moved.person_before))

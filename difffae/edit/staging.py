@@ -34,13 +34,11 @@ class Stage:
 
     image  (B,3,H,W) RGB 0..1
     share  (B,1,H,W) bool, where it replaces a photograph's own pixels
-    alpha  (B,1,H,W) the persons' shares, whose outlines other clothes changed; None if they did not
     opaque  whether a background fills what was transparent
     """
 
     image: Tensor
     share: Tensor
-    alpha: Tensor | None = None
     opaque: bool = False
 
     def applied(self, faces: Faces) -> Faces:
@@ -51,8 +49,6 @@ class Stage:
             raise ConfigError(f"crop: made for a {made} picture, but this one is {got}; use the picture it was made from")
         whole = whole.to(self.image)
         whole = torch.where(self.share.to(self.image.device), self.image, whole)
-        if self.alpha is not None and faces.transparency is not None and faces.transparency.cuts_out:
-            faces = replace(faces, transparency=replace(faces.transparency, alpha=self.alpha))
         if not faces.squares:
             return replace(faces, picture=whole)
         squares = faces.squares if len(faces.squares) == len(whole) else faces.squares * len(whole)
@@ -76,10 +72,10 @@ def staged(parts: Parts, faces: Faces, taken: tuple[RegionSwap, ...], batch: int
         return faces, None
     rows = range(batch if max(len(faces), *(len(one.reference) for one in mine)) > 1 else 1)
     known: dict[tuple[int, int], Dressed] = {}
-    images, shares, alphas = [], [], []
+    images, shares = [], []
     for row in rows:
         own = dressed(parts, faces, row, any("clothes" in one.regions for one in mine))
-        now = own
+        now = own.picture
         for name in STAGED:
             for one in mine:
                 number = id(one.reference), row if len(one.reference) > 1 else 0
@@ -88,23 +84,14 @@ def staged(parts: Parts, faces: Faces, taken: tuple[RegionSwap, ...], batch: int
                 if number not in known:
                     gives = any("clothes" in other.regions for other in mine if other.reference is one.reference)
                     known[number] = dressed(parts, one.reference, number[1], gives)
-                made = _taken(name, now, known[number])
-                if one.strength < 1:
-                    made = torch.lerp(now.picture, made[0], one.strength), torch.lerp(now.alpha, made[1], one.strength)
-                now = replace(now, picture=made[0], alpha=made[1])
-        images.append(now.picture.to(_photographs(faces).device))
-        shares.append((now.picture != own.picture).any(1, keepdim=True).to(images[-1].device))
-        alphas.append(now.alpha.to(images[-1].device))
-    worn, opaque = (any(name in one.regions for one in mine) for name in STAGED)
-    stage = Stage(torch.cat(images), torch.cat(shares), torch.cat(alphas) if worn else None, opaque)
+                taken_over = _taken(name, replace(own, picture=now), known[number])
+                now = taken_over if one.strength == 1 else torch.lerp(now, taken_over, one.strength)
+        images.append(now.to(_photographs(faces).device))
+        shares.append((now != own.picture).any(1, keepdim=True).to(images[-1].device))
+    stage = Stage(torch.cat(images), torch.cat(shares), any("background" in one.regions for one in mine))
     rest = tuple(replace(one, regions=tuple(name for name in one.regions if name not in STAGED)) for one in taken)
     alone = tuple(one for one in faces.swaps if not one.photo)
-    faces = stage.applied(faces)
-    if stage.alpha is not None:
-        assert faces.slots is not None
-        matte = extract(stage.alpha, faces.squares)[0] if faces.squares and faces.original is not None else stage.alpha
-        faces = replace(faces, slots=replace(faces.slots, matte=matte.to(faces.picture)))
-    return replace(faces, swaps=(*alone, *(one for one in rest if one.regions))), stage
+    return replace(stage.applied(faces), swaps=(*alone, *(one for one in rest if one.regions))), stage
 
 
 def _photographs(faces: Faces) -> Tensor:
@@ -125,12 +112,12 @@ def _square(faces: Faces, row: int) -> FaceCrop:
     return faces.square(row) if faces.squares and faces.original is not None else FaceCrop(0, 0, side, side, side, side)
 
 
-def _taken(name: str, own: Dressed, other: Dressed) -> tuple[Tensor, Tensor]:
-    """A whole photograph (1,3,H,W) with one region of another, and its person's share (1,1,H,W)."""
+def _taken(name: str, own: Dressed, other: Dressed) -> Tensor:
+    """A whole photograph (1,3,H,W) with one region of another."""
     if name == "clothes":
         return with_clothes(own, other)
     size = (own.picture.shape[-2], own.picture.shape[-1])
-    return with_background(own.picture, own.alpha, fitted_background(other.picture, other.alpha, size)[0]), own.alpha
+    return with_background(own.picture, own.alpha, fitted_background(other.picture, other.alpha, size)[0])
 
 
 def dressed(parts: Parts, faces: Faces, row: int, whole_body: bool = True) -> Dressed:

@@ -8,11 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..carry.cutout import unmixed
-from ..common.pixels import closed, dilate, erode, gaussian_blur, odd
+from ..common.pixels import dilate, erode, gaussian_blur, odd
 from ..faces.crop import FaceCrop
 from ..source.whole_matte import resized, working_size
 
@@ -20,7 +19,6 @@ SURE = 0.98  # alpha from which on a pixel is the person's alone
 COARSE, SAMPLES, LIKE = 160, 600, 0.03  # side at which bare skin is looked for, colours that are compared, and how alike
 
 RIM = 0.05  # of the face's side: how wrong the head model may be at a jaw
-JAGS = 0.15  # of the face's side: width of gaps in a face that are none
 RARE, UNLIKE = 12, 0.2  # colours of a face that are passed over, and how different from the others skin is not
 
 
@@ -118,22 +116,6 @@ def inner_face(one: Dressed) -> Tensor:
     u = RIM * one.square.side
     with_mouth = one.face.cummax(-1).values * one.face.flip(-1).cummax(-1).values.flip(-1)
     return gaussian_blur(erode(with_mouth, odd(2 * u)), max(0.5, 0.1 * u))
-
-
-def whole_face(one: Dressed) -> Tensor:
-    """The face with its mouth, and with a jaw that is not jagged.
-
-    Args:
-        one: the photograph.
-
-    Returns:
-        (1,1,H,W) in 0..1.
-    """
-    window = odd(JAGS * one.square.side)
-    face = F.pad(one.face, (window,) * 4)  # the picture's border closes nothing
-    for dim in (-1, -2):
-        face = closed(face, window, dim)
-    return face[..., window:-window, window:-window]
 
 
 def like_skin(one: Dressed) -> Tensor:

@@ -1,8 +1,8 @@
-"""A reference's body under a source's head.
+"""A reference's clothes put on a source's body.
 
-Neck, chest, collar, clothes and their outline are one piece of the reference's photograph: made as large as the heads' sizes tell, chin
-under chin and neck under head, and narrowed or widened only where the neck meets the jaw. What hair, face or frame hid of it goes on:
-outlines smoothly, below the frame along its own lines (`longer`), beside it along the source's shoulders.
+The reference is laid over the source so that the heads meet, its collar with the neck and its shoulders on the source's shoulders: then
+outline and background stay the source's but around the neck, where collars have their own outline. Below its frame the reference goes on
+along its own lines (`longer`), beside it and under its hair in the colours of what is nearest.
 
 Shape letters: H and W picture height and width.
 """
@@ -12,206 +12,159 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from ..common.pixels import closed, dilate, erode, gather, gaussian_blur, harmonic_fill, nearest_inside, odd, opened, sampled
-from .dressed import Dressed, foreground, like_skin, some, whole_face
+from ..common.pixels import closed, connected, dilate, erode, gather, gaussian_blur, nearest_inside, odd, opened
+from .dressed import Dressed, foreground, like_skin
 from .longer import longer
 
 # shares of the face's side
-# how far below the chin and on how much of the square a chest is bare, by how much arms differ from it, and how broad they are
-CHEST, ALIKE, BROAD = (0.12, 0.03), 0.05, 0.08
-CORE, WIDEST = 0.1, 0.24  # half the width that a neck has at least and at most
+NECK = 0.17  # half the width in which a neck may be bare where that is not seen
 FRAME = 0.02  # what lies so near to the reference's frame is not read
-HOLES, STRANDS = 0.06, 0.05  # width of gaps in a body that are none, and of what is none of it
-UNDER = 0.1  # height under the chin in which nothing of its colours is clothes
-ENTRY = (-0.06, 0.1)  # rows, below the chin, in which necks are compared
-ABOVE, LEVEL = 0.3, 0.03  # how far above the chin bodies end, and how far below it hidden shoulders begin
-WIDER, LONG, ASIDE = 0.06, 0.22, 0.3  # by how much a neck's edge is moved at most, and down to and out to where that reaches
-BEYOND = 0.08  # how far beyond the frame outlines are joined with the source's
-# rows per column of outlines that are no shoulders, and of shoulders that are not seen; how round these are
-STEEP, SLOPE, ROUND = 1.5, 0.6, 0.4
-RAISED = 0.4  # by how much the source's shoulders are moved at most
-SHOULDERS = (0.28, 0.5)  # how far beside the neck shoulders' heights are compared
-NATURAL, CLEAR, LOWERED = 0.05, 0.05, 0.08  # difference that is left, what stays of a bare neck, and how much lower bodies are put
-MIRRORED = 0.1  # how far from what is seen clothes are mirrored
-SOFTER = ((0.05, 0.002), (0.15, 0.02), (0.4, 0.05))  # how far from what is seen clothes are how much smoother
+HOLES = 0.06  # width of gaps in a body that are none
+ENTRY = (-0.10, 0.16)  # rows, below the chin, in which necks go into collars
+SHOULDERS, STEP, STEEP = (0.3, 0.85), 0.1, 1.5  # how far beside the neck shoulders are compared, in which steps, and how steep they are
+BEYOND = 0.3  # how far shoulders are taken to slope on beyond what is seen
+RAISED, LOWERED, OUTER = 0.35, 0.04, 0.5  # by how much clothes are raised and lowered at most, and lowered more per width beside the collar
+FARTHEST = 0.08  # by which a collar is moved to the neck
+RISE = 0.8  # of shoulders towards a neck, below which they are no collars
+WIDE = 0.06  # width in which a shoulder's height is read
+COLLAR = (0.3, 0.42)  # half the width in which the outline is the reference's, and from which on the source's
+MIRRORED = 0.16  # how far from what is seen clothes are mirrored
+SOFTER = ((0.1, 0.001), (0.2, 0.01), (0.5, 0.03))  # how far from what is seen clothes are how much smoother
+FOLDS, DEEPEST = 0.05, 0.15  # width over which the source's folds are measured, and how much darker or lighter they may be
+SLOPE = 0.7  # of shoulders towards the reference's frame, if they are higher than the source's
 LONGEST = 4.0  # how much of a picture is added below it at most
 FEWEST = 0.003  # of the square: less than that of clothes is none
 
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """A reference's body under a source's head, each (1,C,H,W) of the source.
+    """A reference's clothes on a source's body, each (1,C,H,W) of the source.
 
     Attributes:
-        alpha: share of the body, which goes on behind the head.
-        colours: of clothes and of skin.
-        cloth: 1 where there are clothes rather than skin.
-        skin: 1 where the reference itself shows bare skin.
-        guessed: 1 where it shows nothing of the body.
+        alpha: share of the body; the head's own place is not told.
+        colours: of clothes, which go on everywhere, and of skin where `neck` shows it.
+        cloth: 1 where there are clothes rather than skin; goes on everywhere.
+        neck: 1 where the reference shows what is not its face; there bare colours are those of its neck and chest.
     """
 
     alpha: Tensor
     colours: Tensor
     cloth: Tensor
-    skin: Tensor
-    guessed: Tensor
+    neck: Tensor
 
 
 def fitted_clothes(reference: Dressed, source: Dressed) -> Fitted | None:
-    """A reference's body under a source's head.
+    """A reference's clothes on a source's body.
 
     Args:
         reference: whose clothes they are.
         source: who shall wear them.
 
     Returns:
-        the body, None if the reference shows no clothes.
+        the clothes, None if the reference shows none.
     """
     side = source.square.side
     u = max(1.0, 0.01 * side)
     if (reference.cloth * reference.alpha > 0.9).sum() < FEWEST * reference.square.side**2:
         return None
-    there, inside, own_frame = _laid_over(reference, source)
-    colours, alpha, cloth, hair, face, skin = there.split((3, 1, 1, 1, 1, 1), 1)
-    hidden = dilate((hair > 0.2).to(hair), odd(5 * u)).maximum(dilate((face > 0.5).to(face), odd(3 * u)))
-    seen = inside * (1 - hidden)
-    body = _outline(source, alpha, hidden, inside * own_frame, inside)
-    kinds = cloth * alpha * seen, (1 - cloth) * skin * alpha * seen
-    sure, bare = (erode(kind, odd(u)) > 0.9 for kind in kinds)
+    there, grid = _laid_over(reference, source)
+    colours, alpha, cloth, hair, face, skin, own_frame = there.split((3, 1, 1, 1, 1, 1, 1), 1)
+    size = grid.new_tensor([reference.picture.shape[-1], reference.picture.shape[-2]])
+    inside = (grid.abs() < 1 - 2 * FRAME * reference.square.side / size).all(-1)[:, None].to(alpha)
+    seen = inside * (1 - dilate(hair, odd(4 * u))).clamp(0, 1)
+    sure, bare = (erode(share * alpha * seen, odd(u)) > 0.9 for share in (cloth, 1 - cloth))
     if not bool(sure.any()):
         return None
-    to_cloth, to_bare = (nearest_inside(kind[:, 0] > 0.5)[1][:, None] for kind in kinds)
+    to_cloth, to_bare = (nearest_inside(mask[:, 0])[1][:, None] for mask in (sure, bare))
     likely = torch.sigmoid(3 * (to_bare.clamp(max=1e6) - to_cloth) / u)
-    shown = gaussian_blur(seen * (alpha > 0.5), max(0.5, 0.5 * u)).minimum(seen * alpha)
-    dressed = torch.lerp(gaussian_blur(likely, max(0.5, u)), cloth, ((shown - 0.3) / 0.4).clamp(0, 1)).clamp(0, 1)
+    likely = torch.lerp(torch.ones_like(likely), likely, source.column(NECK))
+    dressed = torch.lerp(gaussian_blur(likely, max(0.5, u / 2)), cloth, ((seen * alpha - 0.5) / 0.4).clamp(0, 1)).clamp(0, 1)
     for dim in (-1, -2):  # no line of skin along the reference's outline
         dressed = closed(dressed, odd(2 * u), dim)
-    guess = _going_on(colours, sure, side)
-    if bool(bare.any()):
-        guess = torch.lerp(_going_on(colours, bare, side), guess, dressed)
-    guessed = 1 - ((shown - 0.6) / 0.4).clamp(0, 1)
-    return Fitted(body, torch.lerp(colours, guess, guessed), dressed, bare.to(alpha), guessed)
+    chin = gaussian_blur(dilate(face, odd(6 * u)), max(0.5, 2 * u))
+    neck = (seen * alpha * (1 - 1.25 * chin)).clamp(0, 1) * torch.lerp(gaussian_blur(skin, max(0.5, u)), torch.ones_like(skin), dressed)
+    body = _outline(source, alpha * (1 - hair), dressed, seen * own_frame, inside)  # below the frame outlines are guesses
+    shown = gaussian_blur(erode(sure.to(colours), 3), 0.7).maximum(neck * (1 - dressed))
+    return Fitted(body, torch.lerp(_going_on(colours, sure, source), colours, shown), dressed, neck)
 
 
-def _laid_over(reference: Dressed, source: Dressed) -> tuple[Tensor, Tensor, Tensor]:
-    """The reference's maps (1,8,H,W) in the source's frame: its person's colours, alpha, cloth, hair, face and what is like skin; where
-    they show it or what goes on below it (1,1,H,W), and where its own picture is (1,1,H,W)."""
+def _laid_over(reference: Dressed, source: Dressed) -> tuple[Tensor, Tensor]:
+    """The reference's maps (1,9,H,W) in the source's frame, and where they were read (1,H,W,2) in -1..1 of its picture, which goes on as
+    far down as it is needed. The maps are its person's colours, alpha, cloth, hair, face and what is like skin, and 1 where the picture
+    is its own."""
     cloth = ((reference.cloth - 0.3) / 0.4).clamp(0, 1)
-    low, margin = reference.below_chin(), FRAME * reference.square.side
-    rows = torch.arange(cloth.shape[-2], device=cloth.device, dtype=cloth.dtype)[:, None].expand_as(cloth)
-    # what has the chin's colours right under it is skin
-    under = reference.column(CORE) * (1 - (rows - reference.chin) / (UNDER * reference.square.side)).clamp(0, 1).ceil()
-    cloth = cloth * (1 - under * like_skin(reference)) * (1 - _bare_arms(reference))
+    low = reference.below_chin()
     crisp = torch.lerp(reference.alpha, ((reference.alpha - 0.25) / 0.5).clamp(0, 1), low * (1 - reference.hair))
-    # narrow holes below the shoulders are none, nor are strands beside them
+    # narrow holes below the shoulders are none
     crisp = crisp.maximum(closed(crisp, odd(HOLES * reference.square.side), -1) * (crisp * low).cummax(-2).values)
-    broad = dilate(opened((crisp > 0.5).to(crisp), odd(STRANDS * reference.square.side)), 5)
-    crisp = crisp * torch.lerp(torch.ones_like(broad), gaussian_blur(broad, 1.0), low)
     x, y = _places(reference, source)
     height, width = reference.picture.shape[-2:]
-    more = min(float(y.max()) - height + 2 + 2 * margin, LONGEST * height)
-    full = longer(replace(reference, alpha=crisp, cloth=cloth), max(2, round(more) // 2 * 2))
+    more = min(float(y.max()) - height + 2 + 2 * FRAME * reference.square.side, LONGEST * height)
+    full = replace(reference, alpha=crisp, cloth=cloth)
+    full = longer(full, max(2, round(more) // 2 * 2))
     front = foreground(full.picture, full.alpha)
     front = torch.cat([front[..., :height, :], full.picture[..., height:, :]], -2)
-    places = torch.stack([x, y], -1)[None] - 0.5
-    face = whole_face(full)
-    rows = torch.arange(face.shape[-2], device=x.device)[:, None].expand_as(face)
-    face = torch.where(rows < reference.chin - ABOVE * reference.square.side, full.alpha, face)
-    maps = torch.cat([full.alpha, full.cloth, full.hair, face, like_skin(full)], 1)
-    maps = torch.cat([sampled(front, places).clamp(0, 1), sampled(maps, places, "bilinear")], 1)
-    inside = ((x > margin) & (x < width - margin) & (y > margin) & (y < full.picture.shape[-2] - margin)).to(maps)[None, None]
-    return maps, inside, (y < height - margin).to(maps)[None, None]
+    grid = (torch.stack([x, y], -1) * 2 / x.new_tensor([width, full.picture.shape[-2]]) - 1)[None]
+    colours = F.grid_sample(front, grid, mode="bicubic", padding_mode="border", align_corners=False).clamp(0, 1)
+    own_rows = torch.arange(full.picture.shape[-2], device=x.device)[:, None] < height
+    maps = torch.cat([full.alpha, full.cloth, full.hair, full.face, like_skin(full), own_rows.to(x).expand_as(full.face)], 1)
+    maps = F.grid_sample(maps, grid, padding_mode="border", align_corners=False)
+    return torch.cat([colours, maps], 1), grid
 
 
-def _bare_arms(one: Dressed) -> Tensor:
-    """(1,1,H,W): what is said to be clothes, but has the colours of a chest that is bare far down."""
-    side = one.square.side
-    rows = torch.arange(one.alpha.shape[-2], device=one.alpha.device)[:, None]
-    low = (one.alpha * (1 - one.hair) * one.below_chin() > 0.9) & (rows > one.chin + CHEST[0] * side)
-    bare, worn = low & (erode(1 - one.cloth, odd(0.02 * side)) > 0.9), low & (one.cloth > 0.5)
-    arms = torch.zeros_like(one.alpha)
-    if float(bare.sum()) < CHEST[1] * side**2 or not bool(worn.any()):
-        return arms
-    picture = gaussian_blur(one.picture, max(0.5, 0.01 * side))[0].permute(1, 2, 0)
-    known = some(picture[bare[0, 0]])
-    cost = torch.cat([torch.cdist(part, known).kthvalue(min(5, len(known)), 1).values for part in picture[worn[0, 0]].split(4096)])
-    arms[worn] = (cost < ALIKE).to(arms)
-    arms = opened(arms, odd(BROAD * side))
-    return gaussian_blur(dilate(arms, odd(0.05 * side)), max(0.5, 0.008 * side))
-
-
-def _outline(source: Dressed, alpha: Tensor, hidden: Tensor, frame: Tensor, inside: Tensor) -> Tensor:
-    """The body (1,1,H,W): what an alpha (1,1,H,W) shows in the reference's picture (1,1,H,W) where nothing hides it (1,1,H,W), and what
-    goes on smoothly behind that and beyond; `inside` (1,1,H,W) is the picture with what was added below it."""
+def _outline(source: Dressed, alpha: Tensor, cloth: Tensor, seen: Tensor, inside: Tensor) -> Tensor:
+    """The body (1,1,H,W): around the neck the reference's outline, beside that the source's, and collars of the reference anywhere."""
     side = source.square.side
-    own = frame * (1 - hidden)
-    body = _signed(alpha, side)
-    goes_on, joined, there = _beyond(source, alpha, own)
-    added = (inside * (1 - hidden) * (1 - frame) > 0.5) & ~joined
-    body = torch.where((own > 0.5) | added, body, goes_on).maximum(torch.where(added, goes_on, -torch.inf))
-    known = own.maximum((1 - dilate(frame, odd(2 * BEYOND * side))) * there)
-    below = ((torch.arange(alpha.shape[-2], device=alpha.device, dtype=alpha.dtype) + 0.5 - source.chin) / side)[:, None].expand_as(alpha)
-    aside = (((torch.arange(alpha.shape[-1], device=alpha.device, dtype=alpha.dtype) + 0.5 - source.middle) / side).abs()).expand_as(alpha)
-    hides = (own < 0.5) & (frame > 0.5)
-    core = hides & (aside < CORE) & (below > -ABOVE / 2)
-    none = (below < -ABOVE) | (hides & (below < LEVEL) & (aside > WIDEST))
-    body = torch.where(core, (CORE - aside) * side, torch.where(none, -CORE * side, body))
-    known = torch.where(core | none, 1.0, known)
-    guess = gaussian_blur(harmonic_fill(body * known, known), max(0.5, 0.01 * side))
-    guess = (guess / max(1.0, 0.006 * side) + 0.5).clamp(0, 1)
-    return torch.lerp(guess, alpha, gaussian_blur(erode(own, odd(0.02 * side)), max(0.5, 0.005 * side))) * (below >= -ABOVE)
+    away = (torch.arange(alpha.shape[-1], device=alpha.device, dtype=alpha.dtype) + 0.5 - source.middle).abs() / side
+    near = (1 - (away - COLLAR[0]) / (COLLAR[1] - COLLAR[0])).clamp(0, 1) * gaussian_blur(seen, max(0.5, 0.01 * side))
+    own = source.alpha * source.below_chin()
+    # a wider neck than the source's shows only where it is in a collar
+    cover = opened((cloth * alpha * seen > 0.5).to(alpha), odd(0.02 * side))
+    cover = cover.cummax(-1).values.minimum(cover.flip(-1).cummax(-1).values.flip(-1))
+    theirs = alpha * torch.lerp(source.alpha, torch.ones_like(alpha), gaussian_blur(cover, max(0.5, 0.005 * side)))
+    # where the source is bare, clothes follow its shoulders up to the neck
+    bare = gaussian_blur(opened(like_skin(source) * own * (1 - source.cloth), odd(0.03 * side)), 1.0)
+    own = torch.lerp(own, own.minimum(theirs.maximum(bare)), near * seen)
+    rows = torch.arange(alpha.shape[-2], device=alpha.device, dtype=alpha.dtype)[:, None]
+    below = ((rows - _shoulder_line(source)) / max(1.0, 0.01 * side)).clamp(0, 1)
+    own = own.minimum(theirs.maximum(bare).maximum(below))
+    # what stands out of that are clothes that hang together with the body
+    out = (theirs * cloth.maximum(cover) * seen > 0.5).to(alpha) * _no_step(source.alpha * source.below_chin(), inside)
+    out = connected(out * (own > 0.5), out, 3)
+    return own.maximum(theirs * gaussian_blur(dilate(out, 3), 0.7) * seen)
 
 
-def _signed(alpha: Tensor, side: float) -> Tensor:
-    """How far inside a mask (1,1,H,W) pixels are, less than 0 outside, at most 0.2 of the side."""
-    inner = (alpha > 0.5)[:, 0]
-    return (nearest_inside(~inner)[1] - nearest_inside(inner)[1])[:, None].clamp(-0.2 * side, 0.2 * side)
-
-
-def _beyond(source: Dressed, alpha: Tensor, own: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The source's body, moved up or down so that its shoulders go on those that an alpha (1,1,H,W) shows in the reference's picture
-    (1,1,H,W) where these end.
-
-    Returns:
-        how far inside it pixels are (1,1,H,W), where shoulders go on (1,1,H,W) bool, and 1 where no hair is before them (1,1,H,W).
-    """
-    side = source.square.side
-    height, width = alpha.shape[-2:]
-    rows = torch.arange(height, device=alpha.device, dtype=alpha.dtype)[:, None]
-    columns = torch.arange(width, device=alpha.device, dtype=alpha.dtype)
-    top = torch.where((own * alpha * source.below_chin())[0, 0] > 0.5, rows, height).amin(0)
-    known = (top < height) & (own[0, 0, (top - 2).clamp(0, height - 1).long(), columns.long()] > 0.5)
-    mine, wide = source.tops(), max(2, round(0.06 * side))
-    y, sloping = rows.expand(-1, width), torch.full_like(alpha[0, 0], -torch.inf)
-    joined = torch.zeros_like(sloping, dtype=torch.bool)
+def _shoulder_line(source: Dressed) -> Tensor:
+    """(W,): the rows to which a source's shoulders rise beside its neck at most, above which there are collars; 0 farther out."""
+    side, tops = source.square.side, source.tops()
+    offset = (torch.arange(len(tops), device=tops.device, dtype=tops.dtype) + 0.5 - source.middle) / side
+    line = torch.zeros_like(tops)
     for sign in (-1, 1):
-        offset = sign * (columns + 0.5 - source.middle)
-        at = (known & (offset > CORE * 2 * side)).nonzero()[:, 0]
-        if not len(at):
-            continue
-        end = int(at[offset[at].argmax()])
-        inner = min(max(end - sign * wide, 0), width - 1)
-        outer = (offset > float(offset[end])).expand(height, -1)
-        if abs(float(top[end] - top[inner])) > STEEP * wide:  # an arm's outline
-            y = torch.where(outer, -torch.inf, y)
-            continue
-        joined = joined | outer
-        if bool(mine[end].isfinite()):
-            y = torch.where(outer, rows - (top[end] - mine[end]).clamp(-RAISED * side, RAISED * side), y)
-        else:
-            y = torch.where(outer, -torch.inf, y)
-            far = offset - offset[end]
-            sloping = torch.where(outer, rows - top[end] - SLOPE * far - far.square() / (ROUND * side), sloping)
-    places = torch.stack([columns.expand(height, -1), y.clamp_min(-1)], -1)[None]
-    moved = sampled(torch.cat([_signed(source.alpha * source.below_chin(), side), source.hair], 1), places, "bilinear")
-    free = 1 - dilate((moved[:, 1:] > 0.2).to(alpha), odd(0.05 * side))
-    return moved[:, :1].maximum(sloping.clamp(max=0.2 * side)), joined[None, None], free
+        last = min(COLLAR[1], float((sign * offset).max()) - FRAME)
+        at = (sign * offset > last - WIDE) & (sign * offset <= last) & tops.isfinite()
+        if last > COLLAR[0] and bool(at.any()):
+            inner = (sign * offset > 0) & (sign * offset < last - WIDE / 2)
+            line = torch.where(inner, tops[at].median() - RISE * side * (last - WIDE / 2 - sign * offset), line)
+    return line
 
 
-def _going_on(colours: Tensor, sure: Tensor, side: float) -> Tensor:
-    """Colours (1,3,H,W) everywhere of what is sure (1,1,H,W bool)."""
+def _no_step(body: Tensor, inside: Tensor) -> Tensor:
+    """(1,1,H,W): 1 no higher above a body (1,1,H,W) than a slope reaches from the sides of a frame (1,1,H,W), beyond which it goes on."""
+    height, width = body.shape[-2:]
+    rows = torch.arange(height, device=body.device, dtype=body.dtype)[:, None]
+    columns = torch.arange(width, device=body.device, dtype=body.dtype)
+    top = torch.where(body[0, 0] > 0.5, rows, height).amin(0)
+    ends = torch.cat([columns[inside[0, 0].amax(0) < 0.5], columns.new_tensor([-torch.inf, torch.inf])])
+    away = (columns[:, None] - ends).abs().amin(1)
+    return (rows > top - SLOPE * away).to(body)[None, None]
+
+
+def _going_on(colours: Tensor, sure: Tensor, source: Dressed) -> Tensor:
+    """Colours (1,3,H,W) everywhere of what is sure (1,1,H,W bool), with the source's folds."""
+    side = source.square.side
     index, away = nearest_inside(sure[:, 0])
     away = away[:, None] / side
     nearest = gather(colours, index)
@@ -221,7 +174,14 @@ def _going_on(colours: Tensor, sure: Tensor, side: float) -> Tensor:
     for distance, blur in SOFTER:
         result = torch.lerp(result, gaussian_blur(nearest, max(0.5, blur * side)), ((away - begin) / (distance - begin)).clamp(0, 1))
         begin = distance
-    return result.clamp(0, 1)
+    worn = (source.cloth * (1 - source.hair) * source.alpha).clamp(0, 1)
+    solid = (erode(worn, odd(0.02 * side)) > 0.95).to(worn)
+    light = source.picture.mean(1, keepdim=True) + 0.2
+    level = gaussian_blur(light * solid, FOLDS * side) / gaussian_blur(solid, FOLDS * side).clamp_min(1e-3)
+    folds = light / level.clamp_min(0.02) - 1
+    folds = folds * erode((folds.abs() < DEEPEST).to(folds), odd(0.02 * side))  # what differs more is no fold
+    folds = 1 + folds * gaussian_blur(solid, 1.0) * (away / 0.06).clamp(0, 1)
+    return (result * folds).clamp(0, 1)
 
 
 def _mirrored(colours: Tensor, sure: Tensor, index: Tensor, blur: float) -> Tensor:
@@ -238,64 +198,137 @@ def _mirrored(colours: Tensor, sure: Tensor, index: Tensor, blur: float) -> Tens
 
 
 def _places(reference: Dressed, source: Dressed) -> tuple[Tensor, Tensor]:
-    """Where the reference shows what lies under the source's head: x and y (H,W) in its pixels."""
+    """Where the reference shows what lies on the source's body: x and y (H,W) in its pixels."""
     height, width = source.picture.shape[-2:]
-    side = source.square.side
-    columns = torch.arange(width, dtype=source.picture.dtype, device=source.picture.device).expand(height, -1) + 0.5
-    rows = torch.arange(height, dtype=source.picture.dtype, device=source.picture.device)[:, None].expand(-1, width) + 0.5
-    scale = float(side * source.camera[0] / (reference.square.side * reference.camera[0]))
-    own, theirs = _neck(source), _neck(reference)
-    middle, their_middle = source.middle, reference.middle
-    if own is not None and theirs is not None:
-        middle, their_middle = sum(own) / 2, sum(theirs) / 2
-        # the neck is as wide as the source's where it meets the jaw
-        down = ((rows - source.chin) / (LONG * side)).clamp(0, 1)
-        fades = 1 - down * down * (3 - 2 * down)
-        offset = columns - middle
-        half, wider = (own[1] - own[0]) / 2, (theirs[1] - theirs[0]) / 2 * scale - (own[1] - own[0]) / 2
-        share = (offset / half).clamp(-1, 1) * (1 - (offset.abs() - half) / (ASIDE * side)).clamp(0, 1)
-        columns = columns + min(max(wider, -WIDER * side), WIDER * side) * share * fades
-    return their_middle + (columns - middle) / scale, reference.chin + (rows - _lower(reference, source, scale) - source.chin) / scale
+    columns = torch.arange(width, dtype=source.picture.dtype, device=source.picture.device) + 0.5
+    rows = torch.arange(height, dtype=source.picture.dtype, device=source.picture.device)[:, None] + 0.5
+    offset = columns - source.middle
+    for sign, (at, shift) in zip((-1, 1), _necks(reference, source), strict=True):
+        # the collar goes with the neck's edge, the shoulder with the collar
+        share = ((sign * offset) / max(sign * (at - source.middle), 1.0)).clamp(0, 1)
+        columns = columns + shift * share
+    rows = rows + _lower(reference, source, columns)
+    return _across(source, reference, columns.expand(height, -1), rows.expand(-1, width))
 
 
-def _lower(reference: Dressed, source: Dressed, scale: float) -> float:
-    """By how many rows a reference's body is put lower than chin under chin, because its shoulders are so much higher under its head than
-    the source's; less than 0 if they are lower, as far as its bare neck is long enough. Its pixels are `scale` of the source's."""
-    side, heights = source.square.side, []
-    for one, unit in ((source, 1.0), (reference, 1 / scale)):
-        aside = (torch.arange(one.alpha.shape[-1], device=one.alpha.device) + 0.5 - one.middle).abs() / unit / side
-        tops = one.tops()[(aside > SHOULDERS[0]) & (aside < SHOULDERS[1])]
-        tops = tops[tops.isfinite()]
-        if len(tops) < 0.05 * unit * side:
-            return 0.0
-        heights.append((float(tops.median()) - one.chin) / unit)
-    differs = heights[0] - heights[1]
-    moved = max(differs - NATURAL * side, 0.0) + min(differs + NATURAL * side, 0.0)
-    return min(max(moved, -max(_bare_neck(reference) * scale - CLEAR * side, 0.0)), LOWERED * side)
+def _across(source: Dressed, reference: Dressed, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Pixels of the source as the reference's camera sees the same places."""
+    (s, tx, ty), (s2, tx2, ty2) = source.camera.tolist(), reference.camera.tolist()
+    one, other = source.square, reference.square
+    world_x = ((x - one.left) / one.side * 2 - 1) / s - tx
+    world_y = (1 - (y - one.top) / one.side * 2) / s - ty
+    return (
+        other.left + (s2 * (world_x + tx2) + 1) / 2 * other.side,
+        other.top + (1 - s2 * (world_y + ty2)) / 2 * other.side,
+    )
+
+
+def _lower(reference: Dressed, source: Dressed, columns: Tensor) -> Tensor:
+    """(W,): by how much the reference's shoulders lie below the source's, in the source's pixels, by columns (W,), which look at others.
+
+    Between the shoulders it goes evenly from one to the other, beyond what is seen of both it stays.
+    """
+    side, theirs = source.square.side, reference.tops().maximum(_shoulder_line(reference))
+    tops = _sloping(source.tops().maximum(_shoulder_line(source)), BEYOND * side)
+    x, y = _across(source, reference, columns, tops)
+    at = x.floor().long().clamp(0, len(theirs) - 1)
+    scale = side * source.camera[0] / (reference.square.side * reference.camera[0])
+    down = (theirs[at] - y) * scale
+    down = torch.where((x >= 0) & (x < len(theirs)), down, torch.nan)
+    wide = max(1, round(0.02 * side))
+    for one in (tops, theirs[at] * scale):  # where arms hang down, rows say nothing
+        slope = (one.roll(-wide) - one.roll(wide)).abs() / (2 * wide)
+        down = torch.where(slope < STEEP, down, torch.nan)
+    offset = (torch.arange(len(tops), device=tops.device, dtype=tops.dtype) + 0.5 - source.middle) / side
+    places, found = [], []
+    for sign in (-1, 1):
+        first = SHOULDERS[0]
+        while first < SHOULDERS[1]:
+            part = down[(sign * offset >= first) & (sign * offset < first + STEP)]
+            if part.isfinite().sum() > 0.3 * STEP * side:
+                places.append(sign * (first + STEP / 2))
+                found.append(float(part.nanmedian()))
+            first += STEP
+    if not found:
+        return torch.zeros_like(tops)
+    lowest = LOWERED + _bare_neck(source) + OUTER * (offset.abs() - COLLAR[0]).clamp_min(0)
+    return _between_places(offset, places, found).clamp(max=RAISED * side).maximum(-lowest.clamp(max=RAISED) * side)
+
+
+def _sloping(tops: Tensor, reach: float) -> Tensor:
+    """Rows (W,) that go on like shoulders beyond the known ones, so many columns far; nan elsewhere."""
+    known = tops.isfinite().nonzero()[:, 0]
+    if not len(known):
+        return tops
+    at = torch.arange(len(tops), device=tops.device, dtype=tops.dtype)
+    first, last = known[0], known[-1]
+    left, right = tops[first] + SLOPE * (first - at), tops[last] + SLOPE * (at - last)
+    tops = torch.where((at < first) & (at > first - reach), left, tops)
+    return torch.where((at > last) & (at < last + reach), right, tops)
 
 
 def _bare_neck(one: Dressed) -> float:
-    """How many rows of a neck are bare below the chin."""
+    """How far below the chin a neck is bare, as a share of the face's side."""
     rows = torch.arange(one.face.shape[-2], device=one.face.device)[:, None]
-    middle = one.column(CORE / 2) > 0.5
+    middle = one.column(0.3 * NECK) > 0.5
     bare = ((one.cloth < 0.5) & (one.hair < 0.5) & (one.alpha > 0.5) & middle & (rows > one.chin))[0, 0]
-    return float(bare.sum()) / float(middle[0, 0, 0].sum().clamp_min(1))
+    return float(bare.sum()) / float(middle[0, 0, 0].sum().clamp_min(1)) / one.square.side
 
 
-def _neck(one: Dressed) -> tuple[float, float] | None:
-    """Columns of a neck's left and right edge under the chin; None where that is not bare before the background."""
+def _between_places(at: Tensor, places: list[float], values: list[float]) -> Tensor:
+    """Values known in some places, at others (W,): linear between them, level beyond."""
+    order = sorted(range(len(places)), key=places.__getitem__)
+    x, y = (at.new_tensor([one[i] for i in order]) for one in (places, values))
+    if len(order) == 1:
+        return y.expand_as(at).clone()
+    right = torch.searchsorted(x, at.contiguous()).clamp(1, len(order) - 1)
+    share = ((at - x[right - 1]) / (x[right] - x[right - 1])).clamp(0, 1)
+    return torch.lerp(y[right - 1], y[right], share)
+
+
+def _necks(reference: Dressed, source: Dressed) -> list[tuple[float, float]]:
+    """For the left and the right: the column of the source's neck where it goes into the reference's collar, and how far to the right
+    of it the reference's neck is, in the source's pixels."""
+    found = []
+    for sign in (-1, 1):
+        theirs, own = _entry(reference, sign), _edges(source, sign)
+        at, shift = source.middle + sign * NECK * source.square.side, 0.0
+        if theirs is not None:
+            x, y = _across(reference, source, *(source.picture.new_tensor(value) for value in theirs))
+            row = round(float(y))
+            entry = _entry(source, sign)
+            if entry is not None:
+                row = min(row, round(entry[1]))
+            edge = float(own[min(max(row, 0), len(own) - 1)])
+            if edge == edge:
+                limit = FARTHEST * source.square.side
+                at, shift = edge, min(max(float(x) - edge, -limit), limit)
+        found.append((at, shift))
+    return found
+
+
+def _edges(one: Dressed, sign: int) -> Tensor:
+    """(H,): the column at which the bare neck ends to the left (-1) or right (1), by rows; nan where it does not, or in hair."""
     side = one.square.side
     columns = torch.arange(one.alpha.shape[-1], device=one.alpha.device, dtype=one.alpha.dtype)
-    first, last = (min(max(round(one.chin + share * side), 0), one.alpha.shape[-2]) for share in ENTRY)
-    body, worn = (one.alpha > 0.5)[0, 0], (dilate(one.hair.maximum(one.cloth), odd(0.03 * side)) > 0.5)[0, 0]
-    near = (columns - one.middle).abs() < WIDEST * side
-    edges: list[list[float]] = [[], []]
-    for row in range(first, last, max(1, round(0.01 * side))):
-        at = (body[row] & near).nonzero()[:, 0]
-        for found, end in zip(edges, (at[:1], at[-1:]), strict=True):
-            if len(end) and abs(float(end) + 0.5 - one.middle) < WIDEST * side - 2 and not bool(worn[row, end]):
-                found.append(float(end) + 0.5)
-    if min(map(len, edges)) < 3:
-        return None
-    left, right = (float(one.alpha.new_tensor(found).median()) for found in edges)
-    return (left, right) if right - left > 2 * CORE * side else None
+    near = (sign * (columns - one.middle) > 0) & (sign * (columns - one.middle) < 0.3 * side)
+    bare = ((one.alpha * (1 - one.hair) * (1 - one.cloth))[0, 0] > 0.5) & near
+    edge = (sign * torch.where(bare, sign * columns, -torch.inf)).amax(1) if sign > 0 else torch.where(bare, columns, torch.inf).amin(1)
+    hair = dilate(one.hair, odd(0.03 * side))[0, 0]
+    inside = edge.isfinite() & ((edge - one.middle).abs() < 0.29 * side)
+    at = torch.where(inside, edge, 0).long()
+    rows = torch.arange(len(edge), device=edge.device)
+    return torch.where(inside & (hair[rows, at] < 0.5), edge, torch.nan)
+
+
+def _entry(one: Dressed, sign: int) -> tuple[float, float] | None:
+    """Column and row where the neck goes into the clothes on the left (-1) or right (1); None where that is not seen."""
+    side, edges = one.square.side, _edges(one, sign)
+    first, last = (round(one.chin + share * side) for share in ENTRY)
+    step = max(2, round(0.01 * side))
+    for row in range(max(first, 0), min(last, len(edges))):
+        edge = float(edges[row])
+        out = round(edge + sign * step) if edge == edge else -1
+        if 0 <= out < one.cloth.shape[-1] and float(one.cloth[0, 0, row, out] * one.alpha[0, 0, row, out]) > 0.5:
+            return edge, float(row)
+    return None

@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..common.pixels import dilate, erode, gaussian_blur, odd, sampled
@@ -28,12 +27,6 @@ SHARP = 0.03  # depth in which the picture itself, mirrored, gives way to these 
 UNSURE = 0.02  # width of the border of clothes and skin that may be either
 CLOSING = 0.7  # columns per row by which an opening that the frame cuts grows narrower on each side
 GRAIN, STRONGEST = 0.01, 0.006  # standard deviation of what counts as grain, and its greatest difference
-TALL, BESIDE, SAMPLES, UNLIKE = (
-    0.35,
-    0.35,
-    24,
-    0.1,
-)  # height and half the width around what is small, looked at in so many rows, and how other
 EDGE = 0.003  # squared differences of neighbouring pixels that tell a direction (0..1)
 
 
@@ -101,13 +94,10 @@ def _along(maps: Tensor, drift: Tensor, closing: tuple[Tensor, Tensor], rows: in
     place = torch.searchsorted(at.contiguous(), columns.expand(rows, -1).contiguous()).clamp(1, width - 1)
     before, after = at.gather(1, place - 1), at.gather(1, place)
     line = place - 1 + ((columns - before) / (after - before)).clamp(0, 1)
-    nearest = closing[0].to(maps)[line.round().long().clamp(0, width - 1)]
-    away = sampled(closing[1].to(maps)[None, None, None], torch.stack([line, torch.zeros_like(line)], -1)[None], "bilinear")[0, 0]
-    closed = (CLOSING * depth - away).clamp(0, 1) * (away > 0)
-    line = torch.where(closed > 0, nearest, line)
+    nearest, away = (one.to(maps)[line.round().long().clamp(0, width - 1)] for one in closing)
+    closed = (away > 0) & (away < CLOSING * depth)
+    line = torch.where(closed, nearest, line)
     slope = sampled(drift[None, None, None].expand(1, 1, 1, -1), torch.stack([line, torch.zeros_like(line)], -1)[None], "bilinear")[0, 0]
-
-    broad = _without_small(maps, drift, side)
 
     def above(up: Tensor) -> Tensor:
         """What the lines show so many rows (N,W) or (N,1) above the border."""
@@ -123,25 +113,7 @@ def _along(maps: Tensor, drift: Tensor, closing: tuple[Tensor, Tensor], rows: in
     sharp = torch.exp(-depth / (SHARP * side))
     grain = (own - around).clamp(-STRONGEST, STRONGEST)
     grain = torch.cat([grain[:, :6], torch.zeros_like(grain[:, 6:])], 1)
-    base[:, :3] += sampled(broad, torch.stack([line, torch.zeros_like(line)], -1)[None], "bilinear")
     new = torch.lerp(base + grain, own, sharp)
     new[:, 6:] = above(torch.zeros_like(depth))[:, 6:]
     new[:, 8] = new[:, 8].maximum(closed.to(new))
     return new
-
-
-def _without_small(maps: Tensor, drift: Tensor, side: float) -> Tensor:
-    """(1,3,1,W): by how much other the colours of clothes in maps (1,C,H,W) are below what is small at the border, as badges and ribbons
-    are: neither what is above it nor what is beside it has its colours."""
-    height, width = maps.shape[-2:]
-    columns = torch.arange(width, device=maps.device, dtype=maps.dtype)
-    up = torch.linspace(0, TALL * side, SAMPLES, device=maps.device)[:, None]
-    strip = sampled(maps, torch.stack([columns - drift * up, (height - 1 - up).expand(-1, width)], -1)[None], "bilinear")
-    worn = (strip[:, 8:9] > 0.5) & (strip[:, 6:7] > 0.5)
-    here = strip[:, :3, up[:, 0] <= COLOURS * side].mean(-2, keepdim=True)
-    higher = torch.where(worn, strip[:, :3], torch.nan).nanmedian(-2, keepdim=True).values.nan_to_num()
-    reach = round(BESIDE * side)
-    beside = F.pad(here[..., 0, :], (reach, reach), mode="replicate").unfold(-1, 2 * reach + 1, 1).median(-1).values[..., None, :]
-    unlike = torch.minimum(*((here - other).abs().amax(1, keepdim=True) for other in (higher, beside)))
-    small = gaussian_blur(dilate((unlike > UNLIKE).to(here) * worn[:, :, :1], odd(0.02 * side)), max(0.5, 0.005 * side))
-    return (higher - here) * small * worn.any(-2, keepdim=True)

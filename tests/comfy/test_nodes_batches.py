@@ -40,7 +40,7 @@ def frame_crop(parts: dict, rows: slice):
 def frame_slots(parts: dict, rows: slice):
     faces = parts["slots"]
     slots = faces.slots
-    cut = replace(slots, tokens=slots.tokens[rows], masks=slots.masks[rows], matte=slots.matte[rows])
+    cut = replace(slots, tokens=slots.tokens[rows], masks=slots.masks[rows], matte=slots.matte[rows], hair=slots.hair[rows])
     return replace(faces, picture=faces.picture[rows], inside_picture=faces.inside_picture[rows], slots=cut)
 
 

@@ -12,7 +12,6 @@ from difffae.common.pixels import (
     dilate,
     erode,
     gaussian_blur,
-    harmonic_fill,
     inverse_flow,
     nearest_inside,
     opened,
@@ -130,22 +129,6 @@ def test_gaussian_blur_is_a_convolution_with_replicated_edges(sigma: float) -> N
     square = torch.outer(taps, taps) / taps.sum() ** 2
     expected = F.conv2d(F.pad(x, (radius,) * 4, mode="replicate"), square.expand(3, 1, -1, -1), groups=3)
     assert torch.allclose(blurred, expected, atol=1e-5)
-
-
-def test_a_harmonic_field_is_the_plane_through_its_border():
-    grid = pixel_grid(40, 56, torch.zeros(1))
-    plane = (3 * grid[..., 0] - 2 * grid[..., 1] + 1)[None, None]
-    border = torch.ones(1, 1, 40, 56)
-    border[..., 3:-3, 3:-3] = 0
-    filled = harmonic_fill(plane * border, border)
-    assert (filled - plane).abs().max() < 0.1  # of a plane from -4 to 6
-    assert torch.equal(filled[border > 0], plane[border > 0])
-    assert not harmonic_fill(torch.zeros_like(plane), border).any()
-    # no value between is larger than the largest, or smaller than the smallest
-    values = torch.randn(1, 2, 40, 56, generator=torch.Generator().manual_seed(0)) * border
-    filled = harmonic_fill(values, border)
-    assert filled.amax() <= values.amax() + 1e-5
-    assert filled.amin() >= values.amin() - 1e-5
 
 
 def test_the_smoothest_field_is_that_of_least_squares() -> None:

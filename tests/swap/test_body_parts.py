@@ -13,7 +13,7 @@ from difffae.faces.crop import FaceCrop
 from difffae.swap.body_parts import body_parts
 from difffae.swap.clothes import _no_brighter, with_clothes
 from difffae.swap.dressed import Dressed
-from difffae.swap.fitted_clothes import Fitted, _mirrored
+from difffae.swap.fitted_clothes import Fitted, _mirrored, _shoulder_line
 
 HEIGHT, WIDTH, SIDE, MIDDLE, CHIN = 200, 240, 160, 120, 110
 SKIN, WHITE, BROWN, TEAL, RED = (
@@ -84,9 +84,12 @@ def test_old_collars_leave_the_background():
     me = replace(me, picture=torch.lerp(me.picture, RED.expand_as(me.picture), me.cloth))
     out = (erode(me.alpha, 3) > 0.99) & (dilate(other.alpha, 5) < 0.01) & (ROWS > 95)
     assert out.sum() > 250
-    result, _ = with_clothes(me, other)
+    result = with_clothes(me, other)
     shown = result.permute(1, 0, 2, 3)[:, out[:, 0]]
     assert (shown.mean(1) - TEAL[0, :, 0, 0]).abs().max() < 0.08
+    line = _shoulder_line(me)
+    assert line[[90, 150]].min() > 100  # the collar stands from row 92
+    assert line[[20, 220]].max() == 0
 
 
 @pytest.mark.parametrize(("brightness", "share"), [(1.0, 1.0), (0.6, 0.8)])
@@ -94,8 +97,8 @@ def test_white_is_no_brighter_than_the_light(brightness: float, share: float):
     """Clothes are dimmed to 1.15 of what is brightest in a person, and by a fifth at most."""
     me = standing()
     me = replace(me, picture=me.picture * brightness)
-    whole = torch.ones_like(me.alpha)
-    dimmed = _no_brighter(Fitted(me.alpha, torch.full_like(me.picture, 0.95), whole, 0 * whole, 0 * whole), me)
+    body = Fitted(me.alpha, torch.full_like(me.picture, 0.95), torch.ones_like(me.alpha), me.alpha)
+    dimmed = _no_brighter(body, torch.ones_like(me.alpha), me)
     torch.testing.assert_close(dimmed, torch.full_like(dimmed, 0.95 * share))
 
 
