@@ -30,9 +30,9 @@ LEAST_SHARE = 0.02  # of the crop: swaps of smaller regions are left out
 SWAPPED = ("hair", "clothes", "background")
 
 
-def refined(masks: Tensor, order: Sequence[str], image: Tensor, matte: Tensor | None = None) -> Tensor:
-    """Regions (B,H,W) of masks fitted to the picture (B,3,H,W), and to its matte (B,1,H,W), as `regions.layers` does for the person."""
-    return fitted_regions(masks, order, image, matte).argmax(1)
+def refined(masks: Tensor, order: Sequence[str], image: Tensor, matte: Tensor | None = None, hair: Tensor | None = None) -> Tensor:
+    """Regions (B,H,W) of masks fitted to the picture (B,3,H,W), and to its matte and hair (B,1,H,W), as `regions.layers` does."""
+    return fitted_regions(masks, order, image, matte, hair).argmax(1)
 
 
 def overlaps(found: Tensor, truth: Tensor, counted: Tensor | None = None) -> dict[str, list[int]]:
@@ -66,8 +66,8 @@ def against_labels(subjects: Subjects, folder: Path, limit: int | None = None) -
         known = label < len(REGIONS)
         record: Record = {"source": f"{index}", "slots": overlaps(found, label, known)}
         if index < REFINED:
-            matte = None if subjects.model.matte is None else subjects.model.matte(image)
-            record["refined"] = overlaps(refined(masks, slots.config.order, image, matte)[0].cpu(), label, known)
+            told = (None if network is None else network(image) for network in (subjects.model.matte, subjects.model.hair))
+            record["refined"] = overlaps(refined(masks, slots.config.order, image, *told)[0].cpu(), label, known)
         records.append(record)
         subjects.tick()
     return records
