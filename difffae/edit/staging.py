@@ -145,7 +145,7 @@ def dressed(parts: Parts, faces: Faces, row: int, whole_body: bool = True) -> Dr
     elif parts.matte is None:
         alpha = _placed(layers.person, square)
     else:
-        sure = _placed(erode(areas.skin, 9), square)
+        sure = _placed(erode(areas.below_brows.maximum(areas.features), 9), square)  # the head model's ears stand off
         alpha = whole_matte(parts.matte, whole, square, layers.person, sure, hair)
     found = Dressed(whole, alpha, hair, _placed(cloth, square), face, square, own.camera[0])
     if not whole_body:
