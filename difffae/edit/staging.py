@@ -145,8 +145,8 @@ def dressed(parts: Parts, faces: Faces, row: int, whole_body: bool = True) -> Dr
     elif parts.matte is None:
         alpha = _placed(layers.person, square)
     else:
-        sure = _placed(erode(areas.below_brows.maximum(areas.features), 9), square)  # the head model's ears stand off
-        alpha = whole_matte(parts.matte, whole, square, layers.person, sure, hair)
+        sure, ears = (_placed(erode(one, 9), square) for one in (areas.below_brows.maximum(areas.features), areas.skin))
+        alpha = whole_matte(parts.matte, whole, square, layers.person, sure, ears, hair)
     found = Dressed(whole, alpha, hair, _placed(cloth, square), face, square, own.camera[0])
     if not whole_body:
         return found

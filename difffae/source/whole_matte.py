@@ -24,6 +24,7 @@ LONGEST = 2.2  # sides of more unequal pictures are not squeezed into the networ
 OUTLINE, STRANDS = 0.018, 0.05
 WINDOWS = (0.05, 0.025, 0.012)  # of the guided filters that fit the outline, as shares of the face's side
 EPS, PLAIN_EPS = 2e-5, 4e-4  # variance of colours that is no edge to them, beside hair and elsewhere
+EARS = 0.55  # alpha of the head model's ears before colours decide
 SURE = 0.05  # how wrong the network may be where it is sure
 SAMPLES, LIKE = 1200, 0.025  # colours of person and of background that doubtful places are compared with; their difference that decides
 # shares of the picture's longer side: what is narrower is a crumb unless it hangs together with more, and how far beside that outlines are
@@ -33,7 +34,7 @@ COARSE = 320  # pixels: side at which that is done
 APART = (0.12, 0.3)  # difference of the colours on both sides of an outline (0..1) from which on they alone say how they mix
 
 
-def whole_matte(network: PersonMatte, picture: Tensor, square: FaceCrop, inner: Tensor, face: Tensor, hair: Tensor) -> Tensor:
+def whole_matte(network: PersonMatte, picture: Tensor, square: FaceCrop, inner: Tensor, face: Tensor, ears: Tensor, hair: Tensor) -> Tensor:
     """The share of one person.
 
     Args:
@@ -42,6 +43,7 @@ def whole_matte(network: PersonMatte, picture: Tensor, square: FaceCrop, inner: 
         square: of the person's face.
         inner: (1,1,S,S) the share of the person in the square.
         face: (1,1,H,W) 1 where the person's face lies, which is person in any case.
+        ears: (1,1,H,W) 1 where the head model has a face and ears: they may stand off more than the person's, so colours decide.
         hair: (1,1,H,W) in 0..1, the person's hair: beside it strands stand out.
 
     Returns:
@@ -49,7 +51,7 @@ def whole_matte(network: PersonMatte, picture: Tensor, square: FaceCrop, inner: 
     """
     size = working_size(picture)
     scale = max(size) / max(picture.shape[-2:])
-    rough = _connected(_seen(network, picture, square, inner).maximum(face), square)
+    rough = _connected(_seen(network, picture, square, inner).maximum(EARS * ears).maximum(face), square)
     small, rough, face, hair = (resized(values, size) for values in (picture, rough, face, hair))
     rough = _by_colour(small, rough, square.side * scale)
     alpha = _in_one_piece(_fitted(small, rough, hair, square.side * scale)).maximum(face).clamp(0, 1)

@@ -19,7 +19,7 @@ from difffae.edit.pasting import cut_again
 from difffae.edit.staging import dressed
 from difffae.faces.crop import FaceCrop, extract
 from difffae.head.adjust import Adjustments
-from difffae.source.whole_matte import _connected
+from difffae.source.whole_matte import _connected, whole_matte
 from difffae.swap.backgrounds import covering, fitted_background, with_background
 from difffae.swap.clothes import with_clothes
 from difffae.swap.dressed import Dressed, like_skin
@@ -265,3 +265,17 @@ def test_alpha_moves_with_the_person(model: DiffFAE, pictures: tuple[Tensor, Ten
     assert (cut[head > 0] > 0.99).float().mean() > 0.99
     composed = turned.image * turned.alpha + 0.5 * (1 - turned.alpha)
     assert ((composed[0] - composed[1]) > 0.6).float().mean() < 1e-3
+
+
+def test_ears_of_the_head_model_are_the_persons_only_where_they_look_like_it():
+    """A network that sees nobody: the face is sure, colours say which of two ears is one."""
+    face, ears = disc(120, 80, 36), disc(78, 80, 12).maximum(disc(162, 80, 12))
+    picture = torch.lerp(GREEN.expand(1, 3, HEIGHT, WIDTH), SKIN.expand(1, 3, HEIGHT, WIDTH), face.maximum(disc(78, 80, 12)))
+    nobody = lambda pictures: torch.zeros_like(pictures[:, :1])  # noqa: E731
+    sure, model = (face > 0.9).float(), (face.maximum(ears) > 0.9).float()
+    square = FaceCrop(50, 10, 140, HEIGHT, WIDTH)
+    alpha = whole_matte(nobody, picture, square, torch.zeros(1, 1, 256, 256), sure, model, torch.zeros_like(face))
+    ear, none = (erode(disc(at, 80, 12) * (1 - dilate(face, 5)), 5) > 0.5 for at in (78, 162))
+    assert min(int(ear.sum()), int(none.sum())) > 40
+    assert alpha[ear].min() > 0.9
+    assert alpha[none].max() < 0.1
