@@ -97,15 +97,11 @@ class Parts:
         shares: (B,R,H,W) of the regions, which sum to 1.
         owner_share: (B,K,H,W) the share of each photograph in the picture: the source's, then those
             of the references that hair was taken of, in their order. The rest to 1 is guesses.
-        backdrop: (B,3,H,W) what is behind the person; None of a reference.
-        backdrop_validity: (B,1,H,W) how well that is known; None of a reference.
     """
 
     carried: Carried
     shares: Tensor
     owner_share: Tensor
-    backdrop: Tensor | None = None
-    backdrop_validity: Tensor | None = None
 
 
 def _inside(head: HeadModel, points: Tensor, outline: Sequence[int], picture: Tensor) -> Tensor:

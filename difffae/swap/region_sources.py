@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..carry.options import CarryOptions
 from ..common.errors import ConfigError
-from ..common.pixels import flow_grid, gather, nearest_inside, pixel_grid, pull_push
+from ..common.pixels import flow_grid, gather, nearest_inside, pixel_grid
 from ..common.rows import repeat_rows
 from ..head.attributes import FaceAttributes
 from ..head.morphable import HeadModel
@@ -32,13 +32,9 @@ class SwapSource:
 
     Attributes:
         layers: of the source, refined by its colours.
-        backdrop: (B,3,H,W) the source without its person.
-        backdrop_validity: (B,1,H,W) how well that is known.
     """
 
     layers: Layers
-    backdrop: Tensor
-    backdrop_validity: Tensor
 
     @classmethod
     def of(cls, prepared: Prepared, side: int | None = None) -> SwapSource:
@@ -48,11 +44,7 @@ class SwapSource:
             raise ConfigError("swap: the source was prepared without layers, which say where its regions are; give layers")
         layers = prepared.person.layers
         areas = FaceAreas.of(prepared.head, prepared.face, prepared.image, side)
-        fine = refined(prepared.image, layers, areas, TAKEN_AWAY)
-        behind = prepared.person.backdrop
-        backdrop = torch.lerp(prepared.image, behind.filled, behind.place)
-        around = pull_push(prepared.validity, 1 - behind.place)
-        return cls(fine, backdrop, torch.lerp(prepared.validity, behind.validity * around, behind.place))
+        return cls(refined(prepared.image, layers, areas, TAKEN_AWAY))
 
     def parts(self, carried: Carried, areas: FaceAreas) -> Parts:
         """What the moved source shows where.
@@ -61,9 +53,8 @@ class SwapSource:
             carried: the source, moved.
             areas: of the head where it is now.
         """
-        mine = repeat_rows(self, len(carried.image)) if len(self.backdrop) == 1 else self
-        shares = moved_shares(carried, mine.layers, areas)
-        return Parts(carried, shares, carried.own_share, mine.backdrop, mine.backdrop_validity)
+        mine = repeat_rows(self, len(carried.image)) if len(self.layers.hair) == 1 else self
+        return Parts(carried, moved_shares(carried, mine.layers, areas), carried.own_share)
 
 
 def source_parts(prepared: Prepared, carried: Carried, areas: FaceAreas) -> Parts:

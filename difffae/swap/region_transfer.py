@@ -107,12 +107,10 @@ def take_hair(
 
 
 def _known_apart(base: Parts, areas: FaceAreas) -> Parts:
-    """The base with one more photograph, and with regions as colours tell them; strands that no mask held are no backdrop."""
-    image, side = base.carried.image, areas.side
-    shares = with_strays(image, told_apart(image, base.shares, areas, False), side)
-    stray = dilate((shares[:, HAIR : HAIR + 1] * base.shares[:, BACKGROUND:] > 0.1).to(image), odd(STRANDS * side))
-    backdrop = None if base.backdrop is None else torch.lerp(base.backdrop, pull_push(base.backdrop, 1 - stray), gaussian_blur(stray, 1.0))
-    return replace(base, shares=shares, backdrop=backdrop, owner_share=F.pad(base.owner_share, (0, 0, 0, 0, 0, 1)))
+    """The base with one more photograph, and with regions as colours tell them."""
+    image = base.carried.image
+    shares = with_strays(image, told_apart(image, base.shares, areas, False), areas.side)
+    return replace(base, shares=shares, owner_share=F.pad(base.owner_share, (0, 0, 0, 0, 0, 1)))
 
 
 def _planned(base: Parts, reference: Parts, areas: FaceAreas, t: TransferOptions) -> _Swap:
@@ -255,8 +253,9 @@ def _without(base: Parts, swap: _Swap, t: TransferOptions) -> Parts:
     body = _without_hair(base, swap)
     covered = (dilate(person.maximum(swap.gone), odd(AROUND * side)) > 0.02).to(image)
     background = torch.cat([without_person(*one) for one in zip(image.split(1), covered.split(1), strict=True)])
-    assert base.backdrop_validity is not None
-    known, near = base.backdrop_validity, covered * (dilate(swap.gone, odd(AROUND * side)) > 0.02)
+    # a background that is to be painted anew stays so where it goes on
+    known = pull_push(base.carried.validity, 1 - covered)
+    near = covered * (dilate(swap.gone, odd(AROUND * side)) > 0.02)
     # beyond it the fill is what is there, which hides its edge
     near = near.maximum(gaussian_blur(dilate(near, odd(2 * SOFT * side)), SOFT * side) * (behind > 0.5))
     changed = swap.gone.maximum(body.hidden).maximum(_above_brows(swap.areas) * person).maximum(near * behind)
