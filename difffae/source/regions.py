@@ -31,6 +31,7 @@ SLOTS_SAY = 0.5
 COARSE, GAP = 128, 0.12  # side at which hair is followed from the head on, and how wide the gap before a plait may be (share of the side)
 SAMPLES, FIFTH, LIKE = 300, 5, 0.05  # colours that are compared, which of the nearest counts, and how alike hair is to sure hair
 SHADES, UNSURE = (0.75, 0.5, 0.35), 0.01  # a neck lies in the chin's shade; how much nearer to that than to hair hair may be
+UNDER = 0.04  # how far beside the face's columns a neck may be (share of the side)
 WHOLE = 0.06  # least width of a part of the person that the slots missed, not just a rim of two cells (share of the side)
 TRUSTED = (0.5, 0.8)  # share of the sure hair that a network of hair finds, from which on it counts, and counts fully
 SURE_FACE = (0.85, 0.99)  # from here to there the face's slot overrules the matte
@@ -186,7 +187,8 @@ def with_hair(shares: Tensor, hair: Tensor, image: Tensor) -> Tensor:
     found = (hair * sure).sum((2, 3), keepdim=True) / sure.sum((2, 3), keepdim=True).clamp_min(1)
     trust = ((found - TRUSTED[0]) / (TRUSTED[1] - TRUSTED[0])).clamp(0, 1)
     hair = hair * person * (1 - ((face - 0.9) / 0.08).clamp(0, 1))
-    told = torch.lerp(own, (hair * _of_one_head(hair, sure, face, image)).maximum(own * above), trust)
+    either = hair.maximum(own)  # it has holes, too
+    told = torch.lerp(own, (either * _of_one_head(hair, own, sure, face, image)).maximum(own * above), trust)
     # what is hair no longer goes on as what is beside it
     rest = torch.cat([face, worn], dim=1)
     beside = pull_push(rest / rest.sum(1, keepdim=True).clamp_min(1e-4), rest.sum(1, keepdim=True).clamp(0, 1).square())
@@ -195,22 +197,27 @@ def with_hair(shares: Tensor, hair: Tensor, image: Tensor) -> Tensor:
     return torch.cat([rest[:, :1], told, rest[:, 1:], background], dim=1)
 
 
-def _of_one_head(hair: Tensor, sure: Tensor, face: Tensor, image: Tensor) -> Tensor:
+def _of_one_head(hair: Tensor, own: Tensor, sure: Tensor, face: Tensor, image: Tensor) -> Tensor:
     """How far hair (B,1,H,W) hangs together with what is sure (B,1,H,W), or is near to it and has the colours of it in an image (B,3,H,W),
-    rather than those of a face (B,1,H,W) in the shade: (B,1,H,W) in 0..1."""
+    rather than, below a face (B,1,H,W), those of that in the shade; what shares alone call hair, own (B,1,H,W), has to have its colours:
+    (B,1,H,W) in 0..1."""
     scale = min(1.0, COARSE / max(hair.shape[-2:]))
     coarse = round(scale * hair.shape[-2]), round(scale * hair.shape[-1])
-    there, core, skin, colours = (F.adaptive_avg_pool2d(values, coarse) for values in (hair, sure, face, image))
-    there, alike = (there > 0.3).to(hair), torch.zeros_like(there)
-    for row, (asked, own, bare) in enumerate(zip(there[:, 0] > 0, core[:, 0] > 0.7, skin[:, 0] > 0.95, strict=True)):
-        asked &= ~own
-        known, shaded = _some(colours[row], own), _some(colours[row], bare)
+    there, said, core, skin, colours = (F.adaptive_avg_pool2d(values, coarse) for values in (hair, own, sure, face, image))
+    there, said, alike = (there > 0.3).to(hair), (said > 0.5).to(hair), torch.zeros_like(there)
+    for row, (asked, known, bare) in enumerate(zip((there + said)[:, 0] > 0, core[:, 0] > 0.7, skin[:, 0] > 0.95, strict=True)):
+        asked &= ~known
+        known, shaded = _some(colours[row], known), _some(colours[row], bare)
         if len(known) <= FIFTH or len(shaded) <= FIFTH or not bool(asked.any()):
             continue
         shaded = torch.cat([shaded * share for share in SHADES])
         to_hair, to_skin = (torch.cdist(colours[row, :, asked].T, one).kthvalue(FIFTH, 1).values for one in (known, shaded))
-        there[row, 0][asked] *= (to_hair < to_skin + UNSURE).to(hair)
+        # a neck lies under its face: beside that, what is dark is hair
+        under = dilate(bare.any(0).to(hair).expand(1, 1, 1, -1), round(2 * UNDER * COARSE) | 1)[0, 0] > 0
+        beside = ~under.expand_as(asked)[asked]
+        there[row, 0][asked] *= (beside | (to_hair < to_skin + UNSURE)).to(hair)
         alike[row, 0][asked] = (to_hair < LIKE).to(hair)
+    there = there.maximum(said * alike)
     near = connected((core > 0.7).to(hair) * there, there)
     near = near.maximum(connected(near, near.maximum(alike * there), round(2 * GAP * COARSE) | 1))
     return F.interpolate(dilate(near, 3), hair.shape[-2:], mode="bilinear", align_corners=False)
