@@ -44,6 +44,7 @@ FAINT = 0.01  # squared difference of hair from skin up to which they are hardly
 USUAL = 0.2  # difference from a skin's usual colour up to which it is skin, as a share of that
 AROUND = 0.015  # how far around a person and its hair the background is not read
 BETWEEN = 0.01  # what shows between strands and is narrower says nothing of what lies below them
+DEEP, GUESSED = 0.04, 0.8  # how far from what was seen a background is no guess, and how much less it is known beyond
 CHIN = 0.03  # how far above the chin its skin ends
 
 
@@ -253,8 +254,9 @@ def _without(base: Parts, swap: _Swap, t: TransferOptions) -> Parts:
     body = _without_hair(base, swap)
     covered = (dilate(person.maximum(swap.gone), odd(AROUND * side)) > 0.02).to(image)
     background = torch.cat([without_person(*one) for one in zip(image.split(1), covered.split(1), strict=True)])
-    # a background that is to be painted anew stays so where it goes on
-    known = pull_push(base.carried.validity, 1 - covered)
+    # a background that is to be painted anew stays so where it goes on, and deep behind old hair it is a guess
+    deep = gaussian_blur(((nearest_inside(covered[:, 0] < 0.5)[1][:, None] / side - DEEP) / DEEP).clamp(0, 1), SOFT * side)
+    known = pull_push(base.carried.validity, 1 - covered) * (1 - GUESSED * deep)
     near = covered * (dilate(swap.gone, odd(AROUND * side)) > 0.02)
     # beyond it the fill is what is there, which hides its edge
     near = near.maximum(gaussian_blur(dilate(near, odd(2 * SOFT * side)), SOFT * side) * (behind > 0.5))
