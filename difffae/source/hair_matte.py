@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..common.checkpoint import asset_path, filled, load_checkpoint
+from .matte import shares_at
 
 INPUT_SIZE = 512
 CHUNK = 8  # pictures per pass, which bounds the memory
@@ -110,12 +111,7 @@ class HairMatte(nn.Module):
         return filled(lambda: cls(**checkpoint.config), checkpoint.tensors, path)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        size = (pictures.shape[-2], pictures.shape[-1])
-        square = (INPUT_SIZE, INPUT_SIZE)
-        if size != square:
-            pictures = F.interpolate(pictures, square, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
-        share = torch.cat([self._share(part) for part in pictures.split(CHUNK)])
-        return share if size == square else F.interpolate(share, size, mode="bilinear", align_corners=False)
+        return shares_at(INPUT_SIZE, self._share, pictures, CHUNK)
 
     def _share(self, x: Tensor) -> Tensor:
         x = self.stem(x)

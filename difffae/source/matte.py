@@ -10,6 +10,7 @@ Shapes: B pictures, C channels, H and W picture height and width.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -30,6 +31,15 @@ def _same(x: Tensor, kernel: int, stride: int) -> Tensor:
 
 def _mean(x: Tensor) -> Tensor:
     return x.mean((2, 3), keepdim=True)
+
+
+def shares_at(side: int, network: Callable[[Tensor], Tensor], pictures: Tensor, chunk: int) -> Tensor:
+    """Shares (B,1,H,W) of pictures (B,3,H,W) of any size by a network that knows squares of one side, so many pictures at a time."""
+    size, square = (pictures.shape[-2], pictures.shape[-1]), (side, side)
+    if size != square:
+        pictures = F.interpolate(pictures, square, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+    share = torch.cat([network(part) for part in pictures.split(chunk)])
+    return share if size == square else F.interpolate(share, size, mode="bilinear", align_corners=False)
 
 
 class Gate(nn.Module):
@@ -115,12 +125,7 @@ class PersonMatte(nn.Module):
         return filled(lambda: cls(**checkpoint.config), checkpoint.tensors, path)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        size = (pictures.shape[-2], pictures.shape[-1])
-        square = (INPUT_SIZE, INPUT_SIZE)
-        if size != square:
-            pictures = F.interpolate(pictures, square, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
-        share = torch.cat([self._share(part) for part in pictures.split(CHUNK)])
-        return share if size == square else F.interpolate(share, size, mode="bilinear", align_corners=False)
+        return shares_at(INPUT_SIZE, self._share, pictures, CHUNK)
 
     def _share(self, x: Tensor) -> Tensor:
         x = F.hardswish(self.stem(_same(x, 3, 2)))
