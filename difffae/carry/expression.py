@@ -81,13 +81,13 @@ def stretch_expression(source: FaceAttributes, target: FaceAttributes, names: tu
     sooner = start * ((wanted / SMALL).clamp(0, 1) - (own / SMALL).clamp(0, 1))
     change = wanted - own
     knee = gains(names, source.expression, EASED, torch.inf)[: source.expression.shape[1]]
-    change = torch.where(_by_number(source, target), change.minimum(knee) + EASY * (change - knee).clamp_min(0), change)
+    change = torch.where(changed_by_number(source, target), change.minimum(knee) + EASY * (change - knee).clamp_min(0), change)
     moved = own + factor * (change + sooner)
     moved = moved.maximum(wanted.clamp_max(LEAST)).minimum(wanted.clamp_min(MOST))
     return replace(target, expression=torch.where((factor == 1) | (wanted == own), wanted, moved))
 
 
-def _by_number(source: FaceAttributes, target: FaceAttributes) -> Tensor:
+def changed_by_number(source: FaceAttributes, target: FaceAttributes) -> Tensor:
     """(B,1) bool: which targets are the photograph's own faces, changed by numbers. Another photograph's tells with the rest of its
     coefficients how it smiles."""
     if source.mouth is None or target.mouth is None:

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..carry.expression import changed_by_number
 from ..carry.state import EyeSource, Move, PosedHead
 from ..common.pixels import relit, sampled
 from ..head.attributes import FaceAttributes
@@ -128,14 +129,15 @@ class EyeTarget:
         return EyeTarget(frame, self.upper[row], self.lower[row], self.middle[row], self.bare[row], self.lid[row])
 
 
-def _targets(move: Move, eyes: EyeSource, wanted: Tensor) -> list[EyeTarget]:
-    """Both eyes where coefficients (B,E) want them."""
-    names, own = move.source.head.expression_names, move.source.face.expression
+def _targets(move: Move, eyes: EyeSource, face: FaceAttributes) -> list[EyeTarget]:
+    """Both eyes where B faces want them."""
+    names, own, wanted = move.source.head.expression_names, move.source.face.expression, face.expression
+    looks = _looks(move, eyes, face)
     landmarks = eyes.landmarks + head_landmarks(move.source.head, move.posed, move.source.image) - eyes.on_head
 
     def change(name: str) -> Tensor:
         column = names.index(f"eye{name}")
-        return (wanted - own)[:, column]
+        return (wanted - looks)[:, column]
 
     # the eyes look at one thing
     aside = change("LookInRight") - change("LookOutRight") + change("LookOutLeft") - change("LookInLeft")
@@ -174,6 +176,19 @@ def _targets(move: Move, eyes: EyeSource, wanted: Tensor) -> list[EyeTarget]:
     return found
 
 
+def _looks(move: Move, eyes: EyeSource, wanted: FaceAttributes) -> Tensor:
+    """The source's coefficients (B,E), with where its eyes look from.
+
+    Scores say of closed eyes that they look down; where they would look if they were open nobody knows, and they are drawn level. Another
+    photograph says where its own eyes look, so from there it is level, too; numbers say by how much to look elsewhere.
+    """
+    own, names = move.source.face.expression, move.source.head.expression_names
+    known = torch.ones_like(own)
+    for side, name in enumerate(SIDES):
+        known[:, [names.index(code) for code in MOVED if "Look" in code and code.endswith(name)]] = eyes.open[:, side, None]
+    return torch.where(changed_by_number(move.source.face, wanted), own, own * known)
+
+
 def _openings(names: tuple[str, ...], codes: Tensor) -> Tensor:
     """How far the lids of both eyes are apart (B,2) by coefficients (B,E), less than 0 for lids pressed together."""
     blink, wide = (codes[:, [names.index(f"eye{name}{side}") for side in SIDES]] for name in ("Blink", "Wide"))
@@ -210,7 +225,7 @@ def move_eyes(move: Move, wanted: FaceAttributes, image: Tensor, validity: Tenso
         skin = skin * (1 - linear_ramp(move.maps.hair, 0.9, 1.0))  # an eye beside hair is no hair
     picture = torch.cat([image, validity, offset, own_share], 1)
     rows = list(picture.split(1))
-    for side, target in enumerate(_targets(move, eyes, wanted.expression)):
+    for side, target in enumerate(_targets(move, eyes, wanted)):
         for row, changed in enumerate(changes.tolist()):
             if changed[side]:
                 rows[row] = _moved(rows[row], move, (row, side), target.rows(slice(row, row + 1)), skin)

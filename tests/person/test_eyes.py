@@ -12,6 +12,7 @@ from difffae.carry.options import CarryOptions
 from difffae.head.adjust import Adjustments, adjust
 from difffae.head.attributes import FaceAttributes
 from difffae.head.morphable import HeadModel
+from difffae.head.mouth_patch import PATCH, MouthPatch
 from difffae.head.shading import project
 from difffae.person.eyes import IRISES, LOOK_ASIDE
 from difffae.person.lids import EYES, EyeFrame, curve_at, curve_through
@@ -151,3 +152,29 @@ def test_landmarks_of_the_photograph_say_where_its_eyes_are(head: HeadModel, fac
     moved = carry(picture, face, target, head, landmarks=lower)
     shift = irises(moved.image, lower)[:, 0] - irises(picture, lower)[:, 0]
     assert (shift - LOOK_ASIDE * 0.6).abs().max() < 0.03
+
+
+def test_closed_eyes_open_to_where_the_other_photograph_looks(head: HeadModel, face: FaceAttributes):
+    """Scores say of closed eyes that they look down; once opened for another photograph, they look where that one's do."""
+
+    def scored(mouth: float, **scores: float) -> FaceAttributes:
+        expression = face.expression.clone()
+        for name, score in scores.items():
+            for side in ("Left", "Right"):
+                expression[:, head.expression_names.index(f"eye{name}{side}")] = score
+        patch = MouthPatch(torch.zeros(1, 3, *PATCH), torch.tensor([mouth]), torch.tensor([[0.6, 0.45, 0.4]]))
+        return replace(face, expression=expression, mouth=patch)
+
+    shut = scored(0.1, Blink=0.8, LookDown=0.8)
+    marks = marks_of(head, shut, SIZE)
+    picture = painted(marks, SIZE)
+
+    def height(target: FaceAttributes) -> float:
+        found = irises(carry(picture, shut, target, head).image, marks)
+        assert (found[:, 2] > 0.005).all()  # irises that show
+        return float(found[:, 1].mean())
+
+    by_number = height(adjust(shut, Adjustments(blink=-1.0), head.expression_names))
+    level, down = height(scored(0.2)), height(scored(0.2, LookDown=0.5))
+    assert abs(level - by_number) < 0.02
+    assert level + 0.04 < down
