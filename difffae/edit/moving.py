@@ -27,7 +27,7 @@ from ..swap.region_sources import SwapReference, SwapSource
 from ..swap.region_transfer import take_hair
 from ..vocabulary import REGIONS
 from .analysing import layers_of, with_attributes, with_own_matte
-from .apart import Apart, held, set_apart
+from .apart import Apart, PreparedMove, borne_along, held, set_apart, with_things
 from .description import MARGIN, Edit, Faces, Parts, RegionSwap, SlotTokens
 from .moved_photo import MovedPhoto, ReferenceDetail
 from .native import Canvas, canvas_margin, native_rows, native_side, options_on, resize
@@ -136,12 +136,13 @@ class PreparedFaces:
     references: tuple[SwapReference, ...] = ()
     swaps: tuple[RegionSwap, ...] = ()
 
-    def move(self, target: FaceAttributes) -> tuple[Carried, Tensor, list[Carried]]:
-        """The photographs at the targets (b rows), whose pixels they show (b,1+R,N,N), and the references as they were carried."""
+    def move(self, target: FaceAttributes) -> PreparedMove:
+        """The photographs at the targets (b rows)."""
         target = held(self.photos.head, self.photos.face, self.canvas.attributes(target), self.alone.hidden)
         moved = self.photos.move(target)
+        borne = borne_along(self.photos.head, self.photos.face, target, self.alone, self.pictures)
         if self.regions is None:
-            return self._before(moved), moved.own_share, []
+            return with_things(PreparedMove(moved, moved.own_share), self.alone, borne, self.pictures)
         areas = FaceAreas.of(self.photos.head, target, self.photos.image, self.canvas.side)
         mixed = self.regions.parts(moved, areas)
         givers = []
@@ -149,14 +150,8 @@ class PreparedFaces:
             theirs = reference.move(target, areas)
             mixed = take_hair(mixed, theirs, areas, one.strength)
             givers.append(theirs.carried)
-        return self._before(replace(mixed.carried, person_alpha=1 - mixed.shares[:, BACKGROUND:])), mixed.owner_share, givers
-
-    def _before(self, moved: Carried) -> Carried:
-        """Moved photographs with what keeps its pixels laid over them."""
-        if self.alone.kept is None:
-            return moved
-        share, pictures = (expanded(values, len(moved.image)) for values in (self.alone.kept, self.pictures))
-        return replace(moved, image=torch.lerp(moved.image, pictures, share), validity=moved.validity.maximum(share))
+        carried = replace(mixed.carried, person_alpha=1 - mixed.shares[:, BACKGROUND:])
+        return with_things(PreparedMove(carried, mixed.owner_share, tuple(givers)), self.alone, borne, self.pictures)
 
 
 def prepare(parts: Parts, faces: Faces, camera: Tensor | None = None, rows: slice = slice(None), batch: int | None = None) -> PreparedFaces:
@@ -245,20 +240,18 @@ def move(parts: Parts, edit: Edit, prepared: PreparedFaces | None = None) -> Mov
         return _not_carried(parts, faces, expanded(faces.picture, batch), target, unchanged)
     if prepared is None and _serves_all(faces, target):
         prepared = prepare(parts, faces, target.camera[:1])
-    moved, kept, persons, margin = [], [], [], 0
+    moved, persons, margin = [], [], 0
     for part in parts.chunks(batch, CHUNK):
         ready = prepare(parts, faces, target.camera[part], part, batch) if prepared is None else prepared
         moved.append(ready.move(target[part]))
-        shown = moved[-1][0].validity
-        kept.append(torch.zeros_like(shown) if ready.alone.kept is None else expanded(ready.alone.kept, len(shown)))
         if faces.transparency is not None and faces.transparency.cuts_out:
-            persons.append((ready.photos.move(ready.photos.face).person_alpha, moved[-1][0].person_alpha))
+            persons.append((ready.photos.move(ready.photos.face).person_alpha, moved[-1].carried.person_alpha))
         margin = ready.canvas.margin
     side += 2 * round(MARGIN * side) if margin else 0
-    owner_share = torch.cat([share for _, share, _ in moved])
-    whole = _moved([carried for carried, _, _ in moved], owner_share[:, :1], side, unchanged)
-    details = _details(faces, [givers for _, _, givers in moved], owner_share, side)
-    share = torch.cat(kept)
+    owner_share = torch.cat([one.owner_share for one in moved])
+    whole = _moved([one.carried for one in moved], owner_share[:, :1], side, unchanged)
+    details = _details(faces, [one.givers for one in moved], owner_share, side)
+    share = torch.cat([torch.zeros_like(one.carried.validity) if one.kept is None else one.kept for one in moved])
     found = _of_persons(persons)
     return replace(whole, references=details, margin=margin, stage=stage, kept=share if bool(share.any()) else None, **found)
 
@@ -346,7 +339,7 @@ def _prepared_reference(parts: Parts, reference: Faces, camera: Tensor, canvas: 
     return SwapReference.of(alone.image, alone.inside, own, camera, parts.head, alone.layers, options, theirs.side)
 
 
-def _details(faces: Faces, givers: list[list[Carried]], shares: Tensor, side: int) -> tuple[ReferenceDetail, ...]:
+def _details(faces: Faces, givers: list[tuple[Carried, ...]], shares: Tensor, side: int) -> tuple[ReferenceDetail, ...]:
     """For pasting: the references as they were carried, by chunks; shares (B,1+R,N,N). Squares without a picture around them have no
     finer detail to lend."""
     found = []

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..common.pixels import dilate, gaussian_blur, opened
+from ..common.pixels import dilate, gaussian_blur, odd, opened
 from ..faces.crop import OVAL_BOTTOM, OVAL_LEFT, OVAL_RIGHT, OVAL_TOP
 from .bystanders import fitted, walk
 
@@ -37,6 +37,8 @@ PARTS = ((slice(None), slice(None)), (slice(7), slice(3)))
 AROUND = 1.6  # of the way from the lips' middle to these: where a thing must go on
 SHARE = 0.6  # of these points, and of those on the lips, that it must cover
 WIDTH = 0.4  # of half the square: things reach so far to the sides of a mouth, and above it; downwards they may go on
+CORNER = 0.16  # of the face's height, the width in which a thing's outline may be rounded
+FARTHEST = 1.0  # the same of things that end before: what goes on there may be anything of their colour
 
 
 def covering(image: Tensor, landmarks: Tensor) -> Tensor:
@@ -76,13 +78,19 @@ def covering(image: Tensor, landmarks: Tensor) -> Tensor:
     # averaged tones are mixed along its edge, where only the picture's own colours can tell
     other = ((thing < 0.05) | ((own > 0.6) & (own > thing))) & (dilate(thing[None, None], 5)[0, 0] < 0.3)
     mouth = ((lips.mean(0) - middle) @ sides.T) / sides.square().sum(-1)
-    near = torch.exp(-(((u - mouth[0]) / WIDTH).square() + ((mouth[1] - v).clamp_min(0) / WIDTH).square()))
-    claim = thing * near
+    away = ((u - mouth[0]).square() + (mouth[1] - v).clamp_min(0).square()).sqrt()
+    claim = thing * torch.exp(-(away / WIDTH).square())
     share = walk(square[:, :3], torch.stack([(1 - claim).maximum(own), claim]), torch.stack([other & ~seeds, seeds]))[1]
     share = _connected(opened((share > 0.5).to(image)[None, None], 3), seeds)
+    whole = _connected(((thing > 0.7) & ~other & (away < FARTHEST)).to(image)[None, None].maximum(share), share[0, 0] > 0)
+    if not bool((whole[0, 0] * (away > 0.9 * FARTHEST)).any()):
+        share = whole
     back = _backwards(image, middle, sides)
     rough = F.grid_sample(share, back[None], padding_mode="zeros", align_corners=False)
-    return fitted(image, rough)
+    share = fitted(image, rough)
+    # its corners, which a soft outline rounds
+    beside = dilate(share, odd(CORNER * 2 * float(sides[1].norm()) / REACH)) > 0.5
+    return share.maximum((beside & (_alike(_tones(image)[0].permute(1, 2, 0), colour) > 0.7)).to(share))
 
 
 def _connected(mask: Tensor, seeds: Tensor) -> Tensor:

@@ -18,8 +18,10 @@ from difffae.edit.moving import move
 from difffae.edit.pasting import paste
 from difffae.head.adjust import adjust
 from difffae.head.attributes import FaceAttributes
+from difffae.head.shading import project
 
 PREVIEW = Sampling(denoise=0)
+THING = torch.tensor([0.85, 0.1, 0.8])  # a colour that the portrait has not
 
 
 @pytest.fixture(scope="module")
@@ -86,19 +88,52 @@ def test_a_batch_of_one_pictures_faces_goes_back_into_it(model: DiffFAE, pair: T
         find_all_faces(model, pair[None].expand(2, -1, -1, -1))
 
 
-@pytest.mark.parametrize("change", [{"jaw_open": 0.7}, {"yaw": 15}])
-def test_a_thing_before_the_mouth_keeps_its_pixels(model: DiffFAE, caplog: pytest.LogCaptureFixture, change: dict[str, float]) -> None:
+@pytest.fixture(scope="module")
+def covered(model: DiffFAE) -> tuple[Tensor, Tensor, Tensor]:
+    """A portrait (3,H,W) with a disc before its mouth, the middle of the disc (2,), and its radius."""
     image, _ = read_image(asset_path("query.png"))
     points = detect(model, image[None])[0][0].landmarks
-    height = float((points[10, :2] - points[152, :2]).norm())
-    x, y = points[[13, 14], :2].mean(0).tolist()
+    middle, radius = points[[13, 14], :2].mean(0), 0.18 * (points[10, :2] - points[152, :2]).norm()
+    return torch.where(distance(image, middle) < radius, THING[:, None, None], image), middle, radius
+
+
+def distance(image: Tensor, middle: Tensor) -> Tensor:
+    """(H,W) of pixels from a place (2,)."""
     ys, xs = torch.meshgrid(*(torch.arange(n) + 0.5 for n in image.shape[-2:]), indexing="ij")
-    away = ((xs - x).square() + (ys - y).square()).sqrt() / height
-    image = torch.where(away < 0.18, torch.tensor([0.15, 0.3, 0.65])[:, None, None], image)
+    return ((xs - middle[0]).square() + (ys - middle[1]).square()).sqrt()
+
+
+def test_a_thing_before_the_mouth_keeps_its_pixels(
+    model: DiffFAE, covered: tuple[Tensor, Tensor, Tensor], caplog: pytest.LogCaptureFixture
+) -> None:
+    image, middle, radius = covered
     with caplog.at_level(logging.WARNING):
-        result = model.edit(model.analyse(image), adjust=Adjustments(**change), sampling=PREVIEW).image
-    assert (result - image).abs()[:, away < 0.15].max() <= 2 / 255
-    assert "something covers the mouth" in caplog.text
+        result = model.edit(model.analyse(image), adjust=Adjustments(jaw_open=0.7), sampling=PREVIEW).image
+    assert (result - image).abs()[:, distance(image, middle) < 0.8 * radius].max() <= 2 / 255
+    assert "something covers the mouth: what was asked of it is left out" in caplog.text
+
+
+@pytest.mark.parametrize("change", [{"yaw": 15}, {"yaw": -20, "pitch": 5}])
+def test_a_thing_before_the_mouth_goes_along_with_the_head(
+    model: DiffFAE, covered: tuple[Tensor, Tensor, Tensor], caplog: pytest.LogCaptureFixture, change: dict[str, float]
+) -> None:
+    image, middle, radius = covered
+    portrait = model.analyse(image)
+    with caplog.at_level(logging.WARNING):
+        result = model.edit(portrait, adjust=Adjustments(**change), sampling=PREVIEW)
+    assert "something covers the mouth: what covers it goes along with the head" in caplog.text
+    before, after = (
+        project(model.head.landmarks(model.head(face.shape, face.expression, face.pose)), face.camera)[0, [13, 14, 61, 291], :2].mean(0)
+        for face in (portrait.attributes, result.attributes)
+    )
+    shift = (after - before) * portrait.squares[0].side / 2
+    assert float(shift.norm()) > 0.3 * float(radius)
+    shown = (result.image - THING[:, None, None]).abs().amax(0) < 0.1
+    ys, xs = shown.nonzero().unbind(1)
+    found = torch.stack([xs.float().mean(), ys.float().mean()]) + 0.5
+    assert (found - middle - shift).norm() < 0.1 * radius
+    assert (result.image - THING[:, None, None]).abs()[:, distance(image, found) < 0.8 * radius].max() <= 2 / 255  # in one piece
+    assert not shown[distance(image, found) > 1.1 * radius].any()  # and nothing of it stays
 
 
 def test_a_turn_stops_where_a_tight_frame_ends(model: DiffFAE, caplog: pytest.LogCaptureFixture) -> None:

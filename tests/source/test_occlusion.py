@@ -52,6 +52,17 @@ def test_a_thing_before_the_mouth_is_found(
     assert (share * ~thing).sum() < 0.45 * thing.sum()
 
 
+@pytest.mark.parametrize("name", ["source.png", "query.png"])
+def test_a_wide_mask_is_found_to_its_corners(portraits: dict[str, tuple[Tensor, Tensor]], name: str) -> None:
+    image, landmarks = portraits[name]
+    left, right, top, bottom = (float(landmarks[index, axis]) for index, axis in ((234, 0), (454, 0), (4, 1), (152, 1)))
+    ys, xs = torch.meshgrid(*(torch.arange(n) + 0.5 for n in image.shape[-2:]), indexing="ij")
+    thing = ((xs > left) & (xs < right) & (ys > top) & (ys < bottom))[None, None]
+    share = covering(torch.where(thing, torch.tensor([0.12, 0.47, 0.78])[:, None, None], image), landmarks)
+    assert share[thing].mean() > 0.97
+    assert (share * ~thing).sum() < 0.02 * thing.sum()
+
+
 def test_lipstick_is_no_thing(portraits: dict[str, tuple[Tensor, Tensor]]) -> None:
     image, landmarks = portraits["source.png"]
     lips = disc(image, landmarks, 0.06)
