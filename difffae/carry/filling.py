@@ -6,9 +6,13 @@ Shape letters: B batch, H and W picture height and width.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from ..common.pixels import dilate, erode, gather, gaussian_blur, nearest_inside, trusted
+from ..common.pixels import dilate, erode, gather, gaussian_blur, nearest_inside, odd, pull_push, trusted
+
+EAR = 0.04  # of the side: how far an ear, which masks may lack, stands out from a cheek
+BESIDE = 0.06  # of the side: how far above and below a cut cheek or ear its soft surroundings reach
 
 
 def closed_lines(image: Tensor, validity: Tensor, where: Tensor, size: int) -> tuple[Tensor, Tensor]:
@@ -52,13 +56,16 @@ def without_background(image: Tensor, person: Tensor, outline: int) -> tuple[Ten
     return torch.lerp(gaussian_blur(around, 1.0), image, own), own
 
 
-def beyond_frame(image: Tensor, inside: Tensor, hair: Tensor) -> Tensor:
-    """A picture whose hair goes on beyond the frame of its photograph, mirrored: what a border repeats are streaks.
+def beyond_frame(image: Tensor, inside: Tensor, hair: Tensor, bare: Tensor) -> Tensor:
+    """A picture of a person whose head goes on beyond the frame of its photograph: what a border repeats are streaks.
+
+    Hair is mirrored. Beside a cheek or ear that the frame cuts, soft colours of what is no skin go on.
 
     Args:
         image: (B,3,H,W), which repeats the photograph's border beyond it.
         inside: (B,1,H,W) in 0..1, where the image is the photograph.
         hair: (B,1,H,W) in 0..1.
+        bare: (B,1,H,W) in 0..1, skin.
 
     Returns:
         (B,3,H,W); inside of the photograph as it was, to the bit.
@@ -66,16 +73,33 @@ def beyond_frame(image: Tensor, inside: Tensor, hair: Tensor) -> Tensor:
     if bool((inside > 0).all()):
         return image
     rows = []
-    for one, known, there in zip(image, inside, hair, strict=True):
+    near = dilate(bare, odd(2 * EAR * image.shape[-1]))
+    for one, known, there, skin in zip(image, inside, hair, near, strict=True):
         ends = [_ends((known > 0.99).any(dim).any(0)) for dim in (2, 1)]
         if None in ends:
             rows.append(one)
             continue
         mirrored, nearest = ([_index(end, size, back) for end, size in zip(ends, one.shape[1:], strict=True)] for back in (True, False))
-        shown, at_end = (there[:, at[0]][:, :, at[1]] for at in (mirrored, nearest))
+        shown, at_end, cut = (layer[:, at[0]][:, :, at[1]] for layer, at in ((there, mirrored), (there, nearest), (skin, nearest)))
+        beyond = (known == 0) * (nearest[0] == torch.arange(len(nearest[0])))[:, None]
+        if bool((cut * beyond > 0.5).any()):
+            one = torch.lerp(one, _beside(one, known, skin), _soft_rows(cut * beyond, BESIDE) * beyond)
         share = gaussian_blur(((shown.minimum(at_end) - 0.2) / 0.3).clamp(0, 1)[None], 1.0)[0] * (known == 0)
         rows.append(torch.lerp(one, one[:, mirrored[0]][:, :, mirrored[1]], share))
     return torch.stack(rows)
+
+
+def _beside(image: Tensor, known: Tensor, skin: Tensor) -> Tensor:
+    """A picture (3,H,W) of what is known (1,H,W) and no skin (1,H,W), going on softly."""
+    side = image.shape[-1]
+    return gaussian_blur(pull_push(image[None], (known * (1 - skin)).clamp(0, 1)[None]), 0.02 * side)[0]
+
+
+def _soft_rows(mask: Tensor, reach: float) -> Tensor:
+    """(1,H,W) mask that reaches the rows around, by a share of the height, and fades there."""
+    size = odd(2 * reach * mask.shape[-2])
+    wide = F.max_pool2d(mask[None], (size, 1), 1, (size // 2, 0))
+    return F.avg_pool2d(wide, (size, 1), 1, (size // 2, 0), count_include_pad=False)[0].clamp(0, 1)
 
 
 def _ends(known: Tensor) -> tuple[int, int] | None:

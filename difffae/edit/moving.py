@@ -183,7 +183,9 @@ def prepare(parts: Parts, faces: Faces, camera: Tensor | None = None, rows: slic
     alone = _alone(parts, faces, Apart(pictures, inside), own, canvas, batch, rows)
     landmarks = None if faces.landmarks is None else canvas.points(expanded(faces.landmarks, batch)[rows], faces.picture.shape[-1])
     options = options_on(canvas, parts.carry_options)
-    image = alone.image if alone.layers is None else beyond_frame(alone.image, frame, alone.layers.hair)
+    image = alone.image
+    if alone.layers is not None:
+        image = beyond_frame(image, frame, alone.layers.hair, (alone.layers.person - alone.layers.loose).clamp_min(0))
     photos = prepare_photos(image, own, parts.head, alone.inside, alone.layers, options, landmarks)
     if not taken:
         return PreparedFaces(faces, photos, canvas, pictures, alone)

@@ -50,15 +50,31 @@ def test_hair_that_the_frame_cuts_goes_on_as_in_a_mirror():
     picture = torch.rand(1, 3, 40, 40, generator=torch.Generator().manual_seed(0))
     picture[..., :10, :] = picture[..., 10:11, :]
     picture[..., 36:] = picture[..., 35:36]
-    inside, hair = torch.zeros(1, 1, 40, 40), torch.zeros(1, 1, 40, 40)
+    inside, hair, bare = (torch.zeros(1, 1, 40, 40) for _ in range(3))
     inside[..., 10:, :36] = 1
     hair[..., :20, :20] = 1  # also where the border repeats it
-    grown = beyond_frame(picture, inside, hair)
+    grown = beyond_frame(picture, inside, hair, bare)
     assert torch.equal(grown[..., 10:, :36], picture[..., 10:, :36])
     assert torch.allclose(grown[..., 2:10, :15], picture[..., 10:18, :15].flip(-2), atol=1e-6)
     # no hair, no mirror
     assert torch.equal(grown[..., 25:], picture[..., 25:])
-    assert torch.equal(beyond_frame(picture, inside, hair * 0), picture)
+    assert torch.equal(beyond_frame(picture, inside, hair * 0, bare), picture)
     whole = torch.ones_like(inside)
-    assert beyond_frame(picture, whole, hair) is picture
-    assert torch.equal(beyond_frame(picture, whole * 0, hair), picture)
+    assert beyond_frame(picture, whole, hair, bare) is picture
+    assert torch.equal(beyond_frame(picture, whole * 0, hair, bare), picture)
+
+
+def test_beside_an_ear_that_the_frame_cuts_there_is_what_lies_around_the_head():
+    """A head before a wall, with an ear that its mask lacks, at which the photograph ends, fourteen columns before the square."""
+    picture, inside, bare = WALL[None, :, None, None].expand(1, 3, 64, 64).clone(), torch.zeros(1, 1, 64, 64), torch.zeros(1, 1, 64, 64)
+    picture[..., 24:40, 20:49] = SKIN[:, None, None]
+    picture[..., 30:34, 49:] = SKIN[:, None, None]  # as the border repeats it
+    inside[..., :50] = 1
+    bare[..., 24:40, 20:49] = 1
+    still = torch.zeros(1, 1, 64, 64)
+    grown = beyond_frame(picture, inside, still, bare)
+    assert torch.equal(grown[..., :50], picture[..., :50])
+    assert (picture[..., 50:] - WALL[:, None, None]).abs().max() > 0.1
+    assert (grown[..., 50:] - WALL[:, None, None]).abs().max() < 0.02
+    # a head away from the frame: as it was
+    assert torch.equal(beyond_frame(picture, inside, still, torch.where(torch.arange(64) < 44, bare, 0)), picture)
