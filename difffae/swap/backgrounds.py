@@ -19,6 +19,9 @@ from ..source.whole_matte import resized, working_size
 AROUND = 0.03  # how far around the reference's person its background is not read
 SOFT = 0.006  # width of the border of what is filled in its place
 DEEP = 0.1  # so deep in its place colours are smooth
+MIRROR = 0.5  # of DEEP, from where on the background's detail goes on there as in a mirror
+# of the width, what is mirrored at least, and the picture's own edge, which is not; of the gap's, over which both sides meet
+SMALLEST, EDGE, MEET = 0.08, 0.01, 0.1
 RIM = 0.012  # width of the person's rim that the old background shone on
 SPILL = 0.8  # share of that light which is taken away
 MOST = 0.05  # how much of it (0..1) is approached at most: flowers, straw and strands have colours of their own
@@ -62,7 +65,35 @@ def without_person(picture: Tensor, person: Tensor) -> Tensor:
     side = max(picture.shape[-2:])
     deep = nearest_inside(person[:, 0] < 0.5)[1][:, None] / (DEEP * side)
     smooth = torch.lerp(smooth, gaussian_blur(smooth, 0.5 * DEEP * side), deep.clamp(0, 1).square())
-    return smooth if bool((wall == 1).all()) else torch.lerp(grown(picture, person, smooth, o), smooth, wall)
+    if bool((wall == 1).all()):
+        return smooth
+    first = torch.lerp(smooth, _mirrored(picture, person, smooth), (deep / MIRROR - 1).clamp(0, 1))
+    return torch.lerp(grown(picture, person, first, o), smooth, wall)
+
+
+def _mirrored(picture: Tensor, person: Tensor, smooth: Tensor) -> Tensor:
+    """A background without what covers it, as `without_person` gives it: what lies beside, mirrored, in the colours of `smooth`."""
+    width, side = picture.shape[-1], max(picture.shape[-2:])
+    columns = (person[0, 0] > 0.5).any(0).nonzero()
+    first, last, rim = int(columns[0]), int(columns[-1]), round(EDGE * width)
+    counts = [count if count > SMALLEST * width else 0 for count in (first - rim, width - 1 - last - rim)]
+    if not sum(counts):
+        return smooth
+    at = torch.arange(width, device=picture.device)
+    sides = []
+    for count, into, start, step in ((counts[0], at - first, first - 1, -1), (counts[1], last - at, last + 1, 1)):
+        # as far beside the gap as into it, to and fro where less lies there
+        turned = into.remainder(2 * max(count, 1))
+        place = start + step * torch.where(turned < count, turned, 2 * count - 1 - turned)
+        sides.append(picture[..., place.clamp(0, width - 1)])
+    # each side serves in proportion to its width, so that neither is repeated more often
+    gap = last - first + 1
+    middle = first + gap * counts[0] / sum(counts)
+    share = ((at - middle) / (MEET * gap) + 0.5).clamp(0, 1).to(picture)
+    if not all(counts):
+        share = torch.full_like(share, float(counts[0] == 0))
+    copied = torch.lerp(sides[0], sides[1], share)
+    return (smooth + copied - gaussian_blur(copied, 0.5 * DEEP * side)).clamp(0, 1)
 
 
 def covering(picture: Tensor, size: tuple[int, int]) -> Tensor:

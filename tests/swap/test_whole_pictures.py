@@ -56,6 +56,22 @@ def test_a_fitted_background_is_the_reference_where_it_shows_and_never_its_perso
     assert (fitted[:, 0] < 0.5).all()  # no red
 
 
+def test_a_wide_gap_has_the_detail_of_the_background_beside_it():
+    """Sky over a field of stripes; the person covered more than half of the width."""
+    rows, columns = torch.arange(160)[:, None], torch.arange(200)
+    field = 0.45 + 0.15 * torch.sin(columns * 1.1 + 2 * torch.sin(rows * 0.37))
+    picture = torch.where(rows < 80, torch.tensor(0.8), field).expand(1, 3, -1, -1).clone()
+    alpha = torch.zeros(1, 1, 160, 200)
+    alpha[..., 20:, 46:156] = 1
+    gone = torch.lerp(picture, torch.tensor([0.9, 0.1, 0.1])[None, :, None, None], alpha)
+    fitted, own = fitted_background(gone, alpha, (160, 200))
+    middle = fitted[..., 85:, 80:122]
+    assert (own[..., 85:, 80:122] == 0).all()
+    assert middle.std(-1).mean() > 0.6 * picture[..., 85:, :40].std(-1).mean()
+    assert (middle.mean((2, 3)) - 0.45).abs().max() < 0.04
+    assert (fitted[..., 30:70, 80:122] - 0.8).abs().max() < 0.05  # the sky stays above
+
+
 def test_a_background_is_replaced_to_the_last_pixel():
     alpha = disc(120, 90, 50, 6)
     picture = torch.lerp(BLUE.expand(1, 3, HEIGHT, WIDTH), RED.expand(1, 3, HEIGHT, WIDTH), alpha)
