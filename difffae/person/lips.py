@@ -103,7 +103,7 @@ def closed_lips(move: Move, row: int, opening: Opening, window: Tensor) -> Tenso
     colour = relit_there(move, row, opening, colour)
     luma = luma_of(opening.grown(window)[None])[0]
     mean = (luma * lips).sum() / lips.sum().clamp_min(1)
-    made = colour * (luma / mean.clamp_min(0.02)) ** LIP_LIGHT
+    made = colour * (luma.clamp_min(0) / mean.clamp_min(0.02)) ** LIP_LIGHT  # moved pictures swing below black
     made = made * (1 - SEAM_SHADE * torch.exp(-((below_seam / SEAM_HALF) ** 2)))
     share = BACK_TO_COLOUR * closes * lips
     return torch.lerp(window, opening.shrunk(made.clamp(0, 1)), opening.shrunk(share[None]))

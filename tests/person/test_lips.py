@@ -64,3 +64,17 @@ def test_lips_that_were_closed_keep_every_bit(head: HeadModel):
     opening = Opening.of(now, before, (SIZE, SIZE))
     window = picture[opening.here]
     assert torch.equal(closed_lips(move, 0, opening, window), window)
+
+
+def test_black_beside_lips_that_close_gives_colours(head: HeadModel):
+    """Pictures that were moved swing below black at their edges, and a fractional power of that is no number."""
+    source, target = mouthed(head, 0.5), mouthed(head, 0.0)
+    picture = painted_mouth(head, source)
+    move = start_move(prepare(picture, source, head), target)
+    now, before = (MouthFrame.of(marks_of(head, face)) for face in (target, source))
+    opening = Opening.of(now, before, (SIZE, SIZE))
+    window = picture[opening.here]
+    window = torch.where(torch.arange(window.shape[-1]) // 3 % 2 == 0, window, -0.05)
+    made = closed_lips(move, 0, opening, window)
+    assert made.isfinite().all()
+    assert not torch.equal(made, window)
