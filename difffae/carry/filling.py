@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..common.pixels import dilate, erode, gather, gaussian_blur, nearest_inside, odd, pull_push, trusted
+from ..common.pixels import dilate, erode, gather, gaussian_blur, mirrored_places, nearest_inside, odd, pull_push, trusted
 
 EAR = 0.04  # of the side: how far an ear, which masks may lack, stands out from a cheek
 BESIDE = 0.06  # of the side: how far above and below a cut cheek or ear its soft surroundings reach
@@ -79,9 +79,11 @@ def beyond_frame(image: Tensor, inside: Tensor, hair: Tensor, bare: Tensor) -> T
         if None in ends:
             rows.append(one)
             continue
-        mirrored, nearest = ([_index(end, size, back) for end, size in zip(ends, one.shape[1:], strict=True)] for back in (True, False))
+        mirrored = [mirrored_places(end, size, known.device) for end, size in zip(ends, one.shape[1:], strict=True) if end]
+        nearest = [torch.arange(size, device=known.device).clamp(*end) for end, size in zip(ends, one.shape[1:], strict=True) if end]
         shown, at_end, cut = (layer[:, at[0]][:, :, at[1]] for layer, at in ((there, mirrored), (there, nearest), (skin, nearest)))
-        beyond = (known == 0) * (nearest[0] == torch.arange(len(nearest[0])))[:, None]
+        beside = nearest[0] == torch.arange(len(nearest[0]), device=known.device)  # rows that the photograph has
+        beyond = (known == 0) * beside[:, None]
         if bool((cut * beyond > 0.5).any()):
             one = torch.lerp(one, _beside(one, known, skin), _soft_rows(cut * beyond, BESIDE) * beyond)
         share = gaussian_blur(((shown.minimum(at_end) - 0.2) / 0.3).clamp(0, 1)[None], 1.0)[0] * (known == 0)
@@ -106,15 +108,3 @@ def _ends(known: Tensor) -> tuple[int, int] | None:
     """First and last place that is known (N,), or None."""
     found = known.nonzero()
     return (int(found[0]), int(found[-1])) if len(found) else None
-
-
-def _index(ends: tuple[int, int] | None, size: int, mirrored: bool) -> Tensor:
-    """(N,): the places between the ends that stand for all of them: the nearest, or as in a mirror at the end."""
-    assert ends is not None
-    first, last = ends
-    at = torch.arange(size) - first
-    count = last - first + 1
-    if not mirrored:
-        return first + at.clamp(0, count - 1)
-    at = at.remainder(2 * count)
-    return first + torch.where(at < count, at, 2 * count - 1 - at)

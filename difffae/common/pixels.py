@@ -36,6 +36,14 @@ def _pixels(height: int, width: int, like: Tensor) -> Tensor:
     return torch.stack([xs.expand(height, -1), ys[:, None].expand(-1, width)])
 
 
+def mirrored_places(ends: tuple[int, int], size: int, device: torch.device) -> Tensor:
+    """(N,) the places from the first to the last of two ends that stand for all N, beyond them as in mirrors there."""
+    first, last = ends
+    count = last - first + 1
+    at = (torch.arange(size, device=device) - first).remainder(2 * count)
+    return first + torch.where(at < count, at, 2 * count - 1 - at)
+
+
 def nearest_inside(mask: Tensor) -> tuple[Tensor, Tensor]:
     """For every pixel a nearest pixel where a mask is set, by jump flooding over 2x2 blocks.
 

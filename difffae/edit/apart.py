@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..common.batches import expanded
-from ..common.pixels import dilate, odd, pull_push
+from ..common.pixels import dilate, odd, pixel_grid, pull_push
 from ..head.attributes import FaceAttributes
 from ..head.morphable import HeadModel
 from ..head.render import render
@@ -170,8 +170,7 @@ def borne_along(head: HeadModel, own: FaceAttributes, target: FaceAttributes, al
     turn = torch.atan2(cross.sum(1), (was * now).sum((1, 2)))
     scale = (target.camera[:, 0] / own.camera[:, 0]).to(like)
     still = ((end - start).norm(dim=1) < STILL) & (turn.abs() * side < STILL) & ((scale - 1).abs() * side < STILL)
-    axis = torch.arange(side, device=like.device, dtype=like.dtype) + 0.5 - side / 2
-    places = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1).expand(batch, -1, -1, -1)
+    places = pixel_grid(side, side, like) * (side / 2)
     cos, sin = turn.cos() / scale, turn.sin() / scale
     back = torch.stack([torch.stack([cos, sin], -1), torch.stack([-sin, cos], -1)], 1)  # a turn by -turn, and 1 / scale
     source = torch.einsum("bij,bhwj->bhwi", back, places - end[:, None, None]) + start[:, None, None]
@@ -233,9 +232,8 @@ def _loose(share: Tensor, middle: Tensor, places: Tensor) -> Tensor:
     is held there, and leans. middle: (b,2) of what it hides."""
     side, rim = share.shape[-1], share.clone()
     rim[..., 1:-1, 1:-1] = 0
-    axis = torch.arange(side, device=share.device, dtype=share.dtype) + 0.5 - side / 2
     total = rim.sum((1, 2, 3))
-    foot = torch.stack([(rim * axis).sum((1, 2, 3)), (rim * axis[:, None]).sum((1, 2, 3))], 1) / total.clamp_min(1e-6)[:, None]
+    foot = (rim[:, 0, ..., None] * pixel_grid(side, side, share) * (side / 2)).sum((1, 2)) / total.clamp_min(1e-6)[:, None]
     way = foot - middle
     along = ((places - middle[:, None, None]) * way[:, None, None]).sum(-1) / way.square().sum(1)[:, None, None]
     loose = 1 - ((along - HELD) / (1 - HELD)).clamp(0, 1)

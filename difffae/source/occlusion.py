@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..common.pixels import dilate, gaussian_blur, odd, opened
+from ..common.pixels import connected, dilate, gaussian_blur, odd, opened
 from ..faces.crop import OVAL_BOTTOM, OVAL_LEFT, OVAL_RIGHT, OVAL_TOP
 from .bystanders import fitted, walk
 
@@ -81,8 +81,9 @@ def covering(image: Tensor, landmarks: Tensor) -> Tensor:
     away = ((u - mouth[0]).square() + (mouth[1] - v).clamp_min(0).square()).sqrt()
     claim = thing * torch.exp(-(away / WIDTH).square())
     share = walk(square[:, :3], torch.stack([(1 - claim).maximum(own), claim]), torch.stack([other & ~seeds, seeds]))[1]
-    share = _connected(opened((share > 0.5).to(image)[None, None], 3), seeds)
-    whole = _connected(((thing > 0.7) & ~other & (away < FARTHEST)).to(image)[None, None].maximum(share), share[0, 0] > 0)
+    share = opened((share > 0.5).to(image)[None, None], 3)
+    share = connected(share * seeds, share)
+    whole = connected(share, ((thing > 0.7) & ~other & (away < FARTHEST)).to(image)[None, None].maximum(share))
     if not bool((whole[0, 0] * (away > 0.9 * FARTHEST)).any()):
         share = whole
     back = _backwards(image, middle, sides)
@@ -91,17 +92,6 @@ def covering(image: Tensor, landmarks: Tensor) -> Tensor:
     # its corners, which a soft outline rounds
     beside = dilate(share, odd(CORNER * 2 * float(sides[1].norm()) / REACH)) > 0.5
     return share.maximum((beside & (_alike(_tones(image)[0].permute(1, 2, 0), colour) > 0.7)).to(share))
-
-
-def _connected(mask: Tensor, seeds: Tensor) -> Tensor:
-    """The part of a mask (1,1,S,S) that hangs together with seeds (S,S)."""
-    found = mask * seeds
-    for _ in range(2 * GRID):
-        wider = dilate(found, 3).minimum(mask)
-        if torch.equal(wider, found):
-            break
-        found = wider
-    return found
 
 
 def _foreign(step: Tensor) -> bool:

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..carry.backdrop import behind, grown
 from ..carry.cutout import unmixed
 from ..carry.options import CutoutOptions
-from ..common.pixels import dilate, erode, gather, gaussian_blur, nearest_inside, odd
+from ..common.pixels import dilate, erode, gather, gaussian_blur, mirrored_places, nearest_inside, odd
 from ..source.whole_matte import resized, working_size
 
 # lengths as shares of the picture's longer side
@@ -76,23 +76,15 @@ def _mirrored(picture: Tensor, person: Tensor, smooth: Tensor) -> Tensor:
     width, side = picture.shape[-1], max(picture.shape[-2:])
     columns = (person[0, 0] > 0.5).any(0).nonzero()
     first, last, rim = int(columns[0]), int(columns[-1]), round(EDGE * width)
-    counts = [count if count > SMALLEST * width else 0 for count in (first - rim, width - 1 - last - rim)]
-    if not sum(counts):
+    ends = [end for end in ((rim, first - 1), (last + 1, width - 1 - rim)) if end[1] - end[0] + 1 > SMALLEST * width]
+    if not ends:
         return smooth
-    at = torch.arange(width, device=picture.device)
-    sides = []
-    for count, into, start, step in ((counts[0], at - first, first - 1, -1), (counts[1], last - at, last + 1, 1)):
-        # as far beside the gap as into it, to and fro where less lies there
-        turned = into.remainder(2 * max(count, 1))
-        place = start + step * torch.where(turned < count, turned, 2 * count - 1 - turned)
-        sides.append(picture[..., place.clamp(0, width - 1)])
+    sides = [picture[..., mirrored_places(end, width, picture.device)] for end in ends]
     # each side serves in proportion to its width, so that neither is repeated more often
-    gap = last - first + 1
+    counts = [end[1] - end[0] + 1 for end in ends]
+    gap, at = last - first + 1, torch.arange(width, device=picture.device)
     middle = first + gap * counts[0] / sum(counts)
-    share = ((at - middle) / (MEET * gap) + 0.5).clamp(0, 1).to(picture)
-    if not all(counts):
-        share = torch.full_like(share, float(counts[0] == 0))
-    copied = torch.lerp(sides[0], sides[1], share)
+    copied = torch.lerp(sides[0], sides[-1], ((at - middle) / (MEET * gap) + 0.5).clamp(0, 1).to(picture))
     return (smooth + copied - gaussian_blur(copied, 0.5 * DEEP * side)).clamp(0, 1)
 
 

@@ -9,6 +9,7 @@ from kornia.utils import draw_convex_polygon
 from painted import SIZE, SKIN, paint
 from people import person
 
+from difffae.carry.state import Move
 from difffae.head.attributes import FaceAttributes
 from difffae.head.morphable import HeadModel
 from difffae.head.render import render
@@ -56,24 +57,22 @@ def test_lips_that_close_over_teeth_are_red_and_have_a_seam(head: HeadModel):
     assert middle < 0.85 * min(tone.mean() for tone in tones.values())
 
 
-def test_lips_that_were_closed_keep_every_bit(head: HeadModel):
-    source, target = mouthed(head, 0.0), mouthed(head, 0.02)
+def closing(head: HeadModel, source: FaceAttributes, target: FaceAttributes) -> tuple[Move, Opening, torch.Tensor]:
+    """What `closed_lips` is told of a painted mouth: the move, its opening, and the window of the picture."""
     picture = painted_mouth(head, source)
-    move = start_move(prepare(picture, source, head), target)
     now, before = (MouthFrame.of(marks_of(head, face)) for face in (target, source))
     opening = Opening.of(now, before, (SIZE, SIZE))
-    window = picture[opening.here]
+    return start_move(prepare(picture, source, head), target), opening, picture[opening.here]
+
+
+def test_lips_that_were_closed_keep_every_bit(head: HeadModel):
+    move, opening, window = closing(head, mouthed(head, 0.0), mouthed(head, 0.02))
     assert torch.equal(closed_lips(move, 0, opening, window), window)
 
 
 def test_black_beside_lips_that_close_gives_colours(head: HeadModel):
     """Pictures that were moved swing below black at their edges, and a fractional power of that is no number."""
-    source, target = mouthed(head, 0.5), mouthed(head, 0.0)
-    picture = painted_mouth(head, source)
-    move = start_move(prepare(picture, source, head), target)
-    now, before = (MouthFrame.of(marks_of(head, face)) for face in (target, source))
-    opening = Opening.of(now, before, (SIZE, SIZE))
-    window = picture[opening.here]
+    move, opening, window = closing(head, mouthed(head, 0.5), mouthed(head, 0.0))
     window = torch.where(torch.arange(window.shape[-1]) // 3 % 2 == 0, window, -0.05)
     made = closed_lips(move, 0, opening, window)
     assert made.isfinite().all()
