@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import ExitStack
 from multiprocessing import connection, get_context, parent_process
 from typing import Any, TypeVar
 
@@ -51,23 +51,34 @@ def run_tasks(work: Work, tasks: Sequence[Task], workers: int, ray_address: str 
 def _in_processes(work: Work, tasks: Sequence[Task], workers: int) -> Iterator[tuple[Task, dict[str, Any] | None]]:
     rest = list(tasks)[::-1]
     while rest:
-        running: dict[Future, Task] = {}
-        with _pool(workers) as pool, suppress(BrokenProcessPool):
-            while rest or running:
-                # no more than run at once: if the pool breaks, one of these broke it
-                while rest and len(running) < workers:
-                    running[pool.submit(work, rest[-1])] = rest[-1]
-                    rest.pop()
+        lost: list[Task] = []
+        running: dict[Future, tuple[ProcessPoolExecutor, Task]] = {}
+        with ExitStack() as stack:
+            # One pool for each process: where several share one, Python 3.11 waits for ever if the first dies while the next is started
+            idle = [stack.enter_context(_pool()) for _ in range(min(workers, len(rest)))]
+            while running or (rest and not lost):
+                while rest and idle and not lost:
+                    pool, task = idle.pop(), rest.pop()
+                    try:
+                        running[pool.submit(work, task)] = pool, task
+                    except BrokenProcessPool:  # it died while it had nothing to do
+                        lost.append(task)
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    record = future.result()
-                    yield running.pop(future), record
-        for task in running.values():
+                    pool, task = running.pop(future)
+                    try:
+                        record = future.result()
+                    except BrokenProcessPool:
+                        lost.append(task)
+                        continue
+                    idle.append(pool)
+                    yield task, record
+        for task in lost:
             yield task, _alone(work, task)
 
 
 def _alone(work: Work, task: Task) -> dict[str, Any] | None:
     """`work` in a process of its own, or None if that dies."""
-    with _pool(1) as pool:
+    with _pool() as pool:
         try:
             pool.submit(os.getpid).result()
         except BrokenProcessPool as error:
@@ -78,9 +89,9 @@ def _alone(work: Work, task: Task) -> dict[str, Any] | None:
             return None
 
 
-def _pool(workers: int) -> ProcessPoolExecutor:
+def _pool() -> ProcessPoolExecutor:
     # spawned, since torch's threads do not survive a fork
-    return ProcessPoolExecutor(workers, get_context("spawn"), initializer=_end_with_parent)
+    return ProcessPoolExecutor(1, get_context("spawn"), initializer=_end_with_parent)
 
 
 def _end_with_parent() -> None:

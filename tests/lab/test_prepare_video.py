@@ -137,11 +137,6 @@ def test_kill_while_parts_are_joined(tmp_path: Path, moment: str) -> None:
     assert not list((tmp_path / "parts").rglob("*.tar"))
 
 
-def test_clip_that_kills_its_process_is_reported_and_others_go_on() -> None:
-    results = dict(run_tasks(fatal, ["a", "die", "b", "c"], 2, None))
-    assert results == {"die": None} | {name: {"done": name} for name in "abc"}
-
-
 def test_ray_cluster_that_does_not_answer_is_named() -> None:
     pytest.importorskip("ray", reason="Ray is not installed")
     with pytest.raises(ConfigError, match=r"--ray-address 127\.0\.0\.1:1: no Ray cluster answers"):

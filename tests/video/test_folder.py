@@ -119,11 +119,12 @@ def test_processes_that_are_killed_lose_nothing(clips: Path, made: Path, tmp_pat
     finally:
         os.killpg(run.pid, signal.SIGKILL)
         run.communicate()
-    again = subprocess.Popen(command(clips, tmp_path / "out", "--workers", "2"), cwd=ROOT, stderr=subprocess.PIPE)
+    again = subprocess.Popen(command(clips, tmp_path / "out", "--workers", "2"), cwd=ROOT, stderr=subprocess.PIPE, text=True)
     while not (workers := workers_of(again.pid)) and again.poll() is None:
         time.sleep(0.1)
     os.kill(workers[0], signal.SIGKILL)
-    assert again.wait() == 2  # for the clip without a face
+    _, errors = again.communicate(timeout=1200)
+    assert again.returncode == 2, errors  # for the clip without a face
     assert contents(tmp_path / "out") == contents(made)
 
 
@@ -133,7 +134,7 @@ def test_a_ray_cluster_of_two_nodes_gives_the_same_files(clips: Path, made: Path
     wait_for(tmp_path / "out", "*.mp4.parts")
     killed = [pid for pid, name in processes() if name.startswith("ray::_call") and os.getpid() in owners_of(pid)]
     os.kill(killed[0], signal.SIGKILL)
-    _, errors = run.communicate()
+    _, errors = run.communicate(timeout=1200)
     assert run.returncode == 2, errors
     assert contents(tmp_path / "out") == contents(made)
 
