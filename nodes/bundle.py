@@ -27,6 +27,7 @@ from ..difffae.head.morphable import HeadModel
 from ..difffae.source.hair_matte import HairMatte
 from ..difffae.source.identity import IdentityEncoder
 from ..difffae.source.matte import PersonMatte
+from ..difffae.source.occluder_matte import OccluderMatte
 from ..difffae.source.slots import SlotEncoder
 from .memory import hand_back_after
 
@@ -122,6 +123,10 @@ class Bundle:
     @property
     def hair(self) -> HairMatte:
         return self._part("hair")
+
+    @property
+    def occluders(self) -> OccluderMatte:
+        return self._part("occluders")
 
     @property
     def estimator(self) -> Estimator:

@@ -10,7 +10,7 @@ from ..difffae.common.checkpoint import asset_path
 from ..difffae.common.files import atomic_write
 
 log = logging.getLogger(__name__)
-EXAMPLES = {"difffae_portrait.png": "source.png", "difffae_edited.png": "edited.png"}  # name in the input folder -> the bundled file
+EXAMPLES = {"difffae_portrait.png": "source.png", "difffae_edited.jpg": "edited.jpg"}  # name in the input folder -> the bundled file
 
 
 def put_examples(folder: str | Path) -> None:

@@ -29,7 +29,7 @@ def open_checkpoint(name: str, path: Path | None) -> tuple[Any, DiffFAEVAE, Bund
     parts = load_parts(path)
     model, estimators = parts.model, parts.estimators
     # what shares modules is moved together: the fit has the slots, the matte and the head, and the fast estimator the same head
-    reading: dict[str, nn.Module] = {"matte": parts.matte, "hair": parts.hair, "estimator": estimators["fit"]}
+    reading: dict[str, nn.Module] = {"matte": parts.matte, "hair": parts.hair, "occluders": parts.occluders, "estimator": estimators["fit"]}
     reading |= {"network": estimators["network"]} if "network" in estimators else {}
     reading |= {"slots": model.slots} if model.has_slots else {}
     networks = patchers({"landmarker": parts.landmarker}, {"identity": parts.identity}, reading)

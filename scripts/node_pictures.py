@@ -28,7 +28,7 @@ from difffae.common.rotations import axis_angle_to_matrix, matrix_to_axis_angle,
 from difffae.head.attributes import FaceAttributes  # noqa: E402
 from difffae.vocabulary import REGIONS, SWAPPABLE, TAKEABLE  # noqa: E402
 
-LIMIT = 24_000  # bytes of a picture; all that users install is 55 MB at most (tests/test_package.py)
+LIMIT = 21_500  # bytes of a picture; all that users install is 55 MB at most (tests/test_package.py)
 Link = list
 
 

@@ -124,7 +124,7 @@ def _example(comfy: Comfy, name: str) -> dict[str, str]:
 def main(*names: str) -> None:
     with running() as comfy:
         for name in names or PARTS:
-            thumbnail(comfy, name).save(ROOT / "workflows" / f"{name}.jpg", quality=74, optimize=True)
+            thumbnail(comfy, name).save(ROOT / "workflows" / f"{name}.jpg", quality=66, optimize=True, progressive=True)
             print(f"workflows/{name}.jpg")
 
 

@@ -24,7 +24,7 @@ from ..head.render import render
 from ..head.shading import project
 from ..person.prepared import Carried
 from ..source.bystanders import find_bystanders
-from ..source.occlusion import covering
+from ..source.occlusion import MOUTH, occluders
 from ..source.regions import Layers
 from .description import Faces, Parts
 from .native import Canvas
@@ -32,7 +32,7 @@ from .native import Canvas
 log = logging.getLogger(__name__)
 # landmarks of each feature, and how the names of its expressions start
 FEATURES: dict[str, tuple[tuple[int, ...], tuple[str, ...]]] = {
-    "mouth": ((61, 40, 37, 0, 267, 270, 291, 91, 84, 17, 314, 321, 78, 13, 14, 308), ("mouth", "jaw", "tongue", "cheekPuff")),
+    "mouth": (MOUTH, ("mouth", "jaw", "tongue", "cheekPuff")),
     "right eye": ((33, 159, 133, 145, 468), ("eyeBlinkRight", "eyeWideRight", "eyeSquintRight", "eyeLook")),
     "left eye": ((263, 386, 362, 374, 473), ("eyeBlinkLeft", "eyeWideLeft", "eyeSquintLeft", "eyeLook")),
 }
@@ -85,7 +85,7 @@ def set_apart(parts: Parts, faces: Faces, canvas: Canvas, own: FaceAttributes, p
         others = _near(faces.others_of(row), size)
         zoom = canvas.zoom[one] if len(canvas.zoom) > 1 else canvas.zoom
         points = replace(canvas, zoom=zoom).points(torch.cat([face[None], others.to(face)]).to(image), size)
-        thing = covering(image[one], points[0])
+        thing = occluders(parts.occluders, image[one], points[0])
         if len(others) and matte is not None:
             found = find_bystanders(image[one], matte[one], points[0], points[1:])
             behind[one], before[one] = found.behind, found.before

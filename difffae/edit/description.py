@@ -28,6 +28,7 @@ from ..head.morphable import HeadModel
 from ..source.hair_matte import HairMatte
 from ..source.identity import IdentityEncoder
 from ..source.matte import PersonMatte
+from ..source.occluder_matte import OccluderMatte
 from ..source.other_encoders import SourceEncoder
 from ..source.slots import SlotEncoder
 from ..vocabulary import DENOISE, SAMPLERS, STEPS, SWAPPABLE, TAKEABLE
@@ -61,6 +62,8 @@ class Parts(Protocol):
     def hair(self) -> HairMatte | None:
         """None: the slots alone say where hair is."""
 
+    @property
+    def occluders(self) -> OccluderMatte: ...
     @property
     def identity(self) -> IdentityEncoder: ...
     @property

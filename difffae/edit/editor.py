@@ -34,6 +34,7 @@ from ..head.render import Render, render
 from ..source.hair_matte import HairMatte
 from ..source.identity import IdentityEncoder
 from ..source.matte import PersonMatte
+from ..source.occluder_matte import OccluderMatte
 from ..source.other_encoders import SourceEncoder
 from ..source.slots import SlotEncoder
 from ..vocabulary import BUNDLED_MODELS, ESTIMATORS, FRAMINGS, RASTERIZERS, SWAPPABLE, TAKEABLE
@@ -77,9 +78,10 @@ class DiffFAE:
         estimator: Estimator | None = None,
         matte: PersonMatte | None = None,
         hair: HairMatte | None = None,
+        occluders: OccluderMatte | None = None,
     ) -> None:
-        """estimator: None is the landmark fit of `head`; matte, hair: None are the bundled ones. `matte`, `hair` and `carry_options` may be
-        changed afterwards; without a matte (None) the slots alone say where the person is, without `hair` where hair is."""
+        """estimator: None is the landmark fit of `head`; the other three: None are the bundled ones. `matte`, `hair` and `carry_options`
+        may be changed afterwards; without a matte (None) the slots alone say where the person is, without `hair` where hair is."""
         self.checkpoint = checkpoint  # the file of `model`, for recipes
         self.device = torch.device(device)
         self.model = model.to(self.device).eval()
@@ -89,6 +91,7 @@ class DiffFAE:
         matte = (matte or PersonMatte.load()).to(self.device).eval()
         self.matte: PersonMatte | None = matte
         self.hair: HairMatte | None = (hair or HairMatte.load()).to(self.device).eval()
+        self.occluders = (occluders or OccluderMatte.load()).to(self.device).eval()
         self.carry_options = CarryOptions() if model.denoiser.config.carry else None
         self.accelerate("eager")
         self.estimator = (estimator or landmark_fit(self.head, HairFinder.load(matte))).to(self.device).eval()
@@ -120,8 +123,8 @@ class DiffFAE:
             raise ConfigError(f"device: '{device}' was asked for, but this PyTorch sees no CUDA device; use cpu")
         path = asset_path(f"{name}.safetensors") if str(name) in BUNDLED_MODELS else Path(name)
         parts = load_parts(path, identity=identity, head=head, deca=deca, estimators=(estimator,))
-        reader = parts.estimators[estimator]
-        return cls(parts.model, parts.head, parts.landmarker, parts.identity, device, parts.checkpoint, reader, parts.matte, parts.hair)
+        readers = parts.estimators[estimator], parts.matte, parts.hair, parts.occluders
+        return cls(parts.model, parts.head, parts.landmarker, parts.identity, device, parts.checkpoint, *readers)
 
     @property
     def image_size(self) -> int:

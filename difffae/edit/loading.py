@@ -20,6 +20,7 @@ from ..source.hair_matte import HairMatte
 from ..source.identity import IdentityEncoder
 from ..source.identity_networks import INSIGHTFACE, NETWORKS, load_identity
 from ..source.matte import PersonMatte
+from ..source.occluder_matte import OccluderMatte
 from ..vocabulary import ESTIMATORS
 from .model import DEFAULT_HEAD, DEFAULT_IDENTITY, FINGERPRINTED, KIND, EditModel
 from .recipe import CheckpointInfo
@@ -37,9 +38,11 @@ class Parts:
     identity    tells persons apart
     matte       finds the person
     hair        finds hair
+    occluders   finds what lies before a face
     estimators  by kind (vocabulary.ESTIMATORS)
     checkpoint  the model's file
-    files       the files of all parts, by "checkpoint", "landmarks", "matte", "hair", "identity", "head", "network" and "estimator" (DECA)
+    files       the files of all parts, by "checkpoint", "landmarks", "matte", "hair", "occluders", "identity", "head", "network" and
+                "estimator" (DECA)
     """
 
     model: EditModel
@@ -48,6 +51,7 @@ class Parts:
     identity: IdentityEncoder
     matte: PersonMatte
     hair: HairMatte
+    occluders: OccluderMatte
     estimators: dict[str, Estimator]
     checkpoint: CheckpointInfo
     files: dict[str, Path]
@@ -98,6 +102,7 @@ def load_parts(
         "landmarks": asset_path("landmarks.safetensors"),
         "matte": asset_path("matte.safetensors"),
         "hair": asset_path("hair.safetensors"),
+        "occluders": asset_path("occluders.safetensors"),
         "identity": asset_path("identity.safetensors") if identity is None else Path(identity),
         "head": asset_path(HEAD) if head is None else Path(head),
     }
@@ -121,6 +126,7 @@ def load_parts(
         identity=who,
         matte=matte,
         hair=HairMatte.load(files["hair"]),
+        occluders=OccluderMatte.load(files["occluders"]),
         estimators=built,
         checkpoint=CheckpointInfo.of(checkpoint, path),
         files=files,
