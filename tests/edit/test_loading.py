@@ -125,7 +125,7 @@ def test_licences_of_all_files(work: Counter, tmp_path: Path) -> None:
     work.clear()
     licences = parts.licenses()
     assert not work  # headers alone
-    assert set(licences) == {"checkpoint", "landmarks", "matte", "hair", "identity", "head", "network"}
+    assert set(licences) == {"checkpoint", "landmarks", "matte", "hair", "occluders", "identity", "head", "network"}
     assert licences["checkpoint"] == "mine"
     assert licences["head"] == load_checkpoint(asset_path("open_head.safetensors")).license != ""
     assert parts.checkpoint.record()["license"] == "mine"
