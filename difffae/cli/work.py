@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from ..common.checkpoint import asset_path
 from ..common.errors import ConfigError
-from ..common.images import check_writable, read_image, write_image
+from ..common.images import check_writable, has_one_channel, read_image, write_image
 from ..edit.recipe import Recipe, identity_distances
 from ..head.adjust import Adjustments
 from ..head.attributes import FaceAttributes
@@ -34,16 +34,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A picture file that was read: RGB (3,H,W), alpha (1,H,W) or None."""
+    """A picture file that was read: RGB (3,H,W), alpha (1,H,W) or None, and whether the file has one channel for brightness alone."""
 
     path: str
     image: Tensor
     alpha: Tensor | None
     face: int | None
+    one_channel: bool
 
     @staticmethod
     def read(path: str | Path, face: int | None = None) -> Picture:
-        return Picture(str(path), *read_image(path), face)
+        return Picture(str(path), *read_image(path), face, has_one_channel(path))
 
     def analyse(self, model: DiffFAE) -> Portrait:
         return model.analyse(self.image, self.face, self.path, self.alpha)
@@ -195,7 +196,7 @@ def edit_and_write(arguments: argparse.Namespace, wishes: Wishes, sheet: str | N
         for face, result in enumerate(results)
     ]
     recipe = recipe_of(model, sources, results, steps)
-    write(arguments.output, results[-1].image, results[-1].alpha, recipe)
+    write(arguments.output, results[-1].image, results[-1].alpha, recipe, wishes.source.one_channel)
     if sheet:
         shown = ({"query": query} if query is not None else {}) | _named(portraits)
         order = model.model.slots.config.order if model.model.has_slots else ()
@@ -261,7 +262,7 @@ def recipe_of(model: DiffFAE, sources: Sequence[Portrait], results: Sequence[Edi
     )
 
 
-def write(path: str, image: Tensor, alpha: Tensor | None = None, recipe: Recipe | None = None) -> None:
-    """Write a result and say where, on stdout."""
-    write_image(path, image, alpha, recipe=recipe)
+def write(path: str, image: Tensor, alpha: Tensor | None = None, recipe: Recipe | None = None, one_channel: bool = False) -> None:
+    """Write a result and say where, on stdout; arguments as for `write_image`."""
+    write_image(path, image, alpha, recipe=recipe, one_channel=one_channel)
     print(path)

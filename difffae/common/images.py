@@ -58,6 +58,19 @@ def read_image(path: str | Path) -> tuple[Tensor, Tensor | None]:
         return _to_tensors(_upright(picture))
 
 
+def has_one_channel(path: str | Path) -> bool:
+    """Whether a picture file stores brightness and no colours, whatever its depth and with or without transparency.
+
+    Args:
+        path: as for `read_image`.
+
+    Raises:
+        ImageError: as there.
+    """
+    with opened(path) as picture:
+        return picture.mode in ("1", "L", "LA", "F") or picture.mode.startswith("I")
+
+
 @contextmanager
 def opened(path: str | Path) -> Iterator[Image.Image]:
     """A picture file while it is read.
@@ -216,7 +229,12 @@ def check_folder(path: Path) -> Path:
 
 
 def write_image(
-    path: str | Path, image: Tensor, alpha: Tensor | None = None, text: Mapping[str, str] | None = None, recipe: Embedded | None = None
+    path: str | Path,
+    image: Tensor,
+    alpha: Tensor | None = None,
+    text: Mapping[str, str] | None = None,
+    recipe: Embedded | None = None,
+    one_channel: bool = False,
 ) -> None:
     """Write a picture as PNG, JPEG or WebP, with 8 bits per channel; the file appears whole or not at all.
 
@@ -226,6 +244,8 @@ def write_image(
         alpha: (1,H,W) in 0..1, kept in PNG and WebP; a JPEG, which has none, is laid over white.
         text: stored in PNG only (tEXt).
         recipe: stored in every format; `edit.recipe.read_recipe` reads it back.
+        one_channel: store a picture without colours as brightness alone; one with colours, and a WebP, which knows no such pictures, keep
+            three channels.
 
     Raises:
         ImageError: more than one picture, or a file that cannot be written.
@@ -237,12 +257,13 @@ def write_image(
     tensor([0.5020, 0.5020])
     """
     path = check_writable(path)
-    picture = Image.fromarray(_to_bytes(image, alpha))
+    pixels = _to_bytes(image, alpha)
+    picture = Image.fromarray(_brightness(pixels) if one_channel and _is_grey(pixels) else pixels)
     kind = FORMATS[path.suffix.lower()]
     options: dict = {}
     if kind == "JPEG":
-        if picture.mode == "RGBA":
-            white = Image.new("RGB", picture.size, "white")
+        if picture.mode in ("RGBA", "LA"):
+            white = Image.new(picture.mode.removesuffix("A"), picture.size, "white")
             white.paste(picture, mask=picture.getchannel("A"))
             picture = white
         options = {"quality": 95, "subsampling": 0}
@@ -278,3 +299,15 @@ def _to_bytes(image: Tensor, alpha: Tensor | None) -> np.ndarray:
         image = image[0]
     channels = image if alpha is None else torch.cat([image, alpha.to(image).reshape(1, *image.shape[-2:])])
     return channels.detach().cpu().float().mul(255).round_().clamp_(0, 255).byte().permute(1, 2, 0).contiguous().numpy()
+
+
+def _is_grey(pixels: np.ndarray) -> bool:
+    """Whether pixels (H,W,3 or 4) uint8 have no colours; grey that was mixed with transparency may be rounded in one channel."""
+    colours = pixels[..., :3]
+    return bool((colours.max(-1) - colours.min(-1)).max(initial=0) <= 1)
+
+
+def _brightness(pixels: np.ndarray) -> np.ndarray:
+    """Grey pixels (H,W,3 or 4) uint8 as brightness (H,W), or with alpha (H,W,2): the middle one of the three channels."""
+    grey = np.sort(pixels[..., :3], -1)[..., 1]
+    return grey if pixels.shape[-1] == 3 else np.stack([grey, pixels[..., 3]], -1)

@@ -385,9 +385,32 @@ def test_odd_files_give_a_correct_result(edit: Callable[..., Run], tmp_path: Pat
         assert np.array_equal(result[..., :3], plain)
         assert np.array_equal(result[..., 3], pixels(path)[..., 3])  # transparency is kept
     else:
-        grey = np.abs(result.mean(-1) - plain.mean(-1))
+        one_channel = name in ("greyscale.png", "sixteen.png")
+        assert result.ndim == (2 if one_channel else 3)
+        grey = np.abs((result if one_channel else result.mean(-1)) - plain.mean(-1))
         assert grey.mean() < 12
         assert np.median(grey) < 10
+
+
+@pytest.mark.slow
+def test_files_of_one_channel_stay_so_while_nothing_coloured_is_taken(edit: Callable[..., Run], tmp_path: Path):
+    grey = Image.open(SOURCE).convert("L")
+    grey.save(tmp_path / "l.png")
+    grey.convert("RGB").save(tmp_path / "rgb.png")
+    for name in ("l", "rgb"):
+        for output in (f"{name}_out.png", f"{name}_out.jpg"):
+            assert edit("edit", "--source", f"{name}.png", "--smile", "0.5", "--output", output).status == 0
+    assert pixels(tmp_path / "rgb_out.png").shape == (384, 384, 3)
+    assert pixels(tmp_path / "rgb_out.jpg").shape == (384, 384, 3)
+    assert np.array_equal(pixels(tmp_path / "l_out.png"), pixels(tmp_path / "rgb_out.png")[..., 0])
+    lost = pixels(tmp_path / "l_out.jpg").astype(int) - pixels(tmp_path / "l_out.png")
+    assert lost.shape == (384, 384)
+    assert np.abs(lost).mean() < 2
+    # another background has colours, which are what was asked for
+    assert edit("swap", "--source", "l.png", "--reference", QUERY, "--regions", "background", "--output", "swap.png").status == 0
+    coloured = pixels(tmp_path / "swap.png")
+    assert coloured.shape == (384, 384, 3)
+    assert np.ptp(coloured, axis=-1).mean() > 3
 
 
 def test_no_face(edit: Callable[..., Run], tmp_path: Path):

@@ -15,7 +15,7 @@ from PIL import Image, ImageCms, features
 from places import ROOT
 
 from difffae.common.errors import ImageError
-from difffae.common.images import check_writable, read_image, write_image
+from difffae.common.images import check_writable, has_one_channel, read_image, write_image
 
 
 def picture(height: int = 30, width: int = 50, channels: int = 3, seed: int = 0) -> np.ndarray:
@@ -185,6 +185,69 @@ def test_a_linear_profile_counts_whatever_its_name_is(tmp_path: Path, ending: st
     # and one that says sRGB within rounding changes nothing, whatever its name is
     Image.fromarray(smooth()).save(tmp_path / "s.png", icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     assert torch.equal(read_image(tmp_path / "s.png")[0], torch.from_numpy(smooth()).permute(2, 0, 1).float() / 255)
+
+
+def test_files_of_one_channel_are_told_apart(tmp_path: Path):
+    grey = picture(channels=1)[..., 0]
+    wide = grey.astype(np.uint16) * 257
+    one = {
+        "l.png": Image.fromarray(grey),
+        "1.png": Image.fromarray(grey > 127),
+        "la.png": Image.fromarray(np.stack([grey, grey], -1)),
+        "l16.png": Image.fromarray(wide),
+        "l.jpg": Image.fromarray(grey),
+        "f.tiff": Image.fromarray(grey.astype(np.float32)),
+    }
+    three = {
+        "rgb.png": Image.fromarray(np.stack([grey] * 3, -1)),
+        "rgba.png": Image.fromarray(np.stack([grey] * 4, -1)),
+        "p.png": Image.fromarray(grey).convert("P"),
+        "cmyk.tiff": Image.fromarray(np.stack([grey] * 4, -1), "CMYK"),
+    }
+    for name, stored in (one | three).items():
+        stored.save(tmp_path / name)
+        assert has_one_channel(tmp_path / name) == (name in one), name
+    with pytest.raises(ImageError, match="no such picture"):
+        has_one_channel(tmp_path / "none.png")
+
+
+@pytest.mark.parametrize(("ending", "mode"), [("png", "L"), ("jpg", "L"), ("webp", "RGB")])
+def test_pictures_without_colours_are_written_as_brightness(tmp_path: Path, ending: str, mode: str):
+    grey = torch.from_numpy(np.tile(np.arange(256, dtype=np.uint8), (16, 1))).float()[None] / 255
+    write_image(tmp_path / f"a.{ending}", grey.expand(3, -1, -1), one_channel=True)
+    with Image.open(tmp_path / f"a.{ending}") as stored:
+        assert stored.mode == mode
+    back, _ = read_image(tmp_path / f"a.{ending}")
+    assert (back - grey).abs().max() * 255 <= {"png": 0.01, "jpg": 2, "webp": 8}[ending]  # what the formats lose
+    write_image(tmp_path / f"b.{ending}", grey.expand(3, -1, -1))
+    with Image.open(tmp_path / f"b.{ending}") as stored:
+        assert stored.mode == "RGB"
+
+
+def test_colours_are_never_taken_from_a_picture(tmp_path: Path):
+    image = torch.full((3, 12, 10), 0.5)
+    image[0, 3, 3] = 0.6
+    write_image(tmp_path / "a.png", image, one_channel=True)
+    with Image.open(tmp_path / "a.png") as stored:
+        assert stored.mode == "RGB"
+        assert stored.getpixel((3, 3)) == (153, 128, 128)
+
+
+@pytest.mark.parametrize(("ending", "mode"), [("png", "LA"), ("jpg", "L"), ("webp", "RGBA")])
+def test_brightness_with_transparency(tmp_path: Path, ending: str, mode: str):
+    image, alpha = torch.full((3, 32, 32), 0.25), torch.zeros(1, 32, 32)
+    image[0, 4:8] += 1 / 255  # rounding of what was mixed with transparency is no colour
+    alpha[..., :16] = 1
+    write_image(tmp_path / f"a.{ending}", image, alpha, one_channel=True)
+    with Image.open(tmp_path / f"a.{ending}") as stored:
+        assert stored.mode == mode
+    back, kept = read_image(tmp_path / f"a.{ending}")
+    assert (back[:, :, :12] * 255 - 64).abs().max() < (2.5 if ending == "webp" else 1.5)
+    if ending == "jpg":
+        assert back[:, :, 20:].min() > 0.98  # over white
+    else:
+        assert kept is not None
+        assert torch.equal(kept, alpha)
 
 
 def test_profiles_of_all_kinds_of_pixels(tmp_path: Path):
